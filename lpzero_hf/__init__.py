@@ -1,0 +1,59 @@
+"""Rank language-model architectures without training them (LPZero, arXiv:2410.04808, and past it).
+
+>>> from lpzero_hf import load_model, minibatch, score
+>>> loaded = load_model("gpt2-variant")
+>>> scores = score(loaded.model, minibatch(loaded.model), ["snip", "params"])
+
+The public names are loaded when first used, so that importing the package does not import torch.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from lpzero_hf.errors import LpzError as LpzError
+    from lpzero_hf.errors import NotApplicable as NotApplicable
+    from lpzero_hf.hookspecs import hookimpl as hookimpl
+    from lpzero_hf.layout import ModelLayout as ModelLayout
+    from lpzero_hf.layout import find_layout as find_layout
+    from lpzero_hf.batches import minibatch as minibatch
+    from lpzero_hf.models import ZooModel as ZooModel
+    from lpzero_hf.models import load_model as load_model
+    from lpzero_hf.proxy import ModelProxy as ModelProxy
+    from lpzero_hf.proxy import Proxy as Proxy
+    from lpzero_hf.proxy import StatisticProxy as StatisticProxy
+    from lpzero_hf.reduction import Reduction as Reduction
+    from lpzero_hf.scoring import Score as Score
+    from lpzero_hf.scoring import Scores as Scores
+    from lpzero_hf.scoring import score as score
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "LpzError": "errors",
+    "NotApplicable": "errors",
+    "hookimpl": "hookspecs",
+    "ModelLayout": "layout",
+    "find_layout": "layout",
+    "minibatch": "batches",
+    "ZooModel": "models",
+    "load_model": "models",
+    "ModelProxy": "proxy",
+    "Proxy": "proxy",
+    "StatisticProxy": "proxy",
+    "Reduction": "reduction",
+    "Score": "scoring",
+    "Scores": "scoring",
+    "score": "scoring",
+}
+__all__ = ["__version__", *_HOMES]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'lpzero_hf' has no attribute '{name}'")
+    value = getattr(importlib.import_module(f"lpzero_hf.{_HOMES[name]}"), name)
+    globals()[name] = value
+    return value

@@ -1,0 +1,364 @@
+"""One forward and one backward pass that reduces the six statistics where and when they appear.
+
+W and G are read when a weight's gradient is complete, A when a linear layer has run and J when the
+gradient reaches its output, H and S when a mixer has run. What a reduction returns is kept, the tensors
+are not: each gradient is freed as soon as it has been reduced.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from lpzero_hf.attention import AttentionWatch
+from lpzero_hf.errors import CaptureError
+from lpzero_hf.isolation import isolated
+from lpzero_hf.layout import Block, Mixer, ModelLayout, WeightSite
+from lpzero_hf.objective import Batch, real_tokens
+from lpzero_hf.reduction import LOSS, Moment, Network, Reduction
+
+FP16_LOSS_SCALE = 2.0**12  # a power of two, undone exactly; keeps half-precision gradients from vanishing
+
+
+@dataclass
+class Captured:
+    """What one pass left behind.
+
+    Args:
+        values: per reduction, (block, reduced value) of every site in the order of the blocks. For W and G
+            the block is the first that holds the weight, for the others the how-manieth block to run.
+        failures: per reduction that raised, the error.
+    """
+
+    values: dict[Reduction, list[tuple[int, Tensor]]]
+    failures: dict[Reduction, Exception]
+
+
+def capture(
+    model: PreTrainedModel,
+    batch: Batch,
+    reductions: Sequence[Reduction],
+    layout: ModelLayout,
+    *,
+    network: Network = LOSS,
+    dtype: torch.dtype | None = None,
+    seed: int = 42,
+) -> Captured:
+    """Run `network` once, forward and, where a reduction reads a gradient, backward.
+
+    Args:
+        model: left exactly as it is found.
+        batch: `input_ids` [B, T] and what else the model takes.
+        reductions: what to compute; equal reductions are computed once.
+        layout: of `model`.
+        network: the model itself with its own loss by default.
+        dtype: runs the pass in this precision, on a copy of the weights; None keeps the model's own.
+        seed: for the objective and every random number of the pass.
+
+    Raises:
+        CaptureError: the model does not run on this batch, or no gradient reaches its blocks.
+    """
+    moments = {r.moment for r in reductions}
+    gradients = bool(moments & {"gradient", "backward"})
+    sites = {id(site.parameter): site for site in layout.weights}
+
+    def substitute(parameter: nn.Parameter) -> Tensor:
+        tensor = parameter.detach() if network.substitute is None else network.substitute(parameter.detach())
+        return tensor.to(dtype) if dtype is not None and tensor.is_floating_point() else tensor
+
+    def trainable(parameter: nn.Parameter) -> bool:
+        return gradients and id(parameter) in sites
+
+    protected: frozenset[str] = frozenset()
+    while True:
+        with isolated(model, substitute=substitute, trainable=trainable, seed=seed) as replaced:
+            fed = network.prepare(model, batch, seed)
+            recorder = _Recorder(layout, reductions, fed, protected)
+            recorder.read_weights({sites[key]: p for key, p in replaced.items() if key in sites})
+            if moments <= {"weight"}:
+                return recorder.result()
+            with network.context(model, layout), recorder.watching(model), torch.set_grad_enabled(gradients):
+                scalar = _forward(model, fed, network, seed)
+                fresh = recorder.overwritten() - protected
+                if fresh:  # run again, handing the model copies of the outputs that it writes into
+                    protected |= fresh
+                    continue
+                if gradients:
+                    recorder.backward(scalar)
+            return recorder.result()
+
+
+def _forward(model: PreTrainedModel, batch: Batch, network: Network, seed: int) -> Tensor:
+    try:
+        return network.objective(model, batch, seed)
+    except torch.OutOfMemoryError:
+        raise
+    except (RuntimeError, ValueError, TypeError, LookupError, AttributeError) as error:
+        raise CaptureError(f"{type(model).__name__} does not run on this minibatch: {error}") from error
+
+
+@dataclass
+class _Output:
+    """The output of a linear layer, and its version when it was produced."""
+
+    name: str
+    tensor: Tensor
+    version: int
+    places: tuple[str, ...] = ()
+
+    @property
+    def overwritten(self) -> bool:
+        return self.tensor._version != self.version
+
+
+class _Recorder:
+    """Hooks on a model's blocks that hand each statistic to the reductions that read it."""
+
+    def __init__(
+        self, layout: ModelLayout, reductions: Sequence[Reduction], batch: Batch, protected: frozenset[str]
+    ) -> None:
+        self.layout = layout
+        self.reductions = list(dict.fromkeys(reductions))
+        self.moments = {r.moment for r in self.reductions}
+        self.values: dict[Reduction, list[tuple[int, Tensor]]] = {r: [] for r in self.reductions}
+        self.failures: dict[Reduction, Exception] = {}
+        self.mask = real_tokens(batch)
+        inputs = [batch[key] for key in ("input_ids", "decoder_input_ids") if key in batch]
+        self.batch_size, self.lengths = len(self.mask), {ids.shape[1] for ids in inputs}
+        self.loss_scale = 1.0
+        self.reached = False  # whether any weight received a gradient
+        self.protected = protected  # linear layers whose outputs the model overwrites
+        self.spoilt: set[str] = set()
+        self.held: dict[int, _Output] = {}  # waiting for their gradients
+        # The state of the running block and mixer:
+        self.applied = -1  # how many blocks have started, less one
+        self.feed_forward: list[_Output] = []
+        self.mixer: Mixer | None = None
+        self.context: Tensor | None = None  # the input of the mixer's latest linear layer
+        self.probabilities: Tensor | None = None
+        self.heads = 0
+
+    # Weights -----------------------------------------------------------------------------------------
+
+    def read_weights(self, weights: dict[WeightSite, nn.Parameter]) -> None:
+        """Reduce W now, and W with G as soon as each gradient is complete."""
+        for site, parameter in weights.items():
+            for matrix in site.matrices(parameter.detach()):
+                self._reduce("weight", ("linear", f"{site.part}_linear"), site.block, {"W": matrix})
+            if parameter.requires_grad:
+                parameter.register_post_accumulate_grad_hook(partial(self._on_gradient, site))
+
+    def _on_gradient(self, site: WeightSite, parameter: Tensor) -> None:
+        gradient, parameter.grad = parameter.grad, None
+        assert gradient is not None
+        self.reached = True
+        for W, G in zip(site.matrices(parameter.detach()), site.matrices(gradient), strict=True):
+            tensors = {"W": W, "G": self._unscaled(G)}
+            self._reduce("gradient", ("linear", f"{site.part}_linear"), site.block, tensors)
+
+    # The forward pass --------------------------------------------------------------------------------
+
+    @contextmanager
+    def watching(self, model: PreTrainedModel) -> Iterator[None]:
+        """Hooks on every block, mixer and linear layer, for the time of one pass."""
+        with ExitStack() as stack:
+            try:
+                for block in self.layout.blocks:
+                    self._watch_block(block)
+                for site in self.layout.linears:
+                    assert site.module is not None
+                    site.module.register_forward_hook(partial(self._on_linear, site))
+                if any(r.place == "embedding" for r in self.reductions):
+                    model.get_input_embeddings().register_forward_hook(self._on_embedding)
+                stack.enter_context(AttentionWatch(self._on_softmax, self._on_attention))
+                yield
+            finally:
+                self.held.clear()
+                self.feed_forward.clear()
+
+    def _watch_block(self, block: Block) -> None:
+        block.module.register_forward_pre_hook(self._on_block_start)
+        block.module.register_forward_hook(partial(self._on_block_end, block))
+        for mixer in block.mixers:
+            mixer.module.register_forward_pre_hook(partial(self._on_mixer_start, mixer))
+            mixer.module.register_forward_hook(self._on_mixer_end)
+        if block.experts is not None:
+            block.experts.register_forward_hook(self._on_experts)
+
+    def _on_block_start(self, module: nn.Module, inputs: Any) -> None:
+        self.applied += 1
+        self.feed_forward.clear()
+
+    def _on_block_end(self, block: Block, module: nn.Module, inputs: Any, output: Any) -> None:
+        for index, layer in enumerate(self.feed_forward):
+            last = index == len(self.feed_forward) - 1
+            if block.experts is None or last:
+                layer.places = ("ffn_output" if last else "ffn_hidden",)
+                self._read_output(layer)
+        self.feed_forward.clear()
+
+    def _on_linear(self, site: WeightSite, module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Any:
+        if self.applied < 0:
+            return None
+        if self.mixer is not None:
+            self.context = inputs[0]
+        A = self._batch_first(output)
+        if A is None:
+            return None
+        self._read_output(_Output(site.name, A, A._version, ("linear", f"{site.part}_linear")))
+        if self.mixer is None:
+            self.feed_forward.append(_Output(site.name, A, A._version))
+        return output.clone() if site.name in self.protected else None
+
+    def _on_experts(self, module: nn.Module, inputs: Any, output: Any) -> None:
+        tensor = output[0] if isinstance(output, tuple) else output
+        A = self._batch_first(tensor)
+        if A is not None:
+            self.feed_forward.append(_Output("experts", A, A._version))
+
+    def _on_embedding(self, module: nn.Module, inputs: Any, output: Tensor) -> Tensor:
+        leaf = output.detach().requires_grad_(torch.is_grad_enabled())
+        self._read_output(_Output("embedding", leaf, leaf._version, ("embedding",)))
+        return leaf
+
+    def _read_output(self, output: _Output) -> None:
+        """Reduce A now; hold it for J where a reduction reads both."""
+        if output.overwritten:
+            self.spoilt.add(output.name)
+            return
+        block = max(self.applied, 0)
+        self._reduce("forward", output.places, block, {"A": output.tensor, "mask": self._mask(output.tensor)})
+        wanted = any(r.moment == "backward" and r.place in output.places for r in self.reductions)
+        if wanted and output.tensor.requires_grad:
+            key = len(self.held)
+            self.held[key] = output
+            output.tensor.register_hook(partial(self._on_output_gradient, key, block))
+
+    def overwritten(self) -> set[str]:
+        """The layers whose outputs the model has overwritten before they were read."""
+        return self.spoilt | {output.name for output in self.held.values() if output.overwritten}
+
+    # Mixers ------------------------------------------------------------------------------------------
+
+    def _on_mixer_start(self, mixer: Mixer, module: nn.Module, inputs: Any) -> None:
+        self.mixer, self.context, self.probabilities, self.heads = mixer, None, None, mixer.heads
+
+    def _on_softmax(self, result: Tensor) -> None:
+        if self.mixer is None:
+            return
+        if result.dim() == 3 and result.shape[0] % self.batch_size == 0 and self.mixer.heads > 1:
+            result = result.unflatten(0, (self.batch_size, -1))
+        if result.dim() == 4 and result.shape[0] == self.batch_size and result.shape[2] in self.lengths:
+            self.heads, self.probabilities = result.shape[1], result
+
+    def _on_attention(self, heads: int, probabilities: Any) -> None:
+        if self.mixer is None:
+            return
+        self.heads = heads
+        if any("S" in r.reads for r in self.reductions):
+            self.probabilities = probabilities()
+
+    def _on_mixer_end(self, module: nn.Module, inputs: Any, output: Any) -> None:
+        mixed = self._batch_first(output[0] if isinstance(output, tuple) else output)
+        context = mixed if self.context is None else self._batch_first(self.context)
+        mixer, S = self.mixer, self.probabilities
+        self.mixer, self.context, self.probabilities = None, None, None
+        if mixer is None or mixed is None or context is None:
+            return
+        mask, block = self._mask(mixed), max(self.applied, 0)
+        if S is not None:
+            self._reduce("forward", ("attention",), block, {"S": S, "mask": mask})
+        if not any(r.place == "mixer" for r in self.reductions):
+            return
+        split = partial(_split_heads, heads=mixer.head_count(context.shape[-1], self.heads))
+        S = _widened(mixed.detach()).softmax(-1) if S is None else S
+        self._reduce("forward", ("mixer",), block, {"H": split(context), "S": S, "mask": mask})
+        if "backward" in self.moments and context.requires_grad:
+            H, version = context.detach(), context._version
+
+            def on_gradient(gradient: Tensor) -> None:
+                if H._version != version:
+                    raise CaptureError(f"{mixer.name} overwrites its heads; describe it with lpz_model_layout")
+                tensors = {"H": split(H), "dH": split(self._unscaled(gradient)), "mask": mask}
+                self._reduce("backward", ("mixer",), block, tensors)
+
+            context.register_hook(on_gradient)
+
+    # The backward pass -------------------------------------------------------------------------------
+
+    def backward(self, scalar: Tensor) -> None:
+        """Differentiate `scalar`; the hooks do the rest."""
+        if not scalar.requires_grad:
+            raise CaptureError("no gradient reaches the model's blocks: its objective does not depend on them")
+        if scalar.dtype == torch.float16 or any(s.dtype == torch.float16 for s in self._parameters()):
+            self.loss_scale = FP16_LOSS_SCALE
+        (scalar * self.loss_scale).backward()  # type: ignore[no-untyped-call]  # untyped in torch
+        if "gradient" in self.moments and not self.reached:
+            raise CaptureError("no gradient reaches the model's blocks: its objective does not depend on them")
+
+    def _parameters(self) -> Iterator[Tensor]:
+        for block in self.layout.blocks:
+            yield from block.module.parameters()
+
+    def _on_output_gradient(self, key: int, block: int, gradient: Tensor) -> None:
+        output = self.held.pop(key)
+        tensors = {"A": output.tensor.detach(), "J": self._unscaled(gradient), "mask": self._mask(output.tensor)}
+        self._reduce("backward", output.places, block, tensors)
+
+    # Reducing ----------------------------------------------------------------------------------------
+
+    @torch.no_grad()
+    def _reduce(self, moment: Moment, places: tuple[str, ...], block: int, tensors: dict[str, Tensor]) -> None:
+        for reduction in self.reductions:
+            if reduction.moment != moment or reduction.place not in places or reduction in self.failures:
+                continue
+            try:
+                value = reduction.function(*(_widened(tensors[name]) for name in reduction.reads))
+                self.values[reduction].append((block, torch.as_tensor(value).detach()))
+            except Exception as error:  # a proxy's own fault: reported in its row, the others go on
+                self.failures[reduction] = error
+
+    def result(self) -> Captured:
+        """Everything reduced, in the order of the blocks."""
+        ordered = {r: sorted(v, key=lambda item: item[0]) for r, v in self.values.items()}
+        return Captured(ordered, self.failures)
+
+    def _unscaled(self, gradient: Tensor) -> Tensor:
+        gradient = _widened(gradient.detach())
+        return gradient if self.loss_scale == 1.0 else gradient / self.loss_scale
+
+    def _batch_first(self, tensor: Any) -> Tensor | None:
+        """`tensor` as [B, T, d], or None if its rows are not the tokens of the minibatch."""
+        if not isinstance(tensor, Tensor) or not tensor.is_floating_point():
+            return None
+        if self.layout.time_major and tensor.dim() == 3:
+            tensor = tensor.transpose(0, 1)
+        if tensor.dim() == 2 and any(tensor.shape[0] == self.batch_size * n for n in self.lengths):
+            tensor = tensor.unflatten(0, (self.batch_size, -1))
+        if tensor.dim() == 4 and tensor.shape[1] in self.lengths:
+            tensor = tensor.flatten(2)
+        good = tensor.dim() == 3 and tensor.shape[0] == self.batch_size and tensor.shape[1] in self.lengths
+        return tensor if good else None
+
+    def _mask(self, tensor: Tensor) -> Tensor:
+        """The real tokens among the positions of `tensor`: bool [B, T]."""
+        if tensor.shape[:2] == self.mask.shape:
+            return self.mask
+        return torch.ones(tensor.shape[:2], dtype=torch.bool, device=tensor.device)
+
+
+def _split_heads(tensor: Tensor, heads: int) -> Tensor:
+    """[B, T, h * d] as [B, h, T, d]."""
+    return tensor.unflatten(-1, (heads, -1)).transpose(1, 2)
+
+
+def _widened(tensor: Tensor) -> Tensor:
+    """`tensor` in at least single precision, so that sums do not lose what bf16 and fp16 would lose."""
+    return tensor.float() if tensor.dtype in (torch.float16, torch.bfloat16) else tensor

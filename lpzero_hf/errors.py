@@ -1,0 +1,60 @@
+"""Errors a user can act on: each message is one line that names the remedy."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class LpzError(Exception):
+    """Base of every error this library raises on purpose. `exit_code` is what `lpz` exits with."""
+
+    exit_code = 1
+
+
+class UsageError(LpzError):
+    """The request itself is wrong: an unknown name, a bad option, bad arguments."""
+
+    exit_code = 2
+
+
+class ModelError(LpzError):
+    """A model could not be found, built or loaded."""
+
+
+class LayoutError(LpzError):
+    """The model's blocks could not be found, or the model has none."""
+
+
+class MinibatchError(LpzError):
+    """The minibatch is empty, malformed, or does not fit the model."""
+
+
+class CaptureError(LpzError):
+    """Statistics could not be captured from a model."""
+
+
+class PluginError(LpzError):
+    """A plugin is broken, or two plugins claim one name."""
+
+
+class PluginWarning(UserWarning):
+    """A plugin could not be used; everything else goes on without it."""
+
+
+class NotApplicable(Exception):
+    """Raised by a proxy that has no meaning on this model; the message says why."""
+
+
+def one_line(error: BaseException) -> str:
+    """The type and message of `error` on one line, at most 300 characters."""
+    text = " ".join(str(error).split())
+    name = type(error).__name__
+    text = f"{name}: {text}" if text else name
+    return text if len(text) <= 300 else text[:297] + "..."
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """`"; did you mean 'snip'?"` for the nearest of `known`, or an empty string."""
+    near = difflib.get_close_matches(name.lower(), list(known), n=1, cutoff=0.5)
+    return f"; did you mean '{near[0]}'?" if near else ""

@@ -1,0 +1,43 @@
+"""Every extension point of lpzero-hf; a plugin implements any of them and names itself in the
+entry-point group `lpzero_hf`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any
+
+import pluggy
+
+if TYPE_CHECKING:
+    import typer
+    from transformers import PreTrainedModel
+
+    from lpzero_hf.layout import ModelLayout
+    from lpzero_hf.models import ZooModel
+    from lpzero_hf.proxy import Proxy
+
+PROJECT = "lpzero_hf"
+hookspec = pluggy.HookspecMarker(PROJECT)
+hookimpl = pluggy.HookimplMarker(PROJECT)
+
+
+@hookspec
+def lpz_proxies() -> Iterable[Proxy | Callable[[PreTrainedModel, dict[str, Any]], float]]:
+    """Return proxies: `Proxy` objects, or plain functions `f(model, batch) -> float`."""
+    raise NotImplementedError
+
+
+@hookspec
+def lpz_models() -> Iterable[ZooModel]:
+    """Return named architectures that `lpz score NAME` builds."""
+    raise NotImplementedError
+
+
+@hookspec(firstresult=True)
+def lpz_model_layout(model: PreTrainedModel) -> ModelLayout | None:
+    """Return where an exotic model keeps its blocks and mixers, or None to pass it on."""
+
+
+@hookspec
+def lpz_commands(app: typer.Typer) -> None:
+    """Add commands to the `lpz` command line."""

@@ -1,0 +1,244 @@
+"""Where a model keeps its blocks, mixers and linear layers: found once, read by everything else.
+
+A *block* is one transformer layer. Inside it, a *mixer* mixes tokens (attention, convolution, a state
+space, a Fourier transform); everything outside the mixers is the feed-forward part. Blocks are the
+model's `GradientCheckpointingLayer` modules or, where a family has none, its longest list of modules of
+one class. Mixers are recognised by their name or class. A family that this reads wrongly is described
+through the hook `lpz_model_layout`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+from transformers.modeling_layers import GradientCheckpointingLayer
+from transformers.pytorch_utils import Conv1D
+
+from lpzero_hf.errors import LayoutError
+
+Part = Literal["mixer", "ffn"]
+Shape = Literal["out_in", "in_out", "experts_out_in", "experts_in_out"]  # further dimensions are flattened
+
+MIXER = re.compile(r"attn|attention|mixer|mamba|ssm|time_mix|fourier|rel_attn", re.IGNORECASE)
+NOT_MIXER = re.compile(r"norm|dropout|drop_path|embed|rotary|bias", re.IGNORECASE)
+HEAD_COUNTS = ("num_heads", "num_attention_heads", "n_heads", "n_head", "num_attn_heads")
+
+
+@dataclass(frozen=True, eq=False)
+class WeightSite:
+    """A parameter that acts as one linear layer, or as one per expert.
+
+    Args:
+        name: full name of the parameter in the model.
+        block: index of the block it first belongs to.
+        part: whether it belongs to a mixer or to the feed-forward part.
+        parameter: the parameter itself.
+        shape: how it is stored; `matrices` gives every layer as [out, in].
+        module: the module whose output is this layer's activation, or None where there is no such
+            module (experts whose layers run fused, weights used through `einsum`).
+    """
+
+    name: str
+    block: int
+    part: Part
+    parameter: nn.Parameter
+    shape: Shape = "out_in"
+    module: nn.Module | None = None
+
+    def matrices(self, tensor: Tensor) -> list[Tensor]:
+        """Views of `tensor` (the weight or its gradient), one [out, in] matrix per linear layer."""
+        if self.shape == "out_in":
+            return [tensor.flatten(1)]
+        if self.shape == "in_out":
+            return [tensor.flatten(1).T]
+        return [m if self.shape == "experts_out_in" else m.T for m in tensor.unbind(0)]
+
+
+@dataclass(frozen=True, eq=False)
+class Mixer:
+    """A module that mixes tokens. `heads` is 0 where the mixer has no heads, `head_size` where it is unknown."""
+
+    name: str
+    module: nn.Module
+    heads: int
+    head_size: int = 0
+
+    def head_count(self, width: int, seen: int) -> int:
+        """How many heads a context of `width` features has, given how many the attention showed (or 0)."""
+        if self.head_size and width % self.head_size == 0:
+            return width // self.head_size
+        return next((heads for heads in (seen, self.heads) if heads and width % heads == 0), 1)
+
+
+@dataclass(frozen=True, eq=False)
+class Block:
+    """One transformer layer with its mixers. `experts` is the module that holds and combines the experts
+    of a mixture, None in a dense block."""
+
+    name: str
+    module: nn.Module
+    mixers: tuple[Mixer, ...]
+    experts: nn.Module | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class ModelLayout:
+    """All blocks of a model with the weights that statistics are read from.
+
+    Args:
+        blocks: the distinct block modules, in the order the model holds them.
+        sites: every use of a weight by a linear layer of a block.
+        parameters: trainable parameters of the whole model, shared ones once.
+        depth: how many blocks a forward pass applies; more than `len(blocks)` where they are shared.
+        time_major: activations are [T, B, d] instead of [B, T, d].
+    """
+
+    blocks: tuple[Block, ...]
+    sites: tuple[WeightSite, ...]
+    depth: int
+    parameters: int
+    time_major: bool = False
+
+    @property
+    def weights(self) -> list[WeightSite]:
+        """Each distinct weight once, however often it is shared."""
+        return list({id(site.parameter): site for site in reversed(self.sites)}.values())[::-1]
+
+    @property
+    def linears(self) -> list[WeightSite]:
+        """The sites whose activations are the output of a module, one per module."""
+        return [site for site in self.sites if site.module is not None]
+
+    @property
+    def repeats(self) -> float:
+        """How often each block is applied on average."""
+        return self.depth / len(self.blocks)
+
+    @property
+    def mixers(self) -> list[Mixer]:
+        """The mixers of every block, in order."""
+        return [mixer for block in self.blocks for mixer in block.mixers]
+
+
+def find_layout(model: PreTrainedModel) -> ModelLayout:
+    """The layout of `model`, read from its modules alone (no forward pass).
+
+    Raises:
+        LayoutError: no blocks were found, or the blocks hold no linear layer.
+    """
+    found = _find_blocks(model)
+    if not found:
+        raise LayoutError(
+            f"no transformer blocks found in {type(model).__name__}; "
+            "a plugin can describe it with the hook lpz_model_layout"
+        )
+    blocks = [
+        Block(name, module, tuple(_find_mixers(name, module, model.config)), _experts_of(module))
+        for name, module in found
+    ]
+    sites = [site for index, block in enumerate(blocks) for site in weight_sites(index, block)]
+    if not sites:
+        raise LayoutError(
+            f"the blocks of {type(model).__name__} hold no linear layer; "
+            "a plugin can describe it with the hook lpz_model_layout"
+        )
+    layers = getattr(model.config, "num_hidden_layers", None)
+    depth = max(len(blocks), layers) if isinstance(layers, int) else len(blocks)
+    return ModelLayout(tuple(blocks), tuple(sites), depth, count_parameters(model, trainable=True))
+
+
+def weight_sites(index: int, block: Block) -> Iterator[WeightSite]:
+    """The linear layers of one block: `nn.Linear`, `Conv1D`, stacked experts, and the plain `weight`
+    matrices of routers."""
+    inside = {id(m) for mixer in block.mixers for m in mixer.module.modules()}
+    for name, module in block.module.named_modules(prefix=block.name):
+        part: Part = "mixer" if id(module) in inside else "ffn"
+        if isinstance(module, nn.Linear):
+            yield WeightSite(f"{name}.weight", index, part, module.weight, "out_in", module)
+        elif isinstance(module, Conv1D):
+            yield WeightSite(f"{name}.weight", index, part, module.weight, "in_out", module)
+        elif _is_experts(module):
+            shape: Shape = "experts_in_out" if getattr(module, "is_transposed", False) else "experts_out_in"
+            for key, parameter in module.named_parameters(prefix=name, recurse=False):
+                if parameter.dim() == 3:
+                    yield WeightSite(key, index, part, parameter, shape)
+        elif re.search(r"router|gate", f"{name} {type(module).__name__}", re.IGNORECASE):
+            weight = module._parameters.get("weight")
+            if weight is not None and weight.dim() == 2:
+                yield WeightSite(f"{name}.weight", index, part, weight)
+
+
+def count_parameters(*modules: nn.Module, trainable: bool = False) -> int:
+    """Number of parameters in `modules`, each shared one once."""
+    distinct = {id(p): p for m in modules for p in m.parameters() if p.requires_grad or not trainable}
+    return sum(p.numel() for p in distinct.values())
+
+
+def _find_blocks(model: nn.Module) -> list[tuple[str, nn.Module]]:
+    marked = [(n, m) for n, m in model.named_modules() if isinstance(m, GradientCheckpointingLayer)]
+    outermost = [(n, m) for n, m in marked if not any(n.startswith(f"{other}.") for other, _ in marked)]
+    if outermost:
+        return outermost
+    lists = [
+        (name, module)
+        for name, module in model.named_modules()
+        if isinstance(module, nn.ModuleList) and len(module) and _is_list_of_blocks(module)
+    ]
+    long = [name for name, module in lists if len(module) > 1]
+    outer = [(n, m) for n, m in lists if not any(n.startswith(f"{other}.") for other in long)]
+    if not outer:
+        return []
+    name, longest = max(outer, key=lambda item: len(item[1]))
+    return [(f"{name}.{i}", module) for i, module in enumerate(longest)]
+
+
+def _is_list_of_blocks(modules: nn.ModuleList) -> bool:
+    one_class = len({type(m) for m in modules}) == 1
+    return one_class and any(isinstance(m, nn.Linear | Conv1D) for m in modules[0].modules())
+
+
+def _find_mixers(name: str, block: nn.Module, config: Any) -> Iterator[Mixer]:
+    taken: list[str] = []
+    for path, module in block.named_modules(prefix=name):
+        own = path.rpartition(".")[2]
+        if path == name or any(path.startswith(f"{other}.") for other in taken):
+            continue
+        label = f"{own} {type(module).__name__}"
+        if MIXER.search(label) and not NOT_MIXER.search(label) and any(True for _ in module.children()):
+            taken.append(path)
+            yield Mixer(path, module, _head_count(module, config), _head_size(module))
+
+
+def _head_count(mixer: nn.Module, config: Any) -> int:
+    attention = re.search(r"attn|attention", " ".join(type(m).__name__ for m in mixer.modules()), re.IGNORECASE)
+    for owner in (*mixer.modules(), config) if attention else mixer.modules():
+        for attribute in HEAD_COUNTS:
+            count = getattr(owner, attribute, None)
+            if isinstance(count, int) and count > 0:
+                return count
+    return 0
+
+
+def _head_size(mixer: nn.Module) -> int:
+    sizes = (getattr(m, "attention_head_size", None) for m in mixer.modules())
+    return next((size for size in sizes if isinstance(size, int)), 0)
+
+
+def _is_experts(module: nn.Module) -> bool:
+    stacked = any(p is not None and p.dim() == 3 for p in module._parameters.values())
+    return stacked and "expert" in type(module).__name__.lower()
+
+
+def _experts_of(block: nn.Module) -> nn.Module | None:
+    for module in block.modules():
+        if _is_experts(module):
+            return module
+        if any(isinstance(m, nn.ModuleList) and "expert" in name.lower() for name, m in module.named_children()):
+            return module
+    return None
+

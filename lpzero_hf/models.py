@@ -1,0 +1,184 @@
+"""Names to models: a zoo name, a Hub id, a local folder or a config.json becomes a `PreTrainedModel`."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from lpzero_hf.errors import LpzError, ModelError, UsageError, did_you_mean, one_line
+from lpzero_hf.plugins import PluginRegistry, load_plugins
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+
+HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
+
+
+@dataclass(frozen=True)
+class ZooModel:
+    """A named architecture.
+
+    Args:
+        name: what users type.
+        summary: one line for people.
+        config: makes its configuration.
+    """
+
+    name: str
+    summary: str
+    config: Callable[[], PreTrainedConfig]
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A model with the tokenizer that came with it, if any did."""
+
+    name: str
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase | None
+
+
+def load_model(
+    source: str,
+    *,
+    pretrained: bool = False,
+    seed: int = 42,
+    dtype: torch.dtype = torch.float32,
+    device: str | torch.device = "cpu",
+    trust_remote_code: bool = False,
+    plugins: PluginRegistry | None = None,
+) -> LoadedModel:
+    """Build or load a model.
+
+    Args:
+        source: a zoo name, a local folder, a `config.json`, or a Hub id, looked for in this order.
+        pretrained: load the checkpoint instead of drawing random weights.
+        seed: draws the random weights.
+        dtype: precision of the weights.
+        device: where the model goes.
+        trust_remote_code: allow code from the folder or the Hub to be executed; never by default.
+        plugins: where zoo names are looked up.
+
+    Raises:
+        UsageError: the source is unknown, or has no checkpoint to load.
+        ModelError: the configuration is unreadable, or the model cannot be built.
+
+    Example:
+        >>> load_model("gpt2-variant").model.config.n_layer
+        6
+    """
+    plugins = load_plugins() if plugins is None else plugins
+    zoo_model, path = plugins.zoo_model(source), Path(source).expanduser()
+    if zoo_model is not None:
+        config: PreTrainedConfig = zoo_model.config()
+        location = None
+    elif path.exists():
+        config, location = _local_config(path, trust_remote_code), path if path.is_dir() else None
+    else:
+        config, location = _hub_config(source, trust_remote_code, plugins), source
+    if pretrained and location is None:
+        raise UsageError(f"'{source}' has no checkpoint to load; leave out --pretrained for random weights")
+    try:
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            model = _build(config, location if pretrained else None, dtype, trust_remote_code)
+    except LpzError:
+        raise
+    except Exception as error:
+        raise ModelError(f"cannot {'load' if pretrained else 'build'} '{source}': {one_line(error)}") from error
+    tokenizer = None if location is None else _tokenizer(location, trust_remote_code)
+    return LoadedModel(source, model.to(device).eval(), tokenizer)  # type: ignore[arg-type]  # stub gap
+
+
+def _build(
+    config: PreTrainedConfig, checkpoint: str | Path | None, dtype: torch.dtype, trust_remote_code: bool
+) -> PreTrainedModel:
+    chosen = model_class(config)
+    if checkpoint is not None:
+        return chosen.from_pretrained(  # type: ignore[no-any-return]  # Auto classes are untyped
+            checkpoint, config=config, dtype=dtype, trust_remote_code=trust_remote_code
+        )
+    if hasattr(chosen, "from_config"):
+        return chosen.from_config(config, dtype=dtype, trust_remote_code=trust_remote_code)  # type: ignore[no-any-return]
+    return chosen._from_config(config, dtype=dtype)  # type: ignore[no-any-return]
+
+
+def model_class(config: PreTrainedConfig) -> Any:
+    """The class that `config` is built with: the first of its `architectures` that transformers has, else
+    the language-model head of its family, else the bare model."""
+    import transformers
+    from transformers.models.auto import modeling_auto as auto
+
+    for name in config.architectures or []:
+        if hasattr(transformers, name):
+            return getattr(transformers, name)
+    family = config.model_type
+    if getattr(config, "is_encoder_decoder", False) and family in auto.MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES:
+        return transformers.AutoModelForSeq2SeqLM
+    if not getattr(config, "is_decoder", False) and type(config) in transformers.MODEL_FOR_MASKED_LM_MAPPING:
+        return transformers.AutoModelForMaskedLM
+    if type(config) in transformers.MODEL_FOR_CAUSAL_LM_MAPPING or "AutoModelForCausalLM" in _remote(config):
+        return transformers.AutoModelForCausalLM
+    return transformers.AutoModel
+
+
+def _remote(config: PreTrainedConfig) -> dict[str, str]:
+    return getattr(config, "auto_map", None) or {}
+
+
+def _local_config(path: Path, trust_remote_code: bool) -> PreTrainedConfig:
+    file = path / "config.json" if path.is_dir() else path
+    if not file.is_file():
+        raise ModelError(f"the folder '{path}' has no config.json; give a folder saved with save_pretrained")
+    try:
+        raw = json.loads(file.read_text(encoding="utf-8"))
+    except (ValueError, OSError) as error:
+        raise ModelError(f"'{file}' is not readable JSON ({one_line(error)}); save the configuration again") from error
+    if not isinstance(raw, dict) or not ("model_type" in raw or "auto_map" in raw):
+        raise ModelError(f"'{file}' names no 'model_type', so its family is unknown; add the key")
+    return _config(str(file if not path.is_dir() else path), str(file), trust_remote_code)
+
+
+def _hub_config(source: str, trust_remote_code: bool, plugins: PluginRegistry) -> PreTrainedConfig:
+    unknown = (
+        f"unknown model '{source}'{did_you_mean(source, plugins.models)}: no zoo model (`lpz zoo` lists them), "
+        "no folder or config.json here"
+    )
+    if not HUB_ID.fullmatch(source):
+        raise UsageError(f"{unknown}, and no possible Hub id")
+    try:
+        return _config(source, source, trust_remote_code)
+    except ModelError as error:
+        raise UsageError(f"{unknown}, and not to be had from the Hub ({error})") from error
+
+
+def _config(source: str, shown: str, trust_remote_code: bool) -> PreTrainedConfig:
+    from transformers import AutoConfig
+
+    try:
+        return AutoConfig.from_pretrained(source, trust_remote_code=trust_remote_code)  # type: ignore[no-any-return]
+    except Exception as error:
+        message = one_line(error)
+        if "trust_remote_code" in message:
+            message = "it needs code of its own, which runs only with --trust-remote-code"
+        raise ModelError(f"cannot read the configuration of '{shown}': {message}") from error
+
+
+def _tokenizer(location: str | Path, trust_remote_code: bool) -> PreTrainedTokenizerBase | None:
+    """The tokenizer saved beside the model, or None if there is none."""
+    from transformers import AutoTokenizer
+
+    if isinstance(location, Path) and not any(location.glob("*token*")) and not any(location.glob("*vocab*")):
+        return None
+    try:
+        return AutoTokenizer.from_pretrained(location, trust_remote_code=trust_remote_code)  # type: ignore[no-any-return]
+    except (OSError, ValueError, ImportError, KeyError) as error:
+        raise ModelError(
+            f"the tokenizer of '{location}' cannot be loaded: {one_line(error)}; remove it to use the embedded one"
+        ) from error

@@ -1,0 +1,209 @@
+"""Finds installed plugins through entry points and asks them what they offer."""
+
+from __future__ import annotations
+
+import functools
+import os
+import warnings
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from importlib.metadata import EntryPoint, entry_points
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import pluggy
+
+from lpzero_hf import hookspecs
+from lpzero_hf.errors import PluginError, PluginWarning, UsageError, did_you_mean, one_line
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+    from lpzero_hf.layout import ModelLayout
+    from lpzero_hf.models import ZooModel
+    from lpzero_hf.proxy import Proxy
+
+DISABLE_VARIABLE = "LPZ_NO_PLUGINS"
+Offered = TypeVar("Offered")
+
+
+@dataclass
+class PluginStatus:
+    """What became of one installed plugin."""
+
+    name: str
+    distribution: str
+    version: str
+    status: str = "active"  # or "disabled", "failed"
+    reason: str = ""
+    hooks: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A name (of a proxy, a model, ...) together with the plugin that offers it."""
+
+    plugin: str
+    distribution: str
+    item: Any
+
+
+class PluginRegistry:
+    """The plugins installed beside lpzero-hf, the built-in ones among them.
+
+    A plugin that fails, at import or when asked for what it offers, is marked as failed and warned
+    about once; the others go on. Two plugins that claim one name are an error.
+
+    Args:
+        disabled: names of plugins or of their distributions to leave out.
+        found: entry points to use instead of those installed (for tests).
+    """
+
+    def __init__(self, disabled: Iterable[str] = (), found: Iterable[EntryPoint] | None = None) -> None:
+        off = set(disabled)
+        self.statuses: dict[str, PluginStatus] = {}
+        self.conflicts: list[str] = []
+        self._manager = pluggy.PluginManager(hookspecs.PROJECT)
+        self._manager.add_hookspecs(hookspecs)
+        points = entry_points(group=hookspecs.PROJECT) if found is None else found
+        for point in sorted(points, key=lambda p: (p.name, _distribution(p)[0])):
+            self._load(point, off)
+
+    def _load(self, point: EntryPoint, off: set[str]) -> None:
+        distribution, version = _distribution(point)
+        status = PluginStatus(point.name, distribution, version)
+        rival = self.statuses.get(point.name)
+        if rival is not None and off.isdisjoint({rival.distribution, distribution, point.name}):
+            self.conflicts.append(_conflict("plugin", point.name, rival.distribution, distribution))
+            return
+        self.statuses[point.name if rival is None else f"{point.name} ({distribution})"] = status
+        if point.name in off or distribution in off:
+            status.status, status.reason = "disabled", "turned off by the user"
+            return
+        try:
+            plugin = point.load()
+            self._manager.register(plugin, name=point.name)
+        except (Exception, SystemExit) as error:
+            self._fail(status, "failed to import", error)
+            return
+        callers = self._manager.get_hookcallers(plugin) or []
+        status.hooks = sorted(caller.name for caller in callers)
+
+    def _fail(self, status: PluginStatus, what: str, error: BaseException) -> None:
+        self._manager.unregister(name=status.name)
+        status.status, status.reason = "failed", f"{what}: {one_line(error)}"
+        warnings.warn(
+            f"plugin '{status.name}' of {status.distribution} {what} and is left out: {one_line(error)}; "
+            f"fix or uninstall it, or silence this with --no-plugin {status.name}",
+            PluginWarning,
+            stacklevel=2,
+        )
+
+    def _ask(self, hook: str, **arguments: Any) -> Iterator[tuple[PluginStatus, Any]]:
+        """Call one hook on each plugin that has it, in the order of registration."""
+        for implementation in getattr(self._manager.hook, hook).get_hookimpls():
+            status = self.statuses[implementation.plugin_name]
+            try:
+                values = [arguments[name] for name in implementation.argnames]
+                result = implementation.function(*values)
+                yield status, list(result) if isinstance(result, Iterable) else result
+            except (Exception, SystemExit) as error:
+                self._fail(status, f"failed in {hook}", error)
+
+    def _collect(
+        self, kind: str, hook: str, prepare: Callable[[Any], Offered], name_of: Callable[[Offered], str]
+    ) -> dict[str, Claim]:
+        if self.conflicts:
+            raise PluginError(self.conflicts[0])
+        claims: dict[str, Claim] = {}
+        for status, offered in self._ask(hook):
+            try:
+                prepared = [prepare(item) for item in offered or []]
+            except Exception as error:
+                self._fail(status, f"returned something unusable from {hook}", error)
+                continue
+            for item in prepared:
+                name, rival = name_of(item), claims.get(name_of(item))
+                if rival is not None:
+                    raise PluginError(_conflict(kind, name, rival.distribution, status.distribution))
+                claims[name] = Claim(status.name, status.distribution, item)
+        return claims
+
+    @functools.cached_property
+    def proxies(self) -> dict[str, Claim]:
+        """Every proxy on offer by name. Raises `PluginError` if two distributions claim one name."""
+        from lpzero_hf.proxy import Proxy, as_proxy
+
+        def name_of(proxy: Proxy) -> str:
+            return proxy.name
+
+        return self._collect("proxy", "lpz_proxies", as_proxy, name_of)
+
+    @functools.cached_property
+    def models(self) -> dict[str, Claim]:
+        """Every zoo model on offer by name. Raises `PluginError` if two distributions claim one name."""
+        from lpzero_hf.models import ZooModel
+
+        def prepare(item: ZooModel) -> ZooModel:
+            if not isinstance(item, ZooModel):
+                raise TypeError(f"expected a lpzero_hf.ZooModel, got {type(item).__name__}")
+            return item
+
+        return self._collect("zoo model", "lpz_models", prepare, lambda model: model.name)
+
+    def layout(self, model: PreTrainedModel) -> ModelLayout | None:
+        """The layout that the first plugin able to read `model` gives, or None."""
+        for _, layout in self._ask("lpz_model_layout", model=model):
+            if layout is not None:
+                return layout  # type: ignore[no-any-return]  # a hook's result is untyped
+        return None
+
+    def add_commands(self, app: Any) -> None:
+        """Let every plugin add its commands to the `lpz` application."""
+        for _ in self._ask("lpz_commands", app=app):
+            pass
+
+    def proxy(self, name: str) -> Proxy:
+        """The proxy called `name`. Raises `UsageError`, with the nearest name, if there is none."""
+        if name not in self.proxies:
+            raise UsageError(
+                f"unknown proxy '{name}'{did_you_mean(name, self.proxies)} (`lpz proxies` lists them all)"
+            )
+        return self.proxies[name].item  # type: ignore[no-any-return]  # Claim holds any kind of item
+
+    def zoo_model(self, name: str) -> ZooModel | None:
+        """The zoo model called `name`, or None."""
+        return self.models[name].item if name in self.models else None
+
+
+def load_plugins(disabled: Iterable[str] = ()) -> PluginRegistry:
+    """The registry of installed plugins, less `disabled` and those named in `LPZ_NO_PLUGINS` (commas
+    between names). Loaded once per set of disabled names.
+
+    Raises:
+        UsageError: a name in `disabled` is no installed plugin.
+    """
+    named = frozenset(disabled)
+    known = {p.name for p in entry_points(group=hookspecs.PROJECT)}
+    known |= {_distribution(p)[0] for p in entry_points(group=hookspecs.PROJECT)}
+    for name in sorted(named - known):
+        raise UsageError(f"no plugin '{name}' to turn off{did_you_mean(name, known)} (`lpz plugins` lists them)")
+    variable = {name.strip() for name in os.environ.get(DISABLE_VARIABLE, "").split(",") if name.strip()}
+    return _registry(named | variable)
+
+
+@functools.cache
+def _registry(disabled: frozenset[str]) -> PluginRegistry:
+    return PluginRegistry(disabled)
+
+
+def _distribution(point: EntryPoint) -> tuple[str, str]:
+    if point.dist is None:
+        return "unknown", "0"
+    return point.dist.name, point.dist.version
+
+
+def _conflict(kind: str, name: str, first: str, second: str) -> str:
+    return (
+        f"{kind} name '{name}' is claimed by two distributions, {first} and {second}; "
+        f"uninstall one or turn it off with --no-plugin {second}"
+    )

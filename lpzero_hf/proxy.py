@@ -1,0 +1,164 @@
+"""What a proxy is: a name, a source, an orientation, and a way from a model to one number."""
+
+from __future__ import annotations
+
+import inspect
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any, Literal
+
+from torch import Tensor
+
+from lpzero_hf.reduction import LOSS, Network, Reduction
+from lpzero_hf.isolation import copied, isolated
+from lpzero_hf.layout import ModelLayout
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+Orientation = Literal[1, -1]
+Values = list[Tensor]
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What a proxy with passes of its own works on.
+
+    Args:
+        model: the model, isolated and in eval mode; parameters share the original's memory, so a proxy
+            must not write into them.
+        batch: the minibatch with labels, on the model's device.
+        layout: where the model keeps its blocks; refers to the original parameters.
+        seed: for every random choice.
+    """
+
+    model: PreTrainedModel
+    batch: dict[str, Any]
+    layout: ModelLayout
+    seed: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Proxy(ABC):
+    """Base of all proxies.
+
+    Args:
+        name: how users call it, lower case with underscores.
+        formula: one line, in the letters W, G, A, J, H, S (see the README).
+        citation: the source, or "" for a trivial baseline.
+        orientation: 1 if a larger score predicts a better model, -1 if a smaller one does.
+    """
+
+    name: str
+    formula: str
+    citation: str = ""
+    orientation: Orientation = 1
+
+    @property
+    @abstractmethod
+    def passes(self) -> str:
+        """What must be run: "none", "forward", "forward + backward", or what the proxy needs of its own."""
+
+    def __call__(self, model: PreTrainedModel, batch: dict[str, Any]) -> float:
+        """The score of `model` on `batch`; leaves the model untouched.
+
+        Raises:
+            LpzError: the score is not applicable to this model, invalid, or failed; the message says why.
+        """
+        from lpzero_hf.scoring import score
+
+        return score(model, batch, [self])[self.name].require()
+
+
+@dataclass(frozen=True, kw_only=True)
+class StatisticProxy(Proxy):
+    """A proxy made of reductions of the captured statistics; shares its pass with all others like it.
+
+    Args:
+        reductions: what to reduce at which sites.
+        combine: maps one list of reduced values per reduction, then the layout, to the score.
+        network: which network the pass runs on; the default is the model itself with its own loss.
+
+    Example:
+        >>> snip = StatisticProxy(
+        ...     name="my_snip",
+        ...     formula="sum |W * G|",
+        ...     reductions=(Reduction("linear", ("W", "G"), lambda W, G: (W * G).abs().sum()),),
+        ... )
+    """
+
+    reductions: tuple[Reduction, ...]
+    combine: Callable[[Sequence[Values], ModelLayout], float] = lambda values, layout: total(values[0])
+    network: Network = LOSS
+
+    @property
+    def passes(self) -> str:
+        needed = set().union(*(reduction.reads for reduction in self.reductions))
+        own = "" if self.network is LOSS else f" ({self.network.name})"
+        if needed & {"G", "J", "dH"}:
+            return f"forward + backward{own}"
+        return f"forward{own}" if needed - {"W"} else "none"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelProxy(Proxy):
+    """A proxy that runs passes of its own.
+
+    Args:
+        evaluate: maps a `Subject` to the score; may raise `NotApplicable`.
+        needs: what it runs, for people, for example "5 forward".
+    """
+
+    evaluate: Callable[[Subject], float]
+    needs: str = "none"
+
+    @property
+    def passes(self) -> str:
+        return self.needs
+
+
+@dataclass(frozen=True, kw_only=True)
+class FunctionProxy(Proxy):
+    """A plain function `f(model, batch) -> float`. It is given a model with copied weights, so whatever it
+    does leaves the caller's model untouched."""
+
+    function: Callable[[PreTrainedModel, dict[str, Any]], float]
+
+    @property
+    def passes(self) -> str:
+        return "its own"
+
+    def evaluate(self, subject: Subject) -> float:
+        """Call the function on copied weights."""
+        with isolated(subject.model, substitute=copied, seed=subject.seed):
+            return self.function(subject.model, dict(subject.batch))
+
+
+def as_proxy(item: Proxy | Callable[..., float]) -> Proxy:
+    """`item` itself if it is a proxy, else the plain function wrapped as one.
+
+    Its name is the function's; its formula the first line of the docstring.
+
+    Raises:
+        TypeError: it is neither.
+    """
+    if isinstance(item, Proxy):
+        return item
+    if not callable(item) or inspect.isclass(item):
+        raise TypeError(f"expected a Proxy or a function f(model, batch) -> float, got {item!r}")
+    function = item.func if isinstance(item, partial) else item
+    name = getattr(function, "__name__", type(function).__name__)
+    formula = (inspect.getdoc(function) or "a plain function").splitlines()[0]
+    return FunctionProxy(name=name, formula=formula, function=item)
+
+
+def total(values: Values) -> float:
+    """The sum of reduced values in double precision."""
+    return float(sum(float(v) for v in values))
+
+
+def mean(values: Values) -> float:
+    """The mean of reduced values in double precision."""
+    return total(values) / len(values)

@@ -1,0 +1,96 @@
+"""The words in which a proxy says what to capture: places, statistics, reductions, networks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from lpzero_hf.layout import ModelLayout
+from lpzero_hf.objective import Batch, objective, with_labels
+
+Place = Literal[
+    "linear", "mixer_linear", "ffn_linear", "ffn_hidden", "ffn_output", "mixer", "attention", "embedding"
+]
+Statistic = Literal["W", "G", "A", "J", "H", "dH", "S", "mask"]
+Moment = Literal["weight", "gradient", "forward", "backward"]
+
+WEIGHTS, OUTPUTS = {"W", "G"}, {"A", "J", "mask"}
+TOGETHER: dict[str, tuple[set[str], ...]] = {
+    "linear": (WEIGHTS, OUTPUTS),
+    "mixer_linear": (WEIGHTS, OUTPUTS),
+    "ffn_linear": (WEIGHTS, OUTPUTS),
+    "ffn_hidden": (OUTPUTS,),
+    "ffn_output": (OUTPUTS,),
+    "mixer": ({"H", "S", "mask"}, {"H", "dH", "mask"}),
+    "attention": ({"S", "mask"},),
+    "embedding": (OUTPUTS,),
+}
+
+
+@dataclass(frozen=True)
+class Reduction:
+    """Reduce some statistics at every site of one kind to a small tensor.
+
+    Args:
+        place: `linear` (every linear layer of every block), `mixer_linear` and `ffn_linear` (those inside
+            and outside the mixers), `ffn_hidden` (the feed-forward layers before the last one to run: the
+            pre-activations), `ffn_output` (the last), `mixer`, `attention` (mixers with softmax
+            attention), `embedding` (the input embedding).
+        reads: the statistics it needs, in the order the function takes them. W and G are [out, in]; A and
+            J [B, T, out]; H and its gradient dH [B, h, T, d_head]; S [B, h, T, T], or [B, T, d] for a mixer
+            without attention; mask [B, T] is true at real tokens. Each place offers some of them
+            together: W with G, A with J, H with S, H with dH.
+        function: maps them to a small tensor; half-precision tensors arrive as float32. It must not
+            write into them.
+
+    Raises:
+        ValueError: the statistics do not appear together at that place.
+    """
+
+    place: Place
+    reads: tuple[Statistic, ...]
+    function: Callable[..., Tensor]
+
+    def __post_init__(self) -> None:
+        if not any(set(self.reads) <= group for group in TOGETHER.get(self.place, ())):
+            raise ValueError(f"{' and '.join(self.reads)} do not appear together at '{self.place}'")
+
+    @property
+    def moment(self) -> Moment:
+        """When in a pass everything it reads is there."""
+        if "G" in self.reads:
+            return "gradient"
+        if {"J", "dH"} & set(self.reads):
+            return "backward"
+        return "weight" if set(self.reads) == {"W"} else "forward"
+
+
+def _unchanged(model: PreTrainedModel, layout: ModelLayout) -> AbstractContextManager[None]:
+    return nullcontext()
+
+
+@dataclass(frozen=True)
+class Network:
+    """Which network a pass runs on, and what is differentiated.
+
+    Args:
+        name: shown to people.
+        objective: maps (model, batch, seed) to the scalar l.
+        substitute: what each parameter is replaced by, None to keep it.
+        context: entered around the pass, for a network that departs from the model.
+        prepare: maps (model, batch, seed) to the batch that is fed.
+    """
+
+    name: str
+    objective: Callable[[PreTrainedModel, Batch, int], Tensor]
+    substitute: Callable[[Tensor], Tensor] | None = None
+    context: Callable[[PreTrainedModel, ModelLayout], AbstractContextManager[None]] = _unchanged
+    prepare: Callable[[PreTrainedModel, Batch, int], Batch] = with_labels
+
+
+LOSS = Network("loss", objective)

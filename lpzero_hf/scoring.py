@@ -1,0 +1,251 @@
+"""Scores one model with many proxies, sharing passes between them."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+import torch
+from transformers import PreTrainedModel
+
+from lpzero_hf.capture import Captured, capture
+from lpzero_hf.errors import LpzError, NotApplicable, UsageError, one_line
+from lpzero_hf.isolation import isolated
+from lpzero_hf.layout import ModelLayout, find_layout
+from lpzero_hf.batches import check_minibatch
+from lpzero_hf.objective import with_labels
+from lpzero_hf.plugins import PluginRegistry, load_plugins
+from lpzero_hf.proxy import FunctionProxy, ModelProxy, Orientation, Proxy, StatisticProxy, as_proxy
+from lpzero_hf.reduction import Network, Reduction
+
+Status = Literal["ok", "not applicable", "invalid", "failed"]
+Wanted = str | Proxy | Callable[..., float]
+
+
+class ScoreError(LpzError):
+    """A score was asked for that is not a finite number; the message says why."""
+
+
+@dataclass(frozen=True)
+class Score:
+    """One proxy's verdict on one model.
+
+    Args:
+        proxy: its name.
+        value: the score, or None unless `status` is "ok".
+        status: "ok"; "not applicable" (no meaning on this model); "invalid" (NaN or infinite); "failed".
+        reason: why there is no value.
+        orientation: 1 if larger is better, -1 if smaller is.
+        passes: what the proxy runs.
+        seconds: the time of the proxy's own passes and sums; the shared pass is in `Scores.seconds`.
+    """
+
+    proxy: str
+    value: float | None
+    status: Status
+    reason: str
+    orientation: Orientation
+    passes: str
+    seconds: float
+
+    def require(self) -> float:
+        """The value. Raises `ScoreError` if there is none."""
+        if self.value is None:
+            raise ScoreError(f"proxy '{self.proxy}' is {self.status}: {self.reason}")
+        return self.value
+
+
+@dataclass(frozen=True)
+class Scores(Mapping[str, Score]):
+    """The scores of one model by the names of the proxies, in the order asked for.
+
+    Args:
+        rows: the scores.
+        seconds: the time of each shared pass, by the name of its network.
+    """
+
+    rows: tuple[Score, ...]
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    def __getitem__(self, name: str) -> Score:
+        for row in self.rows:
+            if row.proxy == name:
+                return row
+        raise KeyError(name)
+
+    def __iter__(self) -> Iterator[str]:
+        return (row.proxy for row in self.rows)
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The scores as plain data for JSON."""
+        return {"scores": [asdict(row) for row in self.rows], "shared_seconds": self.seconds}
+
+
+def score(
+    model: PreTrainedModel,
+    batch: Mapping[str, Any],
+    proxies: Wanted | Iterable[Wanted] = "all",
+    *,
+    seed: int = 42,
+    dtype: torch.dtype | None = None,
+    plugins: PluginRegistry | None = None,
+    progress: Callable[[str, int, int], None] | None = None,
+) -> Scores:
+    """Score a model without training it.
+
+    All proxies made of captured statistics share one forward and one backward pass; the others run passes
+    of their own. The model runs in eval mode and is left as it was found: weights, gradients, buffers,
+    hooks, modes, `requires_grad` and random number generators.
+
+    Args:
+        model: any `PreTrainedModel`, on any device.
+        batch: what a tokenizer returns: `input_ids` [B, T], optionally `attention_mask`, `labels`, ...
+        proxies: names, `Proxy` objects or functions `f(model, batch) -> float`; "all" for all installed.
+        seed: drives everything random.
+        dtype: precision of the shared passes; None keeps the model's.
+        plugins: where names are looked up; by default everything installed.
+        progress: called with (what runs next, steps done, steps in all).
+
+    Returns:
+        One `Score` per proxy. A proxy that fails, does not apply or gives no finite number has its reason
+        there and does not stop the others.
+
+    Raises:
+        UsageError: a proxy is unknown, or two have one name.
+        LayoutError: the model has no blocks that could be found.
+        MinibatchError: the minibatch is empty or does not fit the model.
+
+    Example:
+        >>> from transformers import GPT2Config, GPT2LMHeadModel
+        >>> model = GPT2LMHeadModel(GPT2Config(n_layer=2, n_embd=64, n_head=2, vocab_size=4096))
+        >>> score(model, minibatch(model), ["snip", "params"])["params"].value
+        427776.0
+    """
+    plugins = load_plugins() if plugins is None else plugins
+    chosen = _choose(proxies, plugins)
+    checked = check_minibatch(batch, model)
+    layout = plugins.layout(model) or find_layout(model)
+    shared = _by_network(chosen)
+    own = [p for p in chosen if not isinstance(p, StatisticProxy)]
+    steps = [f"{network.name} pass" for network in shared] + [p.name for p in own]
+
+    def tell(done: int) -> None:
+        if progress is not None:
+            progress(steps[done] if done < len(steps) else "", done, len(steps))
+
+    done = 0
+    rows: dict[str, Score] = {}
+    seconds: dict[str, float] = {}
+    for network, members in shared.items():
+        tell(done)
+        start = time.perf_counter()
+        rows |= _run_shared(model, checked, network, members, layout, seed, dtype)
+        seconds[network.name] = time.perf_counter() - start
+        done += 1
+    for proxy in own:
+        tell(done)
+        rows[proxy.name] = _run_own(model, checked, proxy, plugins, seed)
+        done += 1
+    tell(done)
+    return Scores(tuple(rows[p.name] for p in chosen), seconds)
+
+
+def _choose(proxies: Wanted | Iterable[Wanted], plugins: PluginRegistry) -> list[Proxy]:
+    if isinstance(proxies, str | Proxy) or callable(proxies):
+        proxies = [proxies]
+    chosen: list[Proxy] = []
+    for item in proxies:
+        if item == "all":
+            chosen += [claim.item for claim in plugins.proxies.values()]
+        else:
+            chosen.append(plugins.proxy(item) if isinstance(item, str) else as_proxy(item))
+    distinct = list(dict.fromkeys(chosen))
+    names = [p.name for p in distinct]
+    for name in names:
+        if names.count(name) > 1:
+            raise UsageError(f"two different proxies are called '{name}'; rename one")
+    if not distinct:
+        raise UsageError("no proxies to score with; `lpz proxies` lists those installed")
+    return distinct
+
+
+def _by_network(proxies: Sequence[Proxy]) -> dict[Network, list[StatisticProxy]]:
+    groups: dict[Network, list[StatisticProxy]] = {}
+    for proxy in proxies:
+        if isinstance(proxy, StatisticProxy):
+            groups.setdefault(proxy.network, []).append(proxy)
+    return groups
+
+
+def _run_shared(
+    model: PreTrainedModel,
+    batch: dict[str, Any],
+    network: Network,
+    proxies: list[StatisticProxy],
+    layout: ModelLayout,
+    seed: int,
+    dtype: torch.dtype | None,
+) -> dict[str, Score]:
+    reductions = list(dict.fromkeys(r for proxy in proxies for r in proxy.reductions))
+    try:
+        captured = capture(model, batch, reductions, layout, network=network, dtype=dtype, seed=seed)
+    except (LpzError, NotImplementedError) as error:
+        return {proxy.name: _failed(proxy, error) for proxy in proxies}
+
+    def combined(proxy: StatisticProxy) -> float:
+        return proxy.combine([_values_of(captured, r) for r in proxy.reductions], layout)
+
+    return {proxy.name: _judge(proxy, lambda p=proxy: combined(p)) for proxy in proxies}
+
+
+def _values_of(captured: Captured, reduction: Reduction) -> list[torch.Tensor]:
+    if reduction in captured.failures:
+        raise captured.failures[reduction]
+    values = [value for _, value in captured.values[reduction]]
+    if not values:
+        raise NotApplicable(f"this model shows no {'/'.join(reduction.reads)} at '{reduction.place}' sites")
+    return values
+
+
+def _run_own(
+    model: PreTrainedModel, batch: dict[str, Any], proxy: Proxy, plugins: PluginRegistry, seed: int
+) -> Score:
+    if not isinstance(proxy, ModelProxy | FunctionProxy):
+        return _failed(proxy, TypeError("a proxy is a StatisticProxy, a ModelProxy or a plain function"))
+
+    def evaluate() -> float:
+        with isolated(model, seed=seed):
+            from lpzero_hf.proxy import Subject
+
+            layout = plugins.layout(model) or find_layout(model)
+            return proxy.evaluate(Subject(model, with_labels(model, batch, seed), layout, seed))
+
+    return _judge(proxy, evaluate)
+
+
+def _judge(proxy: Proxy, evaluate: Callable[[], float]) -> Score:
+    start = time.perf_counter()
+    try:
+        value = float(evaluate())
+    except NotApplicable as error:
+        return _row(proxy, None, "not applicable", str(error), start)
+    except Exception as error:  # whatever a stranger's proxy raises belongs in its row
+        return _row(proxy, None, "failed", one_line(error), start)
+    if not math.isfinite(value):
+        return _row(proxy, None, "invalid", f"the score is {value}", start)
+    return _row(proxy, value, "ok", "", start)
+
+
+def _failed(proxy: Proxy, error: Exception) -> Score:
+    return _row(proxy, None, "failed", one_line(error), time.perf_counter())
+
+
+def _row(proxy: Proxy, value: float | None, status: Status, reason: str, start: float) -> Score:
+    seconds = time.perf_counter() - start
+    return Score(proxy.name, value, status, reason, proxy.orientation, proxy.passes, seconds)

@@ -1,0 +1,32 @@
+"""The built-in proxies, registered through the same hook as a stranger's."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from lpzero_hf.hookspecs import hookimpl
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+    from lpzero_hf.layout import ModelLayout
+    from lpzero_hf.proxy import Proxy
+
+
+@hookimpl
+def lpz_proxies() -> Iterable[Proxy]:
+    """Every built-in proxy, the trivial baselines first."""
+    from lpz_proxies import activations, attention, gradients, jacobian, passes, size, synflow, weights
+
+    rooms = (size, weights, gradients, activations, attention, jacobian, synflow, passes)
+    return [proxy for room in rooms for proxy in room.PROXIES]
+
+
+@hookimpl
+def lpz_model_layout(model: PreTrainedModel) -> ModelLayout | None:
+    """The families that generic detection reads only in part."""
+    from lpz_proxies.layouts import LAYOUTS
+
+    read = LAYOUTS.get(model.config.model_type)
+    return None if read is None else read(model)

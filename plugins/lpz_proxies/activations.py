@@ -1,0 +1,103 @@
+"""Proxies of what linear layers put out: activations and their gradients."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from lpzero_hf.layout import ModelLayout
+from lpzero_hf.proxy import Proxy, StatisticProxy, total
+from lpzero_hf.reduction import Reduction
+
+MELLOR = "Mellor et al., Neural Architecture Search without Training, ICML 2021, arXiv:2006.04647"
+SERIANNI = "Serianni and Kalita, Training-free NAS for RNNs and Transformers, ACL 2023, arXiv:2306.00288"
+WPCA = "Wang et al., W-PCA Based Gradient-Free Proxy, ICLR 2025, arXiv:2504.15983"
+
+
+def fisher_information(A: Tensor, J: Tensor) -> Tensor:
+    """sum over channels of the batch mean of (sum over tokens of A * J)^2, for A and J [B, T, out]."""
+    return (A * J).sum(1).square_().mean(0).sum()
+
+
+def agreement(codes: Tensor, real: Tensor) -> Tensor:
+    """How often each pair of rows has equal signs: K [n, n] from codes [n, features], counting only
+    features that are real in both rows (`real` [n, features])."""
+    on = (codes > 0).to(codes.dtype) * real
+    off = real - on
+    return (on @ on.T + off @ off.T).double()
+
+
+def sample_agreement(A: Tensor, mask: Tensor) -> Tensor:
+    """The kernel K [B, B] of pre-activations A [B, T, out]: samples as rows, every token and unit a code."""
+    real = mask.unsqueeze(-1).expand_as(A).to(A.dtype)
+    return agreement(A.flatten(1), real.flatten(1))
+
+
+def token_agreement(A: Tensor, mask: Tensor) -> Tensor:
+    """sum of the kernel [T, T] of the first sample: tokens as rows."""
+    first = A[0][mask[0]]
+    return agreement(first, torch.ones_like(first)).sum()
+
+
+def log_determinant(values: Sequence[list[Tensor]], layout: ModelLayout) -> float:
+    """log |det K| of the kernel summed over sites."""
+    return float(torch.linalg.slogdet(sum(values[0][1:], start=values[0][0])).logabsdet)
+
+
+def principal_components(A: Tensor, mask: Tensor, threshold: float) -> Tensor:
+    """How many principal components of A [B, T, out], real tokens as rows, reach `threshold` of the variance."""
+    rows = A[mask].double()
+    rows = rows - rows.mean(0)
+    gram = rows.T @ rows if rows.shape[0] >= rows.shape[1] else rows @ rows.T
+    variances = torch.linalg.eigvalsh(gram).clamp_min_(0).flip(0)
+    reached = variances.cumsum(0) >= threshold * variances.sum()
+    return reached.to(torch.int8).argmax() + 1
+
+
+KERNEL = Reduction("ffn_hidden", ("A", "mask"), sample_agreement)
+COMPONENTS = Reduction("ffn_output", ("A", "mask"), partial(principal_components, threshold=0.99))
+
+PROXIES: list[Proxy] = [
+    StatisticProxy(
+        name="fisher",
+        formula="sum over channels of mean over samples of (sum over tokens A * J)^2",
+        citation="Turner et al., BlockSwap, ICLR 2020, arXiv:1906.04113",
+        reductions=(Reduction("linear", ("A", "J"), fisher_information),),
+    ),
+    StatisticProxy(
+        name="nwot",
+        formula="log |det K|, K[i,j] = equal signs of feed-forward pre-activations of samples i and j",
+        citation=MELLOR,
+        reductions=(KERNEL,),
+        combine=log_determinant,
+    ),
+    StatisticProxy(
+        name="activation_distance",
+        formula="sum of K, K as in nwot",
+        citation=f"{SERIANNI}; {MELLOR}",
+        reductions=(KERNEL,),
+        combine=lambda values, layout: total([kernel.sum() for kernel in values[0]]),
+    ),
+    StatisticProxy(
+        name="activation_distance_lpzero",
+        formula="sum of K over the tokens of the first sample (LPZero's code)",
+        citation=f"{SERIANNI}; as in the code of LPZero, arXiv:2410.04808",
+        reductions=(Reduction("ffn_hidden", ("A", "mask"), token_agreement),),
+    ),
+    StatisticProxy(
+        name="w_pca",
+        formula="parameters * sum over blocks of the principal components of the feed-forward output that reach 0.99",
+        citation=WPCA,
+        reductions=(COMPONENTS,),
+        combine=lambda values, layout: layout.parameters * total(values[0]),
+    ),
+    StatisticProxy(
+        name="v_pca",
+        formula="w_pca without the parameters",
+        citation=WPCA,
+        reductions=(COMPONENTS,),
+    ),
+]

@@ -1,0 +1,122 @@
+"""Proxies of the weights and their gradients. They share the one backward pass."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from lpzero_hf.proxy import Proxy, StatisticProxy, mean
+from lpzero_hf.reduction import Reduction
+
+ZERO_COST = "Abdelfattah et al., Zero-Cost Proxies for Lightweight NAS, ICLR 2021, arXiv:2101.08134"
+TF_TAS = "Zhou et al., Training-free Transformer Architecture Search, CVPR 2022, arXiv:2203.12217"
+LPZERO = "Dong et al., LPZero, EMNLP Findings 2024, arXiv:2410.04808"
+
+
+def gradient_norm(G: Tensor) -> Tensor:
+    """The Frobenius norm of a gradient [out, in]."""
+    return G.norm()
+
+
+def saliency(W: Tensor, G: Tensor) -> Tensor:
+    """sum of W * G, in double precision because its terms cancel."""
+    return (W * G).sum(dtype=torch.float64)
+
+
+def absolute_saliency(W: Tensor, G: Tensor) -> Tensor:
+    """sum of |W * G|."""
+    return (W * G).abs_().sum()
+
+
+def log_saliency(W: Tensor, G: Tensor) -> Tensor:
+    """sum of W * |log |G||; entries without gradient add nothing."""
+    logs = G.abs().log_().abs_()
+    return logs.masked_fill_(G == 0, 0.0).mul_(W).sum(dtype=torch.float64)
+
+
+def nuclear_norm(matrix: Tensor) -> Tensor:
+    """The sum of singular values, from the eigenvalues of the smaller Gram matrix in double precision.
+
+    That costs a fraction of a full decomposition; a singular value is exact to about 1e-8 of the largest.
+    """
+    matrix = (matrix if matrix.shape[0] <= matrix.shape[1] else matrix.T).double()
+    return torch.linalg.eigvalsh(matrix @ matrix.T).clamp_min_(0).sqrt_().sum()
+
+
+def nuclear_product(W: Tensor, G: Tensor) -> Tensor:
+    """The product of the nuclear norms of W and G."""
+    return nuclear_norm(W) * nuclear_norm(G)
+
+
+def sign_determinant(G: Tensor) -> Tensor:
+    """sigmoid(log |det(s s^T)|) with s = sign(G).
+
+    With more rows than columns s s^T is singular, so the term is exactly 0 and is not computed: in
+    floating point it would be the logarithm of rounding noise.
+    """
+    if G.shape[0] > G.shape[1]:
+        return G.new_zeros(())
+    signs = G.sign().double()
+    return torch.linalg.slogdet(signs @ signs.T).logabsdet.sigmoid()
+
+
+def gpt2_winner(W: Tensor, G: Tensor) -> Tensor:
+    """mean(|W^2|) + mean(softmax(G, dim 0)^2) on [out, in] matrices."""
+    return W.square().mean() + G.softmax(0).square_().mean()
+
+
+SALIENCY = Reduction("linear", ("W", "G"), saliency)
+
+PROXIES: list[Proxy] = [
+    StatisticProxy(
+        name="grad_norm",
+        formula="sum over linear layers of ||G||_F",
+        citation=ZERO_COST,
+        reductions=(Reduction("linear", ("G",), gradient_norm),),
+    ),
+    StatisticProxy(name="plain", formula="sum W * G", citation=ZERO_COST, reductions=(SALIENCY,)),
+    StatisticProxy(
+        name="snip",
+        formula="sum |W * G|",
+        citation="Lee et al., SNIP, ICLR 2019, arXiv:1810.02340",
+        reductions=(Reduction("linear", ("W", "G"), absolute_saliency),),
+    ),
+    StatisticProxy(
+        name="logsynflow_lpzero",
+        formula="sum W * |log |G|| (LPZero's Table 1)",
+        citation=LPZERO,
+        reductions=(Reduction("linear", ("W", "G"), log_saliency),),
+    ),
+    StatisticProxy(
+        name="synaptic_diversity",
+        formula="sum over mixer linear layers of ||W||_nuc * ||G||_nuc",
+        citation=TF_TAS,
+        reductions=(Reduction("mixer_linear", ("W", "G"), nuclear_product),),
+    ),
+    StatisticProxy(
+        name="synaptic_saliency",
+        formula="sum over feed-forward linear layers of W * G",
+        citation=TF_TAS,
+        reductions=(Reduction("ffn_linear", ("W", "G"), saliency),),
+    ),
+    StatisticProxy(
+        name="synaptic_saliency_lpzero",
+        formula="sum over feed-forward linear layers of |W * G| (LPZero's code)",
+        citation=f"{TF_TAS}; as in the code of {LPZERO}",
+        reductions=(Reduction("ffn_linear", ("W", "G"), absolute_saliency),),
+    ),
+    StatisticProxy(
+        name="eznas",
+        formula="sum over linear layers of ||sigmoid(log |det(s s^T)|)||_F, s = sign(G)",
+        citation=f"Akhauri et al., EZNAS, NeurIPS 2022, arXiv:2209.07413; as in the code of {LPZERO}",
+        reductions=(Reduction("linear", ("G",), sign_determinant),),
+    ),
+    StatisticProxy(
+        name="lpzero_paper_gpt2",
+        formula="mean over linear layers of mean |W^2| + mean softmax(G, 0)^2",
+        citation=f"{LPZERO}, the GPT-2 winner of its code",
+        orientation=-1,
+        reductions=(Reduction("linear", ("W", "G"), gpt2_winner),),
+        combine=lambda values, layout: mean(values[0]),
+    ),
+]

@@ -1,0 +1,82 @@
+"""Proxies that count: parameters, blocks, heads, operations. The baselines every other proxy must beat."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
+
+from lpzero_hf.errors import NotApplicable
+from lpzero_hf.isolation import isolated
+from lpzero_hf.layout import count_parameters
+from lpzero_hf.proxy import ModelProxy, Proxy, Subject
+
+LITE = "Javaheripi et al., LiteTransformerSearch, NeurIPS 2022, arXiv:2203.02094"
+
+
+def params(subject: Subject) -> float:
+    """Trainable parameters of the whole model, tied weights once."""
+    return count_parameters(subject.model, trainable=True)
+
+
+def decoder_params(subject: Subject) -> float:
+    """Parameters of the base model less those of its embeddings; the output head is outside the base model.
+
+    Relative-position embeddings that live inside a block count as part of the block.
+    """
+    body = subject.model.base_model
+    inside = {id(m) for block in subject.layout.blocks for m in block.module.modules()}
+    embeddings = [m for m in body.modules() if isinstance(m, nn.Embedding) and id(m) not in inside]
+    return count_parameters(body) - count_parameters(*embeddings)
+
+
+def attention_params(subject: Subject) -> float:
+    """Parameters of the mixer modules with all they hold (biases, and norms where a family puts them there)."""
+    mixers = subject.layout.mixers
+    if not mixers:
+        raise NotApplicable("no mixer module was found in the blocks")
+    return count_parameters(*(mixer.module for mixer in mixers))
+
+
+def num_layers(subject: Subject) -> float:
+    """Blocks that a forward pass applies; a shared block counts as often as it is applied."""
+    return subject.layout.depth
+
+
+def num_heads(subject: Subject) -> float:
+    """Attention heads over all applied blocks (query heads, where keys are shared)."""
+    heads = sum(mixer.heads for mixer in subject.layout.mixers)
+    if not heads:
+        raise NotApplicable("the mixers of this model have no heads")
+    return heads * subject.layout.repeats
+
+
+@torch.no_grad()
+def flops(subject: Subject) -> float:
+    """Multiply-accumulates of one forward pass over the minibatch.
+
+    Counted by `torch.utils.flop_counter` on the first sequence and multiplied by the batch size. Only
+    matrix products and convolutions count; attention is counted in full, without the saving of causal
+    kernels.
+    """
+    one = {k: v[:1] if isinstance(v, torch.Tensor) else v for k, v in subject.batch.items()}
+    counter = FlopCounterMode(display=False)
+    with isolated(subject.model, seed=subject.seed), sdpa_kernel(SDPBackend.MATH), counter:
+        subject.model(**one)
+    return counter.get_total_flops() / 2 * len(subject.batch["input_ids"])
+
+
+PROXIES: list[Proxy] = [
+    ModelProxy(name="params", formula="trainable parameters", evaluate=params),
+    ModelProxy(
+        name="decoder_params",
+        formula="parameters outside embeddings and output head",
+        citation=LITE,
+        evaluate=decoder_params,
+    ),
+    ModelProxy(name="attention_params", formula="parameters of the mixers", citation=LITE, evaluate=attention_params),
+    ModelProxy(name="num_layers", formula="blocks applied", evaluate=num_layers),
+    ModelProxy(name="num_heads", formula="heads over all blocks applied", evaluate=num_heads),
+    ModelProxy(name="flops", formula="multiply-accumulates of one forward", evaluate=flops, needs="1 short forward"),
+]

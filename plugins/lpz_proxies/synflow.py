@@ -1,0 +1,121 @@
+"""SynFlow and its logarithmic form, on a network in which gradients only follow paths of weights.
+
+SynFlow's argument needs a network that is a sum over paths of products of positive weights. A
+transformer is not, so the pass runs on one that is as close as can be stated: every parameter is replaced
+by its absolute value, in double precision; the input embedding puts out ones; normalisation layers are
+the identity; attention is uniform over all positions, so that values flow but queries and keys have no
+effect. Activation functions stay. Nothing is dropped or masked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+from transformers import PreTrainedModel
+
+from lpzero_hf.attention import SOFTMAXES
+from lpzero_hf.layout import ModelLayout
+from lpzero_hf.objective import Batch, first_output
+from lpzero_hf.proxy import Proxy, StatisticProxy
+from lpzero_hf.reduction import Network, Reduction
+
+
+def positive(parameter: Tensor) -> Tensor:
+    """The absolute value in double precision."""
+    return parameter.abs().double() if parameter.is_floating_point() else parameter
+
+
+def one_sequence(model: PreTrainedModel, batch: Batch, seed: int) -> Batch:
+    """One sequence of the minibatch's length without mask; its ids do not matter."""
+    ids = torch.zeros_like(batch["input_ids"][:1]).to(model.device)
+    return {"input_ids": ids, "decoder_input_ids": ids} if model.config.is_encoder_decoder else {"input_ids": ids}
+
+
+def output_sum(model: PreTrainedModel, batch: Batch, seed: int) -> Tensor:
+    """R, the sum of the model's output (logits, or hidden states of a headless model)."""
+    return first_output(model(**batch, return_dict=True)).sum()
+
+
+class UniformAttention(TorchFunctionMode):
+    """Replaces attention probabilities by 1/T, inside mixers only."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.depth = 0
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        if self.depth and func is F.scaled_dot_product_attention:
+            query, _, value = [kwargs.get(k, args[i] if i < len(args) else None) for i, k in enumerate(("query", "key", "value"))]
+            value = value.repeat_interleave(query.shape[1] // value.shape[1], dim=1)
+            return value.mean(-2, keepdim=True).expand(*query.shape[:-1], -1)
+        result = func(*args, **kwargs)
+        if self.depth and func in SOFTMAXES and result.dim() >= 3:
+            return torch.full_like(result, 1 / result.shape[-1])
+        return result
+
+
+@contextmanager
+def linear_network(model: PreTrainedModel, layout: ModelLayout) -> Iterator[None]:
+    """The model with the replacements that the module's docstring states."""
+    uniform = UniformAttention()
+
+    def enter(module: nn.Module, inputs: Any) -> None:
+        uniform.depth += 1
+
+    def leave(module: nn.Module, inputs: Any, output: Any) -> None:
+        uniform.depth -= 1
+
+    for name, buffer in model.named_buffers():
+        if buffer.is_floating_point():
+            owner, _, key = name.rpartition(".")
+            model.get_submodule(owner)._buffers[key] = buffer.double()
+    for module in model.modules():
+        if "norm" in type(module).__name__.lower() and not any(True for _ in module.children()):
+            module.register_forward_hook(lambda module, inputs, output: inputs[0])
+    for mixer in layout.mixers:
+        mixer.module.register_forward_pre_hook(enter)
+        mixer.module.register_forward_hook(leave)
+    embedding = model.get_input_embeddings()
+    embedding.register_forward_hook(lambda module, inputs, output: torch.ones_like(output))
+    with uniform:
+        yield
+
+
+SYNFLOW = Network("synflow", output_sum, substitute=positive, context=linear_network, prepare=one_sequence)
+
+
+def flow(W: Tensor, G: Tensor) -> Tensor:
+    """sum of |W * dR/dW|."""
+    return (W * G).abs_().sum()
+
+
+def log_flow(W: Tensor, G: Tensor) -> Tensor:
+    """sum of |W| * log(1 + |dR/dW|)."""
+    return (W * G.abs().log1p_()).sum()
+
+
+PROXIES: list[Proxy] = [
+    StatisticProxy(
+        name="synflow",
+        formula="sum |W * dR/dW|, R the output sum of the network with |W|, fed ones",
+        citation="Tanaka et al., Pruning neural networks without any data, NeurIPS 2020, arXiv:2006.05467",
+        reductions=(Reduction("linear", ("W", "G"), flow),),
+        network=SYNFLOW,
+    ),
+    StatisticProxy(
+        name="logsynflow",
+        formula="sum |W| * log(1 + |dR/dW|), R as in synflow",
+        citation="Cavagnero et al., FreeREA, WACV 2023, arXiv:2207.05135",
+        reductions=(Reduction("linear", ("W", "G"), log_flow),),
+        network=SYNFLOW,
+    ),
+]

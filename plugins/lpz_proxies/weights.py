@@ -1,0 +1,23 @@
+"""Proxies that need the weights alone."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from lpzero_hf.proxy import Proxy, StatisticProxy
+from lpzero_hf.reduction import Reduction
+
+
+def weight_norm(W: Tensor) -> Tensor:
+    """The Frobenius norm of a weight [out, in]."""
+    return W.norm()
+
+
+PROXIES: list[Proxy] = [
+    StatisticProxy(
+        name="l2_norm",
+        formula="sum over linear layers of ||W||_F",
+        citation="Abdelfattah et al., Zero-Cost Proxies for Lightweight NAS, ICLR 2021, arXiv:2101.08134",
+        reductions=(Reduction("linear", ("W",), weight_norm),),
+    ),
+]

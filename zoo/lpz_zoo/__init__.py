@@ -1,0 +1,19 @@
+"""The model zoo: architectures that `lpz score` builds by name."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from lpzero_hf.hookspecs import hookimpl
+
+if TYPE_CHECKING:
+    from lpzero_hf.models import ZooModel
+
+
+@hookimpl
+def lpz_models() -> Iterable[ZooModel]:
+    """The named architectures of this package."""
+    from lpz_zoo.models import MODELS
+
+    return MODELS
