@@ -145,9 +145,7 @@ def position_limit(model: PreTrainedModel) -> int | None:
     if not limits:
         return None
     limit = min(value for value in limits if value > 0)
-    embedding = next(
-        (m for n, m in model.named_modules() if n.endswith("embeddings.position_embeddings")), None
-    )
+    embedding = next((m for n, m in model.named_modules() if n.endswith("embeddings.position_embeddings")), None)
     padding = getattr(embedding, "padding_idx", None)
     return limit - padding - 1 if isinstance(padding, int) else limit  # RoBERTa starts behind the padding id
 

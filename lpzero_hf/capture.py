@@ -20,7 +20,7 @@ from transformers import PreTrainedModel
 from lpzero_hf.attention import AttentionWatch
 from lpzero_hf.errors import CaptureError
 from lpzero_hf.isolation import isolated
-from lpzero_hf.layout import Block, Mixer, ModelLayout, WeightSite
+from lpzero_hf.layout import Block, Mixer, ModelLayout, WeightSite, input_embeddings
 from lpzero_hf.objective import Batch, real_tokens
 from lpzero_hf.reduction import LOSS, Moment, Network, Reduction
 
@@ -106,12 +106,16 @@ def _forward(model: PreTrainedModel, batch: Batch, network: Network, seed: int) 
 
 @dataclass
 class _Output:
-    """The output of a linear layer, and its version when it was produced."""
+    """What a layer put out, its places, the block that ran, and the version it had then."""
 
     name: str
     tensor: Tensor
-    version: int
-    places: tuple[str, ...] = ()
+    places: tuple[str, ...]
+    block: int
+    version: int = -1
+
+    def __post_init__(self) -> None:
+        self.version = self.tensor._version
 
     @property
     def overwritten(self) -> bool:
@@ -176,7 +180,8 @@ class _Recorder:
                     assert site.module is not None
                     site.module.register_forward_hook(partial(self._on_linear, site))
                 if any(r.place == "embedding" for r in self.reductions):
-                    model.get_input_embeddings().register_forward_hook(self._on_embedding)
+                    for embedding in input_embeddings(model):
+                        embedding.register_forward_hook(self._on_embedding)
                 stack.enter_context(AttentionWatch(self._on_softmax, self._on_attention))
                 yield
             finally:
@@ -199,8 +204,8 @@ class _Recorder:
     def _on_block_end(self, block: Block, module: nn.Module, inputs: Any, output: Any) -> None:
         for index, layer in enumerate(self.feed_forward):
             last = index == len(self.feed_forward) - 1
+            layer.places = ("ffn_output" if last else "ffn_hidden",)
             if block.experts is None or last:
-                layer.places = ("ffn_output" if last else "ffn_hidden",)
                 self._read_output(layer)
         self.feed_forward.clear()
 
@@ -209,23 +214,21 @@ class _Recorder:
             return None
         if self.mixer is not None:
             self.context = inputs[0]
-        A = self._batch_first(output)
-        if A is None:
+        if self._batch_first(output) is None:
             return None
-        self._read_output(_Output(site.name, A, A._version, ("linear", f"{site.part}_linear")))
+        self._read_output(_Output(site.name, output, ("linear", f"{site.part}_linear"), self.applied))
         if self.mixer is None:
-            self.feed_forward.append(_Output(site.name, A, A._version))
+            self.feed_forward.append(_Output(site.name, output, (), self.applied))
         return output.clone() if site.name in self.protected else None
 
     def _on_experts(self, module: nn.Module, inputs: Any, output: Any) -> None:
         tensor = output[0] if isinstance(output, tuple) else output
-        A = self._batch_first(tensor)
-        if A is not None:
-            self.feed_forward.append(_Output("experts", A, A._version))
+        if self._batch_first(tensor) is not None:
+            self.feed_forward.append(_Output("experts", tensor, (), self.applied))
 
     def _on_embedding(self, module: nn.Module, inputs: Any, output: Tensor) -> Tensor:
         leaf = output.detach().requires_grad_(torch.is_grad_enabled())
-        self._read_output(_Output("embedding", leaf, leaf._version, ("embedding",)))
+        self._read_output(_Output("embedding", leaf, ("embedding",), 0))
         return leaf
 
     def _read_output(self, output: _Output) -> None:
@@ -233,13 +236,15 @@ class _Recorder:
         if output.overwritten:
             self.spoilt.add(output.name)
             return
-        block = max(self.applied, 0)
-        self._reduce("forward", output.places, block, {"A": output.tensor, "mask": self._mask(output.tensor)})
+        A = self._batch_first(output.tensor)
+        if A is None:
+            return
+        self._reduce("forward", output.places, output.block, {"A": A, "mask": self._mask(A)})
         wanted = any(r.moment == "backward" and r.place in output.places for r in self.reductions)
         if wanted and output.tensor.requires_grad:
             key = len(self.held)
             self.held[key] = output
-            output.tensor.register_hook(partial(self._on_output_gradient, key, block))
+            output.tensor.register_hook(partial(self._on_output_gradient, key))
 
     def overwritten(self) -> set[str]:
         """The layers whose outputs the model has overwritten before they were read."""
@@ -266,30 +271,33 @@ class _Recorder:
             self.probabilities = probabilities()
 
     def _on_mixer_end(self, module: nn.Module, inputs: Any, output: Any) -> None:
-        mixed = self._batch_first(output[0] if isinstance(output, tuple) else output)
-        context = mixed if self.context is None else self._batch_first(self.context)
-        mixer, S = self.mixer, self.probabilities
+        mixer, context, S = self.mixer, self.context, self.probabilities
         self.mixer, self.context, self.probabilities = None, None, None
-        if mixer is None or mixed is None or context is None:
+        mixed = output[0] if isinstance(output, tuple) else output
+        out = self._batch_first(mixed)
+        if mixer is None or out is None:
             return
-        mask, block = self._mask(mixed), max(self.applied, 0)
+        mask, block = self._mask(out), max(self.applied, 0)
         if S is not None:
             self._reduce("forward", ("attention",), block, {"S": S, "mask": mask})
         if not any(r.place == "mixer" for r in self.reductions):
             return
-        split = partial(_split_heads, heads=mixer.head_count(context.shape[-1], self.heads))
-        S = _widened(mixed.detach()).softmax(-1) if S is None else S
-        self._reduce("forward", ("mixer",), block, {"H": split(context), "S": S, "mask": mask})
-        if "backward" in self.moments and context.requires_grad:
-            H, version = context.detach(), context._version
+        tensors = {"S": _widened(out.detach()).softmax(-1) if S is None else S, "mask": mask}
+        if context is None and not self.heads:  # a mixer without heads or weights: its output is its one head
+            context = mixed
+        flat = self._batch_first(context)
+        if context is not None and flat is not None:
+            heads = mixer.head_count(flat.shape[-1], self.heads)
+            tensors["H"] = _split_heads(flat, heads)
+            if "backward" in self.moments and context.requires_grad:
+                context.register_hook(partial(self._on_context_gradient, heads, block, flat.detach()))
+        self._reduce("forward", ("mixer",), block, tensors)
 
-            def on_gradient(gradient: Tensor) -> None:
-                if H._version != version:
-                    raise CaptureError(f"{mixer.name} overwrites its heads; describe it with lpz_model_layout")
-                tensors = {"H": split(H), "dH": split(self._unscaled(gradient)), "mask": mask}
-                self._reduce("backward", ("mixer",), block, tensors)
-
-            context.register_hook(on_gradient)
+    def _on_context_gradient(self, heads: int, block: int, context: Tensor, gradient: Tensor) -> None:
+        dH = self._batch_first(self._unscaled(gradient))
+        assert dH is not None
+        tensors = {"H": _split_heads(context, heads), "dH": _split_heads(dH, heads), "mask": self._mask(context)}
+        self._reduce("backward", ("mixer",), block, tensors)
 
     # The backward pass -------------------------------------------------------------------------------
 
@@ -307,17 +315,19 @@ class _Recorder:
         for block in self.layout.blocks:
             yield from block.module.parameters()
 
-    def _on_output_gradient(self, key: int, block: int, gradient: Tensor) -> None:
+    def _on_output_gradient(self, key: int, gradient: Tensor) -> None:
         output = self.held.pop(key)
-        tensors = {"A": output.tensor.detach(), "J": self._unscaled(gradient), "mask": self._mask(output.tensor)}
-        self._reduce("backward", output.places, block, tensors)
+        A, J = self._batch_first(output.tensor.detach()), self._batch_first(self._unscaled(gradient))
+        assert A is not None and J is not None
+        self._reduce("backward", output.places, output.block, {"A": A, "J": J, "mask": self._mask(A)})
 
     # Reducing ----------------------------------------------------------------------------------------
 
     @torch.no_grad()
     def _reduce(self, moment: Moment, places: tuple[str, ...], block: int, tensors: dict[str, Tensor]) -> None:
         for reduction in self.reductions:
-            if reduction.moment != moment or reduction.place not in places or reduction in self.failures:
+            ready = reduction.moment == moment and reduction.place in places and tensors.keys() >= set(reduction.reads)
+            if not ready or reduction in self.failures:
                 continue
             try:
                 value = reduction.function(*(_widened(tensors[name]) for name in reduction.reads))
@@ -354,9 +364,9 @@ class _Recorder:
         return torch.ones(tensor.shape[:2], dtype=torch.bool, device=tensor.device)
 
 
-def _split_heads(tensor: Tensor, heads: int) -> Tensor:
-    """[B, T, h * d] as [B, h, T, d]."""
-    return tensor.unflatten(-1, (heads, -1)).transpose(1, 2)
+def _split_heads(context: Tensor, heads: int) -> Tensor:
+    """The context [B, T, h * d] of a mixer as [B, h, T, d]."""
+    return context.unflatten(-1, (heads, -1)).transpose(1, 2)
 
 
 def _widened(tensor: Tensor) -> Tensor:

@@ -46,6 +46,10 @@ class NotApplicable(Exception):
     """Raised by a proxy that has no meaning on this model; the message says why."""
 
 
+class InvalidScore(Exception):
+    """Raised by a proxy whose score is no finite number; the message says why."""
+
+
 def one_line(error: BaseException) -> str:
     """The type and message of `error` on one line, at most 300 characters."""
     text = " ".join(str(error).split())

@@ -179,6 +179,14 @@ def count_parameters(*modules: nn.Module, trainable: bool = False) -> int:
     return sum(p.numel() for p in distinct.values())
 
 
+def input_embeddings(model: PreTrainedModel) -> list[nn.Module]:
+    """Every module that embeds input ids; an encoder and a decoder may have one each, with tied weights."""
+    embedding = model.get_input_embeddings()
+    weight = getattr(embedding, "weight", None)
+    tied = [m for m in model.modules() if isinstance(m, nn.Embedding) and weight is not None and m.weight is weight]
+    return tied or [embedding]
+
+
 def _find_blocks(model: nn.Module) -> list[tuple[str, nn.Module]]:
     marked = [(n, m) for n, m in model.named_modules() if isinstance(m, GradientCheckpointingLayer)]
     outermost = [(n, m) for n, m in marked if not any(n.startswith(f"{other}.") for other, _ in marked)]
@@ -241,4 +249,3 @@ def _experts_of(block: nn.Module) -> nn.Module | None:
         if any(isinstance(m, nn.ModuleList) and "expert" in name.lower() for name, m in module.named_children()):
             return module
     return None
-

@@ -68,12 +68,12 @@ def real_tokens(batch: Batch) -> Tensor:
 
 
 def masked_positions(batch: Batch, seed: int) -> Tensor:
-    """A seeded 15% of the real tokens (at least one): bool [B, T]."""
+    """A seeded 15% of each sample's real tokens, at least one: bool [B, T]."""
     real = real_tokens(batch)
     noise = torch.rand(real.shape, generator=torch.Generator().manual_seed(seed)).to(real.device)
-    noise = noise.masked_fill(~real, 2.0)
-    cut = torch.quantile(noise[real], MASKED_FRACTION) if real.any() else noise.new_tensor(0.0)
-    return noise <= cut
+    rank = noise.masked_fill(~real, 2.0).argsort(1).argsort(1)
+    count = (MASKED_FRACTION * real.sum(1, keepdim=True)).long().clamp(min=1)
+    return (rank < count) & real
 
 
 def objective(model: PreTrainedModel, batch: Batch, seed: int) -> Tensor:

@@ -165,9 +165,7 @@ class PluginRegistry:
     def proxy(self, name: str) -> Proxy:
         """The proxy called `name`. Raises `UsageError`, with the nearest name, if there is none."""
         if name not in self.proxies:
-            raise UsageError(
-                f"unknown proxy '{name}'{did_you_mean(name, self.proxies)} (`lpz proxies` lists them all)"
-            )
+            raise UsageError(f"unknown proxy '{name}'{did_you_mean(name, self.proxies)} (`lpz proxies` lists them all)")
         return self.proxies[name].item  # type: ignore[no-any-return]  # Claim holds any kind of item
 
     def zoo_model(self, name: str) -> ZooModel | None:

@@ -13,9 +13,7 @@ from transformers import PreTrainedModel
 from lpzero_hf.layout import ModelLayout
 from lpzero_hf.objective import Batch, objective, with_labels
 
-Place = Literal[
-    "linear", "mixer_linear", "ffn_linear", "ffn_hidden", "ffn_output", "mixer", "attention", "embedding"
-]
+Place = Literal["linear", "mixer_linear", "ffn_linear", "ffn_hidden", "ffn_output", "mixer", "attention", "embedding"]
 Statistic = Literal["W", "G", "A", "J", "H", "dH", "S", "mask"]
 Moment = Literal["weight", "gradient", "forward", "backward"]
 
@@ -29,6 +27,16 @@ TOGETHER: dict[str, tuple[set[str], ...]] = {
     "mixer": ({"H", "S", "mask"}, {"H", "dH", "mask"}),
     "attention": ({"S", "mask"},),
     "embedding": (OUTPUTS,),
+}
+WORDS: dict[str, str] = {
+    "linear": "linear layers in its blocks whose rows are tokens",
+    "mixer_linear": "linear layers in its mixers",
+    "ffn_linear": "feed-forward linear layers",
+    "ffn_hidden": "feed-forward pre-activations (it has no feed-forward part, or its experts run fused)",
+    "ffn_output": "feed-forward output",
+    "mixer": "per-head context (it has no mixer, or one that projects its heads outside a linear layer)",
+    "attention": "softmax attention",
+    "embedding": "input embedding of tokens",
 }
 
 

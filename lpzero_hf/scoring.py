@@ -12,14 +12,14 @@ import torch
 from transformers import PreTrainedModel
 
 from lpzero_hf.capture import Captured, capture
-from lpzero_hf.errors import LpzError, NotApplicable, UsageError, one_line
+from lpzero_hf.errors import InvalidScore, LpzError, NotApplicable, UsageError, one_line
 from lpzero_hf.isolation import isolated
 from lpzero_hf.layout import ModelLayout, find_layout
 from lpzero_hf.batches import check_minibatch
 from lpzero_hf.objective import with_labels
 from lpzero_hf.plugins import PluginRegistry, load_plugins
-from lpzero_hf.proxy import FunctionProxy, ModelProxy, Orientation, Proxy, StatisticProxy, as_proxy
-from lpzero_hf.reduction import Network, Reduction
+from lpzero_hf.proxy import FunctionProxy, ModelProxy, Orientation, Proxy, StatisticProxy, Subject, as_proxy
+from lpzero_hf.reduction import WORDS, Network, Reduction
 
 Status = Literal["ok", "not applicable", "invalid", "failed"]
 Wanted = str | Proxy | Callable[..., float]
@@ -209,20 +209,16 @@ def _values_of(captured: Captured, reduction: Reduction) -> list[torch.Tensor]:
         raise captured.failures[reduction]
     values = [value for _, value in captured.values[reduction]]
     if not values:
-        raise NotApplicable(f"this model shows no {'/'.join(reduction.reads)} at '{reduction.place}' sites")
+        raise NotApplicable(f"this model shows no {WORDS[reduction.place]}")
     return values
 
 
-def _run_own(
-    model: PreTrainedModel, batch: dict[str, Any], proxy: Proxy, plugins: PluginRegistry, seed: int
-) -> Score:
+def _run_own(model: PreTrainedModel, batch: dict[str, Any], proxy: Proxy, plugins: PluginRegistry, seed: int) -> Score:
     if not isinstance(proxy, ModelProxy | FunctionProxy):
         return _failed(proxy, TypeError("a proxy is a StatisticProxy, a ModelProxy or a plain function"))
 
     def evaluate() -> float:
         with isolated(model, seed=seed):
-            from lpzero_hf.proxy import Subject
-
             layout = plugins.layout(model) or find_layout(model)
             return proxy.evaluate(Subject(model, with_labels(model, batch, seed), layout, seed))
 
@@ -235,6 +231,8 @@ def _judge(proxy: Proxy, evaluate: Callable[[], float]) -> Score:
         value = float(evaluate())
     except NotApplicable as error:
         return _row(proxy, None, "not applicable", str(error), start)
+    except InvalidScore as error:
+        return _row(proxy, None, "invalid", str(error), start)
     except Exception as error:  # whatever a stranger's proxy raises belongs in its row
         return _row(proxy, None, "failed", one_line(error), start)
     if not math.isfinite(value):

@@ -1,0 +1,1 @@
+"""The `lpz` command line."""

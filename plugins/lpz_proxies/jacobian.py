@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from lpzero_hf.errors import NotApplicable
+from lpzero_hf.errors import InvalidScore, NotApplicable
 from lpzero_hf.layout import ModelLayout
 from lpzero_hf.proxy import Proxy, StatisticProxy
 from lpzero_hf.reduction import Reduction
@@ -39,7 +39,10 @@ def jacobian(values: list[Tensor]) -> Tensor:
 
 def covariance(values: Sequence[list[Tensor]], layout: ModelLayout) -> float:
     """- sum of log(v + k) + 1 / (v + k) over the eigenvalues v of the samples' correlation matrix."""
-    v = torch.linalg.eigvalsh(torch.corrcoef(jacobian(values[0]))) + SHIFT
+    correlation = torch.corrcoef(jacobian(values[0]))
+    if not correlation.isfinite().all():
+        raise InvalidScore("the gradient of a sample is constant, so its correlations are undefined")
+    v = torch.linalg.eigvalsh(correlation) + SHIFT
     return float(-(v.log() + 1 / v).sum())
 
 

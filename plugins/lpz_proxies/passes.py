@@ -6,11 +6,12 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from lpz_proxies.kernels import plain_kernels
 from lpzero_hf.capture import capture
 from lpzero_hf.errors import NotApplicable
 from lpzero_hf.isolation import isolated
+from lpzero_hf.layout import input_embeddings
 from lpzero_hf.objective import first_output, objective
 from lpzero_hf.proxy import ModelProxy, Proxy, Subject
 from lpzero_hf.reduction import Reduction
@@ -28,7 +29,7 @@ def grasp(subject: Subject) -> float:
     sites = {id(site.parameter) for site in subject.layout.weights}
     with (
         isolated(subject.model, trainable=lambda p: id(p) in sites, seed=subject.seed) as replaced,
-        sdpa_kernel(SDPBackend.MATH),
+        plain_kernels(subject.model),
     ):
         weights = [p for key, p in replaced.items() if key in sites]
         loss = objective(subject.model, subject.batch, subject.seed)
@@ -54,11 +55,12 @@ def zen(subject: Subject) -> float:
         def perturb(module: nn.Module, inputs: Any, output: Tensor) -> Tensor:
             return output + scale * torch.randn_like(output)
 
-        handle = model.get_input_embeddings().register_forward_hook(perturb)
+        handles = [module.register_forward_hook(perturb) for module in input_embeddings(model)]
         try:
             return first_output(model(**fed, return_dict=True)).float()
         finally:
-            handle.remove()
+            for handle in handles:
+                handle.remove()
 
     with isolated(subject.model, seed=subject.seed):
         clean = run(0.0)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import torch
 from torch import nn
-from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
+from lpz_proxies.kernels import plain_kernels
 from lpzero_hf.errors import NotApplicable
 from lpzero_hf.isolation import isolated
 from lpzero_hf.layout import count_parameters
@@ -62,7 +62,8 @@ def flops(subject: Subject) -> float:
     """
     one = {k: v[:1] if isinstance(v, torch.Tensor) else v for k, v in subject.batch.items()}
     counter = FlopCounterMode(display=False)
-    with isolated(subject.model, seed=subject.seed), sdpa_kernel(SDPBackend.MATH), counter:
+    frozen = isolated(subject.model, trainable=lambda parameter: False, seed=subject.seed)
+    with frozen, plain_kernels(subject.model), counter:
         subject.model(**one)
     return counter.get_total_flops() / 2 * len(subject.batch["input_ids"])
 

@@ -19,8 +19,9 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from transformers import PreTrainedModel
 
+from lpz_proxies.kernels import plain_kernels
 from lpzero_hf.attention import SOFTMAXES
-from lpzero_hf.layout import ModelLayout
+from lpzero_hf.layout import ModelLayout, input_embeddings
 from lpzero_hf.objective import Batch, first_output
 from lpzero_hf.proxy import Proxy, StatisticProxy
 from lpzero_hf.reduction import Network, Reduction
@@ -54,7 +55,9 @@ class UniformAttention(TorchFunctionMode):
     ) -> Any:
         kwargs = kwargs or {}
         if self.depth and func is F.scaled_dot_product_attention:
-            query, _, value = [kwargs.get(k, args[i] if i < len(args) else None) for i, k in enumerate(("query", "key", "value"))]
+            query, _, value = [
+                kwargs.get(k, args[i] if i < len(args) else None) for i, k in enumerate(("query", "key", "value"))
+            ]
             value = value.repeat_interleave(query.shape[1] // value.shape[1], dim=1)
             return value.mean(-2, keepdim=True).expand(*query.shape[:-1], -1)
         result = func(*args, **kwargs)
@@ -84,9 +87,9 @@ def linear_network(model: PreTrainedModel, layout: ModelLayout) -> Iterator[None
     for mixer in layout.mixers:
         mixer.module.register_forward_pre_hook(enter)
         mixer.module.register_forward_hook(leave)
-    embedding = model.get_input_embeddings()
-    embedding.register_forward_hook(lambda module, inputs, output: torch.ones_like(output))
-    with uniform:
+    for embedding in input_embeddings(model):
+        embedding.register_forward_hook(lambda module, inputs, output: torch.ones_like(output))
+    with plain_kernels(model), uniform:
         yield
 
 

@@ -10,7 +10,9 @@ MODELS = [
     ZooModel(
         "gpt2-variant",
         "a narrow GPT-2 decoder: 6 blocks of width 256, 8 heads",
-        lambda: GPT2Config(n_layer=6, n_embd=256, n_head=8, vocab_size=8192, n_positions=512, bos_token_id=2, eos_token_id=2),
+        lambda: GPT2Config(
+            n_layer=6, n_embd=256, n_head=8, vocab_size=8192, n_positions=512, bos_token_id=2, eos_token_id=2
+        ),
     ),
     ZooModel(
         "gpt2-small",

@@ -1,0 +1,83 @@
+"""The `lpz` application: its commands, and how errors and warnings reach a person."""
+
+from __future__ import annotations
+
+import os
+import sys
+import warnings
+from collections.abc import Sequence
+
+import click
+import typer
+
+from lpz_cli import listing, options
+from lpz_cli.score import score
+from lpzero_hf.errors import LpzError, one_line
+from lpzero_hf.plugins import load_plugins
+
+app = typer.Typer(
+    name="lpz",
+    help="Rank language-model architectures without training them.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="markdown",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command()(score)
+app.command()(listing.proxies)
+app.command()(listing.plugins)
+app.add_typer(listing.zoo_app, name="zoo")
+BUILT_IN = {"score", "proxies", "plugins", "zoo"}
+
+
+@app.callback(invoke_without_command=True)
+def root(version: bool = typer.Option(False, "--version", help="Print the version and exit.")) -> None:
+    """Rank language-model architectures without training them."""
+    if version:
+        from lpzero_hf import __version__
+
+        typer.echo(f"lpzero-hf {__version__}")
+        raise typer.Exit
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run `lpz` with `arguments` and return its exit code: 0 done, 1 the work failed, 2 wrong usage."""
+    debug = "--debug" in arguments
+    arguments = [argument for argument in arguments if argument != "--debug"]
+    warnings.showwarning = lambda message, *_: print(f"warning: {message}", file=sys.stderr)
+    if not debug:
+        os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+        os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    try:
+        command = next((argument for argument in arguments if not argument.startswith("-")), None)
+        if command not in BUILT_IN:
+            load_plugins(options.without_plugins(arguments)).add_commands(app)
+        result = typer.main.get_command(app).main(args=list(arguments), prog_name="lpz", standalone_mode=False)
+        sys.stdout.flush()
+        return result if isinstance(result, int) else 0
+    except click.ClickException as error:
+        if debug:
+            raise
+        error.show()
+        return error.exit_code
+    except (KeyboardInterrupt, click.Abort):
+        print("error: interrupted", file=sys.stderr)
+        return 130
+    except LpzError as error:
+        if debug:
+            raise
+        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        return error.exit_code
+    except BrokenPipeError:  # the reader of our output has gone, `lpz ... | head` for example
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except Exception as error:
+        if debug:
+            raise
+        print(f"error: {one_line(error)}; run again with --debug for a traceback", file=sys.stderr)
+        return 1
+
+
+def main() -> None:
+    """The entry point of the `lpz` command."""
+    sys.exit(run(sys.argv[1:]))

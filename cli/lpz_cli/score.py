@@ -1,0 +1,222 @@
+"""`lpz score`: models to a table of scores."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from lpz_cli import options
+from lpz_cli.listing import BETTER
+from lpz_cli.output import print_csv, print_json, print_table
+from lpzero_hf.errors import LpzError, UsageError
+from lpzero_hf.plugins import PluginRegistry, load_plugins
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from lpzero_hf.scoring import Scores
+
+
+class Precision(str, Enum):
+    """Names of floating-point types, as torch calls them."""
+
+    float32 = "float32"
+    bfloat16 = "bfloat16"
+    float16 = "float16"
+    float64 = "float64"
+
+
+@dataclass
+class Result:
+    """What became of one model: its scores, or why there are none."""
+
+    name: str
+    facts: dict[str, Any]
+    scores: Scores | None = None
+    error: LpzError | None = None
+
+
+def score(
+    models: Annotated[
+        list[str], typer.Argument(metavar="MODEL...", help="Zoo names, Hub ids, local folders or config.json files.")
+    ],
+    proxy: Annotated[
+        list[str] | None, typer.Option("--proxy", "-p", help="A proxy's name, or all. Repeatable.")
+    ] = None,
+    text: Annotated[Path | None, typer.Option("--text", help="Text for the minibatch; default: embedded.")] = None,
+    random_tokens: Annotated[bool, typer.Option("--random-tokens", help="Random token ids instead of text.")] = False,
+    batch_size: Annotated[int, typer.Option("--batch-size", help="Sequences in the minibatch.")] = 16,
+    seq_len: Annotated[
+        int | None, typer.Option("--seq-len", help="Tokens per sequence; default: 128 or the model's positions.")
+    ] = None,
+    pretrained: Annotated[bool, typer.Option("--pretrained", help="Load the checkpoint, not random weights.")] = False,
+    dtype: Annotated[Precision, typer.Option("--dtype", help="Precision of the weights.")] = Precision.float32,
+    trust_remote_code: Annotated[
+        bool, typer.Option("--trust-remote-code", help="Let the model's own code run. Never run without this.")
+    ] = False,
+    seed: options.Seed = 42,
+    device: options.Device = "auto",
+    json: options.Json = False,
+    csv: Annotated[bool, typer.Option("--csv", help="Print CSV.")] = False,
+    no_plugin: options.NoPlugin = None,
+) -> int:
+    """Score models without training them.
+
+    Each MODEL is built with random weights and run on one minibatch; all proxies that can share a pass do.
+
+    Example: `lpz score gpt2-variant bert-mini --proxy snip --proxy params`
+    """
+    if json and csv:
+        raise UsageError("--json and --csv are two forms of the same output; choose one")
+    registry = load_plugins(no_plugin or [])
+    names = proxy or ["all"]
+    for name in names:
+        if name != "all":
+            registry.proxy(name)
+
+    def work(model: str, tell: Callable[[str, int, int], None]) -> Result:
+        import torch
+
+        from lpzero_hf import load_model, minibatch
+        from lpzero_hf import score as score_model
+
+        result = Result(model, {"model": model})
+        try:
+            loaded = load_model(
+                model, pretrained=pretrained, seed=seed, dtype=getattr(torch, dtype.value),
+                device=_device(device), trust_remote_code=trust_remote_code, plugins=registry,
+            )  # fmt: skip
+            batch = minibatch(
+                loaded.model, text=text, tokenizer=loaded.tokenizer, batch_size=batch_size, seq_len=seq_len,
+                seed=seed, random_tokens=random_tokens,
+            )  # fmt: skip
+            result.facts |= {
+                "class": type(loaded.model).__name__,
+                "weights": "pretrained" if pretrained else "random",
+                "batch_size": batch["input_ids"].shape[0],
+                "seq_len": batch["input_ids"].shape[1],
+            }
+            result.scores = score_model(loaded.model, batch, names, seed=seed, plugins=registry, progress=tell)
+        except LpzError as error:
+            result.error = error
+        return result
+
+    with _progress(len(models)) as progress:
+        results = [work(model, progress(index, model)) for index, model in enumerate(models)]
+    if json:
+        _as_json(results, registry, {"seed": seed, "dtype": dtype.value, "device": str(_device(device))})
+    elif csv:
+        _as_csv(results)
+    else:
+        _as_table(results)
+    return _report_problems(results)
+
+
+def _device(name: str) -> Any:
+    import torch
+
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise UsageError(f"device '{name}' is not to be had here; try --device cpu") from error
+    return device
+
+
+@contextmanager
+def _progress(models: int) -> Iterator[Callable[[int, str], Callable[[str, int, int], None]]]:
+    """A progress bar on stderr over models and their passes."""
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.percentage:>3.0f}%"),
+        TimeElapsedColumn(),
+    )
+    console = Console(stderr=True)
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task("starting", total=models)
+
+        def start(index: int, model: str) -> Callable[[str, int, int], None]:
+            bar.update(task, description=f"{model}: building", completed=index)
+
+            def tell(step: str, done: int, steps: int) -> None:
+                bar.update(task, description=f"{model}: {step or 'done'}", completed=index + done / max(steps, 1))
+
+            return tell
+
+        yield start
+
+
+def _as_json(results: list[Result], registry: PluginRegistry, settings: dict[str, Any]) -> None:
+    from importlib.metadata import version
+
+    documents = []
+    for result in results:
+        document = dict(result.facts)
+        if result.scores is not None:
+            document |= result.scores.to_dict()
+            for row in document["scores"]:
+                row["distribution"] = registry.proxies[row["proxy"]].distribution
+        if result.error is not None:
+            document["error"] = str(result.error)
+        documents.append(document)
+    versions = {name: version(name) for name in ("lpzero-hf", "torch", "transformers")}
+    print_json({"models": documents, "settings": settings, "versions": versions})
+
+
+def _as_csv(results: list[Result]) -> None:
+    rows = [
+        [result.name, row.proxy, "" if row.value is None else repr(row.value), row.status, row.orientation, row.reason]
+        for result in results
+        if result.scores is not None
+        for row in result.scores.rows
+    ]
+    print_csv(("model", "proxy", "score", "status", "orientation", "reason"), rows)
+
+
+def _as_table(results: list[Result]) -> None:
+    scored = [(result, result.scores) for result in results if result.scores is not None]
+    if not scored:
+        return
+    first = scored[0][1]
+    sizes = dict.fromkeys(f"{r.facts['batch_size']} x {r.facts['seq_len']} tokens" for r, _ in scored)
+    title = f"{', '.join(r.name for r, _ in scored)} · {scored[0][0].facts['weights']} weights · {' / '.join(sizes)}"
+    rows = []
+    for proxy in first:
+        cells = [scores[proxy] for _, scores in scored]
+        notes = dict.fromkeys(f"{cell.status}: {cell.reason}" for cell in cells if cell.value is None)
+        values = ["—" if cell.value is None else f"{cell.value:.6g}" for cell in cells]
+        rows.append([proxy, *values, BETTER[first[proxy].orientation], first[proxy].passes, "; ".join(notes)])
+    names = ["score"] if len(scored) == 1 else [result.name for result, _ in scored]
+    header = ["proxy", *names, "better", "passes"]
+    if any(row[-1] for row in rows):
+        header.append("note")
+    numbers = range(1, len(scored) + 1)
+    print_table(title, header, [row[: len(header)] for row in rows], list(numbers))
+
+
+def _report_problems(results: list[Result]) -> int:
+    """One line on stderr per model or proxy without a score; the exit code."""
+    code = 0
+    for result in results:
+        if result.error is not None:
+            typer.echo(f"error: {' '.join(str(result.error).split())}", err=True)
+            code = max(code, result.error.exit_code)
+        for row in result.scores.rows if result.scores is not None else ():
+            if row.status in ("invalid", "failed"):
+                typer.echo(
+                    f"error: no score of '{row.proxy}' for '{result.name}', it is {row.status}: {row.reason}", err=True
+                )
+                code = max(code, 1)
+    return code

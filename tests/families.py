@@ -1,0 +1,102 @@
+"""Tiny configurations of many model families, for tests and for the table of `benchmarks.families`."""
+
+from __future__ import annotations
+
+import torch
+import transformers
+from transformers import AutoConfig, PreTrainedModel
+
+from lpzero_hf.models import model_class
+
+VOCABULARY = 4200  # a little more than the embedded tokenizer's
+
+_DECODER = dict(
+    vocab_size=VOCABULARY, hidden_size=32, num_hidden_layers=2, num_attention_heads=4, intermediate_size=48,
+    max_position_embeddings=64, pad_token_id=0, bos_token_id=2, eos_token_id=2,
+)  # fmt: skip
+_GROUPED = _DECODER | dict(num_key_value_heads=2, head_dim=8)
+_ENCODER = dict(
+    vocab_size=VOCABULARY, hidden_size=32, num_hidden_layers=2, num_attention_heads=4, intermediate_size=48,
+    max_position_embeddings=80, pad_token_id=0,
+)  # fmt: skip
+_BART = dict(
+    vocab_size=VOCABULARY, d_model=32, encoder_layers=2, decoder_layers=2, encoder_attention_heads=4,
+    decoder_attention_heads=4, encoder_ffn_dim=48, decoder_ffn_dim=48, max_position_embeddings=64,
+    pad_token_id=0, bos_token_id=2, eos_token_id=2, decoder_start_token_id=2,
+)  # fmt: skip
+_GPT2 = dict(vocab_size=VOCABULARY, n_embd=32, n_layer=2, n_head=4, n_positions=64, bos_token_id=2, eos_token_id=2)
+_T5 = dict(
+    vocab_size=VOCABULARY, d_model=32, d_kv=8, d_ff=48, num_layers=2, num_heads=4, pad_token_id=0,
+    decoder_start_token_id=0, eos_token_id=2,
+)  # fmt: skip
+_MAMBA = dict(vocab_size=VOCABULARY, hidden_size=32, num_hidden_layers=2, state_size=8, pad_token_id=0,
+              bos_token_id=2, eos_token_id=2)  # fmt: skip
+
+FAMILIES: dict[str, dict[str, object]] = {
+    "gpt2": _GPT2,
+    "gpt_neo": dict(
+        vocab_size=VOCABULARY, hidden_size=32, num_layers=2, num_heads=4, attention_types=[[["global", "local"], 1]],
+        window_size=8, max_position_embeddings=64, bos_token_id=2, eos_token_id=2,
+    ),
+    "gptj": _GPT2 | dict(rotary_dim=4),
+    "gpt_neox": _DECODER,
+    "gpt_bigcode": _GPT2,
+    "opt": dict(
+        vocab_size=VOCABULARY, hidden_size=32, num_hidden_layers=2, num_attention_heads=4, ffn_dim=48,
+        max_position_embeddings=64, word_embed_proj_dim=32, pad_token_id=0, bos_token_id=2, eos_token_id=2,
+    ),
+    "bloom": dict(vocab_size=VOCABULARY, hidden_size=32, n_layer=2, n_head=4, bos_token_id=2, eos_token_id=2),
+    "llama": _GROUPED,
+    "mistral": _GROUPED,
+    "mixtral": _GROUPED | dict(num_local_experts=4),
+    "qwen2": _GROUPED,
+    "qwen3": _GROUPED,
+    "qwen3_moe": _GROUPED | dict(num_experts=4, num_experts_per_tok=2, moe_intermediate_size=16, decoder_sparse_step=1),
+    "gemma": _GROUPED,
+    "gemma2": _GROUPED,
+    "gemma3_text": _GROUPED,
+    "phi": _DECODER,
+    "phi3": _GROUPED,
+    "falcon": dict(
+        vocab_size=VOCABULARY, hidden_size=32, num_hidden_layers=2, num_attention_heads=4, bos_token_id=2,
+        eos_token_id=2, max_position_embeddings=64,
+    ),
+    "mpt": dict(vocab_size=VOCABULARY, d_model=32, n_layers=2, n_heads=4, max_seq_len=64),
+    "olmo": _GROUPED,
+    "olmo2": _GROUPED,
+    "stablelm": _DECODER | dict(num_key_value_heads=4),
+    "starcoder2": _GROUPED,
+    "granite": _GROUPED,
+    "cohere": _GROUPED,
+    "bert": _ENCODER,
+    "roberta": _ENCODER,
+    "distilbert": dict(
+        vocab_size=VOCABULARY, dim=32, n_layers=2, n_heads=4, hidden_dim=48, max_position_embeddings=64, pad_token_id=0
+    ),
+    "albert": _ENCODER | dict(num_hidden_layers=3, embedding_size=16),
+    "electra": _ENCODER | dict(embedding_size=32),
+    "deberta-v2": _ENCODER | dict(relative_attention=True, position_buckets=16, pos_att_type=["p2c", "c2p"],
+                                  share_att_key=True),
+    "convbert": _ENCODER | dict(embedding_size=32, conv_kernel_size=3),
+    "modernbert": _ENCODER | dict(bos_token_id=2, eos_token_id=2, cls_token_id=2, sep_token_id=2,
+                                  global_attn_every_n_layers=2),
+    "t5": _T5,
+    "bart": _BART,
+    "pegasus": _BART,
+    "xlnet": dict(vocab_size=VOCABULARY, d_model=32, n_layer=2, n_head=4, d_inner=48, pad_token_id=0,
+                  bos_token_id=2, eos_token_id=2),
+    "fnet": dict(vocab_size=VOCABULARY, hidden_size=32, num_hidden_layers=2, intermediate_size=48,
+                 max_position_embeddings=64, pad_token_id=0),
+    "mamba": _MAMBA,
+    "mamba2": _MAMBA | dict(num_heads=8, head_dim=8, n_groups=1, chunk_size=8),
+}  # fmt: skip
+
+
+def tiny_model(family: str, seed: int = 0, **changes: object) -> PreTrainedModel:
+    """A model of `family` with two blocks and random weights, as `lpz score config.json` would build it."""
+    config = AutoConfig.for_model(family, **(FAMILIES[family] | changes))
+    torch.manual_seed(seed)
+    built = model_class(config)
+    return (built.from_config if built.__module__.startswith(transformers.__name__ + ".models.auto") else built)(
+        config
+    ).eval()
