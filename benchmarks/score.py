@@ -121,9 +121,7 @@ def main() -> None:
     }
     if arguments.json:
         arguments.json.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
-    table = Table(
-        title=f"{arguments.model}, minibatch {arguments.batch_size} x {arguments.seq_len}, {torch.get_num_threads()} threads"
-    )
+    table = Table(title=f"{arguments.model}, {arguments.batch_size} x {arguments.seq_len} tokens")
     for column in ("what", "median s", "over plain", "peak MiB", "over plain "):
         table.add_column(column, justify="left" if column == "what" else "right")
     count = len(result["proxies"])

@@ -13,12 +13,12 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from lpzero_hf.batches import minibatch as minibatch
     from lpzero_hf.errors import LpzError as LpzError
     from lpzero_hf.errors import NotApplicable as NotApplicable
     from lpzero_hf.hookspecs import hookimpl as hookimpl
     from lpzero_hf.layout import ModelLayout as ModelLayout
     from lpzero_hf.layout import find_layout as find_layout
-    from lpzero_hf.batches import minibatch as minibatch
     from lpzero_hf.models import ZooModel as ZooModel
     from lpzero_hf.models import load_model as load_model
     from lpzero_hf.proxy import ModelProxy as ModelProxy

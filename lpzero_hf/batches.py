@@ -133,7 +133,7 @@ def vocabulary_size(model: PreTrainedModel) -> int:
     """How many token ids the model's input embedding has."""
     embedding = model.get_input_embeddings()
     size = getattr(embedding, "num_embeddings", None) or getattr(model.config.get_text_config(), "vocab_size", 0)
-    return int(size)
+    return int(size or 0)
 
 
 def position_limit(model: PreTrainedModel) -> int | None:

@@ -25,6 +25,10 @@ from lpzero_hf.objective import Batch, real_tokens
 from lpzero_hf.reduction import LOSS, Moment, Network, Reduction
 
 FP16_LOSS_SCALE = 2.0**12  # a power of two, undone exactly; keeps half-precision gradients from vanishing
+NO_GRADIENT = (
+    "no gradient reaches the model's blocks: its objective does not depend on them; "
+    "check the minibatch's labels (are all of them -100?)"
+)
 
 
 @dataclass
@@ -259,7 +263,7 @@ class _Recorder:
         if self.mixer is None:
             return
         if result.dim() == 3 and result.shape[0] % self.batch_size == 0 and self.mixer.heads > 1:
-            result = result.unflatten(0, (self.batch_size, -1))
+            result = result.reshape(self.batch_size, -1, *result.shape[1:])
         if result.dim() == 4 and result.shape[0] == self.batch_size and result.shape[2] in self.lengths:
             self.heads, self.probabilities = result.shape[1], result
 
@@ -304,12 +308,12 @@ class _Recorder:
     def backward(self, scalar: Tensor) -> None:
         """Differentiate `scalar`; the hooks do the rest."""
         if not scalar.requires_grad:
-            raise CaptureError("no gradient reaches the model's blocks: its objective does not depend on them")
+            raise CaptureError(NO_GRADIENT)
         if scalar.dtype == torch.float16 or any(s.dtype == torch.float16 for s in self._parameters()):
             self.loss_scale = FP16_LOSS_SCALE
-        (scalar * self.loss_scale).backward()  # type: ignore[no-untyped-call]  # untyped in torch
+        (scalar * self.loss_scale).backward()
         if "gradient" in self.moments and not self.reached:
-            raise CaptureError("no gradient reaches the model's blocks: its objective does not depend on them")
+            raise CaptureError(NO_GRADIENT)
 
     def _parameters(self) -> Iterator[Tensor]:
         for block in self.layout.blocks:
@@ -318,7 +322,8 @@ class _Recorder:
     def _on_output_gradient(self, key: int, gradient: Tensor) -> None:
         output = self.held.pop(key)
         A, J = self._batch_first(output.tensor.detach()), self._batch_first(self._unscaled(gradient))
-        assert A is not None and J is not None
+        assert A is not None
+        assert J is not None
         self._reduce("backward", output.places, output.block, {"A": A, "J": J, "mask": self._mask(A)})
 
     # Reducing ----------------------------------------------------------------------------------------
@@ -351,7 +356,7 @@ class _Recorder:
         if self.layout.time_major and tensor.dim() == 3:
             tensor = tensor.transpose(0, 1)
         if tensor.dim() == 2 and any(tensor.shape[0] == self.batch_size * n for n in self.lengths):
-            tensor = tensor.unflatten(0, (self.batch_size, -1))
+            tensor = tensor.reshape(self.batch_size, -1, tensor.shape[1])
         if tensor.dim() == 4 and tensor.shape[1] in self.lengths:
             tensor = tensor.flatten(2)
         good = tensor.dim() == 3 and tensor.shape[0] == self.batch_size and tensor.shape[1] in self.lengths
@@ -366,7 +371,7 @@ class _Recorder:
 
 def _split_heads(context: Tensor, heads: int) -> Tensor:
     """The context [B, T, h * d] of a mixer as [B, h, T, d]."""
-    return context.unflatten(-1, (heads, -1)).transpose(1, 2)
+    return context.reshape(*context.shape[:2], heads, -1).transpose(1, 2)
 
 
 def _widened(tensor: Tensor) -> Tensor:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import numpy
 import torch
@@ -57,9 +58,9 @@ def isolated(
         The replacement of each original parameter, by the `id` of the original.
     """
     modules = list(model.modules())
-    tables = [table for m in modules for table in (m._parameters, m._buffers)]
+    tables: list[dict[str, Any]] = [table for m in modules for table in (m._parameters, m._buffers)]
     hooks = [getattr(m, name) for m in modules for name in HOOKS]
-    saved_tables = [dict(table) for table in tables]
+    saved_tables = [list(table.items()) for table in tables]
     saved_hooks = [list(table.items()) for table in hooks]
     saved_modes = [m.training for m in modules]
     numbers, arrays = random.getstate(), numpy.random.get_state()

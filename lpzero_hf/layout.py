@@ -46,7 +46,7 @@ class WeightSite:
     name: str
     block: int
     part: Part
-    parameter: nn.Parameter
+    parameter: Tensor
     shape: Shape = "out_in"
     module: nn.Module | None = None
 
@@ -168,7 +168,7 @@ def weight_sites(index: int, block: Block) -> Iterator[WeightSite]:
                 if parameter.dim() == 3:
                     yield WeightSite(key, index, part, parameter, shape)
         elif re.search(r"router|gate", f"{name} {type(module).__name__}", re.IGNORECASE):
-            weight = module._parameters.get("weight")
+            weight: Any = module._parameters.get("weight")
             if weight is not None and weight.dim() == 2:
                 yield WeightSite(f"{name}.weight", index, part, weight)
 
@@ -183,12 +183,15 @@ def input_embeddings(model: PreTrainedModel) -> list[nn.Module]:
     """Every module that embeds input ids; an encoder and a decoder may have one each, with tied weights."""
     embedding = model.get_input_embeddings()
     weight = getattr(embedding, "weight", None)
-    tied = [m for m in model.modules() if isinstance(m, nn.Embedding) and weight is not None and m.weight is weight]
+    candidates = [m for m in model.modules() if isinstance(m, nn.Embedding)]
+    tied: list[nn.Module] = [m for m in candidates if weight is not None and m.weight is weight]
     return tied or [embedding]
 
 
 def _find_blocks(model: nn.Module) -> list[tuple[str, nn.Module]]:
-    marked = [(n, m) for n, m in model.named_modules() if isinstance(m, GradientCheckpointingLayer)]
+    marked: list[tuple[str, nn.Module]] = [
+        (n, m) for n, m in model.named_modules() if isinstance(m, GradientCheckpointingLayer)
+    ]
     outermost = [(n, m) for n, m in marked if not any(n.startswith(f"{other}.") for other, _ in marked)]
     if outermost:
         return outermost

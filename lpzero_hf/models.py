@@ -77,7 +77,7 @@ def load_model(
     zoo_model, path = plugins.zoo_model(source), Path(source).expanduser()
     if zoo_model is not None:
         config: PreTrainedConfig = zoo_model.config()
-        location = None
+        location: str | Path | None = None
     elif path.exists():
         config, location = _local_config(path, trust_remote_code), path if path.is_dir() else None
     else:
@@ -146,23 +146,42 @@ def _local_config(path: Path, trust_remote_code: bool) -> PreTrainedConfig:
 
 
 def _hub_config(source: str, trust_remote_code: bool, plugins: PluginRegistry) -> PreTrainedConfig:
+    """The configuration from the Hub, or from its local cache where the Hub cannot be reached."""
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, RepositoryNotFoundError
+
     unknown = (
         f"unknown model '{source}'{did_you_mean(source, plugins.models)}: no zoo model (`lpz zoo` lists them), "
         "no folder or config.json here"
     )
     if not HUB_ID.fullmatch(source):
         raise UsageError(f"{unknown}, and no possible Hub id")
+    offline, reason = False, ""
     try:
-        return _config(source, source, trust_remote_code)
+        HfApi().model_info(source, timeout=10)
+    except GatedRepoError as error:
+        raise ModelError(f"'{source}' is gated; ask for access on its Hub page and log in") from error
+    except RepositoryNotFoundError as error:
+        raise UsageError(f"{unknown}, and not on the Hub (if it is private, log in with `hf auth login`)") from error
+    except HfHubHTTPError as error:
+        raise ModelError(f"the Hub refused '{source}': {one_line(error)}") from error
+    except Exception as error:  # no network, in the HTTP library's own words
+        offline, reason = True, one_line(error)
+    try:
+        return _config(source, source, trust_remote_code, offline=offline)
     except ModelError as error:
-        raise UsageError(f"{unknown}, and not to be had from the Hub ({error})") from error
+        if offline:
+            raise UsageError(f"{unknown}, and the Hub cannot be reached ({reason})") from error
+        raise
 
 
-def _config(source: str, shown: str, trust_remote_code: bool) -> PreTrainedConfig:
+def _config(source: str, shown: str, trust_remote_code: bool, *, offline: bool = False) -> PreTrainedConfig:
     from transformers import AutoConfig
 
     try:
-        return AutoConfig.from_pretrained(source, trust_remote_code=trust_remote_code)  # type: ignore[no-any-return]
+        return AutoConfig.from_pretrained(  # type: ignore[no-any-return]  # Auto classes are untyped
+            source, trust_remote_code=trust_remote_code, local_files_only=offline
+        )
     except Exception as error:
         message = one_line(error)
         if "trust_remote_code" in message:
@@ -177,7 +196,7 @@ def _tokenizer(location: str | Path, trust_remote_code: bool) -> PreTrainedToken
     if isinstance(location, Path) and not any(location.glob("*token*")) and not any(location.glob("*vocab*")):
         return None
     try:
-        return AutoTokenizer.from_pretrained(location, trust_remote_code=trust_remote_code)  # type: ignore[no-any-return]
+        return AutoTokenizer.from_pretrained(location, trust_remote_code=trust_remote_code)
     except (OSError, ValueError, ImportError, KeyError) as error:
         raise ModelError(
             f"the tokenizer of '{location}' cannot be loaded: {one_line(error)}; remove it to use the embedded one"

@@ -131,7 +131,7 @@ class PluginRegistry:
     @functools.cached_property
     def proxies(self) -> dict[str, Claim]:
         """Every proxy on offer by name. Raises `PluginError` if two distributions claim one name."""
-        from lpzero_hf.proxy import Proxy, as_proxy
+        from lpzero_hf.proxy import as_proxy
 
         def name_of(proxy: Proxy) -> str:
             return proxy.name

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from torch import Tensor
 
-from lpzero_hf.reduction import LOSS, Network, Reduction
 from lpzero_hf.isolation import copied, isolated
 from lpzero_hf.layout import ModelLayout
+from lpzero_hf.reduction import LOSS, Network, Reduction
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -95,6 +95,7 @@ class StatisticProxy(Proxy):
 
     @property
     def passes(self) -> str:
+        """Derived from the statistics that the reductions read."""
         needed = set().union(*(reduction.reads for reduction in self.reductions))
         own = "" if self.network is LOSS else f" ({self.network.name})"
         if needed & {"G", "J", "dH"}:
@@ -116,6 +117,7 @@ class ModelProxy(Proxy):
 
     @property
     def passes(self) -> str:
+        """As declared."""
         return self.needs
 
 
@@ -128,6 +130,7 @@ class FunctionProxy(Proxy):
 
     @property
     def passes(self) -> str:
+        """Unknown: whatever the function runs."""
         return "its own"
 
     def evaluate(self, subject: Subject) -> float:

@@ -6,16 +6,17 @@ import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from typing import Any, Literal
 
 import torch
 from transformers import PreTrainedModel
 
+from lpzero_hf.batches import check_minibatch
 from lpzero_hf.capture import Captured, capture
 from lpzero_hf.errors import InvalidScore, LpzError, NotApplicable, UsageError, one_line
 from lpzero_hf.isolation import isolated
 from lpzero_hf.layout import ModelLayout, find_layout
-from lpzero_hf.batches import check_minibatch
 from lpzero_hf.objective import with_labels
 from lpzero_hf.plugins import PluginRegistry, load_plugins
 from lpzero_hf.proxy import FunctionProxy, ModelProxy, Orientation, Proxy, StatisticProxy, Subject, as_proxy
@@ -201,7 +202,7 @@ def _run_shared(
     def combined(proxy: StatisticProxy) -> float:
         return proxy.combine([_values_of(captured, r) for r in proxy.reductions], layout)
 
-    return {proxy.name: _judge(proxy, lambda p=proxy: combined(p)) for proxy in proxies}
+    return {proxy.name: _judge(proxy, partial(combined, proxy)) for proxy in proxies}
 
 
 def _values_of(captured: Captured, reduction: Reduction) -> list[torch.Tensor]:

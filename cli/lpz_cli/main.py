@@ -7,7 +7,6 @@ import sys
 import warnings
 from collections.abc import Sequence
 
-import click
 import typer
 
 from lpz_cli import listing, options
@@ -46,21 +45,20 @@ def run(arguments: Sequence[str]) -> int:
     arguments = [argument for argument in arguments if argument != "--debug"]
     warnings.showwarning = lambda message, *_: print(f"warning: {message}", file=sys.stderr)
     if not debug:
+        os.environ.setdefault("HF_HUB_VERBOSITY", "error")
         os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
         os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     try:
         command = next((argument for argument in arguments if not argument.startswith("-")), None)
         if command not in BUILT_IN:
             load_plugins(options.without_plugins(arguments)).add_commands(app)
-        result = typer.main.get_command(app).main(args=list(arguments), prog_name="lpz", standalone_mode=False)
-        sys.stdout.flush()
-        return result if isinstance(result, int) else 0
-    except click.ClickException as error:
-        if debug:
-            raise
-        error.show()
-        return error.exit_code
-    except (KeyboardInterrupt, click.Abort):
+        try:
+            typer.main.get_command(app).main(args=list(arguments), prog_name="lpz")
+        except SystemExit as done:
+            sys.stdout.flush()
+            return done.code if isinstance(done.code, int) else 0
+        return 0
+    except KeyboardInterrupt:
         print("error: interrupted", file=sys.stderr)
         return 130
     except LpzError as error:

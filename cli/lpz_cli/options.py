@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Annotated
 
 import typer
@@ -24,5 +25,5 @@ Device = Annotated[
 
 def without_plugins(arguments: Sequence[str]) -> list[str]:
     """The values of `--no-plugin` in a command line that has not been parsed yet."""
-    names = [after for before, after in zip(arguments, arguments[1:], strict=False) if before == "--no-plugin"]
+    names = [after for before, after in pairwise(arguments) if before == "--no-plugin"]
     return names + [a.partition("=")[2] for a in arguments if a.startswith("--no-plugin=")]

@@ -22,7 +22,7 @@ def print_csv(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
 
 
 def print_table(title: str, header: Sequence[str], rows: Iterable[Sequence[str]], numbers: Sequence[int] = ()) -> None:
-    """Print a table as wide as the terminal, or as its content where output is no terminal.
+    """Print a table as wide as the terminal, or as its content (up to 240) where output is no terminal.
 
     Args:
         title: above the table.
@@ -40,7 +40,4 @@ def print_table(title: str, header: Sequence[str], rows: Iterable[Sequence[str]]
         table.add_column(name, justify="right" if right else "left", no_wrap=right or index == 0, overflow="fold")
     for row in rows:
         table.add_row(*(Text(cell) for cell in row))
-    console = Console()
-    if not console.is_terminal:
-        console.width = max(console.width, console.measure(table).maximum)
-    console.print(table)
+    Console(width=None if sys.stdout.isatty() else 240).print(table)

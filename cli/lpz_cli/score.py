@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from enum import Enum
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from lpzero_hf.scoring import Scores
 
 
-class Precision(str, Enum):
+class Precision(StrEnum):
     """Names of floating-point types, as torch calls them."""
 
     float32 = "float32"
@@ -65,7 +65,7 @@ def score(
     json: options.Json = False,
     csv: Annotated[bool, typer.Option("--csv", help="Print CSV.")] = False,
     no_plugin: options.NoPlugin = None,
-) -> int:
+) -> None:
     """Score models without training them.
 
     Each MODEL is built with random weights and run on one minibatch; all proxies that can share a pass do.
@@ -115,7 +115,7 @@ def score(
         _as_csv(results)
     else:
         _as_table(results)
-    return _report_problems(results)
+    raise typer.Exit(_report_problems(results))
 
 
 def _device(name: str) -> Any:
@@ -197,9 +197,9 @@ def _as_table(results: list[Result]) -> None:
         cells = [scores[proxy] for _, scores in scored]
         notes = dict.fromkeys(f"{cell.status}: {cell.reason}" for cell in cells if cell.value is None)
         values = ["—" if cell.value is None else f"{cell.value:.6g}" for cell in cells]
-        rows.append([proxy, *values, BETTER[first[proxy].orientation], first[proxy].passes, "; ".join(notes)])
+        rows.append([proxy, *values, BETTER[first[proxy].orientation], "; ".join(notes)])
     names = ["score"] if len(scored) == 1 else [result.name for result, _ in scored]
-    header = ["proxy", *names, "better", "passes"]
+    header = ["proxy", *names, "better"]
     if any(row[-1] for row in rows):
         header.append("note")
     numbers = range(1, len(scored) + 1)

@@ -15,7 +15,7 @@ LPZERO = "Dong et al., LPZero, EMNLP Findings 2024, arXiv:2410.04808"
 
 def gradient_norm(G: Tensor) -> Tensor:
     """The Frobenius norm of a gradient [out, in]."""
-    return G.norm()
+    return torch.linalg.vector_norm(G)
 
 
 def saliency(W: Tensor, G: Tensor) -> Tensor:

@@ -55,7 +55,7 @@ def zen(subject: Subject) -> float:
         def perturb(module: nn.Module, inputs: Any, output: Tensor) -> Tensor:
             return output + scale * torch.randn_like(output)
 
-        handles = [module.register_forward_hook(perturb) for module in input_embeddings(model)]
+        handles = [module.register_forward_hook(perturb) for module in input_embeddings(subject.model)]
         try:
             return first_output(model(**fed, return_dict=True)).float()
         finally:

@@ -43,6 +43,12 @@ def output_sum(model: PreTrainedModel, batch: Batch, seed: int) -> Tensor:
     return first_output(model(**batch, return_dict=True)).sum()
 
 
+def mean_value(query: Tensor, key: Tensor, value: Tensor, *unused: Any, **unused_too: Any) -> Tensor:
+    """What uniform attention puts out: the mean of `value` [B, h, T, d] over tokens, at every query."""
+    value = value.repeat_interleave(query.shape[1] // value.shape[1], dim=1)
+    return value.mean(-2, keepdim=True).expand(*query.shape[:-1], -1)
+
+
 class UniformAttention(TorchFunctionMode):
     """Replaces attention probabilities by 1/T, inside mixers only."""
 
@@ -55,11 +61,7 @@ class UniformAttention(TorchFunctionMode):
     ) -> Any:
         kwargs = kwargs or {}
         if self.depth and func is F.scaled_dot_product_attention:
-            query, _, value = [
-                kwargs.get(k, args[i] if i < len(args) else None) for i, k in enumerate(("query", "key", "value"))
-            ]
-            value = value.repeat_interleave(query.shape[1] // value.shape[1], dim=1)
-            return value.mean(-2, keepdim=True).expand(*query.shape[:-1], -1)
+            return mean_value(*args, **kwargs)
         result = func(*args, **kwargs)
         if self.depth and func in SOFTMAXES and result.dim() >= 3:
             return torch.full_like(result, 1 / result.shape[-1])

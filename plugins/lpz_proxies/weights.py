@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 from lpzero_hf.proxy import Proxy, StatisticProxy
@@ -10,7 +11,7 @@ from lpzero_hf.reduction import Reduction
 
 def weight_norm(W: Tensor) -> Tensor:
     """The Frobenius norm of a weight [out, in]."""
-    return W.norm()
+    return torch.linalg.vector_norm(W)
 
 
 PROXIES: list[Proxy] = [

@@ -1,0 +1,42 @@
+"""Models and minibatches that many tests share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedModel
+from transformers.utils import logging
+
+logging.set_verbosity_error()
+torch.set_num_threads(1)
+
+
+@pytest.fixture
+def gpt2() -> PreTrainedModel:
+    """A GPT-2 of two blocks."""
+    torch.manual_seed(0)
+    config = GPT2Config(n_layer=2, n_embd=32, n_head=4, vocab_size=4200, n_positions=64, bos_token_id=2, eos_token_id=2)
+    return GPT2LMHeadModel(config).eval()
+
+
+@pytest.fixture
+def batch() -> dict[str, torch.Tensor]:
+    """Four sequences of twelve random tokens."""
+    ids = torch.randint(3, 4096, (4, 12), generator=torch.Generator().manual_seed(1))
+    return {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
+
+
+@pytest.fixture
+def lpz(capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
+    """Run `lpz` in this process: exit code, stdout and stderr."""
+
+    def run(*arguments: str) -> tuple[int, str, str]:
+        from lpz_cli.main import run as run_lpz
+
+        code = run_lpz(arguments)
+        out, err = capsys.readouterr()
+        return code, out, err
+
+    return run
