@@ -25,10 +25,7 @@ from lpzero_hf.objective import Batch, real_tokens
 from lpzero_hf.reduction import LOSS, Moment, Network, Reduction
 
 FP16_LOSS_SCALE = 2.0**12  # a power of two, undone exactly; keeps half-precision gradients from vanishing
-NO_GRADIENT = (
-    "no gradient reaches the model's blocks: its objective does not depend on them; "
-    "check the minibatch's labels (are all of them -100?)"
-)
+NO_GRADIENT = "no gradient reaches the model's blocks: its objective does not depend on them"
 
 
 @dataclass
@@ -307,6 +304,9 @@ class _Recorder:
 
     def backward(self, scalar: Tensor) -> None:
         """Differentiate `scalar`; the hooks do the rest."""
+        if not scalar.isfinite():
+            value = float(scalar.detach())
+            raise CaptureError(f"the objective is {value}; check the labels (are all of them -100?) and the dtype")
         if not scalar.requires_grad:
             raise CaptureError(NO_GRADIENT)
         if scalar.dtype == torch.float16 or any(s.dtype == torch.float16 for s in self._parameters()):

@@ -2,9 +2,11 @@
 
 SynFlow's argument needs a network that is a sum over paths of products of positive weights. A
 transformer is not, so the pass runs on one that is as close as can be stated: every parameter is replaced
-by its absolute value, in double precision; the input embedding puts out ones; normalisation layers are
-the identity; attention is uniform over all positions, so that values flow but queries and keys have no
-effect. Activation functions stay. Nothing is dropped or masked.
+by its absolute value, in double precision; the input embedding puts out ones; a normalisation layer only
+divides each token by its root mean square, which is held constant in the backward pass (without it, gated
+layers multiply positive activations until they overflow within a few blocks); attention is uniform over
+all positions, so that values flow but queries and keys have no effect. Activation functions and gates
+stay. Nothing is dropped or masked.
 """
 
 from __future__ import annotations
@@ -49,6 +51,11 @@ def mean_value(query: Tensor, key: Tensor, value: Tensor, *unused: Any, **unused
     return value.mean(-2, keepdim=True).expand(*query.shape[:-1], -1)
 
 
+def rescale(x: Tensor) -> Tensor:
+    """x [..., d] over its root mean square, a constant to the backward pass."""
+    return x / x.detach().square().mean(-1, keepdim=True).sqrt().clamp_min(1e-12)
+
+
 class UniformAttention(TorchFunctionMode):
     """Replaces attention probabilities by 1/T, inside mixers only."""
 
@@ -85,7 +92,7 @@ def linear_network(model: PreTrainedModel, layout: ModelLayout) -> Iterator[None
             model.get_submodule(owner)._buffers[key] = buffer.double()
     for module in model.modules():
         if "norm" in type(module).__name__.lower() and not any(True for _ in module.children()):
-            module.register_forward_hook(lambda module, inputs, output: inputs[0])
+            module.register_forward_hook(lambda module, inputs, output: rescale(inputs[0]))
     for mixer in layout.mixers:
         mixer.module.register_forward_pre_hook(enter)
         mixer.module.register_forward_hook(leave)

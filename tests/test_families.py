@@ -1,0 +1,215 @@
+"""One generic detection reads every family: blocks, linear layers, heads, shared layers, experts."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torch import Tensor
+from transformers import BertConfig, BertModel, GPT2Config, GPT2Model, PreTrainedModel
+
+from lpzero_hf import minibatch, score
+from lpzero_hf.capture import capture
+from lpzero_hf.errors import CaptureError, LayoutError
+from lpzero_hf.layout import find_layout
+from lpzero_hf.objective import with_labels
+from lpzero_hf.plugins import load_plugins
+from lpzero_hf.reduction import Reduction
+from tests.families import FAMILIES, tiny_model
+
+# What a family does not have, and why; every other proxy must give a finite score on every family.
+FUSED = {"nwot", "activation_distance", "activation_distance_lpzero"}  # experts run fused
+NO_FEED_FORWARD = FUSED | {"synaptic_saliency", "synaptic_saliency_lpzero", "w_pca", "v_pca"}
+NOT_APPLICABLE = {
+    "mixtral": FUSED,
+    "qwen3_moe": FUSED,
+    "xlnet": {"head_importance"},  # projects its heads with einsum
+    "fnet": {"num_heads", "synaptic_diversity", "attention_confidence"},  # mixes without weights
+    "mamba": NO_FEED_FORWARD | {"num_heads", "attention_confidence"},
+    "mamba2": NO_FEED_FORWARD | {"attention_confidence"},
+}
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_every_family_has_finite_scores(family: str) -> None:
+    model = tiny_model(family)
+    scores = score(model, minibatch(model, batch_size=4, seq_len=16))
+    missing = {name for name, row in scores.items() if row.status == "not applicable"}
+    assert {name: row.reason for name, row in scores.items() if row.status in ("failed", "invalid")} == {}
+    assert missing == NOT_APPLICABLE.get(family, set())
+    assert all(row.value is not None and math.isfinite(row.value) for n, row in scores.items() if n not in missing)
+    assert scores["num_layers"].value == {"albert": 3, "t5": 4, "bart": 4, "pegasus": 4}.get(family, 2)
+
+
+def count(value: float) -> Tensor:
+    return torch.tensor(float(value))
+
+
+def total(model: PreTrainedModel, batch: dict[str, Tensor], reduction: Reduction) -> list[tuple[int, float]]:
+    """The values of one reduction over a model."""
+    layout = load_plugins().layout(model) or find_layout(model)
+    captured = capture(model, batch, [reduction], layout)
+    assert not captured.failures
+    return [(block, float(value)) for block, value in captured.values[reduction]]
+
+
+def test_shared_layers_count_weights_once_and_activations_at_each_use(batch: dict[str, Tensor]) -> None:
+    model = tiny_model("albert")  # one block, applied three times
+    weights = total(model, batch, Reduction("linear", ("W", "G"), lambda W, G: count(W.numel())))
+    block = model.albert.encoder.albert_layer_groups[0]
+    linears = [m for m in block.modules() if isinstance(m, torch.nn.Linear)]
+    assert sum(value for _, value in weights) == sum(m.weight.numel() for m in linears)
+    outputs = total(model, batch, Reduction("linear", ("A",), lambda A: count(1)))
+    assert [b for b, _ in outputs] == sorted([0, 1, 2] * len(linears))
+
+
+def test_a_shared_layers_gradient_is_the_sum_over_its_uses(batch: dict[str, Tensor]) -> None:
+    model = tiny_model("albert")
+    norms = total(model, batch, Reduction("linear", ("G",), lambda G: G.double().norm()))
+    with_labels_ = with_labels(model, batch, 42)
+    model(**with_labels_).loss.backward()
+    block = model.albert.encoder.albert_layer_groups[0]
+    expected = [float(m.weight.grad.double().norm()) for m in block.modules() if isinstance(m, torch.nn.Linear)]
+    assert sorted(v for _, v in norms) == pytest.approx(sorted(expected), rel=1e-5)
+
+
+def test_each_expert_counts_once_as_a_matrix_out_in(batch: dict[str, Tensor]) -> None:
+    model = tiny_model("mixtral")
+    shapes: list[tuple[int, ...]] = []
+
+    def note(W: Tensor, G: Tensor) -> Tensor:
+        assert W.shape == G.shape
+        shapes.append(tuple(W.shape))
+        return count(W.numel())
+
+    values = total(model, batch, Reduction("ffn_linear", ("W", "G"), note))
+    experts = model.model.layers[0].mlp.experts
+    assert shapes.count((2 * 48, 32)) == shapes.count((32, 48)) == 2 * 4  # blocks times experts
+    assert shapes.count((4, 32)) == 2  # the routers
+    expected = 2 * (experts.gate_up_proj.numel() + experts.down_proj.numel() + 4 * 32)
+    assert sum(value for _, value in values) == expected
+
+
+def test_every_linear_layer_of_a_block_is_found_once(batch: dict[str, Tensor]) -> None:
+    for family in ("llama", "bert", "t5", "deberta-v2", "falcon"):
+        model = tiny_model(family)
+        layout = find_layout(model)
+        expected = {
+            id(m.weight) for block in layout.blocks for m in block.module.modules() if isinstance(m, torch.nn.Linear)
+        }
+        assert {id(site.parameter) for site in layout.weights} == expected
+        assert len(layout.weights) == len(expected)
+
+
+@pytest.mark.parametrize("family", ["gpt2", "llama", "bert", "t5", "gemma2", "qwen3"])
+def test_attention_seen_through_sdpa_equals_the_models_own_eager_attention(family: str) -> None:
+    model = tiny_model(family)
+    batch = minibatch(model, batch_size=3, seq_len=10)
+    batch["attention_mask"][0, 7:] = 0
+    seen: list[Tensor] = []
+
+    def keep(S: Tensor) -> Tensor:
+        seen.append(S.clone())
+        return count(0)
+
+    total(model, batch, Reduction("attention", ("S",), keep))
+    model.set_attn_implementation("eager")
+    fed = with_labels(model, batch, 42)
+    with torch.no_grad():
+        out = model(**fed, output_attentions=True, use_cache=False)
+    if "encoder_attentions" in out:
+        decoder = zip(out.decoder_attentions, out.cross_attentions, strict=True)
+        expected = [*out.encoder_attentions, *(a for pair in decoder for a in pair)]
+    else:
+        expected = list(out.attentions)
+    assert len(seen) == len(expected)
+    for ours, theirs in zip(seen, expected, strict=True):
+        torch.testing.assert_close(ours, theirs, atol=2e-6, rtol=1e-4)
+
+
+def test_outputs_that_the_model_overwrites_are_read_as_the_layer_made_them() -> None:
+    """Falcon adds the attention output into the feed-forward output in place."""
+    model = tiny_model("falcon")
+    batch = minibatch(model, batch_size=2, seq_len=8)
+    last = model.transformer.h[0].mlp.dense_4h_to_h
+    outputs: list[Tensor] = []
+    handle = last.register_forward_hook(lambda m, i, output: outputs.append(output.detach().clone()))
+    with torch.no_grad():
+        model(**batch)
+    handle.remove()
+    values = total(model, batch, Reduction("ffn_output", ("A", "J"), lambda A, J: A.double().square().sum()))
+    assert values[0] == (0, pytest.approx(float(outputs[0].double().square().sum()), rel=1e-6))
+
+
+@pytest.mark.parametrize("make", [lambda: BertModel(_BERT), lambda: GPT2Model(_GPT2)], ids=["bert", "gpt2"])
+def test_a_headless_model_has_gradients_behind_its_layer_norm(make: object, batch: dict[str, Tensor]) -> None:
+    torch.manual_seed(0)
+    model = make()  # type: ignore[operator]
+    assert score(model, batch, "grad_norm")["grad_norm"].require() > 1e-3
+
+
+_BERT = BertConfig(vocab_size=4200, hidden_size=32, num_hidden_layers=2, num_attention_heads=4, intermediate_size=48)
+_GPT2 = GPT2Config(n_layer=2, n_embd=32, n_head=4, vocab_size=4200, n_positions=64, bos_token_id=2, eos_token_id=2)
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.bfloat16, 0.05), (torch.float16, 0.01)])
+def test_half_precision_scores_are_near_those_of_single(
+    dtype: torch.dtype, tolerance: float, gpt2: PreTrainedModel, batch: dict[str, Tensor]
+) -> None:
+    names = ["grad_norm", "snip", "l2_norm", "fisher", "head_importance", "attention_confidence"]
+    full, half = score(gpt2, batch, names), score(gpt2, batch, names, dtype=dtype)
+    assert gpt2.dtype == torch.float32
+    for name in names:
+        assert half[name].require() == pytest.approx(full[name].require(), rel=tolerance), name
+        assert half[name].value != full[name].value or name == "l2_norm"
+
+
+def test_gradients_are_freed_as_they_are_reduced(gpt2: PreTrainedModel, batch: dict[str, Tensor]) -> None:
+    """The gradient of a block is gone when that of the block below it is reduced."""
+    import weakref
+
+    alive: list[weakref.ref[Tensor]] = []
+    most = 0
+
+    def track(G: Tensor) -> Tensor:
+        nonlocal most
+        alive.append(weakref.ref(G if G._base is None else G._base))
+        most = max(most, sum(r() is not None for r in alive))
+        return count(0)
+
+    total(gpt2, batch, Reduction("linear", ("G",), track))
+    assert len(alive) == 8
+    assert most <= 2
+
+
+def test_frozen_models_still_have_gradient_scores(gpt2: PreTrainedModel, batch: dict[str, Tensor]) -> None:
+    expected = score(gpt2, batch, "snip")["snip"].value
+    gpt2.requires_grad_(False)
+    assert score(gpt2, batch, "snip")["snip"].value == expected
+
+
+def test_labels_that_are_all_ignored_are_no_silent_zero(gpt2: PreTrainedModel, batch: dict[str, Tensor]) -> None:
+    row = score(gpt2, batch | {"labels": torch.full_like(batch["input_ids"], -100)}, "snip")["snip"]
+    assert row.status in ("failed", "invalid")
+
+
+def test_a_model_without_blocks_is_an_error_that_names_the_hook(batch: dict[str, Tensor]) -> None:
+    class Bare(GPT2Model):
+        def __init__(self, config: GPT2Config) -> None:
+            super().__init__(config)
+            del self.h
+
+    with pytest.raises(LayoutError, match=r"no transformer blocks found in Bare.*lpz_model_layout"):
+        score(Bare(_GPT2), batch, "snip")
+
+
+def test_an_objective_that_no_block_can_change_is_an_error(gpt2: PreTrainedModel, batch: dict[str, Tensor]) -> None:
+    gpt2.transformer.h[1].register_forward_hook(lambda m, i, o: o.detach() if isinstance(o, Tensor) else o[0].detach())
+    with pytest.raises(CaptureError, match="no gradient reaches"):
+        capture(gpt2, batch, [Reduction("linear", ("G",), lambda G: G.sum())], find_layout(gpt2))
+
+
+def test_statistics_that_never_appear_together_are_refused() -> None:
+    with pytest.raises(ValueError, match="W and A do not appear together at 'linear'"):
+        Reduction("linear", ("W", "A"), lambda W, A: W.sum())
