@@ -17,6 +17,15 @@ from lpzero_hf.plugins import PluginRegistry, load_plugins
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
+TOKENIZER_FILES = (
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "tokenizer.model",
+    "spiece.model",
+    "sentencepiece.bpe.model",
+    "vocab.json",
+    "vocab.txt",
+)
 HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
 
 
@@ -183,17 +192,28 @@ def _config(source: str, shown: str, trust_remote_code: bool, *, offline: bool =
             source, trust_remote_code=trust_remote_code, local_files_only=offline
         )
     except Exception as error:
-        message = one_line(error)
-        if "trust_remote_code" in message:
-            message = "it needs code of its own, which runs only with --trust-remote-code"
+        own_code = "trust_remote_code" in str(error)
+        message = "it needs code of its own, which runs only with --trust-remote-code" if own_code else one_line(error)
         raise ModelError(f"cannot read the configuration of '{shown}': {message}") from error
+
+
+def _files(location: str | Path) -> set[str]:
+    """The names of the files in a folder or Hub repository; of those cached where the Hub cannot be reached."""
+    from huggingface_hub import list_repo_files, try_to_load_from_cache
+
+    if isinstance(location, Path):
+        return {file.name for file in location.iterdir()}
+    try:
+        return set(list_repo_files(location))
+    except Exception:  # no network, in the HTTP library's own words
+        return {name for name in TOKENIZER_FILES if isinstance(try_to_load_from_cache(location, name), str)}
 
 
 def _tokenizer(location: str | Path, trust_remote_code: bool) -> PreTrainedTokenizerBase | None:
     """The tokenizer saved beside the model, or None if there is none."""
     from transformers import AutoTokenizer
 
-    if isinstance(location, Path) and not any(location.glob("*token*")) and not any(location.glob("*vocab*")):
+    if not set(TOKENIZER_FILES) & _files(location):
         return None
     try:
         return AutoTokenizer.from_pretrained(location, trust_remote_code=trust_remote_code)

@@ -11,7 +11,7 @@ import typer
 
 from lpz_cli import listing, options
 from lpz_cli.score import score
-from lpzero_hf.errors import LpzError, one_line
+from lpzero_hf.errors import LpzError, PluginWarning, one_line
 from lpzero_hf.plugins import load_plugins
 
 app = typer.Typer(
@@ -41,9 +41,15 @@ def root(version: bool = typer.Option(False, "--version", help="Print the versio
 
 def run(arguments: Sequence[str]) -> int:
     """Run `lpz` with `arguments` and return its exit code: 0 done, 1 the work failed, 2 wrong usage."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", PluginWarning)
+        warnings.showwarning = lambda message, *_: print(f"warning: {message}", file=sys.stderr)
+        return _run(arguments)
+
+
+def _run(arguments: Sequence[str]) -> int:
     debug = "--debug" in arguments
     arguments = [argument for argument in arguments if argument != "--debug"]
-    warnings.showwarning = lambda message, *_: print(f"warning: {message}", file=sys.stderr)
     if not debug:
         os.environ.setdefault("HF_HUB_VERBOSITY", "error")
         os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
