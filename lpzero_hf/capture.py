@@ -180,7 +180,7 @@ class _Recorder:
                 for site in self.layout.linears:
                     assert site.module is not None
                     site.module.register_forward_hook(partial(self._on_linear, site))
-                if any(r.place == "embedding" for r in self.reductions):
+                if "backward" in self.moments or any(r.place == "embedding" for r in self.reductions):
                     for embedding in input_embeddings(model):
                         embedding.register_forward_hook(self._on_embedding)
                 stack.enter_context(AttentionWatch(self._on_softmax, self._on_attention))
@@ -228,6 +228,7 @@ class _Recorder:
             self.feed_forward.append(_Output("experts", tensor, (), self.applied))
 
     def _on_embedding(self, module: nn.Module, inputs: Any, output: Tensor) -> Tensor:
+        """Read the embeddings, and let gradients reach a first mixer that has no weights before it."""
         leaf = output.detach().requires_grad_(torch.is_grad_enabled())
         self._read_output(_Output("embedding", leaf, ("embedding",), 0))
         return leaf

@@ -183,6 +183,13 @@ def test_gradients_are_freed_as_they_are_reduced(gpt2: PreTrainedModel, batch: d
     assert most <= 2
 
 
+def test_gradients_reach_a_first_mixer_without_weights() -> None:
+    model = tiny_model("fnet")
+    values = total(model, minibatch(model, batch_size=2, seq_len=8), Reduction("mixer", ("dH",), lambda dH: dH.norm()))
+    assert [block for block, _ in values] == [0, 1]
+    assert all(value > 0 for _, value in values)
+
+
 def test_frozen_models_still_have_gradient_scores(gpt2: PreTrainedModel, batch: dict[str, Tensor]) -> None:
     expected = score(gpt2, batch, "snip")["snip"].value
     gpt2.requires_grad_(False)

@@ -185,6 +185,11 @@ def _as_csv(results: list[Result]) -> None:
     print_csv(("model", "proxy", "score", "status", "orientation", "reason"), rows)
 
 
+def shown(value: float) -> str:
+    """A score for people: counts in full, other numbers with six digits."""
+    return f"{value:,.0f}" if value.is_integer() and abs(value) < 1e15 else f"{value:.6g}"
+
+
 def _as_table(results: list[Result]) -> None:
     scored = [(result, result.scores) for result in results if result.scores is not None]
     if not scored:
@@ -196,7 +201,7 @@ def _as_table(results: list[Result]) -> None:
     for proxy in first:
         cells = [scores[proxy] for _, scores in scored]
         notes = dict.fromkeys(f"{cell.status}: {cell.reason}" for cell in cells if cell.value is None)
-        values = ["—" if cell.value is None else f"{cell.value:.6g}" for cell in cells]
+        values = ["—" if cell.value is None else shown(cell.value) for cell in cells]
         rows.append([proxy, *values, BETTER[first[proxy].orientation], "; ".join(notes)])
     names = ["score"] if len(scored) == 1 else [result.name for result, _ in scored]
     header = ["proxy", *names, "better"]
