@@ -102,11 +102,12 @@ def test_every_linear_layer_of_a_block_is_found_once(batch: dict[str, Tensor]) -
         assert len(layout.weights) == len(expected)
 
 
+@pytest.mark.parametrize("padded", [False, True])
 @pytest.mark.parametrize("family", ["gpt2", "llama", "bert", "t5", "gemma2", "qwen3"])
-def test_attention_seen_through_sdpa_equals_the_models_own_eager_attention(family: str) -> None:
+def test_attention_seen_through_sdpa_equals_the_models_own_eager_attention(family: str, padded: bool) -> None:
     model = tiny_model(family)
     batch = minibatch(model, batch_size=3, seq_len=10)
-    batch["attention_mask"][0, 7:] = 0
+    batch["attention_mask"][0, 7:] = int(not padded)
     seen: list[Tensor] = []
 
     def keep(S: Tensor) -> Tensor:
@@ -166,21 +167,24 @@ def test_half_precision_scores_are_near_those_of_single(
 
 
 def test_gradients_are_freed_as_they_are_reduced(gpt2: PreTrainedModel, batch: dict[str, Tensor]) -> None:
-    """The gradient of a block is gone when that of the block below it is reduced."""
-    import weakref
+    """While one gradient is being reduced, no weight holds on to another."""
+    held: list[int] = []
 
-    alive: list[weakref.ref[Tensor]] = []
-    most = 0
-
-    def track(G: Tensor) -> Tensor:
-        nonlocal most
-        alive.append(weakref.ref(G if G._base is None else G._base))
-        most = max(most, sum(r() is not None for r in alive))
+    def look(G: Tensor) -> Tensor:
+        held.append(sum(p.grad is not None for p in gpt2.parameters()))
         return count(0)
 
-    total(gpt2, batch, Reduction("linear", ("G",), track))
-    assert len(alive) == 8
-    assert most <= 2
+    total(gpt2, batch, Reduction("linear", ("G",), look))
+    assert held == [0] * 8
+
+
+def test_a_weight_tied_across_blocks_counts_once(gpt2: PreTrainedModel, batch: dict[str, Tensor]) -> None:
+    first, second = (block.mlp.c_fc for block in gpt2.transformer.h)
+    second.weight = first.weight
+    weights = total(gpt2, batch, Reduction("linear", ("W", "G"), lambda W, G: count(1)))
+    outputs = total(gpt2, batch, Reduction("linear", ("A",), lambda A: count(1)))
+    assert [block for block, _ in weights] == [0] * 4 + [1] * 3
+    assert [block for block, _ in outputs] == [0] * 4 + [1] * 4
 
 
 def test_gradients_reach_a_first_mixer_without_weights() -> None:

@@ -59,7 +59,7 @@ def disturb(model: PreTrainedModel) -> None:
 def rude(model: PreTrainedModel, batch: dict[str, Tensor]) -> float:
     """A stranger's proxy with bad manners, that fails in the end."""
     model.train()
-    model(**batch, labels=batch["input_ids"]).loss.backward()
+    model(**batch).loss.backward()
     for module in model.modules():
         module.register_forward_hook(lambda *_: None)
     with torch.no_grad():
@@ -96,24 +96,31 @@ def test_score_leaves_everything_as_it_was(family: str, batch: dict[str, Tensor]
         assert same(value, after[what]), f"score changed the {what} of {family}"
 
 
+@pytest.mark.parametrize("family", ["gpt2", "llama"])  # llama has buffers
 @pytest.mark.parametrize(
-    "proxy",
+    ("proxy", "reason"),
     [
-        rude,
-        StatisticProxy(name="a", formula="", reductions=(Reduction("linear", ("W", "G"), rude_in_capture),)),
-        ModelProxy(name="b", formula="", evaluate=rude_in_its_pass),
+        (rude, "gave up"),
+        (
+            StatisticProxy(name="a", formula="", reductions=(Reduction("linear", ("W", "G"), rude_in_capture),)),
+            "no such thing",
+        ),
+        (ModelProxy(name="b", formula="", evaluate=rude_in_its_pass), "lost"),
     ],
     ids=["function", "reduction", "own pass"],
 )
 def test_a_proxy_that_raises_leaves_everything_as_it_was(
-    proxy: Callable[..., float], gpt2: PreTrainedModel, batch: dict[str, Tensor]
+    proxy: Callable[..., float], reason: str, family: str, batch: dict[str, Tensor]
 ) -> None:
-    disturb(gpt2)
-    before = state(gpt2)
-    scores = score(gpt2, batch, [proxy, "snip"])
-    assert next(iter(scores.values())).status == "failed"
+    model = tiny_model(family)
+    disturb(model)
+    before = state(model)
+    scores = score(model, batch, [proxy, "snip"])
+    first = next(iter(scores.values()))
+    assert first.status == "failed"
+    assert reason in first.reason
     assert scores["snip"].status == "ok"
-    after = state(gpt2)
+    after = state(model)
     for what, value in before.items():
         assert same(value, after[what]), f"the failing proxy changed the {what}"
 
