@@ -51,13 +51,18 @@ def nuclear_product(W: Tensor, G: Tensor) -> Tensor:
 def sign_determinant(G: Tensor) -> Tensor:
     """sigmoid(log |det(s s^T)|) with s = sign(G).
 
-    With more rows than columns s s^T is singular, so the term is exactly 0 and is not computed: in
-    floating point it would be the logarithm of rounding noise.
+    Where s s^T is singular the term is exactly 0: always with more rows than columns, and whenever rows of
+    signs depend on each other. In floating point it would be the logarithm of rounding noise, so the rank is
+    decided on the eigenvalues (of a matrix of integers, which is exact).
     """
     if G.shape[0] > G.shape[1]:
         return G.new_zeros(())
     signs = G.sign().double()
-    return torch.linalg.slogdet(signs @ signs.T).logabsdet.sigmoid()
+    eigenvalues = torch.linalg.eigvalsh(signs @ signs.T)
+    noise = eigenvalues[-1] * len(eigenvalues) * torch.finfo(torch.float64).eps
+    if eigenvalues[0] <= noise:
+        return G.new_zeros(())
+    return eigenvalues.log().sum().sigmoid()
 
 
 def gpt2_winner(W: Tensor, G: Tensor) -> Tensor:

@@ -12,7 +12,7 @@ from lpzero_hf.capture import capture
 from lpzero_hf.errors import NotApplicable
 from lpzero_hf.isolation import isolated
 from lpzero_hf.layout import input_embeddings
-from lpzero_hf.objective import first_output, objective
+from lpzero_hf.objective import first_output, objective, real_tokens
 from lpzero_hf.proxy import ModelProxy, Proxy, Subject
 from lpzero_hf.reduction import Reduction
 
@@ -42,7 +42,7 @@ def grasp(subject: Subject) -> float:
 
 @torch.no_grad()
 def zen(subject: Subject) -> float:
-    """log of the mean over 4 draws of ||f(x) - f(x + 0.01 e)||_F.
+    """log of the mean over 4 draws of ||f(x) - f(x + 0.01 e)||_F over the real tokens.
 
     f is the base model's output (its last hidden states); e is standard Gaussian noise on the output of
     the input embedding. Lin et al. average over draws inside the logarithm, as here; their correction for
@@ -51,21 +51,24 @@ def zen(subject: Subject) -> float:
     model = subject.model.base_model
     fed = {k: v for k, v in subject.batch.items() if k in ("input_ids", "attention_mask", "decoder_input_ids")}
 
-    def run(scale: float) -> Tensor:
+    real = real_tokens(subject.batch)
+
+    def run(perturbed: bool) -> Tensor:
         def perturb(module: nn.Module, inputs: Any, output: Tensor) -> Tensor:
-            return output + scale * torch.randn_like(output)
+            return output + NOISE * torch.randn_like(output) if perturbed else output
 
         handles = [module.register_forward_hook(perturb) for module in input_embeddings(subject.model)]
         try:
-            return first_output(model(**fed, return_dict=True)).float()
+            output = first_output(model(**fed, return_dict=True)).double()
+            return output[real] if output.shape[:2] == real.shape else output
         finally:
             for handle in handles:
                 handle.remove()
 
     with isolated(subject.model, seed=subject.seed):
-        clean = run(0.0)
-        distances = [(run(NOISE) - clean).norm() for _ in range(REPEATS)]
-    return float(torch.stack(distances).double().mean().log())
+        clean = run(perturbed=False)
+        distances = [torch.linalg.vector_norm(run(perturbed=True) - clean) for _ in range(REPEATS)]
+    return float(torch.stack(distances).mean().log())
 
 
 def zico(subject: Subject) -> float:
