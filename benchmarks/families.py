@@ -13,7 +13,6 @@ from transformers.utils import logging
 
 from lpzero_hf import minibatch, score
 from lpzero_hf.capture import capture
-from lpzero_hf.layout import find_layout
 from lpzero_hf.plugins import load_plugins
 from lpzero_hf.reduction import Reduction
 from tests.families import FAMILIES, tiny_model
@@ -40,7 +39,7 @@ def main() -> None:
     for family in FAMILIES:
         model = tiny_model(family)
         batch = minibatch(model, batch_size=4, seq_len=16)
-        layout = load_plugins().layout(model) or find_layout(model)
+        layout = load_plugins().layout(model)
         values = capture(model, batch, list(SITES.values()), layout).values
         scores = score(model, batch)
         finite = sum(row.status == "ok" for row in scores.rows)

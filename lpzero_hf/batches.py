@@ -107,14 +107,16 @@ def check_minibatch(batch: Mapping[str, Any], model: PreTrainedModel) -> dict[st
         raise MinibatchError(f"'input_ids' must be integers [batch, tokens], not {ids.dtype} {list(ids.shape)}")
     if ids.numel() == 0:
         raise MinibatchError(f"the minibatch is empty: 'input_ids' is {list(ids.shape)}")
-    for name in ("attention_mask", "labels"):
+    for name, sizes in (("attention_mask", 2), ("labels", 1)):
         other = batch.get(name)
-        if isinstance(other, Tensor) and other.shape[:1] != ids.shape[:1]:
+        if isinstance(other, Tensor) and other.shape[:sizes] != ids.shape[:sizes]:
             raise MinibatchError(f"'{name}' {list(other.shape)} does not match 'input_ids' {list(ids.shape)}")
     mask = batch.get("attention_mask")
     if isinstance(mask, Tensor) and not mask.any():
         raise MinibatchError("the minibatch is empty: every token is masked by 'attention_mask'")
     vocabulary, limit = vocabulary_size(model), position_limit(model)
+    if vocabulary == 0:
+        raise MinibatchError(f"{type(model).__name__} has no vocabulary: it is no model of token ids")
     if int(ids.min()) < 0 or int(ids.max()) >= vocabulary:
         worst = int(ids.min()) if int(ids.min()) < 0 else int(ids.max())
         raise MinibatchError(
@@ -142,9 +144,10 @@ def position_limit(model: PreTrainedModel) -> int | None:
     if config.model_type in RELATIVE_POSITIONS:
         return None
     limits = [value for name in POSITION_LIMITS if isinstance(value := getattr(config, name, None), int)]
+    limits = [value for value in limits if value > 0]
     if not limits:
         return None
-    limit = min(value for value in limits if value > 0)
+    limit = min(limits)
     embedding = next((m for n, m in model.named_modules() if n.endswith("embeddings.position_embeddings")), None)
     padding = getattr(embedding, "padding_idx", None)
     return limit - padding - 1 if isinstance(padding, int) else limit  # RoBERTa starts behind the padding id

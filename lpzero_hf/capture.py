@@ -11,21 +11,35 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from lpzero_hf.attention import AttentionWatch
-from lpzero_hf.errors import CaptureError
+from lpzero_hf.errors import CaptureError, one_line
 from lpzero_hf.isolation import isolated
 from lpzero_hf.layout import Block, Mixer, ModelLayout, WeightSite, input_embeddings
-from lpzero_hf.objective import Batch, real_tokens
+from lpzero_hf.objective import Batch, real_targets, real_tokens
 from lpzero_hf.reduction import LOSS, Moment, Network, Reduction
 
 FP16_LOSS_SCALE = 2.0**12  # a power of two, undone exactly; keeps half-precision gradients from vanishing
 NO_GRADIENT = "no gradient reaches the model's blocks: its objective does not depend on them"
+
+
+class Reduced(NamedTuple):
+    """The reduced value of one site.
+
+    Args:
+        block: for W and G the first block that holds the weight, for the others the how-manieth to run.
+        site: the name of the weight (with the expert's number), layer or mixer.
+        value: what the reduction returned.
+    """
+
+    block: int
+    site: str
+    value: Tensor
 
 
 @dataclass
@@ -33,12 +47,11 @@ class Captured:
     """What one pass left behind.
 
     Args:
-        values: per reduction, (block, reduced value) of every site in the order of the blocks. For W and G
-            the block is the first that holds the weight, for the others the how-manieth block to run.
-        failures: per reduction that raised, the error.
+        values: per reduction, what it made of every site, in the order of the blocks.
+        failures: per reduction that has no complete values, the error: its own, or that of the pass.
     """
 
-    values: dict[Reduction, list[tuple[int, Tensor]]]
+    values: dict[Reduction, list[Reduced]]
     failures: dict[Reduction, Exception]
 
 
@@ -63,8 +76,9 @@ def capture(
         dtype: runs the pass in this precision, on a copy of the weights; None keeps the model's own.
         seed: for the objective and every random number of the pass.
 
-    Raises:
-        CaptureError: the model does not run on this batch, or no gradient reaches its blocks.
+    Returns:
+        The reduced values. If the pass breaks (the model does not run on this batch, no gradient reaches its
+        blocks), the reductions it had not served yet have a `CaptureError` among the failures.
     """
     moments = {r.moment for r in reductions}
     gradients = bool(moments & {"gradient", "backward"})
@@ -86,33 +100,27 @@ def capture(
             if moments <= {"weight"}:
                 return recorder.result()
             with network.context(model, layout), recorder.watching(model), torch.set_grad_enabled(gradients):
-                scalar = _forward(model, fed, network, seed)
+                with recorder.failing(model, "forward", "gradient", "backward"):
+                    scalar = network.objective(model, fed, seed)
                 fresh = recorder.overwritten() - protected
                 if fresh:  # run again, handing the model copies of the outputs that it writes into
                     protected |= fresh
                     continue
-                if gradients:
-                    recorder.backward(scalar)
+                if gradients and not recorder.broken:
+                    with recorder.failing(model, "gradient", "backward"):
+                        recorder.backward(scalar)
             return recorder.result()
-
-
-def _forward(model: PreTrainedModel, batch: Batch, network: Network, seed: int) -> Tensor:
-    try:
-        return network.objective(model, batch, seed)
-    except torch.OutOfMemoryError:
-        raise
-    except (RuntimeError, ValueError, TypeError, LookupError, AttributeError) as error:
-        raise CaptureError(f"{type(model).__name__} does not run on this minibatch: {error}") from error
 
 
 @dataclass
 class _Output:
-    """What a layer put out, its places, the block that ran, and the version it had then."""
+    """What a layer put out, its places, the block that ran, its real tokens, and the version it had then."""
 
     name: str
     tensor: Tensor
     places: tuple[str, ...]
     block: int
+    mask: Tensor
     version: int = -1
 
     def __post_init__(self) -> None:
@@ -132,13 +140,14 @@ class _Recorder:
         self.layout = layout
         self.reductions = list(dict.fromkeys(reductions))
         self.moments = {r.moment for r in self.reductions}
-        self.values: dict[Reduction, list[tuple[int, Tensor]]] = {r: [] for r in self.reductions}
+        self.values: dict[Reduction, list[Reduced]] = {r: [] for r in self.reductions}
         self.failures: dict[Reduction, Exception] = {}
-        self.mask = real_tokens(batch)
-        inputs = [batch[key] for key in ("input_ids", "decoder_input_ids") if key in batch]
-        self.batch_size, self.lengths = len(self.mask), {ids.shape[1] for ids in inputs}
+        self.masks = real_tokens(batch), real_targets(batch)  # of the encoder (or only) blocks, of the decoder's
+        self.mask = self.masks[0]
+        self.batch_size, self.lengths = len(self.mask), {mask.shape[1] for mask in self.masks}
         self.loss_scale = 1.0
         self.reached = False  # whether any weight received a gradient
+        self.broken = False  # whether the pass broke off
         self.protected = protected  # linear layers whose outputs the model overwrites
         self.spoilt: set[str] = set()
         self.held: dict[int, _Output] = {}  # waiting for their gradients
@@ -155,8 +164,8 @@ class _Recorder:
     def read_weights(self, weights: dict[WeightSite, nn.Parameter]) -> None:
         """Reduce W now, and W with G as soon as each gradient is complete."""
         for site, parameter in weights.items():
-            for matrix in site.matrices(parameter.detach()):
-                self._reduce("weight", ("linear", f"{site.part}_linear"), site.block, {"W": matrix})
+            for name, matrix in zip(site.names, site.matrices(parameter.detach()), strict=True):
+                self._reduce("weight", ("linear", f"{site.part}_linear"), site.block, name, {"W": matrix})
             if parameter.requires_grad:
                 parameter.register_post_accumulate_grad_hook(partial(self._on_gradient, site))
 
@@ -164,9 +173,10 @@ class _Recorder:
         gradient, parameter.grad = parameter.grad, None
         assert gradient is not None
         self.reached = True
-        for W, G in zip(site.matrices(parameter.detach()), site.matrices(gradient), strict=True):
+        matrices = site.matrices(parameter.detach()), site.matrices(gradient)
+        for name, W, G in zip(site.names, *matrices, strict=True):
             tensors = {"W": W, "G": self._unscaled(G)}
-            self._reduce("gradient", ("linear", f"{site.part}_linear"), site.block, tensors)
+            self._reduce("gradient", ("linear", f"{site.part}_linear"), site.block, name, tensors)
 
     # The forward pass --------------------------------------------------------------------------------
 
@@ -190,16 +200,17 @@ class _Recorder:
                 self.feed_forward.clear()
 
     def _watch_block(self, block: Block) -> None:
-        block.module.register_forward_pre_hook(self._on_block_start)
+        block.module.register_forward_pre_hook(partial(self._on_block_start, block))
         block.module.register_forward_hook(partial(self._on_block_end, block))
         for mixer in block.mixers:
             mixer.module.register_forward_pre_hook(partial(self._on_mixer_start, mixer))
             mixer.module.register_forward_hook(self._on_mixer_end)
         if block.experts is not None:
-            block.experts.register_forward_hook(self._on_experts)
+            block.experts.register_forward_hook(partial(self._on_experts, block))
 
-    def _on_block_start(self, module: nn.Module, inputs: Any) -> None:
+    def _on_block_start(self, block: Block, module: nn.Module, inputs: Any) -> None:
         self.applied += 1
+        self.mask = self.masks["decoder" in block.name.split(".")]
         self.feed_forward.clear()
 
     def _on_block_end(self, block: Block, module: nn.Module, inputs: Any, output: Any) -> None:
@@ -217,21 +228,22 @@ class _Recorder:
             self.context = inputs[0]
         if self._batch_first(output) is None:
             return None
-        self._read_output(_Output(site.name, output, ("linear", f"{site.part}_linear"), self.applied))
+        self._read_output(_Output(site.name, output, ("linear", f"{site.part}_linear"), self.applied, self.mask))
         if self.mixer is None:
-            self.feed_forward.append(_Output(site.name, output, (), self.applied))
+            self.feed_forward.append(_Output(site.name, output, (), self.applied, self.mask))
         return output.clone() if site.name in self.protected else None
 
-    def _on_experts(self, module: nn.Module, inputs: Any, output: Any) -> None:
-        tensor = output[0] if isinstance(output, tuple) else output
+    def _on_experts(self, block: Block, module: nn.Module, inputs: Any, output: Any) -> None:
+        """What the experts put out together takes the place of what layers inside them put out."""
+        tensor = output[0] if isinstance(output, tuple | list) else output
         if self._batch_first(tensor) is not None:
-            self.feed_forward.append(_Output("experts", tensor, (), self.applied))
+            self.feed_forward.append(_Output(f"{block.name} experts", tensor, (), self.applied, self.mask))
 
     def _on_embedding(self, module: nn.Module, inputs: Any, output: Tensor) -> Tensor:
         """Read the embeddings, and let gradients reach a first mixer that has no weights before it."""
         leaf = output.detach().requires_grad_(torch.is_grad_enabled())
-        self._read_output(_Output("embedding", leaf, ("embedding",), 0))
-        return leaf
+        self._read_output(_Output("embedding", leaf, ("embedding",), 0, self.masks[0]))
+        return leaf.clone()  # which the model may scale in place
 
     def _read_output(self, output: _Output) -> None:
         """Reduce A now; hold it for J where a reduction reads both."""
@@ -241,7 +253,8 @@ class _Recorder:
         A = self._batch_first(output.tensor)
         if A is None:
             return
-        self._reduce("forward", output.places, output.block, {"A": A, "mask": self._mask(A)})
+        tensors = {"A": A, "mask": _fitting(output.mask, A)}
+        self._reduce("forward", output.places, output.block, output.name, tensors)
         wanted = any(r.moment == "backward" and r.place in output.places for r in self.reductions)
         if wanted and output.tensor.requires_grad:
             key = len(self.held)
@@ -263,6 +276,8 @@ class _Recorder:
         if result.dim() == 3 and result.shape[0] % self.batch_size == 0 and self.mixer.heads > 1:
             result = result.reshape(self.batch_size, -1, *result.shape[1:])
         if result.dim() == 4 and result.shape[0] == self.batch_size and result.shape[2] in self.lengths:
+            if result.shape[3] not in self.lengths and result.shape[3] - 1 in self.lengths:
+                result = result[..., :-1]  # an attention sink in the last column is no token
             self.heads, self.probabilities = result.shape[1], result
 
     def _on_attention(self, heads: int, probabilities: Any) -> None:
@@ -275,16 +290,18 @@ class _Recorder:
     def _on_mixer_end(self, module: nn.Module, inputs: Any, output: Any) -> None:
         mixer, context, S = self.mixer, self.context, self.probabilities
         self.mixer, self.context, self.probabilities = None, None, None
-        mixed = output[0] if isinstance(output, tuple) else output
+        mixed = output[0] if isinstance(output, tuple | list) else output
         out = self._batch_first(mixed)
         if mixer is None or out is None:
             return
-        mask, block = self._mask(out), max(self.applied, 0)
+        mask, block = _fitting(self.mask, out), max(self.applied, 0)
         if S is not None:
-            self._reduce("forward", ("attention",), block, {"S": S, "mask": mask})
+            self._reduce("forward", ("attention",), block, mixer.name, {"S": S, "mask": mask})
         if not any(r.place == "mixer" for r in self.reductions):
             return
-        tensors = {"S": _widened(out.detach()).softmax(-1) if S is None else S, "mask": mask}
+        if S is None and not (mixer.attention and mixer.heads):
+            S = _widened(out.detach()).softmax(-1)
+        tensors = {"mask": mask} if S is None else {"S": S, "mask": mask}
         if context is None and not self.heads:  # a mixer without heads or weights: its output is its one head
             context = mixed
         flat = self._batch_first(context)
@@ -292,16 +309,33 @@ class _Recorder:
             heads = mixer.head_count(flat.shape[-1], self.heads)
             tensors["H"] = _split_heads(flat, heads)
             if "backward" in self.moments and context.requires_grad:
-                context.register_hook(partial(self._on_context_gradient, heads, block, flat.detach()))
-        self._reduce("forward", ("mixer",), block, tensors)
+                H = _split_heads(flat.detach(), heads)
+                context.register_hook(partial(self._on_context_gradient, mixer.name, block, H, mask))
+        self._reduce("forward", ("mixer",), block, mixer.name, tensors)
 
-    def _on_context_gradient(self, heads: int, block: int, context: Tensor, gradient: Tensor) -> None:
+    def _on_context_gradient(self, name: str, block: int, H: Tensor, mask: Tensor, gradient: Tensor) -> None:
         dH = self._batch_first(self._unscaled(gradient))
         assert dH is not None
-        tensors = {"H": _split_heads(context, heads), "dH": _split_heads(dH, heads), "mask": self._mask(context)}
-        self._reduce("backward", ("mixer",), block, tensors)
+        tensors = {"H": H, "dH": _split_heads(dH, H.shape[1]), "mask": mask}
+        self._reduce("backward", ("mixer",), block, name, tensors)
 
-    # The backward pass -------------------------------------------------------------------------------
+    # The pass as a whole -------------------------------------------------------------------------------
+
+    @contextmanager
+    def failing(self, model: PreTrainedModel, *moments: Moment) -> Iterator[None]:
+        """If the pass breaks off here, fail the reductions of these moments and keep the others."""
+        try:
+            yield
+        except torch.OutOfMemoryError:
+            raise
+        except Exception as error:
+            self.broken = True
+            cause = error
+            if not isinstance(error, CaptureError):
+                cause = CaptureError(f"{type(model).__name__} does not run on this minibatch: {one_line(error)}")
+            for reduction in self.reductions:
+                if reduction.moment in moments:
+                    self.failures.setdefault(reduction, cause)
 
     def backward(self, scalar: Tensor) -> None:
         """Differentiate `scalar`; the hooks do the rest."""
@@ -325,25 +359,32 @@ class _Recorder:
         A, J = self._batch_first(output.tensor.detach()), self._batch_first(self._unscaled(gradient))
         assert A is not None
         assert J is not None
-        self._reduce("backward", output.places, output.block, {"A": A, "J": J, "mask": self._mask(A)})
+        tensors = {"A": A, "J": J, "mask": _fitting(output.mask, A)}
+        self._reduce("backward", output.places, output.block, output.name, tensors)
 
     # Reducing ----------------------------------------------------------------------------------------
 
     @torch.no_grad()
-    def _reduce(self, moment: Moment, places: tuple[str, ...], block: int, tensors: dict[str, Tensor]) -> None:
+    def _reduce(
+        self, moment: Moment, places: tuple[str, ...], block: int, site: str, tensors: dict[str, Tensor]
+    ) -> None:
+        versions = {name: tensor._version for name, tensor in tensors.items()}
         for reduction in self.reductions:
             ready = reduction.moment == moment and reduction.place in places and tensors.keys() >= set(reduction.reads)
             if not ready or reduction in self.failures:
                 continue
             try:
                 value = reduction.function(*(_widened(tensors[name]) for name in reduction.reads))
-                self.values[reduction].append((block, torch.as_tensor(value).detach()))
+                self.values[reduction].append(Reduced(block, site, torch.as_tensor(value).detach()))
+                for name, tensor in tensors.items():
+                    if tensor._version != versions[name]:
+                        raise CaptureError(f"the reduction writes into {name}, which belongs to the model")
             except Exception as error:  # a proxy's own fault: reported in its row, the others go on
                 self.failures[reduction] = error
 
     def result(self) -> Captured:
         """Everything reduced, in the order of the blocks."""
-        ordered = {r: sorted(v, key=lambda item: item[0]) for r, v in self.values.items()}
+        ordered = {r: sorted(v, key=lambda reduced: reduced.block) for r, v in self.values.items()}
         return Captured(ordered, self.failures)
 
     def _unscaled(self, gradient: Tensor) -> Tensor:
@@ -363,11 +404,12 @@ class _Recorder:
         good = tensor.dim() == 3 and tensor.shape[0] == self.batch_size and tensor.shape[1] in self.lengths
         return tensor if good else None
 
-    def _mask(self, tensor: Tensor) -> Tensor:
-        """The real tokens among the positions of `tensor`: bool [B, T]."""
-        if tensor.shape[:2] == self.mask.shape:
-            return self.mask
-        return torch.ones(tensor.shape[:2], dtype=torch.bool, device=tensor.device)
+
+def _fitting(mask: Tensor, tensor: Tensor) -> Tensor:
+    """`mask` if it fits the positions of `tensor` [B, T, d], else all of them."""
+    if tensor.shape[:2] == mask.shape:
+        return mask
+    return torch.ones(tensor.shape[:2], dtype=torch.bool, device=tensor.device)
 
 
 def _split_heads(context: Tensor, heads: int) -> Tensor:

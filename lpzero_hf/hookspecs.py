@@ -33,9 +33,9 @@ def lpz_models() -> Iterable[ZooModel]:
     raise NotImplementedError
 
 
-@hookspec(firstresult=True)
+@hookspec
 def lpz_model_layout(model: PreTrainedModel) -> ModelLayout | None:
-    """Return where an exotic model keeps its blocks and mixers, or None to pass it on."""
+    """Return where an exotic model keeps its blocks and mixers, or None to leave it to others."""
 
 
 @hookspec

@@ -45,7 +45,7 @@ def isolated(
 
     Inside the block every parameter is replaced by a fresh one, so that gradients, hooks and
     `requires_grad` of the originals are never touched; buffers are replaced by copies. Afterwards the
-    original parameters, buffers, module hooks and modes are put back, also when the block raises, and
+    original parameters, buffers, submodules, hooks and modes are put back, also when the block raises, and
     so is the state of every random number generator.
 
     Args:
@@ -58,7 +58,7 @@ def isolated(
         The replacement of each original parameter, by the `id` of the original.
     """
     modules = list(model.modules())
-    tables: list[dict[str, Any]] = [table for m in modules for table in (m._parameters, m._buffers)]
+    tables: list[dict[str, Any]] = [table for m in modules for table in (m._parameters, m._buffers, m._modules)]
     hooks = [getattr(m, name) for m in modules for name in HOOKS]
     saved_tables = [list(table.items()) for table in tables]
     saved_hooks = [list(table.items()) for table in hooks]
@@ -66,7 +66,7 @@ def isolated(
     numbers, arrays = random.getstate(), numpy.random.get_state()
     replaced: dict[int, nn.Parameter] = {}
     devices = sorted({p.device.index or 0 for p in model.parameters() if p.is_cuda})
-    with torch.random.fork_rng(devices=devices):
+    with torch.inference_mode(False), torch.enable_grad(), torch.random.fork_rng(devices=devices):
         try:
             torch.manual_seed(seed)
             random.seed(seed)

@@ -24,8 +24,10 @@ from lpzero_hf.errors import LayoutError
 Part = Literal["mixer", "ffn"]
 Shape = Literal["out_in", "in_out", "experts_out_in", "experts_in_out"]  # further dimensions are flattened
 
-MIXER = re.compile(r"attn|attention|mixer|mamba|ssm|time_mix|fourier|rel_attn", re.IGNORECASE)
-NOT_MIXER = re.compile(r"norm|dropout|drop_path|embed|rotary|bias", re.IGNORECASE)
+WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+")
+ATTENTION = {"attn", "attention"}
+MIXER = ATTENTION | {"mixer", "mamba", "ssm", "fourier", "recurrent", "temporal", "retention", "mlstm"}
+NOT_MIXER = {"mlp", "ffn", "moe", "experts", "bottleneck", "embedding", "embeddings"}
 HEAD_COUNTS = ("num_heads", "num_attention_heads", "n_heads", "n_head", "num_attn_heads")
 
 
@@ -50,6 +52,13 @@ class WeightSite:
     shape: Shape = "out_in"
     module: nn.Module | None = None
 
+    @property
+    def names(self) -> list[str]:
+        """The name of each linear layer: the parameter's, with the number of the expert."""
+        if not self.shape.startswith("experts"):
+            return [self.name]
+        return [f"{self.name}[{index}]" for index in range(len(self.parameter))]
+
     def matrices(self, tensor: Tensor) -> list[Tensor]:
         """Views of `tensor` (the weight or its gradient), one [out, in] matrix per linear layer."""
         if self.shape == "out_in":
@@ -61,12 +70,21 @@ class WeightSite:
 
 @dataclass(frozen=True, eq=False)
 class Mixer:
-    """A module that mixes tokens. `heads` is 0 where the mixer has no heads, `head_size` where it is unknown."""
+    """A module that mixes tokens.
+
+    Args:
+        name: full name of the module in the model.
+        module: the module.
+        heads: 0 where the mixer has no heads.
+        head_size: 0 where it is unknown.
+        attention: whether it is attention by its class; another mixer has no probabilities to look for.
+    """
 
     name: str
     module: nn.Module
     heads: int
     head_size: int = 0
+    attention: bool = True
 
     def head_count(self, width: int, seen: int) -> int:
         """How many heads a context of `width` features has, given how many the attention showed (or 0)."""
@@ -77,8 +95,8 @@ class Mixer:
 
 @dataclass(frozen=True, eq=False)
 class Block:
-    """One transformer layer with its mixers. `experts` is the module that holds and combines the experts
-    of a mixture, None in a dense block."""
+    """One transformer layer with its mixers. `experts` is the child that holds a mixture of experts and
+    whose output is their combined output, None in a dense block."""
 
     name: str
     module: nn.Module
@@ -94,7 +112,8 @@ class ModelLayout:
         blocks: the distinct block modules, in the order the model holds them.
         sites: every use of a weight by a linear layer of a block.
         parameters: trainable parameters of the whole model, shared ones once.
-        depth: how many blocks a forward pass applies; more than `len(blocks)` where they are shared.
+        depth: how many transformer layers a forward pass applies.
+        repeats: how often it applies each block; more than once where blocks are shared.
         time_major: activations are [T, B, d] instead of [B, T, d].
     """
 
@@ -102,6 +121,7 @@ class ModelLayout:
     sites: tuple[WeightSite, ...]
     depth: int
     parameters: int
+    repeats: float = 1
     time_major: bool = False
 
     @property
@@ -113,11 +133,6 @@ class ModelLayout:
     def linears(self) -> list[WeightSite]:
         """The sites whose activations are the output of a module, one per module."""
         return [site for site in self.sites if site.module is not None]
-
-    @property
-    def repeats(self) -> float:
-        """How often each block is applied on average."""
-        return self.depth / len(self.blocks)
 
     @property
     def mixers(self) -> list[Mixer]:
@@ -147,14 +162,12 @@ def find_layout(model: PreTrainedModel) -> ModelLayout:
             f"the blocks of {type(model).__name__} hold no linear layer; "
             "a plugin can describe it with the hook lpz_model_layout"
         )
-    layers = getattr(model.config, "num_hidden_layers", None)
-    depth = max(len(blocks), layers) if isinstance(layers, int) else len(blocks)
-    return ModelLayout(tuple(blocks), tuple(sites), depth, count_parameters(model, trainable=True))
+    return ModelLayout(tuple(blocks), tuple(sites), len(blocks), count_parameters(model, trainable=True))
 
 
 def weight_sites(index: int, block: Block) -> Iterator[WeightSite]:
-    """The linear layers of one block: `nn.Linear`, `Conv1D`, stacked experts, and the plain `weight`
-    matrices of routers."""
+    """The linear layers of one block: `nn.Linear`, `Conv1D`, the packed projections of
+    `nn.MultiheadAttention`, stacked experts, and the plain `weight` matrices of routers."""
     inside = {id(m) for mixer in block.mixers for m in mixer.module.modules()}
     for name, module in block.module.named_modules(prefix=block.name):
         part: Part = "mixer" if id(module) in inside else "ffn"
@@ -162,6 +175,8 @@ def weight_sites(index: int, block: Block) -> Iterator[WeightSite]:
             yield WeightSite(f"{name}.weight", index, part, module.weight, "out_in", module)
         elif isinstance(module, Conv1D):
             yield WeightSite(f"{name}.weight", index, part, module.weight, "in_out", module)
+        elif isinstance(module, nn.MultiheadAttention) and module.in_proj_weight is not None:
+            yield WeightSite(f"{name}.in_proj_weight", index, part, module.in_proj_weight)
         elif _is_experts(module):
             shape: Shape = "experts_in_out" if getattr(module, "is_transposed", False) else "experts_out_in"
             for key, parameter in module.named_parameters(prefix=name, recurse=False):
@@ -202,10 +217,15 @@ def _find_blocks(model: nn.Module) -> list[tuple[str, nn.Module]]:
     ]
     long = [name for name, module in lists if len(module) > 1]
     outer = [(n, m) for n, m in lists if not any(n.startswith(f"{other}.") for other in long)]
-    if not outer:
-        return []
-    name, longest = max(outer, key=lambda item: len(item[1]))
-    return [(f"{name}.{i}", module) for i, module in enumerate(longest)]
+    longest = max((len(module) for _, module in outer), default=0)
+    chosen = [(n, m) for n, m in outer if len(m) == longest or _holds_mixer(m[0])]
+    if longest == 1:  # nested lists of one: the innermost holds the blocks
+        chosen = chosen[-1:]
+    return [(f"{name}.{i}", module) for name, modules in chosen for i, module in enumerate(modules)]
+
+
+def _holds_mixer(block: nn.Module) -> bool:
+    return any(True for _ in _find_mixers("block", block, None))
 
 
 def _is_list_of_blocks(modules: nn.ModuleList) -> bool:
@@ -216,17 +236,29 @@ def _is_list_of_blocks(modules: nn.ModuleList) -> bool:
 def _find_mixers(name: str, block: nn.Module, config: Any) -> Iterator[Mixer]:
     taken: list[str] = []
     for path, module in block.named_modules(prefix=name):
-        own = path.rpartition(".")[2]
-        if path == name or any(path.startswith(f"{other}.") for other in taken):
-            continue
-        label = f"{own} {type(module).__name__}"
-        if MIXER.search(label) and not NOT_MIXER.search(label) and any(True for _ in module.children()):
+        inside = any(path.startswith(f"{other}.") for other in taken)
+        if not inside and any(True for _ in module.children()) and _is_mixer(path, name, module, block):
             taken.append(path)
-            yield Mixer(path, module, _head_count(module, config), _head_size(module))
+            attention = any(ATTENTION & set(_words(type(m).__name__)) for m in module.modules())
+            yield Mixer(path, module, _head_count(module, config, attention), _head_size(module), attention)
 
 
-def _head_count(mixer: nn.Module, config: Any) -> int:
-    attention = re.search(r"attn|attention", " ".join(type(m).__name__ for m in mixer.modules()), re.IGNORECASE)
+def _is_mixer(path: str, name: str, module: nn.Module, block: nn.Module) -> bool:
+    """Whether the words of a module's class, less those of its family, or of its attribute say so."""
+    own = _words(type(module).__name__)
+    if path == name:  # a bare mixer in a list of its own, not a block around one
+        return bool(MIXER & set(own)) and not any(MIXER & set(_words(child)) for child, _ in block.named_children())
+    family = [a for a, b in zip(own, _words(type(block).__name__), strict=False) if a == b]
+    words = {*own[len(family) :], *_words(path.rpartition(".")[2])}
+    return bool(MIXER & words) and not NOT_MIXER & words
+
+
+def _words(name: str) -> list[str]:
+    """The words of a CamelCase or underscored name in lower case."""
+    return [word.lower() for word in WORD.findall(name)]
+
+
+def _head_count(mixer: nn.Module, config: Any, attention: bool) -> int:
     for owner in (*mixer.modules(), config) if attention else mixer.modules():
         for attribute in HEAD_COUNTS:
             count = getattr(owner, attribute, None)
@@ -246,9 +278,8 @@ def _is_experts(module: nn.Module) -> bool:
 
 
 def _experts_of(block: nn.Module) -> nn.Module | None:
-    for module in block.modules():
-        if _is_experts(module):
-            return module
-        if any(isinstance(m, nn.ModuleList) and "expert" in name.lower() for name, m in module.named_children()):
-            return module
+    for name, module in block.named_modules():
+        separate = any(isinstance(m, nn.ModuleList) and "expert" in n.lower() for n, m in module.named_children())
+        if name and (separate or _is_experts(module)):
+            return block.get_submodule(name.partition(".")[0])
     return None

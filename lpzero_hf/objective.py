@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import inspect
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import PreTrainedModel
 from transformers.models.auto import modeling_auto as auto
 
@@ -18,22 +19,23 @@ MASKED_FRACTION = 0.15
 
 def head_kind(model: PreTrainedModel) -> str:
     """What `model` is trained to do: "causal", "masked", "seq2seq" or, for any other head or none, "other"."""
-    name = type(model).__name__
-    if name in auto.MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES.values():
-        return "seq2seq"
-    if name in _values(auto.MODEL_FOR_MASKED_LM_MAPPING_NAMES) or name.endswith("ForMaskedLM"):
-        return "masked"
-    if name in _values(auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES) or name.endswith(("ForCausalLM", "LMHeadModel")):
-        return "causal"
+    for name in (ancestor.__name__ for ancestor in type(model).__mro__):
+        if name in auto.MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES.values():
+            return "seq2seq"
+        if name in _values(auto.MODEL_FOR_MASKED_LM_MAPPING_NAMES) or name.endswith("ForMaskedLM"):
+            return "masked"
+        if name in _values(auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES) or name.endswith(("ForCausalLM", "LMHeadModel")):
+            return "causal"
     return "other"
 
 
 def with_labels(model: PreTrainedModel, batch: Batch, seed: int) -> Batch:
-    """`batch` with the labels that the model's own loss needs, on the model's device.
+    """`batch` with what the model's own loss needs, on the model's device.
 
     A caller's `labels` are kept. Causal and sequence-to-sequence models predict (and reconstruct) the
     input; padding is ignored. A masked language model predicts a seeded 15% of the real tokens; these
-    are hidden in the input only where the minibatch was made for the model by `minibatch`.
+    are hidden in the input only where the minibatch was made for the model by `minibatch`. A decoder
+    behind an encoder is fed the labels, or without labels the input, shifted by one.
 
     Args:
         batch: `input_ids` [B, T], optionally `attention_mask` [B, T] and `labels`.
@@ -41,22 +43,28 @@ def with_labels(model: PreTrainedModel, batch: Batch, seed: int) -> Batch:
     """
     batch = {k: v.to(model.device) if isinstance(v, Tensor) else v for k, v in batch.items()}
     kind = head_kind(model)
-    ids = batch["input_ids"]
+    ids = batch["input_ids"].long()
     if "labels" not in batch and kind != "other":
         labels = ids.masked_fill(~real_tokens(batch), IGNORED)
         if kind == "masked":
             labels = labels.masked_fill(~masked_positions(batch, seed), IGNORED)
         batch["labels"] = labels
-    if kind == "seq2seq" and "decoder_input_ids" not in batch:
-        start = next(
-            (t for k in ("decoder_start_token_id", "bos_token_id", "pad_token_id")
-             if isinstance(t := getattr(model.config, k, None), int)),
-            0,
-        )  # fmt: skip
-        shifted = ids.roll(1, dims=1)
-        shifted[:, 0] = start
-        batch["decoder_input_ids"] = shifted
+    has_decoder = "decoder_input_ids" in inspect.signature(model.forward).parameters
+    if has_decoder and not {"decoder_input_ids", "decoder_inputs_embeds"} & batch.keys():
+        batch["decoder_input_ids"] = _shifted(model, batch["labels"].long() if kind == "seq2seq" else ids)
     return batch
+
+
+def _shifted(model: PreTrainedModel, targets: Tensor) -> Tensor:
+    """Decoder inputs for `targets` [B, T]: by the model's own rule if its configuration allows that."""
+    names = ("decoder_start_token_id", "pad_token_id", "bos_token_id")
+    start, padding, first = (getattr(model.config, name, None) for name in names)
+    own = getattr(model, "prepare_decoder_input_ids_from_labels", None)
+    if own is not None and start is not None and padding is not None:
+        return own(targets)  # type: ignore[no-any-return]  # transformers leaves it untyped
+    shifted = targets.masked_fill(targets == IGNORED, padding or 0).roll(1, dims=1)
+    shifted[:, 0] = next((token for token in (start, first, padding) if isinstance(token, int)), 0)
+    return shifted
 
 
 def real_tokens(batch: Batch) -> Tensor:
@@ -65,6 +73,18 @@ def real_tokens(batch: Batch) -> Tensor:
     if not isinstance(mask, Tensor) or mask.dim() != 2:
         return torch.ones_like(batch["input_ids"], dtype=torch.bool)
     return mask.bool()
+
+
+def real_targets(batch: Batch) -> Tensor:
+    """Which positions of the decoder behind an encoder are real: bool [B, T']; without one, `real_tokens`."""
+    if "decoder_input_ids" not in batch:
+        return real_tokens(batch)
+    mask, labels = batch.get("decoder_attention_mask"), batch.get("labels")
+    if isinstance(mask, Tensor):
+        return mask.bool()
+    if isinstance(labels, Tensor) and labels.shape == batch["decoder_input_ids"].shape:
+        return labels != IGNORED
+    return torch.ones_like(batch["decoder_input_ids"], dtype=torch.bool)
 
 
 def masked_positions(batch: Batch, seed: int) -> Tensor:
@@ -90,8 +110,7 @@ def objective(model: PreTrainedModel, batch: Batch, seed: int) -> Tensor:
     Raises:
         CaptureError: the model returned neither a loss nor a floating-point output.
     """
-    arguments = {"use_cache": False} if getattr(model.config, "use_cache", None) else {}
-    output = model(**batch, **arguments, return_dict=True)
+    output = run_model(model, batch)
     loss: Tensor | None = output.get("loss")
     if loss is not None and loss.dim() == 0:
         return loss
@@ -99,6 +118,16 @@ def objective(model: PreTrainedModel, batch: Batch, seed: int) -> Tensor:
     generator = torch.Generator().manual_seed(seed)
     direction = torch.randn(hidden.shape[-1], generator=generator).to(hidden)
     return (hidden @ direction).mean()
+
+
+def run_model(model: nn.Module, batch: Batch) -> Any:
+    """The output of `model` on those entries of `batch` that it takes, without a cache of keys and values."""
+    accepted = inspect.signature(model.forward).parameters
+    open_ended = any(parameter.kind is parameter.VAR_KEYWORD for parameter in accepted.values())
+    taken = {name: value for name, value in batch.items() if open_ended or name in accepted}
+    if "use_cache" in accepted:
+        taken["use_cache"] = False
+    return model(**taken, return_dict=True)
 
 
 def first_output(output: Any) -> Tensor:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from lpzero_hf.models import ZooModel
     from lpzero_hf.proxy import Proxy
 
+OWN = "lpzero-hf"
 DISABLE_VARIABLE = "LPZ_NO_PLUGINS"
 Offered = TypeVar("Offered")
 
@@ -65,7 +66,7 @@ class PluginRegistry:
         self._manager = pluggy.PluginManager(hookspecs.PROJECT)
         self._manager.add_hookspecs(hookspecs)
         points = entry_points(group=hookspecs.PROJECT) if found is None else found
-        for point in sorted(points, key=lambda p: (p.name, _distribution(p)[0])):
+        for point in sorted(points, key=lambda p: (_distribution(p)[0] != OWN, p.name)):
             self._load(point, off)
 
     def _load(self, point: EntryPoint, off: set[str]) -> None:
@@ -150,12 +151,17 @@ class PluginRegistry:
 
         return self._collect("zoo model", "lpz_models", prepare, lambda model: model.name)
 
-    def layout(self, model: PreTrainedModel) -> ModelLayout | None:
-        """The layout that the first plugin able to read `model` gives, or None."""
-        for _, layout in self._ask("lpz_model_layout", model=model):
-            if layout is not None:
-                return layout  # type: ignore[no-any-return]  # a hook's result is untyped
-        return None
+    def layout(self, model: PreTrainedModel) -> ModelLayout:
+        """Where `model` keeps its blocks: by the first plugin that says so, a stranger's before a built-in
+        one, else as found generically.
+
+        Raises:
+            LayoutError: nobody found any blocks.
+        """
+        from lpzero_hf.layout import find_layout
+
+        answers = [layout for _, layout in self._ask("lpz_model_layout", model=model) if layout is not None]
+        return answers[-1] if answers else find_layout(model)
 
     def add_commands(self, app: Any) -> None:
         """Let every plugin add its commands to the `lpz` application."""
@@ -201,6 +207,7 @@ def _distribution(point: EntryPoint) -> tuple[str, str]:
 
 
 def _conflict(kind: str, name: str, first: str, second: str) -> str:
+    first, second = sorted((first, second), key=lambda distribution: distribution != OWN)
     return (
         f"{kind} name '{name}' is claimed by two distributions, {first} and {second}; "
         f"uninstall one or turn it off with --no-plugin {second}"

@@ -29,8 +29,8 @@ class Subject:
     Args:
         model: the model, isolated and in eval mode; parameters share the original's memory, so a proxy
             must not write into them.
-        batch: the minibatch with labels, on the model's device.
-        layout: where the model keeps its blocks; refers to the original parameters.
+        batch: the minibatch on the model's device, with labels unless it is for a plain function.
+        layout: where the model, as it is now, keeps its blocks.
         seed: for every random choice.
     """
 
@@ -55,6 +55,10 @@ class Proxy(ABC):
     formula: str
     citation: str = ""
     orientation: Orientation = 1
+
+    def __post_init__(self) -> None:
+        if not self.name or self.orientation not in (1, -1):
+            raise ValueError(f"proxy '{self.name}' needs a name and an orientation of 1 or -1")
 
     @property
     @abstractmethod
@@ -93,6 +97,10 @@ class StatisticProxy(Proxy):
     combine: Callable[[Sequence[Values], ModelLayout], float] = lambda values, layout: total(values[0])
     network: Network = LOSS
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        object.__setattr__(self, "reductions", tuple(self.reductions))
+
     @property
     def passes(self) -> str:
         """Derived from the statistics that the reductions read."""
@@ -123,8 +131,10 @@ class ModelProxy(Proxy):
 
 @dataclass(frozen=True, kw_only=True)
 class FunctionProxy(Proxy):
-    """A plain function `f(model, batch) -> float`. It is given a model with copied weights, so whatever it
-    does leaves the caller's model untouched."""
+    """A plain function `f(model, batch) -> float`.
+
+    It is given copies of the weights and of the minibatch, so whatever it does leaves the caller's untouched.
+    """
 
     function: Callable[[PreTrainedModel, dict[str, Any]], float]
 
@@ -134,27 +144,38 @@ class FunctionProxy(Proxy):
         return "its own"
 
     def evaluate(self, subject: Subject) -> float:
-        """Call the function on copied weights."""
+        """Call the function on copies."""
+        batch = {k: v.clone() if isinstance(v, Tensor) else v for k, v in subject.batch.items()}
         with isolated(subject.model, substitute=copied, seed=subject.seed):
-            return self.function(subject.model, dict(subject.batch))
+            return self.function(subject.model, batch)
 
 
 def as_proxy(item: Proxy | Callable[..., float]) -> Proxy:
     """`item` itself if it is a proxy, else the plain function wrapped as one.
 
-    Its name is the function's; its formula the first line of the docstring.
+    A function may carry attributes `formula`, `citation` and `orientation`; else its formula is the first
+    line of its docstring. Its name is its `name` or `__name__`.
 
     Raises:
-        TypeError: it is neither.
+        TypeError: it is neither, or cannot be hashed.
     """
-    if isinstance(item, Proxy):
+    if isinstance(item, StatisticProxy | ModelProxy | FunctionProxy):
+        hash(item)
         return item
+    if isinstance(item, Proxy):
+        raise TypeError(f"{type(item).__name__} must derive from StatisticProxy or ModelProxy")
     if not callable(item) or inspect.isclass(item):
         raise TypeError(f"expected a Proxy or a function f(model, batch) -> float, got {item!r}")
     function = item.func if isinstance(item, partial) else item
-    name = getattr(function, "__name__", type(function).__name__)
-    formula = (inspect.getdoc(function) or "a plain function").splitlines()[0]
-    return FunctionProxy(name=name, formula=formula, function=item)
+    name = getattr(item, "name", getattr(function, "__name__", type(function).__name__))
+    described = (inspect.getdoc(function) or "a plain function").splitlines()[0]
+    return FunctionProxy(
+        name=name,
+        formula=getattr(item, "formula", described),
+        citation=getattr(item, "citation", ""),
+        orientation=getattr(item, "orientation", 1),
+        function=item,
+    )
 
 
 def total(values: Values) -> float:

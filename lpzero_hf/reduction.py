@@ -35,7 +35,7 @@ WORDS: dict[str, str] = {
     "ffn_hidden": "feed-forward pre-activations (it has no feed-forward part, or its experts run fused)",
     "ffn_output": "feed-forward output",
     "mixer": "per-head context (it has no mixer, or one that projects its heads outside a linear layer)",
-    "attention": "softmax attention",
+    "attention": "softmax attention that can be seen (flash kernels hide it: use sdpa or eager)",
     "embedding": "input embedding of tokens",
 }
 
@@ -65,6 +65,7 @@ class Reduction:
     function: Callable[..., Tensor]
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "reads", tuple(self.reads))
         if not any(set(self.reads) <= group for group in TOGETHER.get(self.place, ())):
             raise ValueError(f"{' and '.join(self.reads)} do not appear together at '{self.place}'")
 

@@ -16,7 +16,7 @@ from lpzero_hf.batches import check_minibatch
 from lpzero_hf.capture import Captured, capture
 from lpzero_hf.errors import InvalidScore, LpzError, NotApplicable, UsageError, one_line
 from lpzero_hf.isolation import isolated
-from lpzero_hf.layout import ModelLayout, find_layout
+from lpzero_hf.layout import ModelLayout
 from lpzero_hf.objective import with_labels
 from lpzero_hf.plugins import PluginRegistry, load_plugins
 from lpzero_hf.proxy import FunctionProxy, ModelProxy, Orientation, Proxy, StatisticProxy, Subject, as_proxy
@@ -131,9 +131,9 @@ def score(
     plugins = load_plugins() if plugins is None else plugins
     chosen = _choose(proxies, plugins)
     checked = check_minibatch(batch, model)
-    layout = plugins.layout(model) or find_layout(model)
+    layout = plugins.layout(model)
     shared = _by_network(chosen)
-    own = [p for p in chosen if not isinstance(p, StatisticProxy)]
+    own = [p for p in chosen if isinstance(p, ModelProxy | FunctionProxy)]
     steps = [f"{network.name} pass" for network in shared] + [p.name for p in own]
 
     def tell(done: int) -> None:
@@ -196,7 +196,7 @@ def _run_shared(
     reductions = list(dict.fromkeys(r for proxy in proxies for r in proxy.reductions))
     try:
         captured = capture(model, batch, reductions, layout, network=network, dtype=dtype, seed=seed)
-    except (LpzError, NotImplementedError) as error:
+    except Exception as error:  # whatever a stranger's model raises belongs in the rows
         return {proxy.name: _failed(proxy, error) for proxy in proxies}
 
     def combined(proxy: StatisticProxy) -> float:
@@ -208,20 +208,25 @@ def _run_shared(
 def _values_of(captured: Captured, reduction: Reduction) -> list[torch.Tensor]:
     if reduction in captured.failures:
         raise captured.failures[reduction]
-    values = [value for _, value in captured.values[reduction]]
+    values = [reduced.value for reduced in captured.values[reduction]]
     if not values:
         raise NotApplicable(f"this model shows no {WORDS[reduction.place]}")
     return values
 
 
-def _run_own(model: PreTrainedModel, batch: dict[str, Any], proxy: Proxy, plugins: PluginRegistry, seed: int) -> Score:
-    if not isinstance(proxy, ModelProxy | FunctionProxy):
-        return _failed(proxy, TypeError("a proxy is a StatisticProxy, a ModelProxy or a plain function"))
-
+def _run_own(
+    model: PreTrainedModel,
+    batch: dict[str, Any],
+    proxy: ModelProxy | FunctionProxy,
+    plugins: PluginRegistry,
+    seed: int,
+) -> Score:
     def evaluate() -> float:
         with isolated(model, seed=seed):
-            layout = plugins.layout(model) or find_layout(model)
-            return proxy.evaluate(Subject(model, with_labels(model, batch, seed), layout, seed))
+            fed = with_labels(model, batch, seed)
+            if isinstance(proxy, FunctionProxy):
+                fed = {name: fed[name] for name in batch}
+            return proxy.evaluate(Subject(model, fed, plugins.layout(model), seed))
 
     return _judge(proxy, evaluate)
 

@@ -52,6 +52,16 @@ FAMILIES: dict[str, dict[str, object]] = {
     "qwen2": _GROUPED,
     "qwen3": _GROUPED,
     "qwen3_moe": _GROUPED | dict(num_experts=4, num_experts_per_tok=2, moe_intermediate_size=16, decoder_sparse_step=1),
+    "qwen2_moe": _GROUPED | dict(
+        num_experts=4, num_experts_per_tok=2, moe_intermediate_size=16, shared_expert_intermediate_size=16
+    ),
+    "deepseek_v3": _DECODER | dict(
+        n_routed_experts=4, num_experts_per_tok=2, moe_intermediate_size=16, n_group=2, topk_group=1, kv_lora_rank=8,
+        q_lora_rank=16, qk_rope_head_dim=8, qk_nope_head_dim=8, v_head_dim=16, first_k_dense_replace=1,
+        num_key_value_heads=4,
+    ),
+    "gpt_oss": _GROUPED | dict(num_local_experts=4, num_experts_per_tok=2),
+    "ctrl": dict(vocab_size=VOCABULARY, n_positions=64, n_embd=32, dff=48, n_layer=2, n_head=4),
     "gemma": _GROUPED,
     "gemma2": _GROUPED,
     "gemma3_text": _GROUPED,
@@ -87,6 +97,11 @@ FAMILIES: dict[str, dict[str, object]] = {
                   bos_token_id=2, eos_token_id=2),
     "fnet": dict(vocab_size=VOCABULARY, hidden_size=32, num_hidden_layers=2, intermediate_size=48,
                  max_position_embeddings=64, pad_token_id=0),
+    "xlm": dict(vocab_size=VOCABULARY, emb_dim=32, n_layers=2, n_heads=4, max_position_embeddings=64, n_langs=1,
+                pad_index=0, mask_index=1),
+    "roberta-prelayernorm": _ENCODER,
+    "rwkv": dict(vocab_size=VOCABULARY, hidden_size=32, num_hidden_layers=2, attention_hidden_size=32,
+                 intermediate_size=48, context_length=64),
     "mamba": _MAMBA,
     "mamba2": _MAMBA | dict(num_heads=8, head_dim=8, n_groups=1, chunk_size=8),
 }  # fmt: skip

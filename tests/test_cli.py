@@ -142,11 +142,13 @@ def with_plugin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[st
 
 NAN = """
 from lpzero_hf import hookimpl
+print("a plugin talks")
 def bad_nan(model, batch):
     return float("nan")
 def bad_inf(model, batch):
     return float("inf")
 def bad_text(model, batch):
+    print("so does a proxy")
     return "much"
 def bad_crash(model, batch):
     raise KeyError("gone")

@@ -7,13 +7,25 @@ import math
 import pytest
 import torch
 from torch import Tensor
-from transformers import BertConfig, BertModel, GPT2Config, GPT2Model, PreTrainedModel
+from transformers import (
+    BartConfig,
+    BartForCausalLM,
+    BartModel,
+    BertConfig,
+    BertModel,
+    GPT2Config,
+    GPT2LMHeadModel,
+    GPT2Model,
+    PreTrainedModel,
+    T5EncoderModel,
+    T5Model,
+)
 
 from lpzero_hf import minibatch, score
 from lpzero_hf.capture import capture
 from lpzero_hf.errors import CaptureError, LayoutError
 from lpzero_hf.layout import find_layout
-from lpzero_hf.objective import with_labels
+from lpzero_hf.objective import objective, with_labels
 from lpzero_hf.plugins import load_plugins
 from lpzero_hf.reduction import Reduction
 from tests.families import FAMILIES, tiny_model
@@ -24,6 +36,9 @@ NO_FEED_FORWARD = FUSED | {"synaptic_saliency", "synaptic_saliency_lpzero", "w_p
 NOT_APPLICABLE = {
     "mixtral": FUSED,
     "qwen3_moe": FUSED,
+    "qwen2_moe": FUSED,
+    "gpt_oss": FUSED,
+    "rwkv": {"num_heads", "attention_confidence"},  # attention without heads or softmax
     "xlnet": {"head_importance"},  # projects its heads with einsum
     "fnet": {"num_heads", "synaptic_diversity", "attention_confidence"},  # mixes without weights
     "mamba": NO_FEED_FORWARD | {"num_heads", "attention_confidence"},
@@ -48,10 +63,10 @@ def count(value: float) -> Tensor:
 
 def total(model: PreTrainedModel, batch: dict[str, Tensor], reduction: Reduction) -> list[tuple[int, float]]:
     """The values of one reduction over a model."""
-    layout = load_plugins().layout(model) or find_layout(model)
+    layout = load_plugins().layout(model)
     captured = capture(model, batch, [reduction], layout)
     assert not captured.failures
-    return [(block, float(value)) for block, value in captured.values[reduction]]
+    return [(block, float(value)) for block, _, value in captured.values[reduction]]
 
 
 def test_shared_layers_count_weights_once_and_activations_at_each_use(batch: dict[str, Tensor]) -> None:
@@ -89,6 +104,107 @@ def test_each_expert_counts_once_as_a_matrix_out_in(batch: dict[str, Tensor]) ->
     assert shapes.count((4, 32)) == 2  # the routers
     expected = 2 * (experts.gate_up_proj.numel() + experts.down_proj.numel() + 4 * 32)
     assert sum(value for _, value in values) == expected
+
+
+@pytest.mark.parametrize("family", ["mixtral", "qwen2_moe", "deepseek_v3", "gpt_oss"])
+def test_the_feed_forward_output_of_experts_is_what_they_put_out_together(family: str) -> None:
+    model = tiny_model(family)
+    batch = minibatch(model, batch_size=2, seq_len=8)
+    mixture = model.model.layers[1].mlp
+    outputs: list[Tensor] = []
+
+    def keep(module: object, inputs: object, output: Tensor | tuple[Tensor, ...]) -> None:
+        outputs.append((output[0] if isinstance(output, tuple) else output).detach().reshape(2, 8, 32).clone())
+
+    handle = mixture.register_forward_hook(keep)
+    with torch.no_grad():
+        model(**batch)
+    handle.remove()
+    values = total(model, batch, Reduction("ffn_output", ("A",), lambda A: A.double().square().sum()))
+    assert [block for block, _ in values] == [0, 1]
+    assert values[1][1] == pytest.approx(float(outputs[0].double().square().sum()), rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("family", "mixer"),
+    [("gpt_oss", "self_attn"), ("roberta-prelayernorm", "attention"), ("mamba", "mixer"), ("xlm", "attentions.0")],
+)
+def test_mixers_are_told_by_whole_words_of_their_names(family: str, mixer: str) -> None:
+    """GptOssMLP holds no state space model, and a family called PreLayerNorm does have attention."""
+    layout = load_plugins().layout(tiny_model(family))
+    assert [m.name.endswith(mixer) for m in layout.blocks[0].mixers] == [True]
+    assert {site.part for site in layout.weights} == ({"mixer"} if family == "mamba" else {"mixer", "ffn"})
+
+
+def test_attention_sinks_are_no_keys() -> None:
+    model = tiny_model("gpt_oss")
+    sizes: list[torch.Size] = []
+
+    def look(S: Tensor) -> Tensor:
+        sizes.append(S.shape)
+        return count(0)
+
+    total(model, minibatch(model, batch_size=2, seq_len=8), Reduction("attention", ("S",), look))
+    assert sizes == [(2, 4, 8, 8)] * 2
+
+
+def test_halves_of_blocks_in_two_lists_are_both_read() -> None:
+    model = tiny_model("xlm")
+    layout = load_plugins().layout(model)
+    assert layout.depth == 2
+    assert len(layout.weights) == 2 * (4 + 2)
+    scores = score(model, minibatch(model, batch_size=2, seq_len=8), "num_heads")
+    assert scores["num_heads"].require() == 8
+
+
+def test_a_decoder_cut_out_of_a_pair_counts_its_own_blocks(batch: dict[str, Tensor]) -> None:
+    config = BartConfig(
+        vocab_size=4200, d_model=32, encoder_layers=6, decoder_layers=2, decoder_attention_heads=4, decoder_ffn_dim=48
+    )
+    assert score(BartForCausalLM(config), batch, "num_layers")["num_layers"].require() == 2
+
+
+@pytest.mark.parametrize("family", ["t5", "bart"])
+def test_a_decoders_own_labels_are_what_it_is_fed(family: str) -> None:
+    model = tiny_model(family)
+    batch = minibatch(model, batch_size=2, seq_len=8)
+    batch["labels"] = torch.randint(3, 4000, (2, 5), generator=torch.Generator().manual_seed(3))
+    with torch.no_grad():
+        ours = objective(model, with_labels(model, batch, 42), 42)
+        assert torch.equal(ours, model(**batch).loss)
+    assert score(model, batch, "snip")["snip"].status == "ok"
+
+
+def test_a_subclass_keeps_the_loss_of_its_parent(gpt2: PreTrainedModel, batch: dict[str, Tensor]) -> None:
+    class Mine(GPT2LMHeadModel):
+        pass
+
+    mine = Mine(gpt2.config)
+    mine.load_state_dict(gpt2.state_dict())
+    assert score(mine, batch, "snip")["snip"].value == score(gpt2, batch, "snip")["snip"].value
+
+
+@pytest.mark.parametrize("make", [T5Model, T5EncoderModel, BartModel])
+def test_headless_encoder_decoders_are_scored(make: type[PreTrainedModel], batch: dict[str, Tensor]) -> None:
+    model = make(tiny_model("bart" if make is BartModel else "t5").config)
+    scores = score(model, batch)
+    assert [row.reason for row in scores.rows if row.status in ("failed", "invalid")] == []
+
+
+def test_scores_work_inside_no_grad_and_inference_mode(gpt2: PreTrainedModel, batch: dict[str, Tensor]) -> None:
+    names = ["snip", "grasp", "synflow", "zico"]
+    expected = [row.value for row in score(gpt2, batch, names).rows]
+    with torch.no_grad():
+        assert [row.value for row in score(gpt2, batch, names).rows] == expected
+    with torch.inference_mode():
+        assert [row.value for row in score(gpt2, batch, names).rows] == expected
+
+
+def test_a_broken_pass_fails_only_what_it_did_not_reach(gpt2: PreTrainedModel, batch: dict[str, Tensor]) -> None:
+    ignored = batch | {"labels": torch.full_like(batch["input_ids"], -100)}
+    scores = score(gpt2, ignored, ["snip", "l2_norm", "attention_confidence", "fisher"])
+    assert [row.status for row in scores.rows] == ["failed", "ok", "ok", "failed"]
+    assert "the objective is nan" in scores["snip"].reason
 
 
 def test_every_linear_layer_of_a_block_is_found_once(batch: dict[str, Tensor]) -> None:
@@ -217,8 +333,12 @@ def test_a_model_without_blocks_is_an_error_that_names_the_hook(batch: dict[str,
 
 def test_an_objective_that_no_block_can_change_is_an_error(gpt2: PreTrainedModel, batch: dict[str, Tensor]) -> None:
     gpt2.transformer.h[1].register_forward_hook(lambda m, i, o: o.detach() if isinstance(o, Tensor) else o[0].detach())
-    with pytest.raises(CaptureError, match="no gradient reaches"):
-        capture(gpt2, batch, [Reduction("linear", ("G",), lambda G: G.sum())], find_layout(gpt2))
+    gradient, weight = Reduction("linear", ("G",), lambda G: G.sum()), Reduction("linear", ("W",), lambda W: W.sum())
+    captured = capture(gpt2, batch, [gradient, weight], find_layout(gpt2))
+    assert isinstance(captured.failures[gradient], CaptureError)
+    assert "no gradient reaches" in str(captured.failures[gradient])
+    assert weight not in captured.failures
+    assert len(captured.values[weight]) == 8
 
 
 def test_statistics_that_never_appear_together_are_refused() -> None:

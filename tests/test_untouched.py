@@ -59,7 +59,9 @@ def disturb(model: PreTrainedModel) -> None:
 def rude(model: PreTrainedModel, batch: dict[str, Tensor]) -> float:
     """A stranger's proxy with bad manners, that fails in the end."""
     model.train()
-    model(**batch).loss.backward()
+    model(**batch, labels=batch["input_ids"]).loss.backward()
+    model.lm_head = nn.Identity()
+    batch["input_ids"].zero_()
     for module in model.modules():
         module.register_forward_hook(lambda *_: None)
     with torch.no_grad():
@@ -114,8 +116,9 @@ def test_a_proxy_that_raises_leaves_everything_as_it_was(
 ) -> None:
     model = tiny_model(family)
     disturb(model)
-    before = state(model)
+    before, ids = state(model), batch["input_ids"].clone()
     scores = score(model, batch, [proxy, "snip"])
+    assert torch.equal(batch["input_ids"], ids)
     first = next(iter(scores.values()))
     assert first.status == "failed"
     assert reason in first.reason
@@ -123,6 +126,13 @@ def test_a_proxy_that_raises_leaves_everything_as_it_was(
     after = state(model)
     for what, value in before.items():
         assert same(value, after[what]), f"the failing proxy changed the {what}"
+
+
+def test_a_reduction_that_writes_into_the_model_is_told_so(gpt2: PreTrainedModel, batch: dict[str, Tensor]) -> None:
+    writes = Reduction("linear", ["W"], lambda W: W.mul_(1).sum())
+    row = score(gpt2, batch, StatisticProxy(name="greedy", formula="", reductions=[writes]))["greedy"]
+    assert row.status == "failed"
+    assert "writes into W" in row.reason
 
 
 def test_a_model_that_raises_is_left_as_it_was(gpt2: PreTrainedModel, batch: dict[str, Tensor]) -> None:

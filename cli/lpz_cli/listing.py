@@ -7,7 +7,8 @@ from dataclasses import asdict
 import typer
 
 from lpz_cli import options
-from lpz_cli.output import print_json, print_table
+from lpz_cli.output import print_json, print_table, quiet_stdout
+from lpzero_hf.errors import PluginError
 from lpzero_hf.plugins import load_plugins
 
 BETTER = {1: "higher", -1: "lower"}
@@ -16,7 +17,8 @@ zoo_app = typer.Typer(help="List the architectures that `lpz score` builds by na
 
 def proxies(json: options.Json = False, no_plugin: options.NoPlugin = None) -> None:
     """List every proxy: its formula, source, orientation and the passes it needs."""
-    claims = load_plugins(no_plugin or []).proxies
+    with quiet_stdout():
+        claims = load_plugins(no_plugin or []).proxies
     rows = [
         {
             "proxy": name,
@@ -38,12 +40,13 @@ def proxies(json: options.Json = False, no_plugin: options.NoPlugin = None) -> N
 
 def plugins(json: options.Json = False, no_plugin: options.NoPlugin = None) -> None:
     """List every installed plugin, those turned off or broken too."""
-    registry = load_plugins(no_plugin or [])
-    problems = list(registry.conflicts)
-    try:
-        offers = [*registry.proxies.values(), *registry.models.values()]
-    except Exception as error:  # a conflict of names; it is shown, the list is still wanted
-        problems, offers = problems or [str(error)], []
+    with quiet_stdout():
+        registry = load_plugins(no_plugin or [])
+        problems = list(registry.conflicts)
+        try:
+            offers = [*registry.proxies.values(), *registry.models.values()]
+        except PluginError as error:  # a conflict of names; it is shown, the list is still wanted
+            problems, offers = problems or [str(error)], []
     rows = [
         asdict(status) | {"offers": sum(claim.plugin == status.name for claim in offers)}
         for status in registry.statuses.values()
@@ -65,7 +68,8 @@ def zoo(context: typer.Context, json: options.Json = False, no_plugin: options.N
     """List the architectures that `lpz score` builds by name."""
     if context.invoked_subcommand is not None:
         return
-    models = load_plugins(no_plugin or []).models
+    with quiet_stdout():
+        models = load_plugins(no_plugin or []).models
     rows = [[name, claim.item.summary, claim.distribution] for name, claim in models.items()]
     header = ("model", "summary", "distribution")
     if json:

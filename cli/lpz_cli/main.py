@@ -10,6 +10,7 @@ from collections.abc import Sequence
 import typer
 
 from lpz_cli import listing, options
+from lpz_cli.output import quiet_stdout
 from lpz_cli.score import score
 from lpzero_hf.errors import LpzError, PluginWarning, one_line
 from lpzero_hf.plugins import load_plugins
@@ -30,7 +31,10 @@ BUILT_IN = {"score", "proxies", "plugins", "zoo"}
 
 
 @app.callback(invoke_without_command=True)
-def root(version: bool = typer.Option(False, "--version", help="Print the version and exit.")) -> None:
+def root(
+    version: bool = typer.Option(False, "--version", help="Print the version and exit."),
+    debug: bool = typer.Option(False, "--debug", help="Show tracebacks; may stand anywhere. Also LPZ_DEBUG=1."),
+) -> None:
     """Rank language-model architectures without training them."""
     if version:
         from lpzero_hf import __version__
@@ -48,7 +52,7 @@ def run(arguments: Sequence[str]) -> int:
 
 
 def _run(arguments: Sequence[str]) -> int:
-    debug = "--debug" in arguments
+    debug = options.debugging(arguments)
     arguments = [argument for argument in arguments if argument != "--debug"]
     if not debug:
         os.environ.setdefault("HF_HUB_VERBOSITY", "error")
@@ -57,16 +61,14 @@ def _run(arguments: Sequence[str]) -> int:
     try:
         command = next((argument for argument in arguments if not argument.startswith("-")), None)
         if command not in BUILT_IN:
-            load_plugins(options.without_plugins(arguments)).add_commands(app)
+            with quiet_stdout():
+                load_plugins(options.without_plugins(arguments)).add_commands(app)
         try:
             typer.main.get_command(app).main(args=list(arguments), prog_name="lpz")
         except SystemExit as done:
             sys.stdout.flush()
             return done.code if isinstance(done.code, int) else 0
         return 0
-    except KeyboardInterrupt:
-        print("error: interrupted", file=sys.stderr)
-        return 130
     except LpzError as error:
         if debug:
             raise

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from itertools import pairwise
 from typing import Annotated
@@ -21,6 +22,13 @@ Seed = Annotated[int, typer.Option("--seed", min=0, help="Drives everything rand
 Device = Annotated[
     str, typer.Option("--device", help="cpu, cuda, cuda:1, mps, ...; auto takes a GPU where there is one.")
 ]
+
+
+def debugging(arguments: Sequence[str] = ()) -> bool:
+    """Whether tracebacks are wanted; remembers a `--debug` among the arguments."""
+    if "--debug" in arguments:
+        os.environ["LPZ_DEBUG"] = "1"
+    return os.environ.get("LPZ_DEBUG", "") not in ("", "0")
 
 
 def without_plugins(arguments: Sequence[str]) -> list[str]:

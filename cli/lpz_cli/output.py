@@ -5,8 +5,16 @@ from __future__ import annotations
 import csv
 import json
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, redirect_stdout
 from typing import Any
+
+
+@contextmanager
+def quiet_stdout() -> Iterator[None]:
+    """Send what models and plugins print to stderr, so that stdout holds results alone."""
+    with redirect_stdout(sys.stderr):
+        yield
 
 
 def print_json(document: Any) -> None:
@@ -34,10 +42,10 @@ def print_table(title: str, header: Sequence[str], rows: Iterable[Sequence[str]]
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(title=title, title_justify="left")
+    table = Table(title=Text(title), title_justify="left")
     for index, name in enumerate(header):
         right = index in numbers
-        table.add_column(name, justify="right" if right else "left", no_wrap=right or index == 0, overflow="fold")
+        table.add_column(Text(name), justify="right" if right else "left", no_wrap=right or index == 0, overflow="fold")
     for row in rows:
         table.add_row(*(Text(cell) for cell in row))
     Console(width=None if sys.stdout.isatty() else 240).print(table)

@@ -13,8 +13,8 @@ import typer
 
 from lpz_cli import options
 from lpz_cli.listing import BETTER
-from lpz_cli.output import print_csv, print_json, print_table
-from lpzero_hf.errors import LpzError, UsageError
+from lpz_cli.output import print_csv, print_json, print_table, quiet_stdout
+from lpzero_hf.errors import LpzError, UsageError, one_line
 from lpzero_hf.plugins import PluginRegistry, load_plugins
 
 if TYPE_CHECKING:
@@ -74,11 +74,12 @@ def score(
     """
     if json and csv:
         raise UsageError("--json and --csv are two forms of the same output; choose one")
-    registry = load_plugins(no_plugin or [])
     names = proxy or ["all"]
-    for name in names:
-        if name != "all":
-            registry.proxy(name)
+    with quiet_stdout():
+        registry = load_plugins(no_plugin or [])
+        for name in names:
+            if name != "all":
+                registry.proxy(name)
 
     def work(model: str, tell: Callable[[str, int, int], None]) -> Result:
         import torch
@@ -105,9 +106,13 @@ def score(
             result.scores = score_model(loaded.model, batch, names, seed=seed, plugins=registry, progress=tell)
         except LpzError as error:
             result.error = error
+        except Exception as error:  # a model of a stranger's must not cost the scores of the others
+            if options.debugging():
+                raise
+            result.error = LpzError(f"'{model}' could not be scored: {one_line(error)}; --debug shows the traceback")
         return result
 
-    with _progress(len(models)) as progress:
+    with quiet_stdout(), _progress(len(models)) as progress:
         results = [work(model, progress(index, model)) for index, model in enumerate(models)]
     if json:
         _as_json(results, registry, {"seed": seed, "dtype": dtype.value, "device": str(_device(device))})
@@ -135,6 +140,7 @@ def _device(name: str) -> Any:
 def _progress(models: int) -> Iterator[Callable[[int, str], Callable[[str, int, int], None]]]:
     """A progress bar on stderr over models and their passes."""
     from rich.console import Console
+    from rich.markup import escape
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
     columns = (
@@ -148,10 +154,11 @@ def _progress(models: int) -> Iterator[Callable[[int, str], Callable[[str, int, 
         task = bar.add_task("starting", total=models)
 
         def start(index: int, model: str) -> Callable[[str, int, int], None]:
-            bar.update(task, description=f"{model}: building", completed=index)
+            bar.update(task, description=escape(f"{model}: building"), completed=index)
 
             def tell(step: str, done: int, steps: int) -> None:
-                bar.update(task, description=f"{model}: {step or 'done'}", completed=index + done / max(steps, 1))
+                text = escape(f"{model}: {step or 'done'}")
+                bar.update(task, description=text, completed=index + done / max(steps, 1))
 
             return tell
 

@@ -1,4 +1,4 @@
-"""Layouts of families whose mixers use their weights outside linear layers."""
+"""Layouts of families that generic detection reads only in part."""
 
 from __future__ import annotations
 
@@ -29,4 +29,21 @@ def xlnet(model: PreTrainedModel) -> ModelLayout:
     return replace(layout, sites=(*projections, *layout.sites), time_major=True)
 
 
-LAYOUTS: dict[str, Callable[[PreTrainedModel], ModelLayout]] = {"xlnet": xlnet}
+def albert(model: PreTrainedModel) -> ModelLayout:
+    """ALBERT applies its few blocks `num_hidden_layers` times over."""
+    layout = find_layout(model)
+    depth = model.config.num_hidden_layers * model.config.inner_group_num
+    return replace(layout, depth=depth, repeats=depth / len(layout.blocks))
+
+
+def xlm(model: PreTrainedModel) -> ModelLayout:
+    """XLM and FlauBERT keep attention and feed-forward halves of a block in two lists."""
+    return replace(find_layout(model), depth=model.config.n_layers)
+
+
+LAYOUTS: dict[str, Callable[[PreTrainedModel], ModelLayout]] = {
+    "albert": albert,
+    "flaubert": xlm,
+    "xlm": xlm,
+    "xlnet": xlnet,
+}

@@ -12,7 +12,7 @@ from lpzero_hf.capture import capture
 from lpzero_hf.errors import NotApplicable
 from lpzero_hf.isolation import isolated
 from lpzero_hf.layout import input_embeddings
-from lpzero_hf.objective import first_output, objective, real_tokens
+from lpzero_hf.objective import first_output, objective, real_targets, run_model
 from lpzero_hf.proxy import ModelProxy, Proxy, Subject
 from lpzero_hf.reduction import Reduction
 
@@ -40,18 +40,17 @@ def grasp(subject: Subject) -> float:
         return -float(torch.stack(terms).sum().detach())
 
 
-@torch.no_grad()
 def zen(subject: Subject) -> float:
     """log of the mean over 4 draws of ||f(x) - f(x + 0.01 e)||_F over the real tokens.
 
-    f is the base model's output (its last hidden states); e is standard Gaussian noise on the output of
-    the input embedding. Lin et al. average over draws inside the logarithm, as here; their correction for
-    batch normalisation has no counterpart in a transformer.
+    f is the base model's output: its last hidden states, or the logits of a family whose head is no module
+    around the base (T5). e is standard Gaussian noise on the output of the input embedding. Lin et al.
+    average over draws inside the logarithm, as here; their correction for batch normalisation has no
+    counterpart in a transformer.
     """
     model = subject.model.base_model
-    fed = {k: v for k, v in subject.batch.items() if k in ("input_ids", "attention_mask", "decoder_input_ids")}
-
-    real = real_tokens(subject.batch)
+    fed = {name: value for name, value in subject.batch.items() if name != "labels"}
+    real = real_targets(subject.batch)
 
     def run(perturbed: bool) -> Tensor:
         def perturb(module: nn.Module, inputs: Any, output: Tensor) -> Tensor:
@@ -59,13 +58,13 @@ def zen(subject: Subject) -> float:
 
         handles = [module.register_forward_hook(perturb) for module in input_embeddings(subject.model)]
         try:
-            output = first_output(model(**fed, return_dict=True)).double()
+            output = first_output(run_model(model, fed)).double()
             return output[real] if output.shape[:2] == real.shape else output
         finally:
             for handle in handles:
                 handle.remove()
 
-    with isolated(subject.model, seed=subject.seed):
+    with isolated(subject.model, seed=subject.seed), torch.no_grad():
         clean = run(perturbed=False)
         distances = [torch.linalg.vector_norm(run(perturbed=True) - clean) for _ in range(REPEATS)]
     return float(torch.stack(distances).mean().log())
@@ -88,9 +87,12 @@ def zico(subject: Subject) -> float:
         half = {k: v[part] if isinstance(v, Tensor) else v for k, v in subject.batch.items()}
         keep = Reduction("linear", ("G",), lambda G: G.abs())
         captured = capture(subject.model, half, [keep], subject.layout, seed=subject.seed)
-        halves.append([value for _, value in captured.values[keep]])
+        if keep in captured.failures:
+            raise captured.failures[keep]
+        halves.append({site: value for _, site, value in captured.values[keep]})
     score = 0.0
-    for first, second in zip(*halves, strict=True):
+    for site in sorted(halves[0].keys() & halves[1].keys()):
+        first, second = halves[0][site], halves[1][site]
         mean, deviation = (first + second) / 2, (first - second).abs() / 2
         varies = deviation > 0
         if varies.any():

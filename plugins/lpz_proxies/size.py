@@ -10,6 +10,7 @@ from lpz_proxies.kernels import plain_kernels
 from lpzero_hf.errors import NotApplicable
 from lpzero_hf.isolation import isolated
 from lpzero_hf.layout import count_parameters
+from lpzero_hf.objective import run_model
 from lpzero_hf.proxy import ModelProxy, Proxy, Subject
 
 LITE = "Javaheripi et al., LiteTransformerSearch, NeurIPS 2022, arXiv:2203.02094"
@@ -52,7 +53,6 @@ def num_heads(subject: Subject) -> float:
     return heads * subject.layout.repeats
 
 
-@torch.no_grad()
 def flops(subject: Subject) -> float:
     """Multiply-accumulates of one forward pass over the minibatch.
 
@@ -63,8 +63,8 @@ def flops(subject: Subject) -> float:
     one = {k: v[:1] if isinstance(v, torch.Tensor) else v for k, v in subject.batch.items()}
     counter = FlopCounterMode(display=False)
     frozen = isolated(subject.model, trainable=lambda parameter: False, seed=subject.seed)
-    with frozen, plain_kernels(subject.model), counter:
-        subject.model(**one)
+    with frozen, torch.no_grad(), plain_kernels(subject.model), counter:
+        run_model(subject.model, one)
     return counter.get_total_flops() / 2 * len(subject.batch["input_ids"])
 
 

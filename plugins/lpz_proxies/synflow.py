@@ -24,7 +24,7 @@ from transformers import PreTrainedModel
 from lpz_proxies.kernels import plain_kernels
 from lpzero_hf.attention import SOFTMAXES
 from lpzero_hf.layout import ModelLayout, input_embeddings
-from lpzero_hf.objective import Batch, first_output
+from lpzero_hf.objective import Batch, first_output, run_model, with_labels
 from lpzero_hf.proxy import Proxy, StatisticProxy
 from lpzero_hf.reduction import Network, Reduction
 
@@ -37,12 +37,13 @@ def positive(parameter: Tensor) -> Tensor:
 def one_sequence(model: PreTrainedModel, batch: Batch, seed: int) -> Batch:
     """One sequence of the minibatch's length without mask; its ids do not matter."""
     ids = torch.zeros_like(batch["input_ids"][:1]).to(model.device)
-    return {"input_ids": ids, "decoder_input_ids": ids} if model.config.is_encoder_decoder else {"input_ids": ids}
+    batch = with_labels(model, {"input_ids": ids}, seed)
+    return {name: value for name, value in batch.items() if name != "labels"}
 
 
 def output_sum(model: PreTrainedModel, batch: Batch, seed: int) -> Tensor:
     """R, the sum of the model's output (logits, or hidden states of a headless model)."""
-    return first_output(model(**batch, return_dict=True)).sum()
+    return first_output(run_model(model, batch)).sum()
 
 
 def mean_value(query: Tensor, key: Tensor, value: Tensor, *unused: Any, **unused_too: Any) -> Tensor:
