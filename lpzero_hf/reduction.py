@@ -1,11 +1,11 @@
-"""The words in which a proxy says what to capture: places, statistics, reductions, networks."""
+"""The words for what to capture and what came of it: places, statistics, reductions, networks, results."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from torch import Tensor
 from transformers import PreTrainedModel
@@ -77,6 +77,33 @@ class Reduction:
         if {"J", "dH"} & set(self.reads):
             return "backward"
         return "weight" if set(self.reads) == {"W"} else "forward"
+
+
+class Reduced(NamedTuple):
+    """The reduced value of one site.
+
+    Args:
+        block: for W and G the first block that holds the weight, for the others the how-manieth to run.
+        site: the name of the weight (with the expert's number), layer or mixer.
+        value: what the reduction returned.
+    """
+
+    block: int
+    site: str
+    value: Tensor
+
+
+@dataclass
+class Captured:
+    """What one pass left behind.
+
+    Args:
+        values: per reduction, what it made of every site, in the order of the blocks.
+        failures: per reduction that has no complete values, the error: its own, or that of the pass.
+    """
+
+    values: dict[Reduction, list[Reduced]]
+    failures: dict[Reduction, Exception]
 
 
 def _unchanged(model: PreTrainedModel, layout: ModelLayout) -> AbstractContextManager[None]:

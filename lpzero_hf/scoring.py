@@ -13,14 +13,14 @@ import torch
 from transformers import PreTrainedModel
 
 from lpzero_hf.batches import check_minibatch
-from lpzero_hf.capture import Captured, capture
+from lpzero_hf.capture import capture
 from lpzero_hf.errors import InvalidScore, LpzError, NotApplicable, UsageError, one_line
 from lpzero_hf.isolation import isolated
 from lpzero_hf.layout import ModelLayout
 from lpzero_hf.objective import with_labels
 from lpzero_hf.plugins import PluginRegistry, load_plugins
 from lpzero_hf.proxy import FunctionProxy, ModelProxy, Orientation, Proxy, StatisticProxy, Subject, as_proxy
-from lpzero_hf.reduction import WORDS, Network, Reduction
+from lpzero_hf.reduction import WORDS, Captured, Network, Reduction
 
 Status = Literal["ok", "not applicable", "invalid", "failed"]
 Wanted = str | Proxy | Callable[..., float]
