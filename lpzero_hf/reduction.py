@@ -35,7 +35,7 @@ WORDS: dict[str, str] = {
     "ffn_hidden": "feed-forward pre-activations (it has no feed-forward part, or its experts run fused)",
     "ffn_output": "feed-forward output",
     "mixer": "per-head context (it has no mixer, or one that projects its heads outside a linear layer)",
-    "attention": "softmax attention that can be seen (flash kernels hide it: use sdpa or eager)",
+    "attention": "softmax attention",
     "embedding": "input embedding of tokens",
 }
 

@@ -200,17 +200,19 @@ def _run_shared(
         return {proxy.name: _failed(proxy, error) for proxy in proxies}
 
     def combined(proxy: StatisticProxy) -> float:
-        return proxy.combine([_values_of(captured, r) for r in proxy.reductions], layout)
+        return proxy.combine([_values_of(captured, r, layout) for r in proxy.reductions], layout)
 
     return {proxy.name: _judge(proxy, partial(combined, proxy)) for proxy in proxies}
 
 
-def _values_of(captured: Captured, reduction: Reduction) -> list[torch.Tensor]:
+def _values_of(captured: Captured, reduction: Reduction, layout: ModelLayout) -> list[torch.Tensor]:
     if reduction in captured.failures:
         raise captured.failures[reduction]
     values = [reduced.value for reduced in captured.values[reduction]]
     if not values:
-        raise NotApplicable(f"this model shows no {WORDS[reduction.place]}")
+        hidden = reduction.place == "attention" and any(mixer.attention and mixer.heads for mixer in layout.mixers)
+        hint = "; a fused kernel may hide it: build the model with attn_implementation='sdpa' or 'eager'"
+        raise NotApplicable(f"this model shows no {WORDS[reduction.place]}{hint if hidden else ''}")
     return values
 
 

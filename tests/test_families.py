@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 from transformers import (
+    AttentionInterface,
     BartConfig,
     BartForCausalLM,
     BartModel,
@@ -134,6 +135,19 @@ def test_mixers_are_told_by_whole_words_of_their_names(family: str, mixer: str) 
     layout = load_plugins().layout(tiny_model(family))
     assert [m.name.endswith(mixer) for m in layout.blocks[0].mixers] == [True]
     assert {site.part for site in layout.weights} == ({"mixer"} if family == "mamba" else {"mixer", "ffn"})
+
+
+def test_attention_that_cannot_be_seen_is_not_called_absent(gpt2: PreTrainedModel, batch: dict[str, Tensor]) -> None:
+    def fused(
+        module: object, query: Tensor, key: Tensor, value: Tensor, *_: object, **__: object
+    ) -> tuple[Tensor, None]:
+        return value.transpose(1, 2), None
+
+    AttentionInterface.register("lpz-test-fused", fused)
+    gpt2.set_attn_implementation("lpz-test-fused")
+    scores = score(gpt2, batch, ["attention_confidence", "softmax_confidence", "head_importance"])
+    assert [row.status for row in scores.rows] == ["not applicable", "not applicable", "ok"]
+    assert "attn_implementation='sdpa'" in scores["attention_confidence"].reason
 
 
 def test_attention_sinks_are_no_keys() -> None:
