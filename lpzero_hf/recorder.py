@@ -8,7 +8,7 @@ are not: each gradient is freed as soon as it has been reduced.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -97,22 +97,21 @@ class Recorder:
 
     @contextmanager
     def watching(self, model: PreTrainedModel) -> Iterator[None]:
-        """Hooks on every block, mixer and linear layer, for the time of one pass."""
-        with ExitStack() as stack:
-            try:
-                for block in self.layout.blocks:
-                    self._watch_block(block)
-                for site in self.layout.linears:
-                    assert site.module is not None
-                    site.module.register_forward_hook(partial(self._on_linear, site))
-                if "backward" in self.moments or any(r.place == "embedding" for r in self.reductions):
-                    for embedding in input_embeddings(model):
-                        embedding.register_forward_hook(self._on_embedding)
-                stack.enter_context(AttentionWatch(self._on_softmax, self._on_attention))
+        """Hooks on every block, mixer and linear layer, for one pass; `isolated` takes them off again."""
+        for block in self.layout.blocks:
+            self._watch_block(block)
+        for site in self.layout.linears:
+            assert site.module is not None
+            site.module.register_forward_hook(partial(self._on_linear, site))
+        if "backward" in self.moments or any(r.place == "embedding" for r in self.reductions):
+            for embedding in input_embeddings(model):
+                embedding.register_forward_hook(self._on_embedding)
+        try:
+            with AttentionWatch(self._on_softmax, self._on_attention):
                 yield
-            finally:
-                self.held.clear()
-                self.feed_forward.clear()
+        finally:
+            self.held.clear()
+            self.feed_forward.clear()
 
     def _watch_block(self, block: Block) -> None:
         block.module.register_forward_pre_hook(partial(self._on_block_start, block))
