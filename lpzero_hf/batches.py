@@ -55,6 +55,7 @@ def minibatch(
             positions; the vocabulary is too small.
 
     Example:
+        >>> from lpzero_hf import minibatch
         >>> minibatch(batch_size=2, seq_len=8)["input_ids"].shape
         torch.Size([2, 8])
     """

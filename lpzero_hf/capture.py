@@ -33,7 +33,8 @@ def capture(
         reductions: what to compute; equal reductions are computed once.
         layout: of `model`.
         network: the model itself with its own loss by default.
-        dtype: runs the pass in this precision, on a copy of the weights; None keeps the model's own.
+        dtype: runs the pass in this precision, on a copy of the weights; None keeps the model's own. A network
+            that substitutes its own weights (SynFlow's are double) decides for itself.
         seed: for the objective and every random number of the pass.
 
     Returns:
@@ -45,7 +46,9 @@ def capture(
     sites = {id(site.parameter): site for site in layout.weights}
 
     def substitute(parameter: nn.Parameter) -> Tensor:
-        tensor = parameter.detach() if network.substitute is None else network.substitute(parameter.detach())
+        tensor = parameter.detach()
+        if network.substitute is not None:
+            return network.substitute(tensor)
         return tensor.to(dtype) if dtype is not None and tensor.is_floating_point() else tensor
 
     def trainable(parameter: nn.Parameter) -> bool:

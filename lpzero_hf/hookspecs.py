@@ -24,13 +24,13 @@ hookimpl = pluggy.HookimplMarker(PROJECT)
 @hookspec
 def lpz_proxies() -> Iterable[Proxy | Callable[[PreTrainedModel, dict[str, Any]], float]]:
     """Return proxies: `Proxy` objects, or plain functions `f(model, batch) -> float`."""
-    raise NotImplementedError
+    return ()
 
 
 @hookspec
 def lpz_models() -> Iterable[ZooModel]:
     """Return named architectures that `lpz score NAME` builds."""
-    raise NotImplementedError
+    return ()
 
 
 @hookspec

@@ -79,6 +79,7 @@ def load_model(
         ModelError: the configuration is unreadable, or the model cannot be built.
 
     Example:
+        >>> from lpzero_hf import load_model
         >>> load_model("gpt2-variant").model.config.n_layer
         6
     """

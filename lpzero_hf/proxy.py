@@ -86,6 +86,7 @@ class StatisticProxy(Proxy):
         network: which network the pass runs on; the default is the model itself with its own loss.
 
     Example:
+        >>> from lpzero_hf import Reduction, StatisticProxy
         >>> snip = StatisticProxy(
         ...     name="my_snip",
         ...     formula="sum |W * G|",

@@ -123,9 +123,10 @@ def score(
         MinibatchError: the minibatch is empty or does not fit the model.
 
     Example:
+        >>> from lpzero_hf import minibatch, score
         >>> from transformers import GPT2Config, GPT2LMHeadModel
         >>> model = GPT2LMHeadModel(GPT2Config(n_layer=2, n_embd=64, n_head=2, vocab_size=4096))
-        >>> score(model, minibatch(model), ["snip", "params"])["params"].value
+        >>> score(model, minibatch(model), ["snip", "params"])["params"].require()
         427776.0
     """
     plugins = load_plugins() if plugins is None else plugins

@@ -294,6 +294,7 @@ def test_half_precision_scores_are_near_those_of_single(
     for name in names:
         assert half[name].require() == pytest.approx(full[name].require(), rel=tolerance), name
         assert half[name].value != full[name].value or name == "l2_norm"
+    assert score(gpt2, batch, "synflow", dtype=dtype)["synflow"].value == score(gpt2, batch, "synflow")["synflow"].value
 
 
 def test_gradients_are_freed_as_they_are_reduced(gpt2: PreTrainedModel, batch: dict[str, Tensor]) -> None:
