@@ -254,6 +254,8 @@ def test_attention_seen_through_sdpa_equals_the_models_own_eager_attention(famil
         expected = [*out.encoder_attentions, *(a for pair in decoder for a in pair)]
     else:
         expected = list(out.attentions)
+    if not expected:
+        pytest.skip(f"this release of transformers returns no attentions of {family}")
     assert len(seen) == len(expected)
     for ours, theirs in zip(seen, expected, strict=True):
         torch.testing.assert_close(ours, theirs, atol=2e-6, rtol=1e-4)

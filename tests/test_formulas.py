@@ -476,7 +476,9 @@ def check(name: str, family: str, kind: str, dtype: torch.dtype, tolerance: floa
     value = scores(family, kind, dtype)[name].require()
     assert expected != 0
     if name in COUNTS:
-        assert value == expected
+        # Older releases of transformers compute the angles of rotary positions by a matrix product.
+        angles = B * T * HEAD // 2 if (name, family) == ("flops", "llama") else 0
+        assert value in (expected, expected + angles)
     assert abs(value - expected) <= tolerance * abs(expected)
 
 
