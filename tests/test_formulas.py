@@ -479,6 +479,7 @@ def check(name: str, family: str, kind: str, dtype: torch.dtype, tolerance: floa
         # Older releases of transformers compute the angles of rotary positions by a matrix product.
         angles = B * T * HEAD // 2 if (name, family) == ("flops", "llama") else 0
         assert value in (expected, expected + angles)
+        return
     assert abs(value - expected) <= tolerance * abs(expected)
 
 
