@@ -99,6 +99,7 @@ FAMILIES: dict[str, dict[str, object]] = {
                  max_position_embeddings=64, pad_token_id=0),
     "xlm": dict(vocab_size=VOCABULARY, emb_dim=32, n_layers=2, n_heads=4, max_position_embeddings=64, n_langs=1,
                 pad_index=0, mask_index=1),
+    "mobilebert": _ENCODER | dict(embedding_size=16, intra_bottleneck_size=16, num_feedforward_networks=2),
     "roberta-prelayernorm": _ENCODER,
     "rwkv": dict(vocab_size=VOCABULARY, hidden_size=32, num_hidden_layers=2, attention_hidden_size=32,
                  intermediate_size=48, context_length=64),

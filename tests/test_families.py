@@ -128,7 +128,13 @@ def test_the_feed_forward_output_of_experts_is_what_they_put_out_together(family
 
 @pytest.mark.parametrize(
     ("family", "mixer"),
-    [("gpt_oss", "self_attn"), ("roberta-prelayernorm", "attention"), ("mamba", "mixer"), ("xlm", "attentions.0")],
+    [
+        ("gpt_oss", "self_attn"),
+        ("roberta-prelayernorm", "attention"),
+        ("mobilebert", "layer.0.attention"),
+        ("mamba", "mixer"),
+        ("xlm", "attentions.0"),
+    ],
 )
 def test_mixers_are_told_by_whole_words_of_their_names(family: str, mixer: str) -> None:
     """GptOssMLP holds no state space model, and a family called PreLayerNorm does have attention."""
