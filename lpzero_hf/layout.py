@@ -28,6 +28,7 @@ WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+")
 ATTENTION = {"attn", "attention"}
 MIXER = ATTENTION | {"mixer", "mamba", "ssm", "fourier", "recurrent", "temporal", "retention", "mlstm"}
 NOT_MIXER = {"mlp", "ffn", "moe", "experts", "bottleneck", "embedding", "embeddings"}
+ROUTER = {"router", "gate"}
 HEAD_COUNTS = ("num_heads", "num_attention_heads", "n_heads", "n_head", "num_attn_heads")
 
 
@@ -132,7 +133,7 @@ class ModelLayout:
     @property
     def linears(self) -> list[WeightSite]:
         """The sites whose activations are the output of a module, one per module."""
-        return [site for site in self.sites if site.module is not None]
+        return list({id(site.module): site for site in self.sites if site.module is not None}.values())
 
     @property
     def mixers(self) -> list[Mixer]:
@@ -182,9 +183,9 @@ def weight_sites(index: int, block: Block) -> Iterator[WeightSite]:
             for key, parameter in module.named_parameters(prefix=name, recurse=False):
                 if parameter.dim() == 3:
                     yield WeightSite(key, index, part, parameter, shape)
-        elif re.search(r"router|gate", f"{name} {type(module).__name__}", re.IGNORECASE):
+        elif ROUTER & {*_words(name.rpartition(".")[2]), *_words(type(module).__name__)}:
             weight: Any = module._parameters.get("weight")
-            if weight is not None and weight.dim() == 2:
+            if weight is not None and weight.dim() == 2 and not isinstance(module, nn.Embedding):
                 yield WeightSite(f"{name}.weight", index, part, weight)
 
 

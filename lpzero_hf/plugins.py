@@ -62,6 +62,7 @@ class PluginRegistry:
     def __init__(self, disabled: Iterable[str] = (), found: Iterable[EntryPoint] | None = None) -> None:
         off = set(disabled)
         self.statuses: dict[str, PluginStatus] = {}
+        self._registered: dict[str, PluginStatus] = {}  # by the name that pluggy knows
         self.conflicts: list[str] = []
         self._manager = pluggy.PluginManager(hookspecs.PROJECT)
         self._manager.add_hookspecs(hookspecs)
@@ -82,6 +83,7 @@ class PluginRegistry:
             return
         try:
             plugin = point.load()
+            self._registered[point.name] = status
             self._manager.register(plugin, name=point.name)
         except (Exception, SystemExit) as error:
             self._fail(status, "failed to import", error)
@@ -102,7 +104,7 @@ class PluginRegistry:
     def _ask(self, hook: str, **arguments: Any) -> Iterator[tuple[PluginStatus, Any]]:
         """Call one hook on each plugin that has it, in the order of registration."""
         for implementation in getattr(self._manager.hook, hook).get_hookimpls():
-            status = self.statuses[implementation.plugin_name]
+            status = self._registered[implementation.plugin_name]
             try:
                 values = [arguments[name] for name in implementation.argnames]
                 result = implementation.function(*values)

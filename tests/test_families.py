@@ -326,6 +326,19 @@ def test_a_weight_tied_across_blocks_counts_once(gpt2: PreTrainedModel, batch: d
     assert [block for block, _ in outputs] == [0] * 4 + [1] * 4
 
 
+def test_a_layer_shared_by_two_blocks_is_read_once_at_each_use(gpt2: PreTrainedModel, batch: dict[str, Tensor]) -> None:
+    first, second = (block.mlp for block in gpt2.transformer.h)
+    second.c_fc = first.c_fc
+    outputs = total(gpt2, batch, Reduction("linear", ("A",), lambda A: count(1)))
+    assert [block for block, _ in outputs] == [0] * 4 + [1] * 4
+
+
+def test_an_embedding_is_no_router_whatever_its_name(gpt2: PreTrainedModel) -> None:
+    gpt2.transformer.h[0].mlp.aggregate = torch.nn.Embedding(4, 32)
+    gpt2.transformer.h[0].mlp.gate = torch.nn.Embedding(4, 32)
+    assert len(find_layout(gpt2).weights) == 8
+
+
 def test_gradients_reach_a_first_mixer_without_weights() -> None:
     model = tiny_model("fnet")
     values = total(model, minibatch(model, batch_size=2, seq_len=8), Reduction("mixer", ("dH",), lambda dH: dH.norm()))

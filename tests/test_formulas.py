@@ -1,7 +1,8 @@
 """Every built-in proxy against its formula, written out by hand in float64.
 
 Nothing here comes from the library's own computations, nor from transformers' models: two small networks
-are run by hand (`Run`), gradients are autograd's, and each reference is the formula of one proxy.
+are run by hand (`Run`), gradients are autograd's, and each reference is the formula of one proxy. The file
+is long because the two networks and all the references stand on their own, and are read side by side.
 """
 
 from __future__ import annotations

@@ -83,8 +83,9 @@ def test_two_plugins_with_one_plugin_name_are_an_error_that_names_both(offer: Ca
     points = [offer("same", proxy_source("x"), "first-dist"), offer("same", proxy_source("y"), "second-dist")]
     with pytest.raises(PluginError, match=r"plugin name 'same' .* first-dist and second-dist"):
         _ = PluginRegistry(found=points).proxies
-    assert list(PluginRegistry(["second-dist"], points).proxies) == ["x"]
-    assert list(PluginRegistry(["first-dist"], points).proxies) == ["y"]
+    for off, proxy, on in (("second-dist", "x", "first-dist"), ("first-dist", "y", "second-dist")):
+        claims = PluginRegistry([off], points).proxies
+        assert {name: claim.distribution for name, claim in claims.items()} == {proxy: on}
 
 
 @pytest.mark.parametrize(

@@ -131,7 +131,7 @@ def _device(name: str) -> Any:
     try:
         device = torch.device(name)
         torch.empty(0, device=device)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
+    except (RuntimeError, AssertionError, NotImplementedError) as error:  # torch's ways of saying there is none
         raise UsageError(f"device '{name}' is not to be had here; try --device cpu") from error
     return device
 
