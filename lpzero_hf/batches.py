@@ -75,7 +75,7 @@ def minibatch(
     else:
         tokenizer = tokenizer or embedded_tokenizer()
         mask_id = tokenizer.mask_token_id
-        stream = _token_stream(_read(text), tokenizer)
+        stream = token_stream(text, tokenizer)
         if len(stream) <= seq_len:
             where = "the embedded text" if text is None else f"'{text}'"
             raise MinibatchError(
@@ -180,6 +180,11 @@ def _read(text: str | Path | None) -> str:
     return content
 
 
-def _token_stream(text: str, tokenizer: PreTrainedTokenizerBase) -> Tensor:
-    encoded = tokenizer(text, add_special_tokens=False, return_attention_mask=False, verbose=False)
+def token_stream(text: str | Path | None, tokenizer: PreTrainedTokenizerBase) -> Tensor:
+    """The token ids [N] of a text file, or of the embedded text for None.
+
+    Raises:
+        MinibatchError: the file is missing, empty, or not UTF-8.
+    """
+    encoded = tokenizer(_read(text), add_special_tokens=False, return_attention_mask=False, verbose=False)
     return torch.tensor(encoded["input_ids"], dtype=torch.long)

@@ -12,9 +12,11 @@ if TYPE_CHECKING:
     import typer
     from transformers import PreTrainedModel
 
+    from lpzero_hf.benchmarks import Benchmark
     from lpzero_hf.layout import ModelLayout
     from lpzero_hf.models import ZooModel
     from lpzero_hf.proxy import Proxy
+    from lpzero_hf.spaces import Space
 
 PROJECT = "lpzero_hf"
 hookspec = pluggy.HookspecMarker(PROJECT)
@@ -30,6 +32,18 @@ def lpz_proxies() -> Iterable[Proxy | Callable[[PreTrainedModel, dict[str, Any]]
 @hookspec
 def lpz_models() -> Iterable[ZooModel]:
     """Return named architectures that `lpz score NAME` builds."""
+    return ()
+
+
+@hookspec
+def lpz_spaces() -> Iterable[Space]:
+    """Return spaces of architectures."""
+    return ()
+
+
+@hookspec
+def lpz_benchmarks() -> Iterable[Benchmark]:
+    """Return benchmarks: architectures of a space with their trained performance."""
     return ()
 
 

@@ -195,6 +195,17 @@ def count_parameters(*modules: nn.Module, trainable: bool = False) -> int:
     return sum(p.numel() for p in distinct.values())
 
 
+def count_body_parameters(model: PreTrainedModel, layout: ModelLayout | None = None) -> int:
+    """Number of parameters of the base model less those of its embeddings; an output head is outside the base
+    model. Relative-position embeddings that live inside a block count as part of the block.
+    """
+    layout = find_layout(model) if layout is None else layout
+    body = model.base_model
+    inside = {id(m) for block in layout.blocks for m in block.module.modules()}
+    embeddings = [m for m in body.modules() if isinstance(m, nn.Embedding) and id(m) not in inside]
+    return count_parameters(body) - count_parameters(*embeddings, model.get_input_embeddings())
+
+
 def input_embeddings(model: PreTrainedModel) -> list[nn.Module]:
     """Every module that embeds input ids; an encoder and a decoder may have one each, with tied weights."""
     embedding = model.get_input_embeddings()

@@ -106,6 +106,27 @@ def load_model(
     return LoadedModel(source, model.to(device).eval(), tokenizer)  # type: ignore[arg-type]  # stub gap
 
 
+def build_model(
+    config: PreTrainedConfig,
+    *,
+    seed: int = 42,
+    dtype: torch.dtype = torch.float32,
+    device: str | torch.device = "cpu",
+) -> PreTrainedModel:
+    """The model of `config` with seeded random weights, in eval mode.
+
+    Raises:
+        ModelError: the configuration cannot be built.
+    """
+    try:
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            model = _build(config, None, dtype, trust_remote_code=False)
+    except Exception as error:
+        raise ModelError(f"cannot build a '{config.model_type}': {one_line(error)}") from error
+    return model.to(device).eval()  # type: ignore[arg-type]  # stub gap
+
+
 def _build(
     config: PreTrainedConfig, checkpoint: str | Path | None, dtype: torch.dtype, trust_remote_code: bool
 ) -> PreTrainedModel:

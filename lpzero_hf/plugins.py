@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import pluggy
@@ -18,9 +19,11 @@ from lpzero_hf.errors import PluginError, PluginWarning, UsageError, did_you_mea
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
+    from lpzero_hf.benchmarks import Benchmark
     from lpzero_hf.layout import ModelLayout
     from lpzero_hf.models import ZooModel
     from lpzero_hf.proxy import Proxy
+    from lpzero_hf.spaces import Space
 
 OWN = "lpzero-hf"
 DISABLE_VARIABLE = "LPZ_NO_PLUGINS"
@@ -153,6 +156,30 @@ class PluginRegistry:
 
         return self._collect("zoo model", "lpz_models", prepare, lambda model: model.name)
 
+    @functools.cached_property
+    def spaces(self) -> dict[str, Claim]:
+        """Every space on offer by name. Raises `PluginError` if two distributions claim one name."""
+        from lpzero_hf.spaces import Space
+
+        def prepare(item: Space) -> Space:
+            if not isinstance(item, Space):
+                raise TypeError(f"expected a lpzero_hf.Space, got {type(item).__name__}")
+            return item
+
+        return self._collect("space", "lpz_spaces", prepare, lambda space: space.name)
+
+    @functools.cached_property
+    def benchmarks(self) -> dict[str, Claim]:
+        """Every benchmark on offer by name. Raises `PluginError` if two distributions claim one name."""
+        from lpzero_hf.benchmarks import Benchmark
+
+        def prepare(item: Benchmark) -> Benchmark:
+            if not isinstance(item, Benchmark):
+                raise TypeError(f"expected a lpzero_hf.Benchmark, got {type(item).__name__}")
+            return item
+
+        return self._collect("benchmark", "lpz_benchmarks", prepare, lambda benchmark: benchmark.name)
+
     def layout(self, model: PreTrainedModel) -> ModelLayout:
         """Where `model` keeps its blocks: by the first plugin that says so, a stranger's before a built-in
         one, else as found generically.
@@ -179,6 +206,29 @@ class PluginRegistry:
     def zoo_model(self, name: str) -> ZooModel | None:
         """The zoo model called `name`, or None."""
         return self.models[name].item if name in self.models else None
+
+    def space(self, name: str) -> Space:
+        """The space called `name`. Raises `UsageError`, with the nearest name, if there is none."""
+        if name not in self.spaces:
+            raise UsageError(f"unknown space '{name}'{did_you_mean(name, self.spaces)} (`lpz zoo` lists them all)")
+        return self.spaces[name].item  # type: ignore[no-any-return]  # Claim holds any kind of item
+
+    def benchmark(self, name: str) -> Benchmark:
+        """The benchmark called `name`, or made by `lpz bench train` in the file or folder of that name.
+
+        Raises:
+            UsageError: there is none.
+            LpzError: the file is no benchmark.
+        """
+        from lpzero_hf.benchmarks import read_benchmark
+
+        if name in self.benchmarks:
+            return self.benchmarks[name].item  # type: ignore[no-any-return]  # Claim holds any kind of item
+        path = Path(name).expanduser()
+        if path.exists():
+            return read_benchmark(path / "benchmark.json" if path.is_dir() else path, self.space)
+        near = did_you_mean(name, self.benchmarks)
+        raise UsageError(f"unknown benchmark '{name}'{near}: no file, and none that `lpz bench list` shows")
 
 
 def load_plugins(disabled: Iterable[str] = ()) -> PluginRegistry:

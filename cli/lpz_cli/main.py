@@ -10,6 +10,7 @@ from collections.abc import Sequence
 import typer
 
 from lpz_cli import listing, options
+from lpz_cli.bench import bench_app
 from lpz_cli.output import quiet_stdout
 from lpz_cli.score import score
 from lpzero_hf.errors import LpzError, PluginWarning, one_line
@@ -27,7 +28,8 @@ app.command()(score)
 app.command()(listing.proxies)
 app.command()(listing.plugins)
 app.add_typer(listing.zoo_app, name="zoo")
-BUILT_IN = {"score", "proxies", "plugins", "zoo"}
+app.add_typer(bench_app, name="bench")
+BUILT_IN = {"score", "bench", "proxies", "plugins", "zoo"}
 
 
 @app.callback(invoke_without_command=True)

@@ -4,10 +4,16 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from enum import StrEnum
 from itertools import pairwise
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from lpzero_hf.errors import UsageError
+
+if TYPE_CHECKING:
+    import torch
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
 NoPlugin = Annotated[
@@ -35,3 +41,40 @@ def without_plugins(arguments: Sequence[str]) -> list[str]:
     """The values of `--no-plugin` in a command line that has not been parsed yet."""
     names = [after for before, after in pairwise(arguments) if before == "--no-plugin"]
     return names + [a.partition("=")[2] for a in arguments if a.startswith("--no-plugin=")]
+
+
+class Precision(StrEnum):
+    """Names of floating-point types, as torch calls them."""
+
+    float32 = "float32"
+    bfloat16 = "bfloat16"
+    float16 = "float16"
+    float64 = "float64"
+
+
+class Sampling(StrEnum):
+    """How architectures are drawn from a space."""
+
+    choice = "choice"
+    architecture = "architecture"
+
+
+def resolve_device(name: str) -> torch.device:
+    """The device of that name. Raises `UsageError` if this machine has none."""
+    import torch
+
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:  # torch's ways of saying there is none
+        raise UsageError(f"device '{name}' is not to be had here; try --device cpu") from error
+    return device
+
+
+Dtype = Annotated[Precision, typer.Option("--dtype", help="Precision of the weights.")]
+Sample = Annotated[
+    Sampling,
+    typer.Option("--sample", help="choice: every choice uniformly; architecture: every architecture alike."),
+]

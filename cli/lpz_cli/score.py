@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,6 +13,7 @@ import typer
 from lpz_cli import options
 from lpz_cli.listing import BETTER
 from lpz_cli.output import print_csv, print_json, print_table, quiet_stdout
+from lpz_cli.progress import progress_bar
 from lpzero_hf.errors import LpzError, UsageError, one_line
 from lpzero_hf.plugins import PluginRegistry, load_plugins
 
@@ -21,15 +21,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from lpzero_hf.scoring import Scores
-
-
-class Precision(StrEnum):
-    """Names of floating-point types, as torch calls them."""
-
-    float32 = "float32"
-    bfloat16 = "bfloat16"
-    float16 = "float16"
-    float64 = "float64"
 
 
 @dataclass
@@ -56,7 +47,9 @@ def score(
         int | None, typer.Option("--seq-len", help="Tokens per sequence; default: 128 or the model's positions.")
     ] = None,
     pretrained: Annotated[bool, typer.Option("--pretrained", help="Load the checkpoint, not random weights.")] = False,
-    dtype: Annotated[Precision, typer.Option("--dtype", help="Precision of the weights.")] = Precision.float32,
+    dtype: Annotated[
+        options.Precision, typer.Option("--dtype", help="Precision of the weights.")
+    ] = options.Precision.float32,
     trust_remote_code: Annotated[
         bool, typer.Option("--trust-remote-code", help="Let the model's own code run. Never run without this.")
     ] = False,
@@ -91,7 +84,7 @@ def score(
         try:
             loaded = load_model(
                 model, pretrained=pretrained, seed=seed, dtype=getattr(torch, dtype.value),
-                device=_device(device), trust_remote_code=trust_remote_code, plugins=registry,
+                device=options.resolve_device(device), trust_remote_code=trust_remote_code, plugins=registry,
             )  # fmt: skip
             batch = minibatch(
                 loaded.model, text=text, tokenizer=loaded.tokenizer, batch_size=batch_size, seq_len=seq_len,
@@ -115,7 +108,7 @@ def score(
     with quiet_stdout(), _progress(len(models)) as progress:
         results = [work(model, progress(index, model)) for index, model in enumerate(models)]
     if json:
-        _as_json(results, registry, {"seed": seed, "dtype": dtype.value, "device": str(_device(device))})
+        _as_json(results, registry, {"seed": seed, "dtype": dtype.value, "device": str(options.resolve_device(device))})
     elif csv:
         _as_csv(results)
     else:
@@ -123,34 +116,12 @@ def score(
     raise typer.Exit(_report_problems(results))
 
 
-def _device(name: str) -> Any:
-    import torch
-
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:  # torch's ways of saying there is none
-        raise UsageError(f"device '{name}' is not to be had here; try --device cpu") from error
-    return device
-
-
 @contextmanager
 def _progress(models: int) -> Iterator[Callable[[int, str], Callable[[str, int, int], None]]]:
     """A progress bar on stderr over models and their passes."""
-    from rich.console import Console
     from rich.markup import escape
-    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TextColumn("{task.percentage:>3.0f}%"),
-        TimeElapsedColumn(),
-    )
-    console = Console(stderr=True)
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+    with progress_bar() as bar:
         task = bar.add_task("starting", total=models)
 
         def start(index: int, model: str) -> Callable[[str, int, int], None]:

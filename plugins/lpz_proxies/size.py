@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import torch
-from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from lpz_proxies.kernels import plain_kernels
 from lpzero_hf.errors import NotApplicable
 from lpzero_hf.isolation import isolated
-from lpzero_hf.layout import count_parameters
+from lpzero_hf.layout import count_body_parameters, count_parameters
 from lpzero_hf.objective import run_model
 from lpzero_hf.proxy import ModelProxy, Proxy, Subject
 
@@ -22,14 +21,8 @@ def params(subject: Subject) -> float:
 
 
 def decoder_params(subject: Subject) -> float:
-    """Parameters of the base model less those of its embeddings; the output head is outside the base model.
-
-    Relative-position embeddings that live inside a block count as part of the block.
-    """
-    body = subject.model.base_model
-    inside = {id(m) for block in subject.layout.blocks for m in block.module.modules()}
-    embeddings = [m for m in body.modules() if isinstance(m, nn.Embedding) and id(m) not in inside]
-    return count_parameters(body) - count_parameters(*embeddings)
+    """Parameters of the base model less those of its embeddings."""
+    return count_body_parameters(subject.model, subject.layout)
 
 
 def attention_params(subject: Subject) -> float:

@@ -9,6 +9,7 @@ from lpzero_hf.hookspecs import hookimpl
 
 if TYPE_CHECKING:
     from lpzero_hf.models import ZooModel
+    from lpzero_hf.spaces import Space
 
 
 @hookimpl
@@ -17,3 +18,11 @@ def lpz_models() -> Iterable[ZooModel]:
     from lpz_zoo.models import MODELS
 
     return MODELS
+
+
+@hookimpl
+def lpz_spaces() -> Iterable[Space]:
+    """The spaces of this package."""
+    from lpz_zoo.spaces import SPACES
+
+    return SPACES

@@ -1,0 +1,39 @@
+"""Progress bars on stderr, for people alone: nothing is drawn where stderr is no terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
+
+
+def progress_bar() -> Progress:
+    """An empty progress bar; used as a context manager."""
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.percentage:>3.0f}%"),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+    )
+    console = Console(stderr=True)
+    return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
+
+
+@contextmanager
+def counting(what: str) -> Iterator[Callable[[int, int], None]]:
+    """A bar that is told (steps done, steps in all)."""
+    with progress_bar() as bar:
+        task = bar.add_task(what, total=None)
+
+        def tell(done: int, steps: int) -> None:
+            bar.update(task, description=f"{what} {done}/{steps}", completed=done, total=steps)
+
+        yield tell

@@ -1,0 +1,134 @@
+"""What a benchmark is: architectures of a space together with their trained performance."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lpzero_hf.errors import LpzError
+from lpzero_hf.files import read_json
+from lpzero_hf.spaces import Architecture, Space
+
+FORMAT = "lpzero-hf benchmark"
+VERSION = 1
+Progress = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True)
+class Trained:
+    """One trained architecture.
+
+    Args:
+        key: what its makers call it.
+        architecture: a member of the benchmark's space.
+        quality: its trained performance, in the unit of the benchmark's metric.
+    """
+
+    key: str
+    architecture: Architecture
+    quality: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Benchmark:
+    """Trained architectures of a space.
+
+    Args:
+        name: what users type.
+        summary: one line for people.
+        space: what the architectures belong to.
+        metric: what the trained performance is, with its unit.
+        larger_is_better: whether a larger value of the metric means a better model.
+        read: returns the trained architectures; raises `LpzError`, naming the remedy, if it cannot.
+        citation: the source.
+        license: of the data.
+        batch_size: sequences of the minibatch that proxies are scored on unless told otherwise.
+        seq_len: tokens of each.
+        fetch: downloads the data into the user's cache and returns the folder; None if nothing need be
+            downloaded. Called with a function that is told (file, bytes done, bytes in all).
+        published: other people's scores of the same architectures: proxy, then key, to value.
+    """
+
+    name: str
+    summary: str
+    space: Space
+    metric: str
+    larger_is_better: bool
+    read: Callable[[], Sequence[Trained]]
+    citation: str = ""
+    license: str = ""
+    batch_size: int = 16
+    seq_len: int = 128
+    fetch: Callable[[Progress], Path] | None = None
+    published: Callable[[], Mapping[str, Mapping[str, float]]] | None = None
+
+    def trained(self) -> list[Trained]:
+        """The trained architectures, each once.
+
+        Raises:
+            LpzError: the data are missing, unreadable, empty, or hold a value that is no finite number.
+        """
+        entries = list(self.read())
+        if not entries:
+            raise LpzError(f"benchmark '{self.name}' holds no trained architectures")
+        for entry in entries:
+            if not math.isfinite(entry.quality):
+                raise LpzError(f"benchmark '{self.name}' gives {entry.key} a {self.metric} of {entry.quality}")
+        return entries
+
+    def goodness(self, entry: Trained) -> float:
+        """The trained performance, turned so that larger is better."""
+        return entry.quality if self.larger_is_better else -entry.quality
+
+
+def read_benchmark(path: Path, space: Callable[[str], Space]) -> Benchmark:
+    """A benchmark that `lpz bench train` has made.
+
+    Args:
+        path: its file, `benchmark.json`.
+        space: maps the name of a space to the space.
+
+    Raises:
+        LpzError: the file is missing, no JSON, or no such benchmark.
+    """
+    document = made(path)
+    return Benchmark(
+        name=document["name"],
+        summary=f"{len(document['trained'])} trained models of the space {document['space']}",
+        space=space(document["space"]),
+        metric=document["metric"],
+        larger_is_better=document["larger_is_better"],
+        read=lambda: first_seed(document, space(document["space"])),
+    )
+
+
+def made(path: Path) -> dict[str, Any]:
+    """The document in a `benchmark.json`. Raises `LpzError` if the file does not hold one."""
+    document = read_json(path, "make it again with `lpz bench train`")
+    if not isinstance(document, dict) or document.get("format") != FORMAT:
+        raise LpzError(f"'{path}' is no benchmark made by `lpz bench train`")
+    if document.get("version") != VERSION:
+        raise LpzError(f"'{path}' has version {document.get('version')} of its format; this release reads {VERSION}")
+    return document
+
+
+def first_seed(document: Mapping[str, Any], space: Space) -> list[Trained]:
+    """The architectures of a made benchmark with the loss that their first seed reached; those that
+    diverged are left out."""
+    entries: dict[str, Trained] = {}
+    for row in document["trained"]:
+        if row["seed"] == document["plan"]["seed"] and row["loss"] is not None:
+            entries[row["architecture"]] = Trained(row["architecture"], space.parse(row["architecture"]), row["loss"])
+    return list(entries.values())
+
+
+def by_seed(document: Mapping[str, Any]) -> dict[int, dict[str, float]]:
+    """The losses of a made benchmark by seed, then by architecture."""
+    losses: dict[int, dict[str, float]] = {}
+    for row in document["trained"]:
+        if row["loss"] is not None:
+            losses.setdefault(row["seed"], {})[row["architecture"]] = row["loss"]
+    return losses

@@ -1,0 +1,233 @@
+"""Makes a benchmark: draws architectures of a space, trains each one, and writes down how good it became."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+import platform
+import random
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+import transformers
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+import lpzero_hf
+from lpzero_hf.batches import embedded_tokenizer, token_stream
+from lpzero_hf.benchmarks import FORMAT, VERSION
+from lpzero_hf.errors import LpzError, UsageError
+from lpzero_hf.files import read_json, replacing, write_json
+from lpzero_hf.layout import count_body_parameters
+from lpzero_hf.models import model_class
+from lpzero_hf.parallel import each
+from lpzero_hf.spaces import Architecture, Space
+from lpzero_hf.training import Recipe, train
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What decides a benchmark's numbers.
+
+    Args:
+        space: the name of the space.
+        n: number of architectures.
+        repeats: how many of them are trained with the further seeds as well.
+        seeds: number of seeds.
+        seed: the first seed; it also draws the architectures.
+        by: how architectures are drawn, see `Space.sample`.
+        min_parameters: the fewest parameters outside embeddings and output head.
+        max_parameters: the most.
+        recipe: how each is trained.
+    """
+
+    space: str
+    n: int = 128
+    repeats: int = 16
+    seeds: int = 3
+    seed: int = 42
+    by: Literal["architecture", "choice"] = "choice"
+    min_parameters: int = 0
+    max_parameters: int = 2**62
+    recipe: Recipe = field(default_factory=Recipe)
+
+    def __post_init__(self) -> None:
+        if self.n < 1 or self.seeds < 1:
+            raise UsageError("a benchmark needs at least one architecture and one seed")
+
+    def architectures(self, space: Space) -> list[Architecture]:
+        """The architectures to train, each once.
+
+        Raises:
+            UsageError: the space seems to have too few of that size.
+        """
+        rng, tried = random.Random(self.seed), 0
+        found: dict[Architecture, None] = {}
+        while len(found) < self.n:
+            candidate = space.sample(rng, self.by)
+            if (
+                candidate in found
+                or not self.min_parameters <= body_parameters(space, candidate) <= self.max_parameters
+            ):
+                tried += 1
+                if tried > 100 * self.n + 1000:
+                    raise UsageError(
+                        f"{tried} draws from space '{space.name}' gave only {len(found)} new architectures with "
+                        f"{self.min_parameters} to {self.max_parameters} parameters; ask for fewer, or widen the range"
+                    )
+                continue
+            found[candidate] = None
+        return list(found)
+
+    def runs(self, space: Space) -> list[tuple[str, int]]:
+        """Every (text id, seed) to train: all architectures with the first seed, then some with the others."""
+        names = [space.text(architecture) for architecture in self.architectures(space)]
+        first = [(name, self.seed) for name in names]
+        further = [(name, self.seed + i) for name in names[: self.repeats] for i in range(1, self.seeds)]
+        return first + further
+
+
+def body_parameters(space: Space, architecture: Architecture) -> int:
+    """Parameters outside embeddings and output head, without drawing any weights."""
+    config = space.config(architecture)
+    with torch.device("meta"):
+        return count_body_parameters(model_class(config).from_config(config))
+
+
+def make_benchmark(
+    plan: Plan,
+    space: Space,
+    out: Path,
+    *,
+    name: str,
+    text: Path | None,
+    validation: Path,
+    workers: int = 1,
+    threads: int = 1,
+    device: str = "cpu",
+    command: str = "",
+    progress: Callable[[int, int], None] | None = None,
+) -> Path:
+    """Train every architecture of a plan; goes on where an interrupted call with the same plan stopped.
+
+    Args:
+        plan: what to train, and how.
+        space: the plan's space.
+        out: the run's folder: `plan.json`, one file per trained model, and at last `benchmark.json`.
+        name: of the benchmark.
+        text: the file to train on (UTF-8); None for the embedded text.
+        validation: the file to measure on.
+        workers: processes; several may share one GPU.
+        threads: CPU threads in each; they decide the rounding, the number of workers does not.
+        device: where to train.
+        command: what to write down as the way to make it again.
+        progress: called with (models trained, models in all).
+
+    Returns:
+        The path of `benchmark.json`.
+
+    Raises:
+        UsageError: the folder holds a run of another plan; the message says what differs.
+        LpzError: a file cannot be read or written.
+    """
+    runs = plan.runs(space)
+    tokenizer = embedded_tokenizer()
+    streams = {"text": token_stream(text, tokenizer), "validation": token_stream(validation, tokenizer)}
+    corpus = {key: {"tokens": len(ids), "sha256": _fingerprint(ids)} for key, ids in streams.items()}
+    _agree(out / "plan.json", asdict(plan) | {"corpus": corpus, "threads": threads})
+    tokens = out / "tokens.safetensors"
+    with replacing(tokens) as temporary:
+        save_file(streams, temporary)
+
+    results = {run: _result_file(out, *run) for run in runs}
+    waiting = [run for run, file in results.items() if not file.exists()]
+    done = len(runs) - len(waiting)
+    if progress is not None:
+        progress(done, len(runs))
+    work = functools.partial(
+        _train_one,
+        configs={run[0]: space.config(space.parse(run[0])) for run in runs},
+        tokens=tokens,
+        recipe=plan.recipe,
+        mask_id=tokenizer.mask_token_id,
+        device=device,
+        out=out,
+    )
+    for _ in each(work, waiting, workers=workers, threads=threads):
+        done += 1
+        if progress is not None:
+            progress(done, len(runs))
+    document = {
+        "format": FORMAT,
+        "version": VERSION,
+        "name": name,
+        "space": space.name,
+        "metric": "validation loss (nats per token)",
+        "larger_is_better": False,
+        "command": command,
+        "versions": {
+            "lpzero-hf": lpzero_hf.__version__,
+            "torch": torch.__version__,
+            "transformers": transformers.__version__,
+            "python": platform.python_version(),
+        },
+        "device": device,
+        "threads": threads,
+        "corpus": corpus,
+        "plan": asdict(plan),
+        "trained": [read_json(file, "delete it and run again") for file in results.values()],
+    }
+    write_json(out / "benchmark.json", document)
+    return out / "benchmark.json"
+
+
+def _train_one(
+    run: tuple[str, int],
+    *,
+    configs: dict[str, Any],
+    tokens: Path,
+    recipe: Recipe,
+    mask_id: int | None,
+    device: str,
+    out: Path,
+) -> None:
+    name, seed = run
+    streams = _tokens(tokens)
+    outcome = train(
+        configs[name], streams["text"], streams["validation"], recipe, seed=seed, mask_id=mask_id, device=device
+    )
+    write_json(_result_file(out, name, seed), {"architecture": name, "seed": seed} | asdict(outcome), indent=None)
+
+
+@functools.cache
+def _tokens(file: Path) -> dict[str, Tensor]:
+    try:
+        return load_file(file)
+    except (OSError, SafetensorError) as error:
+        raise LpzError(f"cannot read '{file}' ({error}); run again") from error
+
+
+def _result_file(out: Path, name: str, seed: int) -> Path:
+    return out / "trained" / f"{hashlib.sha256(name.encode()).hexdigest()[:16]}-{seed}.json"
+
+
+def _fingerprint(ids: Tensor) -> str:
+    return hashlib.sha256(ids.numpy().tobytes()).hexdigest()
+
+
+def _agree(file: Path, settings: dict[str, Any]) -> None:
+    """Write the settings of a new run down, or check that they are those of the run begun here."""
+    settings = json.loads(json.dumps(settings))
+    if not file.exists():
+        write_json(file, settings)
+        return
+    before = read_json(file, "choose another --out, or delete the run")
+    differing = sorted(key for key in settings if before.get(key) != settings[key])
+    if differing:
+        shown = "; ".join(f"{key}: {before.get(key)} there, {settings[key]} now" for key in differing)
+        raise UsageError(f"'{file.parent}' holds a run with other settings ({shown}); choose another --out")

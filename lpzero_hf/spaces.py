@@ -1,0 +1,300 @@
+"""What a space is: the architectures that a table of choices spans, from text ids to configurations."""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import product
+from typing import TYPE_CHECKING, Literal
+
+from lpzero_hf.errors import UsageError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedConfig
+
+Value = int | str
+Row = tuple[Value, ...]
+
+
+@dataclass(frozen=True)
+class Choice:
+    """One thing that architectures of a space may differ in.
+
+    Args:
+        symbol: what stands before the value in a text id, "d" in `d128`; "" where the values are words.
+        name: the field's word for it.
+        values: what may be chosen, in order; all numbers or all words.
+    """
+
+    symbol: str
+    name: str
+    values: Sequence[Value]
+
+    def write(self, value: Value) -> str:
+        """`value` as it stands in a text id."""
+        return f"{self.symbol}{value}"
+
+    def read(self, text: str) -> Value:
+        """The value written as `text`. Raises `UsageError` if it is none of the values."""
+        for value in (text[len(self.symbol) :], _number(text[len(self.symbol) :])):
+            if value in self.values and self.write(value) == text:
+                return value
+        raise UsageError(f"'{text}' is no {self.name}; {self.describe()}")
+
+    def describe(self) -> str:
+        """The values, for people."""
+        values = list(self.values)
+        if len(values) > 12:
+            step = f" in steps of {int(values[1]) - int(values[0])}" if int(values[1]) - int(values[0]) > 1 else ""
+            return f"{self.write(values[0])} to {self.write(values[-1])}{step}"
+        return ", ".join(self.write(value) for value in values)
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """One member of a space.
+
+    Args:
+        shared: the values of the space's shared choices, in their order.
+        layers: for each layer, the values of the space's layer choices.
+    """
+
+    shared: Row
+    layers: tuple[Row, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Space:
+    """All architectures that some shared choices, a number of layers, and some choices per layer span.
+
+    Args:
+        name: what users type.
+        summary: one line for people.
+        citation: the source.
+        shared: choices made once per architecture.
+        depths: numbers of layers, ascending.
+        layer: choices made anew for every layer.
+        build: maps the shared values by name, and those of each layer, to a configuration.
+
+    Example:
+        >>> from lpzero_hf import Choice, Space
+        >>> space = Space(
+        ...     name="toy",
+        ...     summary="",
+        ...     shared=(Choice("d", "width", (32, 64)),),
+        ...     depths=(1, 2),
+        ...     layer=(Choice("h", "heads", (1, 2, 4)),),
+        ...     build=lambda shared, layers: GPT2Config(n_embd=shared["width"], n_layer=len(layers)),
+        ... )
+        >>> space.size(), space.text(space.nth(20))
+        (24, 'd64-h3.'...)
+    """
+
+    name: str
+    summary: str
+    citation: str = ""
+    shared: tuple[Choice, ...]
+    depths: Sequence[int]
+    layer: tuple[Choice, ...]
+    build: Callable[[Mapping[str, Value], Sequence[Mapping[str, Value]]], PreTrainedConfig]
+
+    def size(self) -> int:
+        """The number of architectures, exactly."""
+        return _count(self.shared) * sum(_count(self.layer) ** depth for depth in self.depths)
+
+    def nth(self, index: int) -> Architecture:
+        """The architecture of that number, from 0 to `size() - 1`; every architecture has one number.
+
+        Raises:
+            IndexError: there is none.
+        """
+        if not 0 <= index < self.size():
+            raise IndexError(f"space '{self.name}' has {self.size()} architectures, so none has number {index}")
+        index, shared = _digits(index, self.shared)
+        for depth in self.depths:
+            block = _count(self.layer) ** depth
+            if index < block:
+                break
+            index -= block
+        layers = []
+        for _ in range(depth):
+            index, row = _digits(index, self.layer)
+            layers.append(row)
+        return Architecture(shared, tuple(layers))
+
+    def sample(self, rng: random.Random, by: Literal["architecture", "choice"] = "architecture") -> Architecture:
+        """A random architecture.
+
+        Args:
+            rng: the source of randomness.
+            by: "architecture" makes all of them equally likely, so that nearly all drawn have the largest
+                depth; "choice" draws the depth and every value uniformly, as the published benchmarks were.
+        """
+        if by == "architecture":
+            return self.nth(rng.randrange(self.size()))
+        if by != "choice":
+            raise UsageError(f"sampling by '{by}' is unknown; use 'architecture' or 'choice'")
+        shared, depth = _draw(self.shared, rng), rng.choice(self.depths)
+        return Architecture(shared, tuple(_draw(self.layer, rng) for _ in range(depth)))
+
+    def samples(
+        self, n: int, seed: int = 42, by: Literal["architecture", "choice"] = "architecture"
+    ) -> list[Architecture]:
+        """`n` different random architectures.
+
+        Raises:
+            UsageError: the space has fewer.
+        """
+        if n > self.size():
+            raise UsageError(f"space '{self.name}' has only {self.size()} architectures; ask for no more")
+        rng = random.Random(seed)
+        if by == "architecture" and n > self.size() // 2:  # drawing again until it is new would take long
+            return [self.nth(index) for index in rng.sample(range(self.size()), n)]
+        found: dict[Architecture, None] = {}
+        while len(found) < n:
+            found.setdefault(self.sample(rng, by))
+        return list(found)
+
+    def check(self, architecture: Architecture) -> Architecture:
+        """`architecture` itself. Raises `UsageError`, naming what is wrong, if it is not of this space."""
+        if len(architecture.layers) not in self.depths:
+            depths = Choice("", "number of layers", tuple(self.depths)).describe()
+            raise UsageError(f"{len(architecture.layers)} layers are not in space '{self.name}'; it has {depths}")
+        for choices, row in [(self.shared, architecture.shared), *((self.layer, row) for row in architecture.layers)]:
+            if len(row) != len(choices):
+                names = ", ".join(choice.name for choice in choices)
+                raise UsageError(f"{list(row)} must give one value each for {names}")
+            for choice, value in zip(choices, row, strict=True):
+                if value not in choice.values:
+                    raise UsageError(f"{choice.name} {value} is not in space '{self.name}'; {choice.describe()}")
+        return architecture
+
+    def text(self, architecture: Architecture) -> str:
+        """The stable text id, `d128.e256.k4-h2.i1071-h4.i640` for example: the shared values, then each layer."""
+        parts = [(self.shared, architecture.shared), *((self.layer, row) for row in architecture.layers)]
+        return "-".join(
+            ".".join(choice.write(value) for choice, value in zip(choices, row, strict=True)) for choices, row in parts
+        )
+
+    def parse(self, text: str) -> Architecture:
+        """The architecture with that text id.
+
+        Raises:
+            UsageError: it is malformed, or names a value outside the space.
+        """
+        shared, *layers = (part.split(".") for part in text.strip().split("-"))
+        rows = [_read(self.shared, shared), *(_read(self.layer, layer) for layer in layers)]
+        return self.check(Architecture(rows[0], tuple(rows[1:])))
+
+    def config(self, architecture: Architecture) -> PreTrainedConfig:
+        """The Hugging Face configuration of an architecture."""
+        self.check(architecture)
+        return self.build(_named(self.shared, architecture.shared), self.layers(architecture))
+
+    def layers(self, architecture: Architecture) -> list[dict[str, Value]]:
+        """The values of each layer by name."""
+        return [_named(self.layer, row) for row in architecture.layers]
+
+    def neighbours(self, architecture: Architecture) -> Iterator[Architecture]:
+        """Every architecture one step away, each once: one value differs, or one of the two has the other's
+        layers and then some more, up to the next depth. So `b` is a neighbour of `a` if `a` is one of `b`."""
+        self.check(architecture)
+        for row in _changed(self.shared, architecture.shared):
+            yield replace(architecture, shared=row)
+        layers = architecture.layers
+        for place, old in enumerate(layers):
+            for row in _changed(self.layer, old):
+                yield replace(architecture, layers=(*layers[:place], row, *layers[place + 1 :]))
+        for depth in self._next_depths(architecture):
+            if depth < len(layers):
+                yield replace(architecture, layers=layers[:depth])
+            else:
+                rows = list(product(*(choice.values for choice in self.layer)))
+                for more in product(rows, repeat=depth - len(layers)):
+                    yield replace(architecture, layers=(*layers, *more))
+
+    def mutate(self, architecture: Architecture, rng: random.Random) -> Architecture:
+        """A random neighbour: what changes is drawn first (each value and the depth alike), then how."""
+        self.check(architecture)
+        shared = [(None, i) for i, choice in enumerate(self.shared) if len(choice.values) > 1]
+        layered = [
+            (place, i)
+            for place in range(len(architecture.layers))
+            for i, choice in enumerate(self.layer)
+            if len(choice.values) > 1
+        ]
+        depths = self._next_depths(architecture)
+        spots: list[tuple[int | None, int]] = [*shared, *layered, *((None, -1) for _ in depths[:1])]
+        if not spots:
+            raise UsageError(f"space '{self.name}' has one architecture, which cannot be changed")
+        place, i = rng.choice(spots)
+        layers = architecture.layers
+        if i < 0:
+            depth = rng.choice(depths)
+            more = (_draw(self.layer, rng) for _ in range(depth - len(layers)))
+            return replace(architecture, layers=(*layers[:depth], *more))
+        if place is None:
+            return replace(architecture, shared=_redrawn(self.shared, architecture.shared, i, rng))
+        row = _redrawn(self.layer, layers[place], i, rng)
+        return replace(architecture, layers=(*layers[:place], row, *layers[place + 1 :]))
+
+    def crossover(self, one: Architecture, other: Architecture, rng: random.Random) -> Architecture:
+        """A child: the depth of either parent, and every value from either (of a layer that both have)."""
+        self.check(one)
+        self.check(other)
+        deep, shallow = sorted((one.layers, other.layers), key=len, reverse=True)
+        depth = len(rng.choice((one, other)).layers)
+        mixed = [_mixed(a, b, rng) for a, b in zip(deep, shallow, strict=False)]
+        return Architecture(_mixed(one.shared, other.shared, rng), (*mixed, *deep[len(shallow) :])[:depth])
+
+    def _next_depths(self, architecture: Architecture) -> list[int]:
+        at = list(self.depths).index(len(architecture.layers))
+        return [self.depths[i] for i in (at - 1, at + 1) if 0 <= i < len(self.depths)]
+
+
+def _number(text: str) -> Value:
+    return int(text) if text.isascii() and text.isdigit() else text
+
+
+def _count(choices: Sequence[Choice]) -> int:
+    return math.prod(len(choice.values) for choice in choices)
+
+
+def _digits(index: int, choices: Sequence[Choice]) -> tuple[int, Row]:
+    row = []
+    for choice in choices:
+        index, digit = divmod(index, len(choice.values))
+        row.append(choice.values[digit])
+    return index, tuple(row)
+
+
+def _draw(choices: Sequence[Choice], rng: random.Random) -> Row:
+    return tuple(rng.choice(choice.values) for choice in choices)
+
+
+def _redrawn(choices: Sequence[Choice], row: Row, i: int, rng: random.Random) -> Row:
+    return (*row[:i], rng.choice([value for value in choices[i].values if value != row[i]]), *row[i + 1 :])
+
+
+def _changed(choices: Sequence[Choice], row: Row) -> Iterator[Row]:
+    for i, choice in enumerate(choices):
+        for value in choice.values:
+            if value != row[i]:
+                yield (*row[:i], value, *row[i + 1 :])
+
+
+def _mixed(one: Row, other: Row, rng: random.Random) -> Row:
+    return tuple(rng.choice(pair) for pair in zip(one, other, strict=True))
+
+
+def _read(choices: Sequence[Choice], words: Sequence[str]) -> Row:
+    if len(words) != len(choices):
+        expected = ".".join(choice.write(choice.values[0]) for choice in choices)
+        raise UsageError(f"'{'.'.join(words)}' should look like '{expected}'")
+    return tuple(choice.read(word) for choice, word in zip(choices, words, strict=True))
+
+
+def _named(choices: Sequence[Choice], row: Row) -> dict[str, Value]:
+    return {choice.name: value for choice, value in zip(choices, row, strict=True)}
