@@ -167,7 +167,8 @@ def embedded_tokenizer() -> PreTrainedTokenizerBase:
     )
 
 
-def _read(text: str | Path | None) -> str:
+def read_text(text: str | Path | None) -> str:
+    """What a text file holds, or the embedded text for None. Raises `MinibatchError` as `token_stream` does."""
     path = Path(text) if text is not None else Path(str(files("lpzero_hf") / "data" / "text.txt"))
     try:
         content = path.read_text(encoding="utf-8")
@@ -186,5 +187,18 @@ def token_stream(text: str | Path | None, tokenizer: PreTrainedTokenizerBase) ->
     Raises:
         MinibatchError: the file is missing, empty, or not UTF-8.
     """
-    encoded = tokenizer(_read(text), add_special_tokens=False, return_attention_mask=False, verbose=False)
+    content = read_text(text)
+    if tokenizer is embedded_tokenizer():
+        return _embedded_stream(content)
+    return _encoded(content, tokenizer)
+
+
+@functools.lru_cache(maxsize=4)
+def _embedded_stream(content: str) -> Tensor:
+    """Kept, for every architecture of a benchmark is scored on the same text."""
+    return _encoded(content, embedded_tokenizer())
+
+
+def _encoded(content: str, tokenizer: PreTrainedTokenizerBase) -> Tensor:
+    encoded = tokenizer(content, add_special_tokens=False, return_attention_mask=False, verbose=False)
     return torch.tensor(encoded["input_ids"], dtype=torch.long)

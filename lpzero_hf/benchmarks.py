@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +51,7 @@ class Benchmark:
         seq_len: tokens of each.
         fetch: downloads the data into the user's cache and returns the folder; None if nothing need be
             downloaded. Called with a function that is told (file, bytes done, bytes in all).
-        published: other people's scores of the same architectures: proxy, then key, to value.
+        document: returns what `lpz bench train` wrote down, for a benchmark made by it.
     """
 
     name: str
@@ -63,7 +65,7 @@ class Benchmark:
     batch_size: int = 16
     seq_len: int = 128
     fetch: Callable[[Progress], Path] | None = None
-    published: Callable[[], Mapping[str, Mapping[str, float]]] | None = None
+    document: Callable[[], Mapping[str, Any]] | None = None
 
     def trained(self) -> list[Trained]:
         """The trained architectures, each once.
@@ -79,12 +81,20 @@ class Benchmark:
                 raise LpzError(f"benchmark '{self.name}' gives {entry.key} a {self.metric} of {entry.quality}")
         return entries
 
+    def here(self) -> bool:
+        """Whether the data can be read without a download."""
+        try:
+            self.read()
+        except LpzError:
+            return False
+        return True
+
     def goodness(self, entry: Trained) -> float:
         """The trained performance, turned so that larger is better."""
         return entry.quality if self.larger_is_better else -entry.quality
 
 
-def read_benchmark(path: Path, space: Callable[[str], Space]) -> Benchmark:
+def made_benchmark(path: Path, space: Callable[[str], Space]) -> Benchmark:
     """A benchmark that `lpz bench train` has made.
 
     Args:
@@ -94,18 +104,20 @@ def read_benchmark(path: Path, space: Callable[[str], Space]) -> Benchmark:
     Raises:
         LpzError: the file is missing, no JSON, or no such benchmark.
     """
-    document = made(path)
+    document = read_made(path)
+    home = space(document["space"])
     return Benchmark(
         name=document["name"],
-        summary=f"{len(document['trained'])} trained models of the space {document['space']}",
-        space=space(document["space"]),
+        summary=f"{document['plan']['n']} models trained by `lpz bench train`",
+        space=home,
         metric=document["metric"],
         larger_is_better=document["larger_is_better"],
-        read=lambda: first_seed(document, space(document["space"])),
+        read=lambda: first_seed(document, home),
+        document=lambda: document,
     )
 
 
-def made(path: Path) -> dict[str, Any]:
+def read_made(path: Path) -> dict[str, Any]:
     """The document in a `benchmark.json`. Raises `LpzError` if the file does not hold one."""
     document = read_json(path, "make it again with `lpz bench train`")
     if not isinstance(document, dict) or document.get("format") != FORMAT:
@@ -132,3 +144,61 @@ def by_seed(document: Mapping[str, Any]) -> dict[int, dict[str, float]]:
         if row["loss"] is not None:
             losses.setdefault(row["seed"], {})[row["architecture"]] = row["loss"]
     return losses
+
+
+def describe(benchmark: Benchmark) -> dict[str, Any]:
+    """Facts about a benchmark for people: what was trained, the spread of the results, and their noise.
+
+    For one made by `lpz bench train` with several seeds, the noise ceiling is the mean Spearman's rho between
+    the rankings by two seeds of the architectures trained with both: no proxy can be expected to agree better
+    with one seed's ranking than another seed does.
+    """
+    entries = benchmark.trained()
+    values = [entry.quality for entry in entries]
+    facts: dict[str, Any] = {
+        "benchmark": benchmark.name,
+        "summary": benchmark.summary,
+        "space": benchmark.space.name,
+        "architectures": len(entries),
+        "metric": benchmark.metric,
+        "better": "larger" if benchmark.larger_is_better else "smaller",
+        "spread": {
+            "minimum": min(values),
+            "median": statistics.median(values),
+            "maximum": max(values),
+            "standard_deviation": statistics.pstdev(values),
+        },
+        "minibatch": f"{benchmark.batch_size} x {benchmark.seq_len} tokens",
+        "citation": benchmark.citation,
+        "license": benchmark.license,
+    }
+    if benchmark.document is None:
+        return facts
+    document = benchmark.document()
+    return facts | {
+        "noise": _noise(by_seed(document)),
+        "training": document["plan"]["recipe"],
+        "corpus": document["corpus"],
+        "made_by": document["command"],
+        "versions": document["versions"],
+    }
+
+
+def _noise(losses: Mapping[int, Mapping[str, float]]) -> dict[str, Any] | None:
+    from lpzero_hf.agreement import kendall, spearman
+
+    pairs = []
+    for one, other in combinations(losses.values(), 2):
+        common = [name for name in one if name in other]
+        if len(common) >= 3:
+            pairs.append(([one[name] for name in common], [other[name] for name in common]))
+    if not pairs:
+        return None
+    differences = [a - b for one, other in pairs for a, b in zip(one, other, strict=True)]
+    return {
+        "seeds": len(losses),
+        "architectures_with_several_seeds": len(pairs[0][0]),
+        "spearman_between_seeds": statistics.mean(spearman(*pair) or 0.0 for pair in pairs),
+        "kendall_between_seeds": statistics.mean(kendall(*pair) or 0.0 for pair in pairs),
+        "standard_deviation_of_a_seed": statistics.pstdev(differences) / 2**0.5,
+    }

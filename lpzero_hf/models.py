@@ -124,7 +124,7 @@ def build_model(
             model = _build(config, None, dtype, trust_remote_code=False)
     except Exception as error:
         raise ModelError(f"cannot build a '{config.model_type}': {one_line(error)}") from error
-    return model.to(device).eval()  # type: ignore[arg-type]  # stub gap
+    return model.to(device).eval()  # type: ignore[arg-type, no-any-return]  # stub gap
 
 
 def _build(

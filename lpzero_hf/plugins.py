@@ -63,7 +63,7 @@ class PluginRegistry:
     """
 
     def __init__(self, disabled: Iterable[str] = (), found: Iterable[EntryPoint] | None = None) -> None:
-        off = set(disabled)
+        self.disabled = frozenset(disabled)
         self.statuses: dict[str, PluginStatus] = {}
         self._registered: dict[str, PluginStatus] = {}  # by the name that pluggy knows
         self.conflicts: list[str] = []
@@ -71,10 +71,14 @@ class PluginRegistry:
         self._manager.add_hookspecs(hookspecs)
         points = entry_points(group=hookspecs.PROJECT) if found is None else found
         for point in sorted(points, key=lambda p: (_distribution(p)[0] != OWN, p.name)):
-            self._load(point, off)
+            self._load(point)
 
-    def _load(self, point: EntryPoint, off: set[str]) -> None:
-        distribution, version = _distribution(point)
+    def __reduce__(self) -> tuple[Callable[..., PluginRegistry], tuple[frozenset[str]]]:
+        """In another process, the plugins are loaded anew."""
+        return load_plugins, (self.disabled,)
+
+    def _load(self, point: EntryPoint) -> None:
+        off, (distribution, version) = self.disabled, _distribution(point)
         status = PluginStatus(point.name, distribution, version)
         rival = self.statuses.get(point.name)
         if rival is not None and off.isdisjoint({rival.distribution, distribution, point.name}):
@@ -220,13 +224,13 @@ class PluginRegistry:
             UsageError: there is none.
             LpzError: the file is no benchmark.
         """
-        from lpzero_hf.benchmarks import read_benchmark
+        from lpzero_hf.benchmarks import made_benchmark
 
         if name in self.benchmarks:
             return self.benchmarks[name].item  # type: ignore[no-any-return]  # Claim holds any kind of item
         path = Path(name).expanduser()
         if path.exists():
-            return read_benchmark(path / "benchmark.json" if path.is_dir() else path, self.space)
+            return made_benchmark(path / "benchmark.json" if path.is_dir() else path, self.space)
         near = did_you_mean(name, self.benchmarks)
         raise UsageError(f"unknown benchmark '{name}'{near}: no file, and none that `lpz bench list` shows")
 
@@ -241,9 +245,9 @@ def load_plugins(disabled: Iterable[str] = ()) -> PluginRegistry:
     named = frozenset(disabled)
     known = {p.name for p in entry_points(group=hookspecs.PROJECT)}
     known |= {_distribution(p)[0] for p in entry_points(group=hookspecs.PROJECT)}
-    for name in sorted(named - known):
-        raise UsageError(f"no plugin '{name}' to turn off{did_you_mean(name, known)} (`lpz plugins` lists them)")
     variable = {name.strip() for name in os.environ.get(DISABLE_VARIABLE, "").split(",") if name.strip()}
+    for name in sorted(named - known - variable):
+        raise UsageError(f"no plugin '{name}' to turn off{did_you_mean(name, known)} (`lpz plugins` lists them)")
     return _registry(named | variable)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
@@ -49,12 +50,15 @@ class Proxy(ABC):
         formula: one line, in the letters W, G, A, J, H, S (see the README).
         citation: the source, or "" for a trivial baseline.
         orientation: 1 if a larger score predicts a better model, -1 if a smaller one does.
+        version: changed by the author whenever the proxy's numbers change, so that scores kept from before are
+            made again; "" to never keep any.
     """
 
     name: str
     formula: str
     citation: str = ""
     orientation: Orientation = 1
+    version: str = "1"
 
     def __post_init__(self) -> None:
         if not self.name or self.orientation not in (1, -1):
@@ -154,8 +158,8 @@ class FunctionProxy(Proxy):
 def as_proxy(item: Proxy | Callable[..., float]) -> Proxy:
     """`item` itself if it is a proxy, else the plain function wrapped as one.
 
-    A function may carry attributes `formula`, `citation` and `orientation`; else its formula is the first
-    line of its docstring. Its name is its `name` or `__name__`.
+    A function may carry attributes `formula`, `citation`, `orientation` and `version`; else its formula is the
+    first line of its docstring, and its version a digest of its source. Its name is its `name` or `__name__`.
 
     Raises:
         TypeError: it is neither, or cannot be hashed.
@@ -175,8 +179,17 @@ def as_proxy(item: Proxy | Callable[..., float]) -> Proxy:
         formula=getattr(item, "formula", described),
         citation=getattr(item, "citation", ""),
         orientation=getattr(item, "orientation", 1),
+        version=getattr(item, "version", None) or _source_version(item),
         function=item,
     )
+
+
+def _source_version(item: Callable[..., float]) -> str:
+    try:
+        source = inspect.getsource(item)  # TypeError: partials and callable objects have no source of their own
+    except (OSError, TypeError):
+        return ""
+    return hashlib.sha256(source.encode()).hexdigest()[:16]
 
 
 def total(values: Values) -> float:

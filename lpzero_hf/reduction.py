@@ -28,6 +28,7 @@ TOGETHER: dict[str, tuple[set[str], ...]] = {
     "attention": ({"S", "mask"},),
     "embedding": (OUTPUTS,),
 }
+STATISTICS = "1"  # the version of what W, G, A, J, H and S mean; a change makes every kept score new
 WORDS: dict[str, str] = {
     "linear": "linear layers in its blocks whose rows are tokens",
     "mixer_linear": "linear layers in its mixers",

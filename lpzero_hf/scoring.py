@@ -130,7 +130,7 @@ def score(
         427776.0
     """
     plugins = load_plugins() if plugins is None else plugins
-    chosen = _choose(proxies, plugins)
+    chosen = choose(proxies, plugins)
     checked = check_minibatch(batch, model)
     layout = plugins.layout(model)
     shared = _by_network(chosen)
@@ -158,7 +158,8 @@ def score(
     return Scores(tuple(rows[p.name] for p in chosen), seconds)
 
 
-def _choose(proxies: Wanted | Iterable[Wanted], plugins: PluginRegistry) -> list[Proxy]:
+def choose(proxies: Wanted | Iterable[Wanted], plugins: PluginRegistry) -> list[Proxy]:
+    """The proxies asked for, each once. Raises `UsageError`: one is unknown, two have one name, or there are none."""
     if isinstance(proxies, str | Proxy) or callable(proxies):
         proxies = [proxies]
     chosen: list[Proxy] = []

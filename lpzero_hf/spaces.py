@@ -102,7 +102,8 @@ class Space:
 
     def size(self) -> int:
         """The number of architectures, exactly."""
-        return _count(self.shared) * sum(_count(self.layer) ** depth for depth in self.depths)
+        per_layer = _count(self.layer)
+        return _count(self.shared) * sum(math.prod([per_layer] * depth) for depth in self.depths)
 
     def nth(self, index: int) -> Architecture:
         """The architecture of that number, from 0 to `size() - 1`; every architecture has one number.

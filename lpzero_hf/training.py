@@ -133,12 +133,12 @@ def _fit(
     schedule = get_cosine_schedule_with_warmup(optimiser, min(recipe.warmup, recipe.steps), recipe.steps)
     generator = torch.Generator().manual_seed(seed)
     measured = {round(recipe.steps * (i + 1) / recipe.evaluations) for i in range(recipe.evaluations)}
-    curve = []
+    curve: list[tuple[int, float]] = []
     for step in range(1, recipe.steps + 1):
         model.train()
         starts = torch.randint(len(text) - recipe.seq_len, (recipe.batch_size,), generator=generator)
         loss = objective(model, _examples(model, text, starts, recipe.seq_len, mask_id, seed=step), seed)
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         norm = torch.nn.utils.clip_grad_norm_(model.parameters(), recipe.clip)
         if not bool(torch.isfinite(norm)):
             return [*curve, (step, math.nan)]

@@ -2,19 +2,227 @@
 
 from __future__ import annotations
 
-import os
 import shlex
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from lpz_cli import options
-from lpz_cli.output import print_json, quiet_stdout
-from lpz_cli.progress import counting
+from lpz_cli.listing import BETTER
+from lpz_cli.output import print_csv, print_json, print_table, quiet_stdout
+from lpz_cli.progress import counting, downloading
+from lpzero_hf.errors import UsageError
+from lpzero_hf.plugins import load_plugins
+
+if TYPE_CHECKING:
+    from lpzero_hf.agreement import Estimate
+    from lpzero_hf.grading import Grade, Report
 
 bench_app = typer.Typer(help="Benchmarks: trained architectures, and how well proxies rank them.", no_args_is_help=True)
+DEFAULT = "tiny-gpt2"
+Name = Annotated[
+    str, typer.Argument(metavar="BENCH", help="A benchmark, see `lpz bench list`, or a folder `lpz bench train` made.")
+]
+
+
+@bench_app.command(name="list")
+def list_benchmarks(json: options.Json = False, no_plugin: options.NoPlugin = None) -> None:
+    """List the benchmarks, and which of them are here."""
+    with quiet_stdout():
+        claims = load_plugins(no_plugin or ()).benchmarks
+        rows = [
+            {
+                "benchmark": name,
+                "space": claim.item.space.name,
+                "metric": claim.item.metric,
+                "here": claim.item.here(),
+                "summary": claim.item.summary,
+                "distribution": claim.distribution,
+            }
+            for name, claim in claims.items()
+        ]
+    if json:
+        print_json({"benchmarks": rows})
+        return
+    cells = [
+        [r["benchmark"], r["space"], r["metric"], "yes" if r["here"] else "`lpz bench get`", r["summary"]] for r in rows
+    ]
+    print_table("Benchmarks", ["benchmark", "space", "metric", "here", "what it is"], cells)
+
+
+@bench_app.command()
+def get(name: Name, json: options.Json = False, no_plugin: options.NoPlugin = None) -> None:
+    """Download a benchmark's data into the cache, and check every file."""
+    benchmark = load_plugins(no_plugin or ()).benchmark(name)
+    if benchmark.fetch is None:
+        where = None
+    else:
+        with quiet_stdout(), downloading() as tell:
+            where = str(benchmark.fetch(tell))
+    if json:
+        print_json({"benchmark": benchmark.name, "folder": where})
+    else:
+        print(f"{benchmark.name} is in {where}" if where else f"{benchmark.name} needs no download")
+
+
+@bench_app.command()
+def show(name: Name = DEFAULT, json: options.Json = False, no_plugin: options.NoPlugin = None) -> None:
+    """Describe a benchmark: what was trained, how the results spread, and how much of that is noise."""
+    from lpzero_hf.benchmarks import describe
+
+    with quiet_stdout():
+        facts = describe(load_plugins(no_plugin or ()).benchmark(name))
+    if json:
+        print_json(facts)
+        return
+    rows = [[key.replace("_", " "), _told(value)] for key, value in facts.items() if value not in (None, "")]
+    print_table(f"Benchmark {facts['benchmark']}", ["", ""], rows)
+
+
+def _told(value: Any) -> str:
+    if isinstance(value, dict):
+        return "\n".join(f"{key.replace('_', ' ')}: {_told(item)}" for key, item in value.items())
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+@bench_app.command(name="eval")
+def evaluate(
+    name: Name = DEFAULT,
+    proxy: options.Proxies = None,
+    batch_size: Annotated[
+        int | None, typer.Option("--batch-size", min=1, help="Sequences in the minibatch; else the benchmark's.")
+    ] = None,
+    seq_len: Annotated[
+        int | None, typer.Option("--seq-len", min=2, help="Tokens per sequence; else the benchmark's.")
+    ] = None,
+    text: options.Text = None,
+    random_tokens: options.RandomTokens = False,
+    limit: Annotated[
+        int | None, typer.Option("--limit", min=3, help="Only so many architectures, evenly spaced.")
+    ] = None,
+    plots: Annotated[Path | None, typer.Option("--plots", help="Folder for scatter plots.")] = None,
+    scores: Annotated[Path | None, typer.Option("--scores", help="CSV file for every single score.")] = None,
+    workers: options.Workers = None,
+    threads: options.Threads = 1,
+    no_cache: Annotated[bool, typer.Option("--no-cache", help="Score again, and keep nothing.")] = False,
+    dtype: options.Dtype = options.Precision.float32,
+    seed: options.Seed = 42,
+    device: options.Device = "auto",
+    json: options.Json = False,
+    csv: options.Csv = False,
+    no_plugin: options.NoPlugin = None,
+) -> None:
+    """Grade proxies: score every architecture of a benchmark and compare with its trained performance.
+
+    Scores are kept in a local cache, so an interrupted run goes on where it stopped.
+
+    Example: `lpz bench eval tiny-gpt2 --proxy snip --proxy fisher --plots plots`
+    """
+    if json and csv:
+        raise UsageError("--json and --csv are two forms of the same output; choose one")
+    with quiet_stdout():
+        registry = load_plugins(no_plugin or ())
+        benchmark = registry.benchmark(name)
+        if plots is not None:
+            from lpz_cli.plots import draw, need_matplotlib
+
+            need_matplotlib()
+
+        from lpzero_hf.cache import ScoreCache
+        from lpzero_hf.evaluation import Setting
+        from lpzero_hf.grading import grade
+
+        setting = Setting(
+            batch_size or benchmark.batch_size,
+            seq_len or benchmark.seq_len,
+            text,
+            random_tokens,
+            seed,
+            dtype.value,
+            str(options.resolve_device(device)),
+        )
+        with counting("architectures scored") as tell:
+            report = grade(
+                benchmark, proxy or "all", setting, limit=limit,
+                cache=None if no_cache else ScoreCache(),
+                workers=options.worker_count(workers, setting.device), threads=threads,
+                plugins=registry, progress=tell,
+            )  # fmt: skip
+        if scores is not None:
+            _write_scores(report, scores)
+        if plots is not None:
+            draw(report, benchmark, plots)
+    if json:
+        print_json(report.to_dict())
+    elif csv:
+        print_csv(GRADE_COLUMNS, [_plain(grade) for grade in report.grades])
+    else:
+        _as_table(report)
+    for graded in report.grades:
+        for why, count in graded.unscored.items():
+            if why.startswith(("failed", "invalid")):
+                typer.echo(f"warning: {graded.proxy} has no score of {count} architectures, {why}", err=True)
+
+
+GRADE_COLUMNS = (
+    "proxy", "orientation", "n", "spearman", "spearman_low", "spearman_high",
+    "kendall", "kendall_low", "kendall_high", "top10", "seconds",
+)  # fmt: skip
+
+
+def _plain(grade: Grade) -> list[Any]:
+    agreement = grade.agreement
+    if agreement is None:
+        return [grade.proxy, grade.orientation, 0, *[""] * 7, grade.seconds]
+    numbers = [
+        number
+        for estimate in (agreement.spearman, agreement.kendall)
+        for number in (("", "", "") if estimate is None else (estimate.value, estimate.low, estimate.high))
+    ]
+    return [grade.proxy, grade.orientation, agreement.n, *numbers, agreement.top, grade.seconds]
+
+
+def _as_table(report: Report) -> None:
+    setting = report.setting
+    title = (
+        f"{report.benchmark} · {len(report.trained)} trained architectures · minibatch {setting.batch_size} x "
+        f"{setting.seq_len} tokens · {setting.dtype} · seed {setting.seed}"
+    )
+    rows = []
+    for grade in report.grades:
+        agreement = grade.agreement
+        rho = _interval(agreement.spearman) if agreement else "—"
+        tau = _interval(agreement.kendall) if agreement else "—"
+        top = f"{agreement.top:.2f}" if agreement else "—"
+        n = str(agreement.n if agreement else 0)
+        rows.append([grade.proxy, BETTER[grade.orientation], rho, tau, top, n, f"{grade.seconds:.3f}"])
+    header = ["proxy", "better", "Spearman's rho [95%]", "Kendall's tau-b [95%]", "top 10%", "n", "s/arch"]
+    print_table(title, header, rows, [2, 3, 4, 5, 6])
+    print(
+        f"Random scores exceed a rho of {report.chance:.3f} in 5% of draws. "
+        "s/arch is the median, with the pass that a proxy shares with others."
+    )
+
+
+def _interval(estimate: Estimate | None) -> str:
+    return "—" if estimate is None else f"{estimate.value:+.3f} [{estimate.low:+.3f}, {estimate.high:+.3f}]"
+
+
+def _write_scores(report: Report, file: Path) -> None:
+    import csv
+    import io
+
+    from lpzero_hf.files import write_text
+
+    table = io.StringIO()
+    writer = csv.writer(table, lineterminator="\n")
+    writer.writerow(["architecture", "truth", *report.scores])
+    for i, entry in enumerate(report.trained):
+        values = (values[i] for values in report.scores.values())
+        writer.writerow([entry.key, repr(entry.quality), *("" if v is None else repr(v) for v in values)])
+    write_text(file, table.getvalue())
 
 
 @bench_app.command()
@@ -35,10 +243,8 @@ def train(
     learning_rate: Annotated[float, typer.Option("--learning-rate", min=0.0, help="Peak of AdamW's.")] = 2e-3,
     windows: Annotated[int, typer.Option("--windows", min=1, help="Sequences of validation text.")] = 256,
     name: Annotated[str | None, typer.Option("--name", help="Of the benchmark; else the folder's.")] = None,
-    workers: Annotated[
-        int | None, typer.Option("--workers", min=1, help="Models trained at once; else one per core, or 1 on a GPU.")
-    ] = None,
-    threads: Annotated[int, typer.Option("--threads", min=1, help="CPU threads per model.")] = 1,
+    workers: options.Workers = None,
+    threads: options.Threads = 1,
     seed: options.Seed = 42,
     device: options.Device = "auto",
     json: options.Json = False,
@@ -46,10 +252,9 @@ def train(
 ) -> None:
     """Make a benchmark: train architectures of a space on a text and write down how good each became."""
     from lpzero_hf.making import Plan, make_benchmark
-    from lpzero_hf.plugins import load_plugins
     from lpzero_hf.training import Recipe
 
-    chosen = options.resolve_device(device)
+    chosen = str(options.resolve_device(device))
     recipe = Recipe(
         steps=steps,
         batch_size=batch_size,
@@ -66,9 +271,9 @@ def train(
             name=name or out.resolve().name,
             text=text,
             validation=validation,
-            workers=workers or (1 if chosen.type == "cuda" else os.cpu_count() or 1),
+            workers=options.worker_count(workers, chosen),
             threads=threads,
-            device=str(chosen),
+            device=chosen,
             command=shlex.join(["lpz", *sys.argv[1:]]),
             progress=tell,
         )

@@ -6,6 +6,7 @@ import os
 from collections.abc import Sequence
 from enum import StrEnum
 from itertools import pairwise
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -78,3 +79,20 @@ Sample = Annotated[
     Sampling,
     typer.Option("--sample", help="choice: every choice uniformly; architecture: every architecture alike."),
 ]
+Proxies = Annotated[
+    list[str] | None, typer.Option("--proxy", "-p", help="A proxy's name, or all. Repeatable.", show_default="all")
+]
+Text = Annotated[Path | None, typer.Option("--text", help="Text for the minibatch; default: embedded.")]
+RandomTokens = Annotated[bool, typer.Option("--random-tokens", help="Random token ids instead of text.")]
+Csv = Annotated[bool, typer.Option("--csv", help="Print CSV.")]
+Workers = Annotated[int | None, typer.Option("--workers", min=1, help="Processes; else one per core, or one on a GPU.")]
+Threads = Annotated[
+    int, typer.Option("--threads", min=1, help="CPU threads per process; they decide the last digits of results.")
+]
+
+
+def worker_count(wanted: int | None, device: str) -> int:
+    """As many processes as asked for; else one per core that this process may use, or one on a GPU."""
+    if wanted is not None:
+        return wanted
+    return len(os.sched_getaffinity(0)) if device == "cpu" and hasattr(os, "sched_getaffinity") else 1

@@ -37,3 +37,15 @@ def counting(what: str) -> Iterator[Callable[[int, int], None]]:
             bar.update(task, description=f"{what} {done}/{steps}", completed=done, total=steps)
 
         yield tell
+
+
+@contextmanager
+def downloading() -> Iterator[Callable[[str, int, int], None]]:
+    """A bar that is told (file, bytes done, bytes in all)."""
+    with progress_bar() as bar:
+        task = bar.add_task("connecting", total=None)
+
+        def tell(file: str, done: int, total: int) -> None:
+            bar.update(task, description=file, completed=done, total=total or None)
+
+        yield tell

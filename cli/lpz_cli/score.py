@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -37,11 +36,9 @@ def score(
     models: Annotated[
         list[str], typer.Argument(metavar="MODEL...", help="Zoo names, Hub ids, local folders or config.json files.")
     ],
-    proxy: Annotated[
-        list[str] | None, typer.Option("--proxy", "-p", help="A proxy's name, or all. Repeatable.")
-    ] = None,
-    text: Annotated[Path | None, typer.Option("--text", help="Text for the minibatch; default: embedded.")] = None,
-    random_tokens: Annotated[bool, typer.Option("--random-tokens", help="Random token ids instead of text.")] = False,
+    proxy: options.Proxies = None,
+    text: options.Text = None,
+    random_tokens: options.RandomTokens = False,
     batch_size: Annotated[int, typer.Option("--batch-size", help="Sequences in the minibatch.")] = 16,
     seq_len: Annotated[
         int | None, typer.Option("--seq-len", help="Tokens per sequence; default: 128 or the model's positions.")
@@ -56,7 +53,7 @@ def score(
     seed: options.Seed = 42,
     device: options.Device = "auto",
     json: options.Json = False,
-    csv: Annotated[bool, typer.Option("--csv", help="Print CSV.")] = False,
+    csv: options.Csv = False,
     no_plugin: options.NoPlugin = None,
 ) -> None:
     """Score models without training them.

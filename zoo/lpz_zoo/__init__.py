@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from lpzero_hf.hookspecs import hookimpl
 
 if TYPE_CHECKING:
+    from lpzero_hf.benchmarks import Benchmark
     from lpzero_hf.models import ZooModel
     from lpzero_hf.spaces import Space
 
@@ -26,3 +27,11 @@ def lpz_spaces() -> Iterable[Space]:
     from lpz_zoo.spaces import SPACES
 
     return SPACES
+
+
+@hookimpl
+def lpz_benchmarks() -> Iterable[Benchmark]:
+    """The published benchmarks of this package."""
+    from lpz_zoo.benchmarks import BENCHMARKS
+
+    return BENCHMARKS

@@ -11,13 +11,12 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel
-from transformers.generation import GenerationMixin
+from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, GenerationMixin, PreTrainedConfig, PreTrainedModel
 from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.modeling_outputs import BaseModelOutput, CausalLMOutput
 
@@ -56,8 +55,6 @@ class FlexibleGPT2Config(PreTrainedConfig):
         dropout: float = 0.1,
         layer_norm_epsilon: float = 1e-5,
         initializer_range: float = 0.02,
-        bos_token_id: int | None = None,
-        eos_token_id: int | None = None,
         **kwargs: Any,
     ) -> None:
         edges = [0, *cutoffs, vocab_size]
@@ -81,7 +78,7 @@ class FlexibleGPT2Config(PreTrainedConfig):
         self.dropout = dropout
         self.layer_norm_epsilon = layer_norm_epsilon
         self.initializer_range = initializer_range
-        super().__init__(bos_token_id=bos_token_id, eos_token_id=eos_token_id, **{"use_cache": False} | kwargs)
+        super().__init__(**{"use_cache": False} | kwargs)
 
     @property
     def clusters(self) -> list[tuple[int, int]]:
@@ -113,7 +110,7 @@ class AdaptiveEmbedding(nn.Module):
         if len(self.tables) == 1:
             return self.projections[0](self.tables[0](ids)) * scale  # type: ignore[no-any-return]  # nn.Module
         flat = ids.flatten()
-        embedded = self.tables[0].weight.new_zeros(flat.numel(), self.embedding_dim)
+        embedded = self.vectors(0).new_zeros(flat.numel(), self.embedding_dim)
         for (low, high), table, projection in zip(self.clusters, self.tables, self.projections, strict=True):
             (where,) = ((flat >= low) & (flat < high)).nonzero(as_tuple=True)
             embedded = embedded.index_copy(0, where, projection(table(flat[where] - low)).to(embedded.dtype))
@@ -122,12 +119,13 @@ class AdaptiveEmbedding(nn.Module):
     def vectors(self, cluster: int) -> Tensor:
         """The word vectors [ids, width] of a cluster."""
         low, high = self.clusters[cluster]
-        return self.tables[0].weight[low:high] if len(self.tables) == 1 else self.tables[cluster].weight
+        table = cast("nn.Embedding", self.tables[min(cluster, len(self.tables) - 1)])
+        return table.weight[low:high] if len(self.tables) == 1 else table.weight
 
     def narrow(self, hidden: Tensor, cluster: int) -> Tensor:
         """Hidden states [..., d_model] mapped by the transpose of a cluster's projection to its width."""
         projection = self.projections[min(cluster, len(self.projections) - 1)]
-        return hidden if isinstance(projection, nn.Identity) else hidden @ projection.weight
+        return hidden @ projection.weight if isinstance(projection, nn.Linear) else hidden
 
 
 class AdaptiveSoftmax(nn.Module):
@@ -268,7 +266,7 @@ class FlexibleGPT2Model(FlexibleGPT2PreTrainedModel):
         self.dropout = nn.Dropout(config.dropout)
         self.h = nn.ModuleList(Block(config, layer["heads"], layer["inner"]) for layer in config.layers)
         self.ln_f = nn.LayerNorm(config.d_model, eps=config.layer_norm_epsilon)
-        self.post_init()
+        self.post_init()  # type: ignore[no-untyped-call]  # transformers'
 
     def get_input_embeddings(self) -> nn.Module:
         """The adaptive embedding."""
@@ -308,7 +306,7 @@ class FlexibleGPT2LMHeadModel(FlexibleGPT2PreTrainedModel, GenerationMixin):
         super().__init__(config)
         self.transformer = FlexibleGPT2Model(config)
         self.lm_head = AdaptiveSoftmax(config)
-        self.post_init()
+        self.post_init()  # type: ignore[no-untyped-call]  # transformers'
 
     def get_input_embeddings(self) -> nn.Module:
         """The adaptive embedding."""

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from transformers import BertConfig, GPT2Config, LlamaConfig
 
+from lpz_zoo import flexibert_model, gpt2_model
 from lpzero_hf.models import ZooModel
+
+OWN_FAMILIES = (flexibert_model, gpt2_model)  # imported so that transformers knows their model types
 
 MODELS = [
     ZooModel(

@@ -3,21 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from lpzero_hf.spaces import Choice, Space, Value
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig
 
+    from lpz_zoo.flexibert_model import LayerSpec
+
+FLEXIBERT = (
+    "Tuli et al. 2022, arXiv:2205.11656; this subset: Serianni and Kalita, Training-free Neural Architecture Search "
+    "for RNNs and Transformers, ACL 2023, arXiv:2306.00288"
+)
 LITE = "Javaheripi et al., LiteTransformerSearch, NeurIPS 2022, arXiv:2203.02094"
+
+
+def flexibert_config(shared: Mapping[str, Value], layers: Sequence[Mapping[str, Value]]) -> PreTrainedConfig:
+    """An encoder over BERT's vocabulary."""
+    from lpz_zoo.flexibert_model import FlexiBertConfig
+
+    return FlexiBertConfig(hidden_size=cast("int", shared["hidden"]), layers=cast("list[LayerSpec]", layers))
 
 
 def gpt2_config(shared: Mapping[str, Value], layers: Sequence[Mapping[str, Value]]) -> PreTrainedConfig:
     """A decoder over WikiText-103's 50,264 words, as LiteTransformerSearch trains them."""
     from lpz_zoo.gpt2_model import FlexibleGPT2Config
 
-    return FlexibleGPT2Config(**_numbers(shared), layers=[_numbers(layer) for layer in layers])
+    return FlexibleGPT2Config(**cast("dict[str, Any]", shared), layers=cast("list[dict[str, int]]", layers))
 
 
 def tiny_gpt2_config(shared: Mapping[str, Value], layers: Sequence[Mapping[str, Value]]) -> PreTrainedConfig:
@@ -25,8 +38,8 @@ def tiny_gpt2_config(shared: Mapping[str, Value], layers: Sequence[Mapping[str, 
     from lpz_zoo.gpt2_model import FlexibleGPT2Config
 
     return FlexibleGPT2Config(
-        **_numbers(shared),
-        layers=[_numbers(layer) for layer in layers],
+        **cast("dict[str, Any]", shared),
+        layers=cast("list[dict[str, int]]", layers),
         vocab_size=4096,
         cutoffs=(1024, 2560),
         max_position_embeddings=128,
@@ -34,11 +47,21 @@ def tiny_gpt2_config(shared: Mapping[str, Value], layers: Sequence[Mapping[str, 
     )
 
 
-def _numbers(values: Mapping[str, Value]) -> dict[str, int]:
-    return cast("dict[str, int]", dict(values))
-
-
 SPACES = [
+    Space(
+        name="flexibert",
+        summary="FlexiBERT encoders: attention, Fourier or convolution mixing, layer by layer",
+        citation=FLEXIBERT,
+        shared=(Choice("h", "hidden", (128, 256)),),
+        depths=(2, 4),
+        layer=(
+            Choice("", "operation", ("sdp", "wma", "dft", "dct", "conv5", "conv9")),
+            Choice("a", "heads", (2, 4)),
+            Choice("f", "width", (512, 1024)),
+            Choice("n", "count", (1, 3)),
+        ),
+        build=flexibert_config,
+    ),
     Space(
         name="gpt2",
         summary="GPT-2 decoders: heads and feed-forward width per layer, adaptive embedding",

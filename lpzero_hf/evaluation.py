@@ -1,0 +1,181 @@
+"""Scores many architectures with many proxies, and remembers what it has scored before."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+import transformers
+
+from lpzero_hf.batches import BATCH_SIZE, SEQUENCE_LENGTH, embedded_tokenizer, minibatch, read_text
+from lpzero_hf.cache import ScoreCache, digest
+from lpzero_hf.errors import MinibatchError, one_line
+from lpzero_hf.models import build_model
+from lpzero_hf.parallel import each
+from lpzero_hf.plugins import PluginRegistry, load_plugins
+from lpzero_hf.proxy import Proxy, StatisticProxy
+from lpzero_hf.reduction import STATISTICS
+from lpzero_hf.scoring import Wanted, choose, score
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedConfig
+
+Row = dict[str, Any]  # a `Score` as plain data, its `seconds` with those of the pass it shares
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What decides a score beside the architecture and the proxy.
+
+    Args:
+        batch_size: sequences in the minibatch.
+        seq_len: tokens of each.
+        text: the file that the minibatch is drawn from; None for the embedded text.
+        random_tokens: random token ids instead of text.
+        seed: draws the weights and the minibatch.
+        dtype: precision of the weights, as torch calls it.
+        device: where to score.
+    """
+
+    batch_size: int = BATCH_SIZE
+    seq_len: int = SEQUENCE_LENGTH
+    text: Path | None = None
+    random_tokens: bool = False
+    seed: int = 42
+    dtype: str = "float32"
+    device: str = "cpu"
+
+    def key(self) -> str:
+        """A digest of the setting, of the contents of the text, and of the versions that fix the random weights."""
+        content = hashlib.sha256(read_text(self.text).encode()).hexdigest()
+        facts = asdict(self) | {"text": content, "device": torch.device(self.device).type}
+        return digest(facts, STATISTICS, torch.__version__, transformers.__version__)
+
+
+def evaluate(
+    configs: Mapping[str, PreTrainedConfig],
+    proxies: Wanted | Iterable[Wanted] = "all",
+    setting: Setting | None = None,
+    *,
+    cache: ScoreCache | None = None,
+    workers: int = 1,
+    threads: int = 1,
+    plugins: PluginRegistry | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> dict[str, dict[str, Row]]:
+    """Score every architecture with every proxy, sharing passes; a score known already is not made again.
+
+    Each score reaches the cache when its architecture is done, so an interrupted call goes on where it
+    stopped. A score that failed is not remembered. One that cannot be built fails alone.
+
+    Args:
+        configs: architectures by any name.
+        proxies: as for `score`; several workers need names, or proxies that can be pickled.
+        setting: minibatch, seed, precision and device.
+        cache: None remembers nothing.
+        workers: processes.
+        threads: CPU threads in each; they decide the rounding, the number of workers does not.
+        plugins: where names are looked up; by default everything installed.
+        progress: called with (architectures done, architectures in all).
+
+    Returns:
+        For each architecture in the given order, a row for each proxy in the given order.
+
+    Raises:
+        UsageError: a proxy is unknown.
+        LpzError: the text or the cache cannot be read, or a worker died.
+    """
+    plugins = load_plugins() if plugins is None else plugins
+    setting = Setting() if setting is None else setting
+    chosen = choose(proxies, plugins)
+    keys = {proxy.name: f"{proxy.name}@{proxy.version}" for proxy in chosen if proxy.version}
+    context = setting.key()
+    subjects = {name: digest(_identity(config), context) for name, config in configs.items()}
+    kept = {} if cache is None else cache.get_many(subjects.values(), keys.values())
+    rows: dict[str, dict[str, Row]] = {
+        name: {proxy: kept[subject, key] for proxy, key in keys.items() if (subject, key) in kept}
+        for name, subject in subjects.items()
+    }
+    wanted = {proxy.name: _reference(proxy, plugins) for proxy in chosen}
+    missing = {name: [wanted[proxy] for proxy in wanted if proxy not in rows[name]] for name in configs}
+    tasks = [(name, configs[name], proxies) for name, proxies in missing.items() if proxies]
+    done = len(configs) - len(tasks)
+    tell = progress or (lambda done, total: None)
+    tell(done, len(configs))
+    work = functools.partial(
+        _score_one,
+        setting=setting,
+        plugins=plugins,
+        cache=cache,
+        subjects=subjects,
+        keys=keys,
+    )
+    for number, made in each(work, tasks, workers=workers, threads=threads):
+        rows[tasks[number][0]] |= made
+        done += 1
+        tell(done, len(configs))
+    return {name: {proxy.name: rows[name][proxy.name] for proxy in chosen} for name in configs}
+
+
+def _reference(proxy: Proxy, plugins: PluginRegistry) -> Wanted:
+    """The name of a plugin's proxy, since not every proxy can be sent to another process."""
+    claim = plugins.proxies.get(proxy.name)
+    return proxy.name if claim is not None and claim.item is proxy else proxy
+
+
+def _identity(config: PreTrainedConfig) -> dict[str, Any]:
+    """What of a configuration decides the model."""
+    return {key: value for key, value in config.to_dict().items() if key != "transformers_version"}
+
+
+def _score_one(
+    task: tuple[str, PreTrainedConfig, Sequence[Wanted]],
+    *,
+    setting: Setting,
+    plugins: PluginRegistry,
+    cache: ScoreCache | None,
+    subjects: Mapping[str, str],
+    keys: Mapping[str, str],
+) -> dict[str, Row]:
+    name, config, wanted = task
+    chosen = choose(wanted, plugins)
+    try:
+        model = build_model(config, seed=setting.seed, dtype=getattr(torch, setting.dtype), device=setting.device)
+        batch = minibatch(
+            model,
+            text=setting.text,
+            tokenizer=embedded_tokenizer(),
+            batch_size=setting.batch_size,
+            seq_len=setting.seq_len,
+            seed=setting.seed,
+            random_tokens=setting.random_tokens,
+        )
+        scores = score(model, batch, chosen, seed=setting.seed, plugins=plugins)
+    except MinibatchError:  # wrong for every architecture
+        raise
+    except Exception as error:  # one architecture must not cost the scores of the others
+        return {proxy.name: _failed(proxy, error) for proxy in chosen}
+    rows = {row.proxy: asdict(row) for row in scores.rows}
+    for proxy in chosen:
+        if isinstance(proxy, StatisticProxy):
+            rows[proxy.name]["seconds"] += scores.seconds[proxy.network.name]
+    if cache is not None:
+        cache.put(subjects[name], {keys[p]: row for p, row in rows.items() if p in keys and row["status"] != "failed"})
+    return rows
+
+
+def _failed(proxy: Proxy, error: Exception) -> Row:
+    return {
+        "proxy": proxy.name,
+        "value": None,
+        "status": "failed",
+        "reason": one_line(error),
+        "orientation": proxy.orientation,
+        "passes": proxy.passes,
+        "seconds": 0.0,
+    }

@@ -1,0 +1,282 @@
+"""The zoo's published benchmarks: what is read from their files, and that it is what their authors describe."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from lpz_zoo.benchmarks import BENCHMARKS, FLEXIBERT_FILES, GPT2_FILES, LOGS, flexibert_entries, gpt2_entries
+from lpz_zoo.downloads import DownloadError, RemoteFiles
+from lpz_zoo.gpt2_model import FlexibleGPT2LMHeadModel
+from scipy.stats import spearmanr
+from torch import nn
+
+from lpzero_hf.benchmarks import Benchmark, Trained
+from lpzero_hf.errors import LpzError
+
+FLEXIBERT, GPT2 = BENCHMARKS
+
+
+def folder(files: RemoteFiles) -> Path:
+    """The folder of published files; skips the test where there is none."""
+    try:
+        return files.path()
+    except DownloadError as error:
+        if "are not here" not in str(error):
+            raise
+        pytest.skip(str(error))
+
+
+@pytest.fixture(scope="module")
+def flexibert() -> list[Trained]:
+    """The entries of the FlexiBERT benchmark."""
+    return flexibert_entries(folder(FLEXIBERT_FILES))
+
+
+@pytest.fixture(scope="module")
+def gpt2_wt103() -> list[Trained]:
+    """The entries of the GPT-2 benchmark."""
+    return gpt2_entries(folder(GPT2_FILES))
+
+
+@cache
+def published_counts() -> dict[str, dict[str, float]]:
+    """The numbers of parameters by model and part, as LPZero's authors published them."""
+    text = (GPT2_FILES.path() / LOGS / "params_summary.yaml").read_text()
+    return yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+
+
+def test_benchmarks_are_offered_without_torch_or_a_download() -> None:
+    code = (
+        "import sys; from lpz_zoo import lpz_benchmarks; print([b.name for b in lpz_benchmarks()]);"
+        "print([name for name in ('torch', 'yaml', 'pooch', 'requests') if name in sys.modules])"
+    )
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert out.splitlines() == ["['flexibert', 'gpt2-wt103']", "[]"]
+
+
+@pytest.mark.parametrize(
+    ("benchmark", "files", "size"), [(FLEXIBERT, FLEXIBERT_FILES, 500), (GPT2, GPT2_FILES, 200)], ids=str
+)
+def test_every_entry_is_of_its_space_and_has_a_text_id(benchmark: Benchmark, files: RemoteFiles, size: int) -> None:
+    folder(files)
+    entries = benchmark.trained()
+    space = benchmark.space
+    assert len({entry.key for entry in entries}) == len(entries) == size
+    for entry in entries:
+        assert space.check(entry.architecture) is entry.architecture
+        assert space.parse(space.text(entry.architecture)) == entry.architecture
+        assert all(type(value) in (int, str) for row in entry.architecture.layers for value in row)
+
+
+def test_flexibert_entry_is_as_in_the_file(flexibert: list[Trained]) -> None:
+    last = flexibert[499]
+    assert last.key == "499"
+    assert last.quality == pytest.approx(72.5525, abs=1e-9)
+    text = "h256-conv5.a4.f1024.n3-dft.a2.f1024.n1-sdp.a4.f512.n1-conv5.a4.f512.n3"
+    assert FLEXIBERT.space.text(last.architecture) == text
+    operations = Counter(row[0] for entry in flexibert for row in entry.architecture.layers)
+    assert operations == {"dft": 278, "dct": 260, "sdp": 259, "conv5": 259, "wma": 244, "conv9": 222}
+
+
+def test_gpt2_entry_is_as_in_the_files(gpt2_wt103: list[Trained]) -> None:
+    (entry,) = (entry for entry in gpt2_wt103 if entry.key == "config_3_j7")
+    assert (
+        entry.quality
+        == yaml.safe_load(
+            (folder(GPT2_FILES) / LOGS / "ppl_summary.yaml").read_text().partition("config_3_j7:")[2].split("config")[0]
+        )["valid_ppl"]
+    )
+    text = "d128.e128.k4-h8.i1755-h4.i1442-h4.i1730-h4.i1005-h4.i921-h8.i1199-h8.i1456-h2.i1320-h4.i1457"
+    assert GPT2.space.text(entry.architecture) == text
+
+
+def test_nine_flexibert_architectures_were_trained_twice(flexibert: list[Trained]) -> None:
+    trainings = Counter(Counter(entry.architecture for entry in flexibert).values())
+    assert trainings == {1: 482, 2: 9}
+
+
+def test_all_gpt2_architectures_differ(gpt2_wt103: list[Trained]) -> None:
+    assert len({entry.architecture for entry in gpt2_wt103}) == 200
+
+
+def test_depth_ranks_flexibert_as_published(flexibert: list[Trained]) -> None:
+    depths = [len(entry.architecture.layers) for entry in flexibert]
+    rho = spearmanr(depths, [FLEXIBERT.goodness(entry) for entry in flexibert]).statistic
+    assert round(rho, 3) == 0.834
+
+
+@pytest.mark.parametrize(("part", "published"), [("nonembedding", 0.9670), ("Attn", 0.9765)])
+def test_parameters_rank_gpt2_as_published(gpt2_wt103: list[Trained], part: str, published: float) -> None:
+    counts = [published_counts()[entry.key][part] for entry in gpt2_wt103]
+    rho = spearmanr(counts, [GPT2.goodness(entry) for entry in gpt2_wt103]).statistic
+    assert round(rho, 4) == published
+
+
+def test_gpt2_models_have_the_published_numbers_of_parameters(gpt2_wt103: list[Trained]) -> None:
+    def size(*modules: nn.Module) -> int:
+        return sum(parameter.numel() for parameter in nn.ModuleList(modules).parameters())
+
+    for entry in gpt2_wt103:
+        with torch.device("meta"):
+            model = FlexibleGPT2LMHeadModel(GPT2.space.config(entry.architecture))
+        body = model.transformer
+        counts = {
+            "AdaEmb": size(body.wte, body.wpe),
+            "Attn": size(*(block.attn for block in body.h)),
+            "FFN": size(*(block.mlp for block in body.h)),
+            "nonembedding": size(body.h, body.ln_f),
+            "total": size(model),
+        }
+        assert counts == published_counts()[entry.key], entry.key
+
+
+# Files that are not as published --------------------------------------------------------------------------
+
+
+RECORD = {
+    "id": 7,
+    "is_running": False,
+    "completed": True,
+    "scores": {"glue": 70.5},
+    "hparams": {
+        "model_hparam_overrides": {
+            "hidden_size": 128,
+            "nas_config": {
+                "encoder_layers": [
+                    {
+                        "operation_type": kind,
+                        "operation_parameter": parameter,
+                        "num_operation_heads": 2,
+                        "feed_forward_dimension": 512,
+                        "num_feed_forward": 1,
+                    }
+                    for kind, parameter in (("DSC", 9), ("SA", "WMA"))
+                ]
+            },
+        }
+    },
+}
+"""A record of the FlexiBERT file."""
+
+CONFIG = """
+n_token: 50264
+tgt_len: 192
+adaptive: true
+cutoffs: [19997, 39997, 199997, 50264]
+tie_weight: true
+tie_projs: [false, true, true, true]
+d_head: -1
+attn_type: 0
+pre_lnorm: false
+primer_conv: false
+primer_square: false
+dropout: 0.1
+dropatt: 0.0
+d_model: 64
+d_embed: 128
+div_val: 2
+n_layer: 2
+n_head: [2, 8]
+d_inner: [512, 2048]
+"""
+
+
+def write_flexibert(folder: Path, change: Callable[[str], str]) -> Path:
+    """A file of one record, changed."""
+    path = folder / "BERT_benchmark.json"
+    path.write_text(change(json.dumps([RECORD])))
+    return path
+
+
+def write_gpt2(folder: Path, summary: str, config: str) -> Path:
+    """The files of one model; the configuration's is returned."""
+    path = folder / LOGS / "config_12" / "j3" / "model_config.yaml"
+    path.parent.mkdir(parents=True)
+    path.write_text(config)
+    (folder / LOGS / "ppl_summary.yaml").write_text(summary)
+    return path
+
+
+def message(read: Callable[[], Any]) -> str:
+    """The error that `read` raises, which must be one line."""
+    with pytest.raises(LpzError) as error:
+        read()
+    assert "\n" not in str(error.value)
+    return str(error.value)
+
+
+def test_small_files_are_read(tmp_path: Path) -> None:
+    write_flexibert(tmp_path, str)
+    (bert,) = flexibert_entries(tmp_path)
+    assert (bert.key, bert.quality) == ("7", 70.5)
+    assert FLEXIBERT.space.text(bert.architecture) == "h128-conv9.a2.f512.n1-wma.a2.f512.n1"
+    write_gpt2(tmp_path, "config_12_j3: {test_ppl: 31.0, valid_ppl: 30.5}", CONFIG)
+    (gpt2,) = gpt2_entries(tmp_path)
+    assert (gpt2.key, gpt2.quality) == ("config_12_j3", 30.5)
+    assert GPT2.space.text(gpt2.architecture) == "d64.e128.k2-h2.i512-h8.i2048"
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda text: text[:-20], "not readable JSON"),
+        (lambda text: text.replace('"glue"', '"other"'), "KeyError: 'glue'"),
+        (lambda text: text.replace('"completed": true', '"completed": false'), "model 7 was not completed"),
+        (lambda text: text.replace('"WMA"', '"XYZ"'), "('SA', 'XYZ')"),
+        (lambda text: text.replace("512", "513"), "width 513 is not in space"),
+        (lambda text: text.replace("70.5", "null"), "TypeError"),
+        (lambda text: "[1]", "TypeError"),
+    ],
+)
+def test_changed_flexibert_file_is_named(tmp_path: Path, change: Callable[[str], str], words: str) -> None:
+    path = write_flexibert(tmp_path, change)
+    said = message(lambda: flexibert_entries(tmp_path))
+    assert f"'{path}'" in said
+    assert words in said
+    assert said.endswith("; delete it and run `lpz bench get flexibert`")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        ("n_token: 50264", "n_token: 50257", "n_token is 50257, but 50264"),
+        ("adaptive: true", "adaptive: false", "adaptive is False, but True"),
+        ("19997, 39997", "19997, 39998", "cutoffs is"),
+        ("[false, true, true, true]", "[true, true, true, true]", "tie_projs is"),
+        ("n_layer: 2", "n_layer: 3", "n_layer is 3, but 2 layers are given"),
+        ("n_head: [2, 8]", "n_head: [2]", "ValueError: zip()"),
+        ("n_head: [2, 8]", "n_head: [2, 3]", "heads 3 is not in space"),
+        ("d_model: 64", "", "KeyError: 'd_model'"),
+        ("n_head: [2, 8]", "n_head: [2, 8", "not readable YAML"),
+        ("", "- ", "not readable YAML"),
+    ],
+)
+def test_changed_gpt2_configuration_is_named(tmp_path: Path, old: str, new: str, words: str) -> None:
+    path = write_gpt2(tmp_path, "config_12_j3: {valid_ppl: 30.5}", CONFIG.replace(old, new, 1))
+    said = message(lambda: gpt2_entries(tmp_path))
+    assert f"'{path}'" in said
+    assert words in said
+    assert said.endswith("; delete it and run `lpz bench get gpt2-wt103`")
+
+
+@pytest.mark.parametrize("summary", ["config_12_j3: {test_ppl: 31.0}", "config_12_j3: {valid_ppl: [}", "- 3"])
+def test_changed_gpt2_summary_is_named(tmp_path: Path, summary: str) -> None:
+    write_gpt2(tmp_path, summary, CONFIG)
+    assert f"'{tmp_path / LOGS / 'ppl_summary.yaml'}' is not" in message(lambda: gpt2_entries(tmp_path))
+
+
+def test_missing_gpt2_configuration_is_named(tmp_path: Path) -> None:
+    path = write_gpt2(tmp_path, "config_12_j3: {valid_ppl: 30.5}", CONFIG)
+    shutil.rmtree(path.parent)
+    assert f"cannot read '{path}': No such file" in message(lambda: gpt2_entries(tmp_path))
