@@ -131,8 +131,10 @@ def test_missing_files_name_both_remedies(toy: RemoteFiles) -> None:
 def test_second_fetch_downloads_only_what_is_missing_or_damaged(toy: RemoteFiles, cache: Path, mirror: Mirror) -> None:
     toy.fetch(ignore)
     mirror.asked.clear()
+    (cache / ".lock").unlink(missing_ok=True)
     toy.fetch(ignore)
     assert mirror.asked == []
+    assert not (cache / ".lock").exists(), "a complete cache may be read-only"
     (cache / "logs/a.yaml").unlink()
     (cache / "large.json").write_bytes(CONTENT["large.json"][:-1])
     told: list[int] = []

@@ -25,7 +25,7 @@ import lpzero_hf
 from lpzero_hf.plugins import load_plugins
 
 B, T, VOCABULARY, POSITIONS, WIDTH, HEADS, HEAD, KV_HEADS, LAYERS = 4, 12, 97, 32, 32, 4, 8, 2, 2
-INNER = {"gpt2": 4 * WIDTH, "llama": 48}
+INNER = {"gpt2": 4 * WIDTH, "llama": 136}
 SEED = 42  # the library's default, from which zen draws
 WEIGHTS_SEED, TOKENS_SEED = 341, 342  # see `test_a_float32_model_is_close_to_the_formula`
 Batch = dict[str, Tensor]
@@ -371,6 +371,15 @@ def attention_confidence(case: Case) -> float:
     )
 
 
+def attention_confidence_lpzero(case: Case) -> float:
+    """sum over n of the mean over samples and units of the largest output at a real token."""
+    score = 0.0
+    for A, _ in case.A_and_J.values():
+        largest = [float(A[b, case.mask[b], c].max()) for b in range(B) for c in range(A.shape[2])]
+        score += sum(largest) / len(largest)
+    return score
+
+
 def head_importance(case: Case) -> float:
     """sum over h of |sum of H * dl/dH|, which is |dl/dg| of a gate g = 1 on the head (Michel et al.)."""
     gates = torch.ones(LAYERS, HEADS, dtype=torch.float64, requires_grad=True)
@@ -426,8 +435,9 @@ REFERENCES: dict[str, Callable[[Case], float]] = {
     "grad_norm": over(lambda W, G: (G**2).sum().sqrt(), *SITES),
     "plain": over(lambda W, G: (W * G).sum(), *SITES),
     "snip": over(lambda W, G: (W * G).abs().sum(), *SITES),
-    "logsynflow_lpzero": over(lambda W, G: (W * G.abs().log().abs())[G != 0].sum(), *SITES),
     "synaptic_diversity": over(lambda W, G: nuclear(G) * nuclear(W), MIXER),
+    "synaptic_diversity_lpzero": over(lambda W, G: nuclear(G) * nuclear(W), *SITES),
+    "head_importance_lpzero": over(lambda W, G: (W * G).abs().sum() * (len(W) >= 128), *SITES),
     "synaptic_saliency": over(lambda W, G: (W * G).sum(), *FFN),
     "synaptic_saliency_lpzero": over(lambda W, G: (W * G).abs().sum(), *FFN),
     "eznas": over(sign_determinant, *SITES),
@@ -436,12 +446,16 @@ REFERENCES: dict[str, Callable[[Case], float]] = {
     "fisher": fisher,
     "synflow": lambda case: sum(float((W * case.dR[name]).abs().sum()) for name, W in case.W.items()),
     "logsynflow": lambda case: sum(float((W.abs() * (1 + case.dR[n].abs()).log()).sum()) for n, W in case.W.items()),
+    "logsynflow_lpzero": lambda case: sum(
+        float((W.abs() * case.dR[n].abs().log().abs()).sum()) for n, W in case.W.items()
+    ),
     "nwot": nwot,
     "activation_distance": lambda case: float(agreements(case).sum()),
     "activation_distance_lpzero": activation_distance_lpzero,
     "v_pca": v_pca,
     "w_pca": lambda case: params(case) * v_pca(case),
     "attention_confidence": attention_confidence,
+    "attention_confidence_lpzero": attention_confidence_lpzero,
     "softmax_confidence": attention_confidence,  # every mixer here is an attention
     "head_importance": head_importance,
     "jacobian_covariance": jacobian_covariance,
@@ -455,7 +469,7 @@ COUNTS = {
 }  # fmt: skip
 MASKED = (
     "nwot", "activation_distance", "activation_distance_lpzero", "w_pca", "v_pca", "attention_confidence",
-    "softmax_confidence",
+    "attention_confidence_lpzero", "softmax_confidence",
 )  # fmt: skip
 
 

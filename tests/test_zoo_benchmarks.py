@@ -66,7 +66,9 @@ def test_benchmarks_are_offered_without_torch_or_a_download() -> None:
 
 
 @pytest.mark.parametrize(
-    ("benchmark", "files", "size"), [(FLEXIBERT, FLEXIBERT_FILES, 500), (GPT2, GPT2_FILES, 200)], ids=str
+    ("benchmark", "files", "size"),
+    [(FLEXIBERT, FLEXIBERT_FILES, 500), (GPT2, GPT2_FILES, 200)],
+    ids=["flexibert", "gpt2"],
 )
 def test_every_entry_is_of_its_space_and_has_a_text_id(benchmark: Benchmark, files: RemoteFiles, size: int) -> None:
     folder(files)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 from lpzero_hf.proxy import Proxy, StatisticProxy
@@ -22,6 +23,11 @@ def confidence(S: Tensor, mask: Tensor) -> Tensor:
     return largest[real].mean()
 
 
+def largest_output(A: Tensor, mask: Tensor) -> Tensor:
+    """The mean over samples and units of the largest output over real tokens, for A [B, T, out]."""
+    return A.masked_fill(~mask.unsqueeze(-1), -torch.inf).amax(1).mean()
+
+
 def importance(H: Tensor, dH: Tensor) -> Tensor:
     """sum over heads of |sum of H * dl/dH|, for H [B, h, T, d_head]."""
     return (H * dH).double().sum((0, 2, 3)).abs_().sum()
@@ -33,6 +39,12 @@ PROXIES: list[Proxy] = [
         formula="sum over attention sites of the mean over heads and queries of max over keys of S",
         citation=f"{SERIANNI}; after Voita et al., ACL 2019, arXiv:1905.09418",
         reductions=(Reduction("attention", ("S", "mask"), confidence),),
+    ),
+    StatisticProxy(
+        name="attention_confidence_lpzero",
+        formula="sum over linear layers of the mean of max over tokens of A (LPZero's code for GPT-2)",
+        citation=f"{SERIANNI}; as in the code of LPZero, arXiv:2410.04808",
+        reductions=(Reduction("linear", ("A", "mask"), largest_output),),
     ),
     StatisticProxy(
         name="softmax_confidence",

@@ -9,6 +9,7 @@ from lpzero_hf.proxy import Proxy, StatisticProxy, mean
 from lpzero_hf.reduction import Reduction
 
 ZERO_COST = "Abdelfattah et al., Zero-Cost Proxies for Lightweight NAS, ICLR 2021, arXiv:2101.08134"
+SERIANNI = "Serianni and Kalita, Training-free NAS for RNNs and Transformers, ACL 2023, arXiv:2306.00288"
 TF_TAS = "Zhou et al., Training-free Transformer Architecture Search, CVPR 2022, arXiv:2203.12217"
 LPZERO = "Dong et al., LPZero, EMNLP Findings 2024, arXiv:2410.04808"
 
@@ -26,12 +27,6 @@ def saliency(W: Tensor, G: Tensor) -> Tensor:
 def absolute_saliency(W: Tensor, G: Tensor) -> Tensor:
     """sum of |W * G|."""
     return (W * G).abs_().sum()
-
-
-def log_saliency(W: Tensor, G: Tensor) -> Tensor:
-    """sum of W * |log |G||; entries without gradient add nothing."""
-    logs = G.abs().log_().abs_()
-    return logs.masked_fill_(G == 0, 0.0).mul_(W).sum(dtype=torch.float64)
 
 
 def nuclear_norm(matrix: Tensor) -> Tensor:
@@ -70,6 +65,11 @@ def gpt2_winner(W: Tensor, G: Tensor) -> Tensor:
     return W.square().mean() + G.softmax(0).square_().mean()
 
 
+def wide_saliency(W: Tensor, G: Tensor) -> Tensor:
+    """sum of |W * G| of a layer with 128 or more outputs, else 0."""
+    return absolute_saliency(W, G) if W.shape[0] >= 128 else W.new_zeros(())
+
+
 SALIENCY = Reduction("linear", ("W", "G"), saliency)
 
 PROXIES: list[Proxy] = [
@@ -87,16 +87,22 @@ PROXIES: list[Proxy] = [
         reductions=(Reduction("linear", ("W", "G"), absolute_saliency),),
     ),
     StatisticProxy(
-        name="logsynflow_lpzero",
-        formula="sum W * |log |G|| (LPZero's Table 1)",
-        citation=LPZERO,
-        reductions=(Reduction("linear", ("W", "G"), log_saliency),),
-    ),
-    StatisticProxy(
         name="synaptic_diversity",
         formula="sum over mixer linear layers of ||W||_nuc * ||G||_nuc",
         citation=TF_TAS,
         reductions=(Reduction("mixer_linear", ("W", "G"), nuclear_product),),
+    ),
+    StatisticProxy(
+        name="synaptic_diversity_lpzero",
+        formula="sum over all linear layers of ||W||_nuc * ||G||_nuc (LPZero's code for GPT-2)",
+        citation=f"{TF_TAS}; as in the code of {LPZERO}",
+        reductions=(Reduction("linear", ("W", "G"), nuclear_product),),
+    ),
+    StatisticProxy(
+        name="head_importance_lpzero",
+        formula="sum |W * G| over linear layers with 128 or more outputs (LPZero's code for GPT-2)",
+        citation=f"{SERIANNI}; as in the code of {LPZERO}",
+        reductions=(Reduction("linear", ("W", "G"), wide_saliency),),
     ),
     StatisticProxy(
         name="synaptic_saliency",

@@ -5,8 +5,9 @@ transformer is not, so the pass runs on one that is as close as can be stated: e
 by its absolute value, in double precision; the input embedding puts out ones; a normalisation layer only
 divides each token by its root mean square, which is held constant in the backward pass (without it, gated
 layers multiply positive activations until they overflow within a few blocks); attention is uniform over
-all positions, so that values flow but queries and keys have no effect. Activation functions and gates
-stay. Nothing is dropped or masked.
+all positions, so that values flow but queries and keys have no effect; a log-softmax puts out its input, so
+that a head which normalises counts as one that does not. Activation functions and gates stay. Nothing is
+dropped or masked.
 """
 
 from __future__ import annotations
@@ -57,8 +58,11 @@ def rescale(x: Tensor) -> Tensor:
     return x / x.detach().square().mean(-1, keepdim=True).sqrt().clamp_min(1e-12)
 
 
-class UniformAttention(TorchFunctionMode):
-    """Replaces attention probabilities by 1/T, inside mixers only."""
+LOG_SOFTMAXES = (F.log_softmax, torch.log_softmax, Tensor.log_softmax)
+
+
+class NoSoftmax(TorchFunctionMode):
+    """Replaces attention probabilities, inside mixers only, by 1/T, and log-softmaxes by their input."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -70,6 +74,8 @@ class UniformAttention(TorchFunctionMode):
         kwargs = kwargs or {}
         if self.depth and func is F.scaled_dot_product_attention:
             return mean_value(*args, **kwargs)
+        if func in LOG_SOFTMAXES:
+            return kwargs["input"] if "input" in kwargs else args[0]
         result = func(*args, **kwargs)
         if self.depth and func in SOFTMAXES and result.dim() >= 3:
             return torch.full_like(result, 1 / result.shape[-1])
@@ -79,13 +85,13 @@ class UniformAttention(TorchFunctionMode):
 @contextmanager
 def linear_network(model: PreTrainedModel, layout: ModelLayout) -> Iterator[None]:
     """The model with the replacements that the module's docstring states."""
-    uniform = UniformAttention()
+    no_softmax = NoSoftmax()
 
     def enter(module: nn.Module, inputs: Any) -> None:
-        uniform.depth += 1
+        no_softmax.depth += 1
 
     def leave(module: nn.Module, inputs: Any, output: Any) -> None:
-        uniform.depth -= 1
+        no_softmax.depth -= 1
 
     for name, buffer in model.named_buffers():
         if buffer.is_floating_point():
@@ -99,7 +105,7 @@ def linear_network(model: PreTrainedModel, layout: ModelLayout) -> Iterator[None
         mixer.module.register_forward_hook(leave)
     for embedding in input_embeddings(model):
         embedding.register_forward_hook(lambda module, inputs, output: torch.ones_like(output))
-    with plain_kernels(model), uniform:
+    with plain_kernels(model), no_softmax:
         yield
 
 
@@ -116,11 +122,18 @@ def log_flow(W: Tensor, G: Tensor) -> Tensor:
     return (W * G.abs().log1p_()).sum()
 
 
+def absolute_log_flow(W: Tensor, G: Tensor) -> Tensor:
+    """sum of |W| * |log |dR/dW||; entries without gradient add nothing."""
+    logs = G.abs().log_().abs_()
+    return logs.masked_fill_(G == 0, 0.0).mul_(W).sum()
+
+
 PROXIES: list[Proxy] = [
     StatisticProxy(
         name="synflow",
         formula="sum |W * dR/dW|, R the output sum of the network with |W|, fed ones",
         citation="Tanaka et al., Pruning neural networks without any data, NeurIPS 2020, arXiv:2006.05467",
+        version="2",
         reductions=(Reduction("linear", ("W", "G"), flow),),
         network=SYNFLOW,
     ),
@@ -128,7 +141,16 @@ PROXIES: list[Proxy] = [
         name="logsynflow",
         formula="sum |W| * log(1 + |dR/dW|), R as in synflow",
         citation="Cavagnero et al., FreeREA, WACV 2023, arXiv:2207.05135",
+        version="2",
         reductions=(Reduction("linear", ("W", "G"), log_flow),),
+        network=SYNFLOW,
+    ),
+    StatisticProxy(
+        name="logsynflow_lpzero",
+        formula="sum |W| * |log |dR/dW||, R as in synflow (LPZero's Table 1 and code)",
+        citation="Dong et al., LPZero, EMNLP Findings 2024, arXiv:2410.04808",
+        version="3",
+        reductions=(Reduction("linear", ("W", "G"), absolute_log_flow),),
         network=SYNFLOW,
     ),
 ]

@@ -121,11 +121,13 @@ class RemoteFiles:
         from filelock import FileLock
 
         folder = self._cached()
+        if not any(self._check(folder)):
+            return folder  # which may be read-only
         with self._writing(folder):
             folder.mkdir(parents=True, exist_ok=True)
             with FileLock(folder / ".lock"):
                 _clear({(folder / name).parent for name in self.files()})
-                missing, damaged = self._check(folder)
+                missing, damaged = self._check(folder)  # again: another process may have been first
                 self._download([*missing, *damaged], folder, progress)
         return folder
 

@@ -171,12 +171,17 @@ class AdaptiveSoftmax(nn.Module):
     def _head(self, hidden: Tensor, embedding: AdaptiveEmbedding) -> Tensor:
         narrow = self.projection(hidden)
         words = F.linear(narrow, embedding.vectors(0), self.bias[: self.clusters[0][1]])
-        return torch.cat([words, self.gate(narrow)], -1).float().log_softmax(-1)
+        return log_softmax(torch.cat([words, self.gate(narrow)], -1))
 
     def _tail(self, hidden: Tensor, embedding: AdaptiveEmbedding, cluster: int) -> Tensor:
         low, high = self.clusters[cluster]
         words = F.linear(embedding.narrow(hidden, cluster), embedding.vectors(cluster), self.bias[low:high])
-        return words.float().log_softmax(-1)
+        return log_softmax(words)
+
+
+def log_softmax(logits: Tensor) -> Tensor:
+    """Log-probabilities over the last dimension, in at least single precision."""
+    return logits.to(torch.promote_types(logits.dtype, torch.float32)).log_softmax(-1)
 
 
 class Attention(nn.Module):
