@@ -14,8 +14,12 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from lpzero_hf.batches import minibatch as minibatch
+    from lpzero_hf.benchmarks import Benchmark as Benchmark
+    from lpzero_hf.benchmarks import Trained as Trained
     from lpzero_hf.errors import LpzError as LpzError
     from lpzero_hf.errors import NotApplicable as NotApplicable
+    from lpzero_hf.evaluation import Setting as Setting
+    from lpzero_hf.grading import grade as grade
     from lpzero_hf.hookspecs import hookimpl as hookimpl
     from lpzero_hf.layout import ModelLayout as ModelLayout
     from lpzero_hf.layout import find_layout as find_layout
@@ -24,16 +28,24 @@ if TYPE_CHECKING:
     from lpzero_hf.proxy import ModelProxy as ModelProxy
     from lpzero_hf.proxy import Proxy as Proxy
     from lpzero_hf.proxy import StatisticProxy as StatisticProxy
+    from lpzero_hf.ranking import rank as rank
     from lpzero_hf.reduction import Reduction as Reduction
     from lpzero_hf.scoring import Score as Score
     from lpzero_hf.scoring import Scores as Scores
     from lpzero_hf.scoring import score as score
+    from lpzero_hf.spaces import Architecture as Architecture
+    from lpzero_hf.spaces import Choice as Choice
+    from lpzero_hf.spaces import Space as Space
 
 __version__ = "0.1.0"
 
 _HOMES = {
     "LpzError": "errors",
     "NotApplicable": "errors",
+    "Benchmark": "benchmarks",
+    "Trained": "benchmarks",
+    "Setting": "evaluation",
+    "grade": "grading",
     "hookimpl": "hookspecs",
     "ModelLayout": "layout",
     "find_layout": "layout",
@@ -43,10 +55,14 @@ _HOMES = {
     "ModelProxy": "proxy",
     "Proxy": "proxy",
     "StatisticProxy": "proxy",
+    "rank": "ranking",
     "Reduction": "reduction",
     "Score": "scoring",
     "Scores": "scoring",
     "score": "scoring",
+    "Architecture": "spaces",
+    "Choice": "spaces",
+    "Space": "spaces",
 }
 __all__ = ["__version__", *_HOMES]
 

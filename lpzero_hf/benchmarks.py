@@ -51,6 +51,7 @@ class Benchmark:
         seq_len: tokens of each.
         fetch: downloads the data into the user's cache and returns the folder; None if nothing need be
             downloaded. Called with a function that is told (file, bytes done, bytes in all).
+        notes: what its users should know.
         document: returns what `lpz bench train` wrote down, for a benchmark made by it.
     """
 
@@ -66,9 +67,10 @@ class Benchmark:
     seq_len: int = 128
     fetch: Callable[[Progress], Path] | None = None
     document: Callable[[], Mapping[str, Any]] | None = None
+    notes: str = ""
 
     def trained(self) -> list[Trained]:
-        """The trained architectures, each once.
+        """The trained architectures; one that was trained twice is there twice, under two keys.
 
         Raises:
             LpzError: the data are missing, unreadable, empty, or hold a value that is no finite number.
@@ -112,6 +114,7 @@ def made_benchmark(path: Path, space: Callable[[str], Space]) -> Benchmark:
         space=home,
         metric=document["metric"],
         larger_is_better=document["larger_is_better"],
+        seq_len=document["plan"]["recipe"]["seq_len"],
         read=lambda: first_seed(document, home),
         document=lambda: document,
     )
@@ -171,6 +174,7 @@ def describe(benchmark: Benchmark) -> dict[str, Any]:
         "minibatch": f"{benchmark.batch_size} x {benchmark.seq_len} tokens",
         "citation": benchmark.citation,
         "license": benchmark.license,
+        "notes": benchmark.notes,
     }
     if benchmark.document is None:
         return facts

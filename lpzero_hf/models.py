@@ -1,4 +1,5 @@
-"""Names to models: a zoo name, a Hub id, a local folder or a config.json becomes a `PreTrainedModel`."""
+"""Names to models: a zoo name, an architecture of a space, a Hub id, a folder or a config.json becomes a
+`PreTrainedModel`."""
 
 from __future__ import annotations
 
@@ -66,7 +67,8 @@ def load_model(
     """Build or load a model.
 
     Args:
-        source: a zoo name, a local folder, a `config.json`, or a Hub id, looked for in this order.
+        source: a zoo name, an architecture `SPACE:ID`, a local folder, a `config.json`, or a Hub id, looked for in
+            this order.
         pretrained: load the checkpoint instead of drawing random weights.
         seed: draws the random weights.
         dtype: precision of the weights.
@@ -84,9 +86,8 @@ def load_model(
         6
     """
     plugins = load_plugins() if plugins is None else plugins
-    zoo_model, path = plugins.zoo_model(source), Path(source).expanduser()
-    if zoo_model is not None:
-        config: PreTrainedConfig = zoo_model.config()
+    config, path = plugins.zoo_config(source), Path(source).expanduser()
+    if config is not None:
         location: str | Path | None = None
     elif path.exists():
         config, location = _local_config(path, trust_remote_code), path if path.is_dir() else None

@@ -17,7 +17,7 @@ from lpzero_hf import hookspecs
 from lpzero_hf.errors import PluginError, PluginWarning, UsageError, did_you_mean, one_line
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel
+    from transformers import PreTrainedConfig, PreTrainedModel
 
     from lpzero_hf.benchmarks import Benchmark
     from lpzero_hf.layout import ModelLayout
@@ -207,9 +207,20 @@ class PluginRegistry:
             raise UsageError(f"unknown proxy '{name}'{did_you_mean(name, self.proxies)} (`lpz proxies` lists them all)")
         return self.proxies[name].item  # type: ignore[no-any-return]  # Claim holds any kind of item
 
-    def zoo_model(self, name: str) -> ZooModel | None:
-        """The zoo model called `name`, or None."""
-        return self.models[name].item if name in self.models else None
+    def zoo_config(self, source: str) -> PreTrainedConfig | None:
+        """The configuration of the zoo model called `source`, or of the architecture that `SPACE:ID` names; None
+        if no zoo model and no space has that name.
+
+        Raises:
+            UsageError: the space has no architecture of that id.
+        """
+        if source in self.models:
+            return self.models[source].item.config()  # type: ignore[no-any-return]  # Claim holds any kind of item
+        name, _, text = source.partition(":")
+        if not text or name not in self.spaces:
+            return None
+        space = self.space(name)
+        return space.config(space.parse(text))
 
     def space(self, name: str) -> Space:
         """The space called `name`. Raises `UsageError`, with the nearest name, if there is none."""

@@ -80,6 +80,7 @@ class Space:
 
     Example:
         >>> from lpzero_hf import Choice, Space
+        >>> from transformers import GPT2Config
         >>> space = Space(
         ...     name="toy",
         ...     summary="",
@@ -88,8 +89,8 @@ class Space:
         ...     layer=(Choice("h", "heads", (1, 2, 4)),),
         ...     build=lambda shared, layers: GPT2Config(n_embd=shared["width"], n_layer=len(layers)),
         ... )
-        >>> space.size(), space.text(space.nth(20))
-        (24, 'd64-h3.'...)
+        >>> space.size(), space.text(space.nth(21))
+        (24, 'd64-h2-h4')
     """
 
     name: str

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from typing import Annotated
 
 import typer
 
@@ -12,7 +13,7 @@ from lpzero_hf.errors import PluginError
 from lpzero_hf.plugins import load_plugins
 
 BETTER = {1: "higher", -1: "lower"}
-zoo_app = typer.Typer(help="List the architectures that `lpz score` builds by name.")
+zoo_app = typer.Typer(help="Architectures by name, and spaces of them.")
 
 
 def proxies(json: options.Json = False, no_plugin: options.NoPlugin = None) -> None:
@@ -44,7 +45,11 @@ def plugins(json: options.Json = False, no_plugin: options.NoPlugin = None) -> N
         registry = load_plugins(no_plugin or [])
         problems = list(registry.conflicts)
         try:
-            offers = [*registry.proxies.values(), *registry.models.values()]
+            offers = [
+                claim
+                for claims in (registry.proxies, registry.models, registry.spaces, registry.benchmarks)
+                for claim in claims.values()
+            ]
         except PluginError as error:  # a conflict of names; it is shown, the list is still wanted
             problems, offers = problems or [str(error)], []
     rows = [
@@ -65,14 +70,63 @@ def plugins(json: options.Json = False, no_plugin: options.NoPlugin = None) -> N
 
 @zoo_app.callback(invoke_without_command=True)
 def zoo(context: typer.Context, json: options.Json = False, no_plugin: options.NoPlugin = None) -> None:
-    """List the architectures that `lpz score` builds by name."""
+    """List the architectures that `lpz score` builds by name, and the spaces that hold more of them."""
     if context.invoked_subcommand is not None:
         return
     with quiet_stdout():
-        models = load_plugins(no_plugin or []).models
-    rows = [[name, claim.item.summary, claim.distribution] for name, claim in models.items()]
-    header = ("model", "summary", "distribution")
+        registry = load_plugins(no_plugin or [])
+        models = [[name, claim.item.summary, claim.distribution] for name, claim in registry.models.items()]
+        spaces = [
+            [name, claim.item.size(), claim.item.summary, claim.distribution] for name, claim in registry.spaces.items()
+        ]
+    of_model, of_space = ("model", "summary", "distribution"), ("space", "size", "summary", "distribution")
     if json:
-        print_json({"models": [dict(zip(header, row, strict=True)) for row in rows]})
-    else:
-        print_table(f"{len(rows)} models", header, rows)
+        print_json(
+            {
+                "models": [dict(zip(of_model, row, strict=True)) for row in models],
+                "spaces": [dict(zip(of_space, row, strict=True)) for row in spaces],
+            }
+        )
+        return
+    print_table(f"{len(models)} models", of_model, models)
+    cells = [[name, _counted(size), *rest] for name, size, *rest in spaces]
+    print_table(f"{len(spaces)} spaces", of_space, cells, [1])
+
+
+@zoo_app.command()
+def show(
+    space: Annotated[str, typer.Argument(metavar="SPACE", help="A space, see `lpz zoo`.")],
+    seed: options.Seed = 42,
+    json: options.Json = False,
+    no_plugin: options.NoPlugin = None,
+) -> None:
+    """Describe a space: its size, its choices, and an architecture drawn from it."""
+    with quiet_stdout():
+        home = load_plugins(no_plugin or []).space(space)
+        example = f"{space}:{home.text(home.samples(1, seed, 'choice')[0])}"
+    choices = [("model", choice) for choice in home.shared] + [("layer", choice) for choice in home.layer]
+    depths = list(home.depths)
+    if json:
+        print_json(
+            {
+                "space": space,
+                "size": home.size(),
+                "summary": home.summary,
+                "citation": home.citation,
+                "layers": depths,
+                "choices": [
+                    {"per": per, "name": choice.name, "symbol": choice.symbol, "values": list(choice.values)}
+                    for per, choice in choices
+                ],
+                "example": example,
+            }
+        )
+        return
+    rows = [[choice.name, f"every {per}", choice.describe()] for per, choice in choices]
+    rows.insert(len(home.shared), ["layers", "every model", ", ".join(map(str, depths))])
+    print_table(f"{space}: {_counted(home.size())} architectures", ["choice", "made for", "values"], rows)
+    print(f"{home.summary}\n{home.citation}\nFor example `lpz score {example}`")
+
+
+def _counted(size: int) -> str:
+    return f"{size:,}" if size < 10**15 else f"{size:.3e}"

@@ -12,6 +12,7 @@ import typer
 from lpz_cli import listing, options
 from lpz_cli.bench import bench_app
 from lpz_cli.output import quiet_stdout
+from lpz_cli.rank import rank
 from lpz_cli.score import score
 from lpzero_hf.errors import LpzError, PluginWarning, one_line
 from lpzero_hf.plugins import load_plugins
@@ -25,11 +26,12 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command()(score)
+app.command()(rank)
 app.command()(listing.proxies)
 app.command()(listing.plugins)
 app.add_typer(listing.zoo_app, name="zoo")
 app.add_typer(bench_app, name="bench")
-BUILT_IN = {"score", "bench", "proxies", "plugins", "zoo"}
+BUILT_IN = {"score", "rank", "bench", "proxies", "plugins", "zoo"}
 
 
 @app.callback(invoke_without_command=True)

@@ -32,7 +32,8 @@ class FlexibleGPT2Config(PreTrainedConfig):
         k: each next cluster's word vectors are narrower by this factor; 1 for one width.
         cutoffs: the ids at which the second, third, ... cluster begin.
         max_position_embeddings: the longest sequence.
-        dropout: of embeddings, attention probabilities and residual branches.
+        dropout: of embeddings and residual branches.
+        attention_dropout: of attention probabilities.
         layer_norm_epsilon: added to the variance.
         initializer_range: standard deviation of the random weights.
 
@@ -53,6 +54,7 @@ class FlexibleGPT2Config(PreTrainedConfig):
         cutoffs: Sequence[int] = (19997, 39997),
         max_position_embeddings: int = 192,
         dropout: float = 0.1,
+        attention_dropout: float = 0.0,
         layer_norm_epsilon: float = 1e-5,
         initializer_range: float = 0.02,
         **kwargs: Any,
@@ -76,6 +78,7 @@ class FlexibleGPT2Config(PreTrainedConfig):
         self.cutoffs = list(cutoffs)
         self.max_position_embeddings = max_position_embeddings
         self.dropout = dropout
+        self.attention_dropout = attention_dropout
         self.layer_norm_epsilon = layer_norm_epsilon
         self.initializer_range = initializer_range
         super().__init__(**{"use_cache": False} | kwargs)
@@ -190,7 +193,7 @@ class Attention(nn.Module):
     def __init__(self, config: FlexibleGPT2Config, heads: int) -> None:
         super().__init__()
         self.num_heads = heads
-        self.dropout = config.dropout
+        self.dropout = config.attention_dropout
         self.c_attn = nn.Linear(config.d_model, 3 * config.d_model)
         self.c_proj = nn.Linear(config.d_model, config.d_model)
 
