@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 import hashlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -145,7 +146,12 @@ def _score_one(
     name, config, wanted = task
     chosen = choose(wanted, plugins)
     try:
-        model = build_model(config, seed=setting.seed, dtype=getattr(torch, setting.dtype), device=setting.device)
+        model = build_model(
+            copy.deepcopy(config),  # building writes the precision into it, and so would change its identity
+            seed=setting.seed,
+            dtype=getattr(torch, setting.dtype),
+            device=setting.device,
+        )
         batch = minibatch(
             model,
             text=setting.text,
