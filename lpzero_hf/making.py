@@ -21,7 +21,7 @@ from torch import Tensor
 import lpzero_hf
 from lpzero_hf.batches import embedded_tokenizer, token_stream
 from lpzero_hf.benchmarks import FORMAT, VERSION
-from lpzero_hf.errors import LpzError, UsageError
+from lpzero_hf.errors import LpzError, UsageError, one_line
 from lpzero_hf.files import read_json, replacing, write_json
 from lpzero_hf.layout import count_body_parameters
 from lpzero_hf.models import model_class
@@ -137,12 +137,16 @@ def make_benchmark(
     """
     runs = plan.runs(space)
     tokenizer = embedded_tokenizer()
-    streams = {"text": token_stream(text, tokenizer), "validation": token_stream(validation, tokenizer)}
+    # a copy, for tensors that share memory cannot be saved
+    streams = {"text": token_stream(text, tokenizer), "validation": token_stream(validation, tokenizer).clone()}
     corpus = {key: {"tokens": len(ids), "sha256": _fingerprint(ids)} for key, ids in streams.items()}
     _agree(out / "plan.json", asdict(plan) | {"corpus": corpus, "threads": threads})
     tokens = out / "tokens.safetensors"
-    with replacing(tokens) as temporary:
-        save_file(streams, temporary)
+    try:
+        with replacing(tokens) as temporary:
+            save_file(streams, temporary)
+    except SafetensorError as error:
+        raise LpzError(f"cannot write '{tokens}': {one_line(error)}; make room, or choose another --out") from error
 
     results = {run: _result_file(out, *run) for run in runs}
     waiting = [run for run, file in results.items() if not file.exists()]
@@ -153,6 +157,7 @@ def make_benchmark(
         _train_one,
         configs={run[0]: space.config(space.parse(run[0])) for run in runs},
         tokens=tokens,
+        content=_fingerprint(streams["text"]) + _fingerprint(streams["validation"]),
         recipe=plan.recipe,
         mask_id=tokenizer.mask_token_id,
         device=device,
@@ -191,13 +196,14 @@ def _train_one(
     *,
     configs: dict[str, Any],
     tokens: Path,
+    content: str,
     recipe: Recipe,
     mask_id: int | None,
     device: str,
     out: Path,
 ) -> None:
     name, seed = run
-    streams = _tokens(tokens)
+    streams = _tokens(tokens, content)
     outcome = train(
         configs[name], streams["text"], streams["validation"], recipe, seed=seed, mask_id=mask_id, device=device
     )
@@ -205,7 +211,8 @@ def _train_one(
 
 
 @functools.cache
-def _tokens(file: Path) -> dict[str, Tensor]:
+def _tokens(file: Path, content: str) -> dict[str, Tensor]:
+    """The streams in a file; `content` tells one that was written anew from the one kept in memory."""
     try:
         return load_file(file)
     except (OSError, SafetensorError) as error:
@@ -227,6 +234,8 @@ def _agree(file: Path, settings: dict[str, Any]) -> None:
         write_json(file, settings)
         return
     before = read_json(file, "choose another --out, or delete the run")
+    if not isinstance(before, dict):
+        raise LpzError(f"'{file}' holds no settings of a run; choose another --out, or delete the run")
     differing = sorted(key for key in settings if before.get(key) != settings[key])
     if differing:
         shown = "; ".join(f"{key}: {before.get(key)} there, {settings[key]} now" for key in differing)

@@ -45,10 +45,12 @@ def each(
             for number, task in enumerate(tasks):
                 yield number, function(task)
         return
+    strangers = multiprocessing.active_children()
     context = multiprocessing.get_context("spawn")
     pool = ProcessPoolExecutor(min(workers, len(tasks)), context, _start, (threads,))
     try:
-        futures = {pool.submit(function, task): number for number, task in enumerate(tasks)}
+        with _deaf():
+            futures = {pool.submit(function, task): number for number, task in enumerate(tasks)}
         for future in as_completed(futures):
             yield futures.pop(future), future.result()
     except BrokenProcessPool as error:
@@ -58,7 +60,8 @@ def each(
         ) from error
     except BaseException:
         for process in multiprocessing.active_children():
-            process.terminate()
+            if process not in strangers:
+                process.terminate()
         raise
     finally:
         pool.shutdown(wait=False, cancel_futures=True)
@@ -72,6 +75,19 @@ def _threads(count: int) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
+
+
+@contextlib.contextmanager
+def _deaf() -> Iterator[None]:
+    """A process started in here is deaf to Ctrl-C from the first moment, while it imports torch for example."""
+    if not hasattr(signal, "pthread_sigmask"):  # Windows
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _start(threads: int) -> None:

@@ -174,11 +174,14 @@ class Space:
         return architecture
 
     def text(self, architecture: Architecture) -> str:
-        """The stable text id, `d128.e256.k4-h2.i1071-h4.i640` for example: the shared values, then each layer."""
-        parts = [(self.shared, architecture.shared), *((self.layer, row) for row in architecture.layers)]
-        return "-".join(
-            ".".join(choice.write(value) for choice, value in zip(choices, row, strict=True)) for choices, row in parts
-        )
+        """The stable text id, `d128.e256.k4-h2.i1071-h4.i640` for example: the shared values, then each layer.
+
+        Where layers have no choices of their own, their number is written, `d128-l6`.
+        """
+        shared = _write(self.shared, architecture.shared)
+        if not self.layer:
+            return f"{shared}-l{len(architecture.layers)}"
+        return "-".join([shared, *(_write(self.layer, row) for row in architecture.layers)])
 
     def parse(self, text: str) -> Architecture:
         """The architecture with that text id.
@@ -186,9 +189,13 @@ class Space:
         Raises:
             UsageError: it is malformed, or names a value outside the space.
         """
-        shared, *layers = (part.split(".") for part in text.strip().split("-"))
-        rows = [_read(self.shared, shared), *(_read(self.layer, layer) for layer in layers)]
-        return self.check(Architecture(rows[0], tuple(rows[1:])))
+        shared, *layers = text.strip().split("-")
+        if self.layer:
+            rows = tuple(_read(self.layer, layer) for layer in layers)
+        else:
+            depth = _read((Choice("l", "number of layers", tuple(self.depths)),), "-".join(layers))
+            rows = ((),) * int(depth[0])
+        return self.check(Architecture(_read(self.shared, shared), rows))
 
     def config(self, architecture: Architecture) -> PreTrainedConfig:
         """The Hugging Face configuration of an architecture."""
@@ -291,10 +298,15 @@ def _mixed(one: Row, other: Row, rng: random.Random) -> Row:
     return tuple(rng.choice(pair) for pair in zip(one, other, strict=True))
 
 
-def _read(choices: Sequence[Choice], words: Sequence[str]) -> Row:
+def _write(choices: Sequence[Choice], row: Row) -> str:
+    return ".".join(choice.write(value) for choice, value in zip(choices, row, strict=True))
+
+
+def _read(choices: Sequence[Choice], text: str) -> Row:
+    words = text.split(".") if text else []
     if len(words) != len(choices):
-        expected = ".".join(choice.write(choice.values[0]) for choice in choices)
-        raise UsageError(f"'{'.'.join(words)}' should look like '{expected}'")
+        expected = _write(choices, tuple(choice.values[0] for choice in choices))
+        raise UsageError(f"'{text}' should look like '{expected}'")
     return tuple(choice.read(word) for choice, word in zip(choices, words, strict=True))
 
 

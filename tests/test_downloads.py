@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import subprocess
 import sys
@@ -11,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from lpz_cli.main import run
 from lpz_zoo.benchmarks import FLEXIBERT_FILES, GPT2_FILES
 from lpz_zoo.downloads import ATTEMPTS, DownloadError, RemoteFiles
 
@@ -276,3 +278,57 @@ def test_data_folder_is_checked(toy: RemoteFiles, cache: Path, tmp_path: Path, m
     monkeypatch.setenv("LPZ_DATA", str(tmp_path / "nowhere"))
     with pytest.raises(DownloadError, match="which is no folder; correct it"):
         toy.path()
+
+
+FLEXIBERT_URL = "aaronserianni/training-free-nas/2d76e01b9586cad7340e8268dadba3056efd070b/data/BERT_benchmark.json"
+
+
+def bench_get(capsys: pytest.CaptureFixture[str]) -> tuple[int, str, str]:
+    code = run(["bench", "get", "flexibert"])
+    captured = capsys.readouterr()
+    return code, captured.out, captured.err
+
+
+@pytest.mark.skipif(DATA is None, reason="LPZ_DATA names no folder with the published files to serve")
+def test_the_command_downloads_a_benchmark_that_can_then_be_shown(
+    cache: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    published = Path(DATA or "") / "nas-bench-bert" / "BERT_benchmark.json"
+    with serve_mirror({FLEXIBERT_URL: published.read_bytes()}) as mirror:
+        monkeypatch.setenv("LPZ_MIRROR", mirror.url)
+        assert bench_get(capsys)[:2] == (0, f"flexibert is in {cache.parent / 'nas-bench-bert'}\n")
+    assert run(["bench", "show", "flexibert", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["architectures"] == 500
+
+
+@pytest.mark.parametrize("fault", ["cut", "404", ""])
+def test_the_command_says_what_went_wrong_and_keeps_nothing(
+    fault: str, cache: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with serve_mirror({FLEXIBERT_URL: b"{}" * 9_000}) as mirror:  # of which the checksum is wrong
+        monkeypatch.setenv("LPZ_MIRROR", mirror.url)
+        mirror.faults[FLEXIBERT_URL] += [fault] * ALWAYS if fault else []
+        code, out, err = bench_get(capsys)
+    assert (code, out) == (1, "")
+    assert err.startswith("error: ")
+    assert len(err.splitlines()) == 1
+    assert {"cut": "the connection was cut", "404": "404", "": "its SHA-256 differs"}[fault] in err
+    assert not [path for path in cache.parent.rglob("*") if path.is_file() and path.name != ".lock"]
+    assert run(["bench", "show", "flexibert"]) == 1
+    assert "`lpz bench get flexibert`" in capsys.readouterr().err
+
+
+def test_the_command_without_a_network_names_the_remedies(
+    cache: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with serve_mirror({}) as mirror:
+        monkeypatch.setenv("LPZ_MIRROR", mirror.url)
+    code, out, err = bench_get(capsys)  # the server has gone
+    assert (code, out) == (1, "")
+    assert "LPZ_DATA" in err
+    assert "LPZ_MIRROR" in err
+
+
+def test_nothing_is_downloaded_for_a_benchmark_that_is_shipped(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["bench", "get", "tiny-gpt2"]) == 0
+    assert capsys.readouterr().out == "tiny-gpt2 needs no download\n"
