@@ -10,7 +10,7 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any
 
-from lpzero_hf.errors import LpzError
+from lpzero_hf.errors import LpzError, one_line
 from lpzero_hf.files import read_json
 from lpzero_hf.spaces import Architecture, Space
 
@@ -107,17 +107,21 @@ def made_benchmark(path: Path, space: Callable[[str], Space]) -> Benchmark:
         LpzError: the file is missing, no JSON, or no such benchmark.
     """
     document = read_made(path)
-    home = space(document["space"])
-    return Benchmark(
-        name=document["name"],
-        summary=f"{document['plan']['n']} models trained by `lpz bench train`",
-        space=home,
-        metric=document["metric"],
-        larger_is_better=document["larger_is_better"],
-        seq_len=document["plan"]["recipe"]["seq_len"],
-        read=lambda: first_seed(document, home),
-        document=lambda: document,
-    )
+    try:
+        home = space(document["space"])
+        entries = first_seed(document, home)
+        return Benchmark(
+            name=document["name"],
+            summary=f"{document['plan']['n']} models trained by `lpz bench train`",
+            space=home,
+            metric=document["metric"],
+            larger_is_better=document["larger_is_better"],
+            seq_len=document["plan"]["recipe"]["seq_len"],
+            read=lambda: entries,
+            document=lambda: document,
+        )
+    except (AttributeError, LookupError, TypeError) as error:
+        raise LpzError(f"'{path}' is incomplete ({one_line(error)}); make it again with `lpz bench train`") from error
 
 
 def read_made(path: Path) -> dict[str, Any]:

@@ -67,22 +67,24 @@ class Plan:
             UsageError: the space seems to have too few of that size.
         """
         rng, tried = random.Random(self.seed), 0
-        found: dict[Architecture, None] = {}
+        seen: set[Architecture] = set()
+        found: list[Architecture] = []
         while len(found) < self.n:
             candidate = space.sample(rng, self.by)
             if (
-                candidate in found
-                or not self.min_parameters <= body_parameters(space, candidate) <= self.max_parameters
+                candidate not in seen
+                and self.min_parameters <= body_parameters(space, candidate) <= self.max_parameters
             ):
+                found.append(candidate)
+            else:
                 tried += 1
-                if tried > 100 * self.n + 1000:
-                    raise UsageError(
-                        f"{tried} draws from space '{space.name}' gave only {len(found)} new architectures with "
-                        f"{self.min_parameters} to {self.max_parameters} parameters; ask for fewer, or widen the range"
-                    )
-                continue
-            found[candidate] = None
-        return list(found)
+            seen.add(candidate)
+            if tried > 100 * self.n + 1000:
+                raise UsageError(
+                    f"{tried} draws from space '{space.name}' gave only {len(found)} new architectures with "
+                    f"{self.min_parameters} to {self.max_parameters} parameters; ask for fewer, or widen the range"
+                )
+        return found
 
     def runs(self, space: Space) -> list[tuple[str, int]]:
         """Every (text id, seed) to train: all architectures with the first seed, then some with the others."""
@@ -148,8 +150,8 @@ def make_benchmark(
     except SafetensorError as error:
         raise LpzError(f"cannot write '{tokens}': {one_line(error)}; make room, or choose another --out") from error
 
-    results = {run: _result_file(out, *run) for run in runs}
-    waiting = [run for run, file in results.items() if not file.exists()]
+    trained = {run: _result(out, *run) for run in runs if _result_file(out, *run).exists()}
+    waiting = [run for run in runs if run not in trained]
     done = len(runs) - len(waiting)
     if progress is not None:
         progress(done, len(runs))
@@ -157,7 +159,7 @@ def make_benchmark(
         _train_one,
         configs={run[0]: space.config(space.parse(run[0])) for run in runs},
         tokens=tokens,
-        content=_fingerprint(streams["text"]) + _fingerprint(streams["validation"]),
+        content=json.dumps(corpus),
         recipe=plan.recipe,
         mask_id=tokenizer.mask_token_id,
         device=device,
@@ -185,7 +187,7 @@ def make_benchmark(
         "threads": threads,
         "corpus": corpus,
         "plan": asdict(plan),
-        "trained": [read_json(file, "delete it and run again") for file in results.values()],
+        "trained": [trained.get(run) or _result(out, *run) for run in runs],
     }
     write_json(out / "benchmark.json", document)
     return out / "benchmark.json"
@@ -221,6 +223,14 @@ def _tokens(file: Path, content: str) -> dict[str, Tensor]:
 
 def _result_file(out: Path, name: str, seed: int) -> Path:
     return out / "trained" / f"{hashlib.sha256(name.encode()).hexdigest()[:16]}-{seed}.json"
+
+
+def _result(out: Path, name: str, seed: int) -> dict[str, Any]:
+    file = _result_file(out, name, seed)
+    row = read_json(file, "delete it and run again")
+    if not isinstance(row, dict) or (row.get("architecture"), row.get("seed")) != (name, seed) or "loss" not in row:
+        raise LpzError(f"'{file}' does not hold the result of {name} with seed {seed}; delete it and run again")
+    return row
 
 
 def _fingerprint(ids: Tensor) -> str:

@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
     from lpzero_hf.benchmarks import Benchmark
     from lpzero_hf.layout import ModelLayout
-    from lpzero_hf.models import ZooModel
     from lpzero_hf.proxy import Proxy
     from lpzero_hf.spaces import Space
 
@@ -153,36 +152,29 @@ class PluginRegistry:
         """Every zoo model on offer by name. Raises `PluginError` if two distributions claim one name."""
         from lpzero_hf.models import ZooModel
 
-        def prepare(item: ZooModel) -> ZooModel:
-            if not isinstance(item, ZooModel):
-                raise TypeError(f"expected a lpzero_hf.ZooModel, got {type(item).__name__}")
-            return item
-
-        return self._collect("zoo model", "lpz_models", prepare, lambda model: model.name)
+        return self._named("zoo model", "lpz_models", ZooModel)
 
     @functools.cached_property
     def spaces(self) -> dict[str, Claim]:
         """Every space on offer by name. Raises `PluginError` if two distributions claim one name."""
         from lpzero_hf.spaces import Space
 
-        def prepare(item: Space) -> Space:
-            if not isinstance(item, Space):
-                raise TypeError(f"expected a lpzero_hf.Space, got {type(item).__name__}")
-            return item
-
-        return self._collect("space", "lpz_spaces", prepare, lambda space: space.name)
+        return self._named("space", "lpz_spaces", Space)
 
     @functools.cached_property
     def benchmarks(self) -> dict[str, Claim]:
         """Every benchmark on offer by name. Raises `PluginError` if two distributions claim one name."""
         from lpzero_hf.benchmarks import Benchmark
 
-        def prepare(item: Benchmark) -> Benchmark:
-            if not isinstance(item, Benchmark):
-                raise TypeError(f"expected a lpzero_hf.Benchmark, got {type(item).__name__}")
+        return self._named("benchmark", "lpz_benchmarks", Benchmark)
+
+    def _named(self, kind: str, hook: str, expected: type) -> dict[str, Claim]:
+        def prepare(item: Any) -> Any:
+            if not isinstance(item, expected):
+                raise TypeError(f"expected a lpzero_hf.{expected.__name__}, got {type(item).__name__}")
             return item
 
-        return self._collect("benchmark", "lpz_benchmarks", prepare, lambda benchmark: benchmark.name)
+        return self._collect(kind, hook, prepare, lambda item: item.name)
 
     def layout(self, model: PreTrainedModel) -> ModelLayout:
         """Where `model` keeps its blocks: by the first plugin that says so, a stranger's before a built-in

@@ -6,6 +6,7 @@ import math
 import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import product
 from typing import TYPE_CHECKING, Literal
 
@@ -227,27 +228,26 @@ class Space:
     def mutate(self, architecture: Architecture, rng: random.Random) -> Architecture:
         """A random neighbour: what changes is drawn first (each value and the depth alike), then how."""
         self.check(architecture)
-        shared = [(None, i) for i, choice in enumerate(self.shared) if len(choice.values) > 1]
-        layered = [
-            (place, i)
-            for place in range(len(architecture.layers))
-            for i, choice in enumerate(self.layer)
-            if len(choice.values) > 1
-        ]
-        depths = self._next_depths(architecture)
-        spots: list[tuple[int | None, int]] = [*shared, *layered, *((None, -1) for _ in depths[:1])]
-        if not spots:
-            raise UsageError(f"space '{self.name}' has one architecture, which cannot be changed")
-        place, i = rng.choice(spots)
-        layers = architecture.layers
-        if i < 0:
-            depth = rng.choice(depths)
-            more = (_draw(self.layer, rng) for _ in range(depth - len(layers)))
-            return replace(architecture, layers=(*layers[:depth], *more))
-        if place is None:
+        layers, depths = architecture.layers, self._next_depths(architecture)
+
+        def shared(i: int) -> Architecture:
             return replace(architecture, shared=_redrawn(self.shared, architecture.shared, i, rng))
-        row = _redrawn(self.layer, layers[place], i, rng)
-        return replace(architecture, layers=(*layers[:place], row, *layers[place + 1 :]))
+
+        def layer(place: int, i: int) -> Architecture:
+            row = _redrawn(self.layer, layers[place], i, rng)
+            return replace(architecture, layers=(*layers[:place], row, *layers[place + 1 :]))
+
+        def depth() -> Architecture:
+            chosen = rng.choice(depths)
+            more = (_draw(self.layer, rng) for _ in range(chosen - len(layers)))
+            return replace(architecture, layers=(*layers[:chosen], *more))
+
+        changes = [partial(shared, i) for i in _open(self.shared)]
+        changes += [partial(layer, place, i) for place in range(len(layers)) for i in _open(self.layer)]
+        changes += [partial(depth)] if depths else []
+        if not changes:
+            raise UsageError(f"space '{self.name}' has one architecture, which cannot be changed")
+        return rng.choice(changes)()
 
     def crossover(self, one: Architecture, other: Architecture, rng: random.Random) -> Architecture:
         """A child: the depth of either parent, and every value from either (of a layer that both have)."""
@@ -269,6 +269,11 @@ def _number(text: str) -> Value:
 
 def _count(choices: Sequence[Choice]) -> int:
     return math.prod(len(choice.values) for choice in choices)
+
+
+def _open(choices: Sequence[Choice]) -> list[int]:
+    """Which choices leave something to choose."""
+    return [i for i, choice in enumerate(choices) if len(choice.values) > 1]
 
 
 def _digits(index: int, choices: Sequence[Choice]) -> tuple[int, Row]:

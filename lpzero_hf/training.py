@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from transformers import get_cosine_schedule_with_warmup
 
+from lpzero_hf.batches import check_minibatch
 from lpzero_hf.errors import UsageError
 from lpzero_hf.layout import count_body_parameters, count_parameters
 from lpzero_hf.models import build_model
@@ -99,6 +100,7 @@ def train(
 
     Raises:
         UsageError: the model is no causal or masked language model, or a text is too short.
+        MinibatchError: the tokens or the length of a sequence do not fit the model.
     """
     start = time.perf_counter()
     with torch.random.fork_rng():
@@ -126,6 +128,8 @@ def _fit(
 ) -> list[tuple[int, float]]:
     if min(len(text), len(validation)) <= recipe.seq_len:
         raise UsageError(f"a text is shorter than one sequence of {recipe.seq_len} tokens; give a longer one")
+    for ids in (text, validation):  # the longest sequence with the largest id
+        check_minibatch({"input_ids": torch.cat([ids[: recipe.seq_len - 1], ids.max()[None]])[None]}, model)
     fused = model.device.type in ("cpu", "cuda")
     optimiser = torch.optim.AdamW(
         model.parameters(), recipe.learning_rate, (0.9, 0.95), weight_decay=recipe.weight_decay, fused=fused

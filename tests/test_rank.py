@@ -9,23 +9,11 @@ import json
 import pytest
 from transformers import GPT2Config
 
-from lpz_cli.main import run
 from lpzero_hf import Setting, load_model, rank
 from lpzero_hf.errors import UsageError
 from lpzero_hf.plugins import load_plugins
 
 SMALL = Setting(batch_size=2, seq_len=8)
-
-
-@pytest.fixture(autouse=True)
-def own_cache(tmp_path, monkeypatch):
-    monkeypatch.setenv("LPZ_CACHE", str(tmp_path / "cache"))
-
-
-def lpz(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
-    code = run(arguments)
-    captured = capsys.readouterr()
-    return code, captured.out, captured.err
 
 
 def gpt2(layers: int, width: int = 16, heads: int = 2) -> GPT2Config:
@@ -81,56 +69,56 @@ def test_nothing_to_rank_is_an_error() -> None:
         rank("tiny-gpt", "params", setting=SMALL)
 
 
-def test_rank_prints_a_table_json_and_csv(capsys: pytest.CaptureFixture[str]) -> None:
+def test_rank_prints_a_table_json_and_csv(lpz) -> None:
     wanted = ("rank", "tiny-gpt2", "-p", "num_layers", "-p", "decoder_params", "--n", "4", "--batch-size", "2")
     options = ("--seq-len", "8", "--workers", "1")
-    code, out, err = lpz(capsys, *wanted, *options, "--top", "2")
+    code, out, err = lpz(*wanted, *options, "--top", "2")
     assert (code, err) == (0, "")
     assert "best 2 of 4" in out
-    code, out, err = lpz(capsys, *wanted, *options, "--json")
+    code, out, err = lpz(*wanted, *options, "--json")
     rows = json.loads(out)["ranking"]
     assert [row["place"] for row in rows] == [1, 2, 3, 4]
     assert rows == sorted(rows, key=lambda row: row["rank"])
-    code, out, err = lpz(capsys, *wanted, *options, "--csv")
+    code, out, err = lpz(*wanted, *options, "--csv")
     table = list(csv.DictReader(io.StringIO(out)))
     assert [row["architecture"] for row in table] == [row["architecture"] for row in rows]
     best = rows[0]["architecture"]
     assert load_model(best).model.config.num_hidden_layers == rows[0]["num_layers"]
 
 
-def test_rank_says_what_is_wrong(capsys: pytest.CaptureFixture[str]) -> None:
-    assert lpz(capsys, "rank", "tiny-gpt", "-p", "params")[0] == 2
-    code, out, err = lpz(capsys, "rank", "tiny-gpt2", "-p", "parms")
+def test_rank_says_what_is_wrong(lpz) -> None:
+    assert lpz("rank", "tiny-gpt", "-p", "params")[0] == 2
+    code, out, err = lpz("rank", "tiny-gpt2", "-p", "parms")
     assert (code, out) == (2, "")
     assert "did you mean 'params'" in err
-    assert lpz(capsys, "rank", "tiny-gpt2")[0] == 2  # no proxy
-    code, _, err = lpz(capsys, "rank", "flexibert", "-p", "params", "--n", "99999999")
+    assert lpz("rank", "tiny-gpt2")[0] == 2  # no proxy
+    code, _, err = lpz("rank", "flexibert", "-p", "params", "--n", "99999999")
     assert code == 2
     assert "10621440" in err
-    code, _, err = lpz(capsys, "rank", "tiny-gpt2", "-p", "params", "--n", "2", "--seq-len", "500")
+    code, _, err = lpz("rank", "tiny-gpt2", "-p", "params", "--n", "2", "--seq-len", "500")
     assert code == 1
     assert "--seq-len 128" in err
 
 
-def test_the_zoo_shows_its_spaces(capsys: pytest.CaptureFixture[str]) -> None:
-    code, out, _ = lpz(capsys, "zoo", "--json")
+def test_the_zoo_shows_its_spaces(lpz) -> None:
+    code, out, _ = lpz("zoo", "--json")
     assert {"flexibert", "gpt2", "tiny-gpt2"} <= {row["space"] for row in json.loads(out)["spaces"]}
-    code, out, _ = lpz(capsys, "zoo", "show", "flexibert", "--json")
+    code, out, _ = lpz("zoo", "show", "flexibert", "--json")
     shown = json.loads(out)
     assert (code, shown["size"], shown["layers"]) == (0, 10_621_440, [2, 4])
     assert load_model(shown["example"]).model.config.model_type == "lpz-flexibert"
-    code, out, _ = lpz(capsys, "zoo", "show", "gpt2")
+    code, out, _ = lpz("zoo", "show", "gpt2")
     assert "1.504e+60" in out
     assert "i512 to i2048" in out
-    code, _, err = lpz(capsys, "zoo", "show", "gpt3")
+    code, _, err = lpz("zoo", "show", "gpt3")
     assert code == 2
     assert "did you mean 'gpt2'" in err
 
 
-def test_an_architecture_of_a_space_is_a_model(capsys: pytest.CaptureFixture[str]) -> None:
-    code, out, _ = lpz(capsys, "score", "tiny-gpt2:d64.e32.k2-h2.i64-h4.i128", "-p", "num_heads", "--json")
+def test_an_architecture_of_a_space_is_a_model(lpz) -> None:
+    code, out, _ = lpz("score", "tiny-gpt2:d64.e32.k2-h2.i64-h4.i128", "-p", "num_heads", "--json")
     assert (code, json.loads(out)["models"][0]["scores"][0]["value"]) == (0, 6.0)
-    code, _, err = lpz(capsys, "score", "tiny-gpt2:d65.e32.k2-h2.i64", "-p", "num_heads")
+    code, _, err = lpz("score", "tiny-gpt2:d65.e32.k2-h2.i64", "-p", "num_heads")
     assert code == 2
     assert "'d65' is no d_model; d64, d96, d128, d192" in err
     assert load_plugins().zoo_config("nonsense:d64") is None
