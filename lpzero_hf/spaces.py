@@ -7,7 +7,7 @@ import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from itertools import product
+from itertools import pairwise, product
 from typing import TYPE_CHECKING, Literal
 
 from lpzero_hf.errors import UsageError
@@ -47,9 +47,10 @@ class Choice:
     def describe(self) -> str:
         """The values, for people."""
         values = list(self.values)
-        if len(values) > 12:
-            step = f" in steps of {int(values[1]) - int(values[0])}" if int(values[1]) - int(values[0]) > 1 else ""
-            return f"{self.write(values[0])} to {self.write(values[-1])}{step}"
+        steps = {b - a for a, b in pairwise(values) if isinstance(a, int) and isinstance(b, int)}
+        if len(values) > 12 and len(steps) == 1 and all(isinstance(value, int) for value in values):
+            step = steps.pop()
+            return f"{self.write(values[0])} to {self.write(values[-1])}" + f" in steps of {step}" * (step > 1)
         return ", ".join(self.write(value) for value in values)
 
 
@@ -264,7 +265,7 @@ class Space:
 
 
 def _number(text: str) -> Value:
-    return int(text) if text.isascii() and text.isdigit() else text
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 20 else text
 
 
 def _count(choices: Sequence[Choice]) -> int:
