@@ -184,6 +184,10 @@ BENCHMARKS = [
         license="Apache-2.0",
         seq_len=64,
         document=lambda: read_made(TINY),
+        notes=(
+            "Trained for 500 short steps, a quarter of a million tokens: the width of the word vectors decides most, "
+            "deeper models are worse, and the number of parameters says nothing"
+        ),
     ),
     Benchmark(
         name="flexibert",
@@ -194,6 +198,7 @@ BENCHMARKS = [
         read=_read_flexibert,
         citation=FLEXIBERT,
         license="CC BY 4.0",
+        batch_size=8,
         seq_len=64,
         fetch=FLEXIBERT_FILES.fetch,
         notes=(
@@ -211,6 +216,7 @@ BENCHMARKS = [
         read=_read_gpt2,
         citation=f"{LITE}; published with Dong et al., LPZero, EMNLP Findings 2024, arXiv:2410.04808",
         license="CC BY 4.0",
+        batch_size=8,
         seq_len=64,
         fetch=GPT2_FILES.fetch,
     ),
