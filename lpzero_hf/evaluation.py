@@ -18,8 +18,8 @@ from lpzero_hf.cache import ScoreCache, digest
 from lpzero_hf.errors import MinibatchError, one_line
 from lpzero_hf.models import build_model
 from lpzero_hf.parallel import each
-from lpzero_hf.plugins import PluginRegistry, load_plugins
-from lpzero_hf.proxy import Proxy, StatisticProxy
+from lpzero_hf.plugins import OWN, PluginRegistry, load_plugins
+from lpzero_hf.proxy import Proxy, StatisticProxy, source_digest
 from lpzero_hf.reduction import STATISTICS
 from lpzero_hf.scoring import Wanted, choose, score
 
@@ -94,7 +94,7 @@ def evaluate(
     plugins = load_plugins() if plugins is None else plugins
     setting = Setting() if setting is None else setting
     chosen = choose(proxies, plugins)
-    keys = {proxy.name: f"{proxy.name}@{proxy.version}" for proxy in chosen if proxy.version}
+    keys = {proxy.name: key for proxy in chosen if (key := _key(proxy, plugins))}
     context = setting.key()
     subjects = {name: digest(_identity(config), context) for name, config in configs.items()}
     kept = {} if cache is None else cache.get_many(subjects.values(), keys.values())
@@ -127,6 +127,21 @@ def _reference(proxy: Proxy, plugins: PluginRegistry) -> Wanted:
     """The name of a plugin's proxy, since not every proxy can be sent to another process."""
     claim = plugins.proxies.get(proxy.name)
     return proxy.name if claim is not None and claim.item is proxy else proxy
+
+
+def _key(proxy: Proxy, plugins: PluginRegistry) -> str:
+    """What a proxy's scores are kept under; "" if they cannot be kept safely.
+
+    A plugin's proxy is known by distribution, name and version, any other by its source as well.
+    """
+    if not proxy.version:
+        return ""
+    claim = plugins.proxies.get(proxy.name)
+    if claim is not None and claim.item is proxy:
+        owner = "" if claim.distribution == OWN else f"{claim.distribution}:"
+        return f"{owner}{proxy.name}@{proxy.version}"
+    source = source_digest(proxy)
+    return f"source {source}:{proxy.name}@{proxy.version}" if source else ""
 
 
 def _identity(config: PreTrainedConfig) -> dict[str, Any]:

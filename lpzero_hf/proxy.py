@@ -179,17 +179,33 @@ def as_proxy(item: Proxy | Callable[..., float]) -> Proxy:
         formula=getattr(item, "formula", described),
         citation=getattr(item, "citation", ""),
         orientation=getattr(item, "orientation", 1),
-        version=getattr(item, "version", None) or _source_version(item),
+        version=getattr(item, "version", None) or _digest_of_sources([item]),
         function=item,
     )
 
 
-def _source_version(item: Callable[..., float]) -> str:
+def source_digest(proxy: Proxy) -> str:
+    """A digest of the source of the functions that a proxy is made of; "" where one has no source.
+
+    It tells two proxies of one name apart that no plugin vouches for. What the functions take from closures
+    and globals it does not see: a change there needs another `version`.
+    """
+    functions: list[Callable[..., Any]] = []
+    if isinstance(proxy, StatisticProxy):
+        functions = [proxy.combine, *(reduction.function for reduction in proxy.reductions)]
+    elif isinstance(proxy, ModelProxy):
+        functions = [proxy.evaluate]
+    elif isinstance(proxy, FunctionProxy):
+        functions = [proxy.function]
+    return _digest_of_sources(functions)
+
+
+def _digest_of_sources(functions: Sequence[Callable[..., Any]]) -> str:
     try:
-        source = inspect.getsource(item)  # TypeError: partials and callable objects have no source of their own
-    except (OSError, TypeError):
+        sources = [inspect.getsource(function) for function in functions]
+    except (OSError, TypeError):  # typed at a prompt; a partial or an object, which has no source of its own
         return ""
-    return hashlib.sha256(source.encode()).hexdigest()[:16]
+    return hashlib.sha256("\0".join(sources).encode()).hexdigest()[:16] if sources else ""
 
 
 def total(values: Values) -> float:

@@ -129,6 +129,15 @@ def test_evaluating_equals_scoring_each_architecture_bit_for_bit(setting: Settin
     assert sum(row["status"] == "ok" for by_proxy in rows.values() for row in by_proxy.values()) > 90
 
 
+def test_the_minibatch_is_drawn_from_the_text(tmp_path: Path) -> None:
+    file = tmp_path / "text.txt"
+    file.write_text("to be or not to be, that is the question " * 5)
+    setting = replace(SMALL, text=file)
+    found = untimed(evaluate(TWO, ["all"], setting))
+    assert found == untimed(one_by_one(TWO, setting))
+    assert found["wide"]["nwot"]["value"] != untimed(evaluate(TWO, "nwot", SMALL))["wide"]["nwot"]["value"]
+
+
 def test_rows_stand_in_the_order_asked_for_and_hold_the_time_of_the_shared_pass(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -728,3 +737,14 @@ def _scored(folder: Path) -> bool:
         return bool(kept(folder))
     except sqlite3.OperationalError:  # the table is being made
         return False
+
+
+def test_a_proxy_of_a_plugins_name_does_not_get_its_scores(cache: ScoreCache) -> None:
+    one = {"one": gpt2_config()}
+    honest = evaluate(one, "num_layers", SMALL, cache=cache)["one"]["num_layers"]["value"]
+    false = evaluate(one, ModelProxy(name="num_layers", formula="", evaluate=size), SMALL, cache=cache)
+    assert honest == 1
+    assert false["one"]["num_layers"]["value"] > 1000
+    edited = ModelProxy(name="num_layers", formula="", evaluate=lambda subject: 7.0)
+    assert evaluate(one, edited, SMALL, cache=cache)["one"]["num_layers"]["value"] == 7.0
+    assert evaluate(one, "num_layers", SMALL, cache=cache)["one"]["num_layers"]["value"] == 1
