@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import functools
 import hashlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 import transformers
 
+import lpzero_hf
 from lpzero_hf.batches import BATCH_SIZE, SEQUENCE_LENGTH, embedded_tokenizer, minibatch, read_text
 from lpzero_hf.cache import ScoreCache, digest
 from lpzero_hf.errors import MinibatchError, one_line
@@ -52,10 +52,10 @@ class Setting:
     device: str = "cpu"
 
     def key(self) -> str:
-        """A digest of the setting, of the contents of the text, and of the versions that fix the random weights."""
+        """A digest of the setting, of the contents of the text, and of the versions that fix the numbers."""
         content = hashlib.sha256(read_text(self.text).encode()).hexdigest()
         facts = asdict(self) | {"text": content, "device": torch.device(self.device).type}
-        return digest(facts, STATISTICS, torch.__version__, transformers.__version__)
+        return digest(facts, STATISTICS, lpzero_hf.__version__, torch.__version__, transformers.__version__)
 
 
 def evaluate(
@@ -162,7 +162,7 @@ def _score_one(
     chosen = choose(wanted, plugins)
     try:
         model = build_model(
-            copy.deepcopy(config),  # building writes the precision into it, and so would change its identity
+            config,
             seed=setting.seed,
             dtype=getattr(torch, setting.dtype),
             device=setting.device,

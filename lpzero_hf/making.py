@@ -7,7 +7,7 @@ import hashlib
 import json
 import platform
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -142,7 +142,8 @@ def make_benchmark(
     # a copy, for tensors that share memory cannot be saved
     streams = {"text": token_stream(text, tokenizer), "validation": token_stream(validation, tokenizer).clone()}
     corpus = {key: {"tokens": len(ids), "sha256": _fingerprint(ids)} for key, ids in streams.items()}
-    _agree(out / "plan.json", asdict(plan) | {"corpus": corpus, "threads": threads})
+    settings = {"corpus": corpus, "threads": threads, "device": torch.device(device).type, "versions": _versions()}
+    _agree(out / "plan.json", asdict(plan) | settings)
     tokens = out / "tokens.safetensors"
     try:
         with replacing(tokens) as temporary:
@@ -177,12 +178,7 @@ def make_benchmark(
         "metric": "validation loss (nats per token)",
         "larger_is_better": False,
         "command": command,
-        "versions": {
-            "lpzero-hf": lpzero_hf.__version__,
-            "torch": torch.__version__,
-            "transformers": transformers.__version__,
-            "python": platform.python_version(),
-        },
+        "versions": _versions(),
         "device": device,
         "threads": threads,
         "corpus": corpus,
@@ -246,7 +242,25 @@ def _agree(file: Path, settings: dict[str, Any]) -> None:
     before = read_json(file, "choose another --out, or delete the run")
     if not isinstance(before, dict):
         raise LpzError(f"'{file}' holds no settings of a run; choose another --out, or delete the run")
-    differing = sorted(key for key in settings if before.get(key) != settings[key])
+    was, wanted = _flat(before), _flat(settings)
+    differing = sorted(key for key in was | wanted if was.get(key) != wanted.get(key))
     if differing:
-        shown = "; ".join(f"{key}: {before.get(key)} there, {settings[key]} now" for key in differing)
+        shown = "; ".join(f"{key}: {was.get(key)} there, {wanted.get(key)} now" for key in differing)
         raise UsageError(f"'{file.parent}' holds a run with other settings ({shown}); choose another --out")
+
+
+def _versions() -> dict[str, str]:
+    return {
+        "lpzero-hf": lpzero_hf.__version__,
+        "torch": torch.__version__,
+        "transformers": transformers.__version__,
+        "python": platform.python_version(),
+    }
+
+
+def _flat(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Nested settings by dotted names."""
+    flat: dict[str, Any] = {}
+    for key, value in settings.items():
+        flat |= {f"{key}.{name}": v for name, v in _flat(value).items()} if isinstance(value, dict) else {key: value}
+    return flat

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import re
 from collections.abc import Callable
@@ -122,7 +123,8 @@ def build_model(
     try:
         with torch.random.fork_rng():
             torch.manual_seed(seed)
-            model = _build(config, None, dtype, trust_remote_code=False)
+            # transformers writes the precision into the configuration
+            model = _build(copy.deepcopy(config), None, dtype, trust_remote_code=False)
     except Exception as error:
         raise ModelError(f"cannot build a '{config.model_type}': {one_line(error)}") from error
     return model.to(device).eval()  # type: ignore[arg-type, no-any-return]  # stub gap

@@ -288,6 +288,12 @@ def test_mutation_makes_every_kind_of_neighbour_alike(text: str) -> None:
     )
 
 
+def test_layers_that_mutation_adds_are_drawn_anew() -> None:
+    rng, architecture = random.Random(1), TOY.parse("d8-h1.dft")
+    grown = [a.layers[1] for a in (TOY.mutate(architecture, rng) for _ in range(2400)) if len(a.layers) == 2]
+    assert chi_square(Counter(grown), 6) < 20.5  # 5 degrees of freedom, p = 0.001
+
+
 def test_mutation_leaves_choices_alone_that_have_one_value() -> None:
     rng = random.Random(1)
     odd = space((1,), [SINGLE, WIDTH], [SINGLE])

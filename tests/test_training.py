@@ -23,9 +23,9 @@ import torch
 import torch.nn.functional as F
 from lpz_zoo.flexibert_model import FlexiBertConfig, LayerSpec
 from lpz_zoo.gpt2_model import FlexibleGPT2Config
-from transformers import BertConfig
+from transformers import BertConfig, PreTrainedModel
 
-from lpzero_hf import making
+from lpzero_hf import making, training
 from lpzero_hf.agreement import kendall, spearman
 from lpzero_hf.batches import embedded_tokenizer, token_stream
 from lpzero_hf.benchmarks import made_benchmark
@@ -33,6 +33,7 @@ from lpzero_hf.errors import LpzError, MinibatchError, UsageError
 from lpzero_hf.layout import count_body_parameters, count_parameters
 from lpzero_hf.making import Plan, body_parameters, make_benchmark
 from lpzero_hf.models import build_model
+from lpzero_hf.objective import objective
 from lpzero_hf.parallel import each
 from lpzero_hf.spaces import Choice, Space, Value
 from lpzero_hf.training import Outcome, Recipe, train, validation_loss
@@ -160,9 +161,57 @@ def test_a_masked_language_model_learns_too(streams: tuple[torch.Tensor, torch.T
         train(config, *streams, recipe)
 
 
+@pytest.fixture
+def fed(monkeypatch: pytest.MonkeyPatch) -> list[tuple[bool, torch.Tensor, torch.Tensor]]:
+    """Whether in training mode, the input and the labels of every batch."""
+    batches: list[tuple[bool, torch.Tensor, torch.Tensor]] = []
+
+    def recorded(model: PreTrainedModel, batch: dict[str, torch.Tensor], seed: int) -> torch.Tensor:
+        batches.append((model.training, batch["input_ids"], batch["labels"]))
+        return objective(model, batch, seed)
+
+    monkeypatch.setattr(training, "objective", recorded)
+    return batches
+
+
+def test_the_seed_draws_the_sequences_and_validation_always_sees_the_same(
+    streams: tuple[torch.Tensor, torch.Tensor], fed: list[tuple[bool, torch.Tensor, torch.Tensor]]
+) -> None:
+    text = streams[0].unfold(0, 8, 1)
+    seen: list[list[torch.Tensor]] = []
+    for seed in (1, 1, 2):
+        fed.clear()
+        train(CONFIG, *streams, RECIPE, seed=seed)
+        assert [mode for mode, _, _ in fed] == ([True] * 4 + [False]) * 2
+        assert all(torch.equal(ids, labels) for _, ids, labels in fed)
+        assert torch.equal(fed[4][1], fed[9][1])
+        assert len({tuple(row.tolist()) for mode, ids, _ in fed if mode for row in ids}) > 12
+        assert all((text == row).all(1).any() for row in fed[0][1])
+        seen.append([ids for _, ids, _ in fed])
+    assert all(torch.equal(a, b) for a, b in zip(seen[0], seen[1], strict=True))
+    assert not torch.equal(seen[0][0], seen[2][0])
+    assert torch.equal(seen[0][4], seen[2][4])
+
+
+def test_a_masked_language_model_predicts_hidden_tokens_alone(
+    streams: tuple[torch.Tensor, torch.Tensor], fed: list[tuple[bool, torch.Tensor, torch.Tensor]]
+) -> None:
+    layers = [LayerSpec(operation="dft", heads=2, width=16, count=1)]
+    config = FlexiBertConfig(vocab_size=4096, embedding_size=8, hidden_size=16, layers=layers)
+    train(config, *streams, replace(RECIPE, seq_len=20), mask_id=1234)
+    for _, ids, labels in fed:
+        assert torch.equal(ids == 1234, labels != -100)
+        assert ((ids == 1234).sum(1) == 3).all()  # 15%
+    assert torch.equal(fed[4][1], fed[9][1])
+    assert len({tuple((ids[0] == 1234).tolist()) for mode, ids, _ in fed if mode}) == 8
+
+
 def test_a_training_that_diverges_has_no_loss(streams: tuple[torch.Tensor, torch.Tensor]) -> None:
-    outcome = train(CONFIG, *streams, replace(RECIPE, learning_rate=1e30, steps=8, evaluations=8))
+    told: list[int] = []
+    recipe = replace(RECIPE, learning_rate=1e30, steps=8, evaluations=8)
+    outcome = train(CONFIG, *streams, recipe, progress=told.append)
     assert outcome.loss is None
+    assert len(told) < 7  # it stops
     assert outcome.curve[0][0] == 1
     assert all(math.isfinite(loss) for _, loss in outcome.curve)
     assert len(outcome.curve) < 8
@@ -328,6 +377,14 @@ def test_a_file_gone_bad_is_named(make: Callable[..., Path], tmp_path: Path, con
     assert "delete" in message or "choose another --out" in message
     assert "\n" not in message
     assert file.exists()
+
+
+def test_the_result_of_another_training_is_not_taken_for_this_one(make: Callable[..., Path], tmp_path: Path) -> None:
+    make(plan=replace(PLAN, n=2, repeats=0))
+    one, other = (tmp_path / "run" / "trained").iterdir()
+    one.write_bytes(other.read_bytes())
+    with pytest.raises(LpzError, match=f"'{one}' does not hold the result of .*; delete it and run again"):
+        make(plan=replace(PLAN, n=2, repeats=0))
 
 
 def test_a_diverged_training_is_written_down_and_not_ranked(make: Callable[..., Path]) -> None:

@@ -65,8 +65,12 @@ class FlexibleGPT2Config(PreTrainedConfig):
         if not layers:
             raise ValueError("a model needs at least one layer; give `layers` as [{'heads': 2, 'inner': 512}, ...]")
         for layer in layers:
+            if not {"heads", "inner"} <= layer.keys() or min(layer["heads"], layer["inner"]) < 1:
+                raise ValueError(f"layer {dict(layer)} must give 'heads' and 'inner', both at least 1")
             if d_model % layer["heads"]:
                 raise ValueError(f"d_model {d_model} is no multiple of {layer['heads']} heads")
+        if k < 1:
+            raise ValueError(f"k is {k}; it must be at least 1")
         if d_embed // k ** len(cutoffs) < 1:
             raise ValueError(f"d_embed {d_embed} leaves no width after {len(cutoffs)} divisions by k = {k}")
         self.vocab_size = vocab_size
@@ -81,7 +85,7 @@ class FlexibleGPT2Config(PreTrainedConfig):
         self.attention_dropout = attention_dropout
         self.layer_norm_epsilon = layer_norm_epsilon
         self.initializer_range = initializer_range
-        super().__init__(**{"use_cache": False} | kwargs)
+        super().__init__(**kwargs)
 
     @property
     def clusters(self) -> list[tuple[int, int]]:
@@ -249,7 +253,7 @@ class FlexibleGPT2PreTrainedModel(PreTrainedModel):
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
-        """GPT-2's: small normal weights, smaller still where a block adds to the residual stream."""
+        """Normal weights of one standard deviation everywhere, biases 0, norms the identity."""
         std = self.config.initializer_range
         if isinstance(module, nn.Linear | nn.Embedding):
             nn.init.normal_(module.weight, std=std)
@@ -260,8 +264,6 @@ class FlexibleGPT2PreTrainedModel(PreTrainedModel):
             nn.init.zeros_(module.bias)
         if isinstance(module, AdaptiveSoftmax):
             nn.init.zeros_(module.bias)
-        if isinstance(module, Attention | FeedForward):
-            nn.init.normal_(module.c_proj.weight, std=std / math.sqrt(2 * self.config.num_hidden_layers))
 
 
 class FlexibleGPT2Model(FlexibleGPT2PreTrainedModel):
@@ -319,6 +321,12 @@ class FlexibleGPT2LMHeadModel(FlexibleGPT2PreTrainedModel, GenerationMixin):
     def get_input_embeddings(self) -> nn.Module:
         """The adaptive embedding."""
         return self.transformer.wte
+
+    def prepare_inputs_for_generation(  # type: ignore[override]  # the other arguments are not needed
+        self, input_ids: Tensor, attention_mask: Tensor | None = None, **_: Any
+    ) -> dict[str, Any]:
+        """All tokens so far, for there is no cache of keys and values."""
+        return {"input_ids": input_ids, "attention_mask": attention_mask}
 
     def forward(
         self,
