@@ -140,7 +140,7 @@ def main() -> None:
         "flexibert": flexibert_scores,
     }
     ours = {"gpt2-wt103": GPT2_PROXIES, "flexibert": FLEXIBERT_PROXIES}
-    for name in ("tiny-gpt2", "gpt2-wt103", "flexibert"):
+    for name in ("gpt2-wt103", "flexibert", "tiny-gpt2"):
         benchmark = plugins.benchmark(name)
         report, made = graded(benchmark, proxies)
         print(f"\n## {name}\n\n{made}\n\n{facts(benchmark)}\n\n{table(report)}")
