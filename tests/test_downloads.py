@@ -8,16 +8,16 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from lpz_cli.main import run
 from lpz_zoo.benchmarks import FLEXIBERT_FILES, GPT2_FILES
 from lpz_zoo.downloads import ATTEMPTS, DownloadError, RemoteFiles
 
 from tests.mirror import ALWAYS, Mirror, serve_mirror
 
+Lpz = Callable[..., tuple[int, str, str]]
 DATA = os.environ.get("LPZ_DATA")  # before a fixture unsets it
 SOURCE = "someone/something/0123abc"
 CONTENT = {f"logs/j{i}/config.yaml": f"layers: {i}\n".encode() * 40 for i in range(30)}
@@ -283,52 +283,46 @@ def test_data_folder_is_checked(toy: RemoteFiles, cache: Path, tmp_path: Path, m
 FLEXIBERT_URL = "aaronserianni/training-free-nas/2d76e01b9586cad7340e8268dadba3056efd070b/data/BERT_benchmark.json"
 
 
-def bench_get(capsys: pytest.CaptureFixture[str]) -> tuple[int, str, str]:
-    code = run(["bench", "get", "flexibert"])
-    captured = capsys.readouterr()
-    return code, captured.out, captured.err
-
-
 @pytest.mark.skipif(DATA is None, reason="LPZ_DATA names no folder with the published files to serve")
 def test_the_command_downloads_a_benchmark_that_can_then_be_shown(
-    cache: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    cache: Path, monkeypatch: pytest.MonkeyPatch, lpz: Lpz
 ) -> None:
     published = Path(DATA or "") / "nas-bench-bert" / "BERT_benchmark.json"
     with serve_mirror({FLEXIBERT_URL: published.read_bytes()}) as mirror:
         monkeypatch.setenv("LPZ_MIRROR", mirror.url)
-        assert bench_get(capsys)[:2] == (0, f"flexibert is in {cache.parent / 'nas-bench-bert'}\n")
-    assert run(["bench", "show", "flexibert", "--json"]) == 0
-    assert json.loads(capsys.readouterr().out)["architectures"] == 500
+        assert lpz("bench", "get", "flexibert")[:2] == (0, f"flexibert is in {cache.parent / 'nas-bench-bert'}\n")
+    code, out, _ = lpz("bench", "show", "flexibert", "--json")
+    assert (code, json.loads(out)["architectures"]) == (0, 500)
 
 
 @pytest.mark.parametrize("fault", ["cut", "404", ""])
 def test_the_command_says_what_went_wrong_and_keeps_nothing(
-    fault: str, cache: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    fault: str, cache: Path, monkeypatch: pytest.MonkeyPatch, lpz: Lpz
 ) -> None:
     with serve_mirror({FLEXIBERT_URL: b"{}" * 9_000}) as mirror:  # of which the checksum is wrong
         monkeypatch.setenv("LPZ_MIRROR", mirror.url)
         mirror.faults[FLEXIBERT_URL] += [fault] * ALWAYS if fault else []
-        code, out, err = bench_get(capsys)
+        code, out, err = lpz("bench", "get", "flexibert")
     assert (code, out) == (1, "")
     assert err.startswith("error: ")
     assert len(err.splitlines()) == 1
     assert {"cut": "the connection was cut", "404": "404", "": "its SHA-256 differs"}[fault] in err
     assert not [path for path in cache.parent.rglob("*") if path.is_file() and path.name != ".lock"]
-    assert run(["bench", "show", "flexibert"]) == 1
-    assert "`lpz bench get flexibert`" in capsys.readouterr().err
+    code, _, err = lpz("bench", "show", "flexibert")
+    assert code == 1
+    assert "`lpz bench get flexibert`" in err
 
 
 def test_the_command_without_a_network_names_the_remedies(
-    cache: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    cache: Path, monkeypatch: pytest.MonkeyPatch, lpz: Lpz
 ) -> None:
     with serve_mirror({}) as mirror:
         monkeypatch.setenv("LPZ_MIRROR", mirror.url)
-    code, out, err = bench_get(capsys)  # the server has gone
+    code, out, err = lpz("bench", "get", "flexibert")  # the server has gone
     assert (code, out) == (1, "")
     assert "LPZ_DATA" in err
     assert "LPZ_MIRROR" in err
 
 
-def test_nothing_is_downloaded_for_a_benchmark_that_is_shipped(capsys: pytest.CaptureFixture[str]) -> None:
-    assert run(["bench", "get", "tiny-gpt2"]) == 0
-    assert capsys.readouterr().out == "tiny-gpt2 needs no download\n"
+def test_nothing_is_downloaded_for_a_benchmark_that_is_shipped(lpz: Lpz) -> None:
+    assert lpz("bench", "get", "tiny-gpt2") == (0, "tiny-gpt2 needs no download\n", "")

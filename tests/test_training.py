@@ -335,10 +335,10 @@ def test_only_what_is_missing_is_trained_again(make: Callable[..., Path], monkey
     ("changes", "named"),
     [
         ({"plan": replace(PLAN, n=4)}, "n: 3 there, 4 now"),
-        ({"plan": replace(PLAN, recipe=replace(RECIPE, steps=9))}, "recipe: "),
+        ({"plan": replace(PLAN, recipe=replace(RECIPE, steps=9))}, "recipe.steps: "),
         ({"plan": replace(PLAN, seed=43)}, "seed: 42 there, 43 now"),
         ({"threads": 2}, "threads: 1 there, 2 now"),
-        ({"text": None}, "corpus: "),
+        ({"text": None}, "corpus.text.sha256: "),
     ],
 )
 def test_a_folder_with_a_run_of_other_settings_is_refused(
@@ -493,7 +493,7 @@ def test_train_then_show_tells_the_noise(lpz: Lpz, arguments: list[str], tmp_pat
     assert "spearman between seeds" in printed
     code, printed, err = lpz(*arguments, "--out", out, "--workers", "1", "--steps", "7")
     assert (code, printed) == (2, "")
-    assert "holds a run with other settings (recipe: " in err
+    assert "holds a run with other settings (recipe.steps: " in err
     assert err.count("\n") == 1
 
 

@@ -12,6 +12,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import lpz_zoo
 import pytest
 import torch
 import yaml
@@ -21,10 +22,13 @@ from lpz_zoo.gpt2_model import FlexibleGPT2LMHeadModel
 from scipy.stats import spearmanr
 from torch import nn
 
-from lpzero_hf.benchmarks import Benchmark, Trained
+from lpzero_hf.benchmarks import Benchmark, Trained, describe, read_made
 from lpzero_hf.errors import LpzError
+from lpzero_hf.grading import chance
+from lpzero_hf.making import Plan, body_parameters
+from lpzero_hf.training import Recipe
 
-FLEXIBERT, GPT2 = BENCHMARKS
+TINY, FLEXIBERT, GPT2 = BENCHMARKS
 
 
 def folder(files: RemoteFiles) -> Path:
@@ -62,7 +66,7 @@ def test_benchmarks_are_offered_without_torch_or_a_download() -> None:
         "print([name for name in ('torch', 'yaml', 'pooch', 'requests') if name in sys.modules])"
     )
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
-    assert out.splitlines() == ["['flexibert', 'gpt2-wt103']", "[]"]
+    assert out.splitlines() == ["['tiny-gpt2', 'flexibert', 'gpt2-wt103']", "[]"]
 
 
 @pytest.mark.parametrize(
@@ -282,3 +286,24 @@ def test_missing_gpt2_configuration_is_named(tmp_path: Path) -> None:
     path = write_gpt2(tmp_path, "config_12_j3: {valid_ppl: 30.5}", CONFIG)
     shutil.rmtree(path.parent)
     assert f"cannot read '{path}': No such file" in message(lambda: gpt2_entries(tmp_path))
+
+
+def test_tiny_gpt2_is_shipped_with_its_noise() -> None:
+    entries, told = TINY.trained(), describe(TINY)
+    assert len({entry.architecture for entry in entries}) == len(entries) == 128
+    assert all(TINY.space.parse(entry.key) == entry.architecture for entry in entries)
+    assert told["noise"]["architectures_with_several_seeds"] == 16
+    assert told["noise"]["seeds"] == 3
+    assert told["noise"]["spearman_between_seeds"] > 0.85 > chance(16)
+    assert (Path(lpz_zoo.__file__).parent / "data" / "tiny-gpt2.json").stat().st_size < 1_000_000
+
+
+def test_tiny_gpt2_was_drawn_and_built_as_its_plan_says() -> None:
+    document = read_made(Path(lpz_zoo.__file__).parent / "data" / "tiny-gpt2.json")
+    plan = Plan(**document["plan"] | {"recipe": Recipe(**document["plan"]["recipe"])})
+    runs = [(row["architecture"], row["seed"]) for row in document["trained"]]
+    assert plan.runs(TINY.space) == runs
+    sizes = [body_parameters(TINY.space, TINY.space.parse(name)) for name, _ in runs[:8]]
+    assert sizes == [row["body_parameters"] for row in document["trained"][:8]]
+    assert all(100_000 <= row["body_parameters"] <= 3_000_000 for row in document["trained"])
+    assert all(len(row["curve"]) == plan.recipe.evaluations for row in document["trained"])
