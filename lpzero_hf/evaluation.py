@@ -18,7 +18,7 @@ from lpzero_hf.cache import ScoreCache, digest
 from lpzero_hf.errors import MinibatchError, one_line
 from lpzero_hf.models import build_model
 from lpzero_hf.parallel import each
-from lpzero_hf.plugins import OWN, PluginRegistry, load_plugins
+from lpzero_hf.plugins import OWN, Claim, PluginRegistry, load_plugins
 from lpzero_hf.proxy import Proxy, StatisticProxy, source_digest
 from lpzero_hf.reduction import STATISTICS
 from lpzero_hf.scoring import Wanted, choose, score
@@ -123,10 +123,15 @@ def evaluate(
     return {name: {proxy.name: rows[name][proxy.name] for proxy in chosen} for name in configs}
 
 
+def _offer(proxy: Proxy, plugins: PluginRegistry) -> Claim | None:
+    """The claim of the plugin that offers this very proxy, or None if none does."""
+    claim = plugins.proxies.get(proxy.name)
+    return claim if claim is not None and claim.item is proxy else None
+
+
 def _reference(proxy: Proxy, plugins: PluginRegistry) -> Wanted:
     """The name of a plugin's proxy, since not every proxy can be sent to another process."""
-    claim = plugins.proxies.get(proxy.name)
-    return proxy.name if claim is not None and claim.item is proxy else proxy
+    return proxy.name if _offer(proxy, plugins) else proxy
 
 
 def _key(proxy: Proxy, plugins: PluginRegistry) -> str:
@@ -136,8 +141,7 @@ def _key(proxy: Proxy, plugins: PluginRegistry) -> str:
     """
     if not proxy.version:
         return ""
-    claim = plugins.proxies.get(proxy.name)
-    if claim is not None and claim.item is proxy:
+    if claim := _offer(proxy, plugins):
         owner = "" if claim.distribution == OWN else f"{claim.distribution}:"
         return f"{owner}{proxy.name}@{proxy.version}"
     source = source_digest(proxy)

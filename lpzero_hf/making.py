@@ -24,7 +24,7 @@ from lpzero_hf.benchmarks import FORMAT, VERSION
 from lpzero_hf.errors import LpzError, UsageError, one_line
 from lpzero_hf.files import read_json, replacing, write_json
 from lpzero_hf.layout import count_body_parameters
-from lpzero_hf.models import model_class
+from lpzero_hf.models import build_model
 from lpzero_hf.parallel import each
 from lpzero_hf.spaces import Architecture, Space
 from lpzero_hf.training import Recipe, train
@@ -96,9 +96,8 @@ class Plan:
 
 def body_parameters(space: Space, architecture: Architecture) -> int:
     """Parameters outside embeddings and output head, without drawing any weights."""
-    config = space.config(architecture)
     with torch.device("meta"):
-        return count_body_parameters(model_class(config).from_config(config))
+        return count_body_parameters(build_model(space.config(architecture), device="meta"))
 
 
 def make_benchmark(

@@ -283,13 +283,17 @@ class Recorder:
         self, moment: Moment, places: tuple[str, ...], block: int, site: str, tensors: dict[str, Tensor]
     ) -> None:
         versions = {name: tensor._version for name, tensor in tensors.items()}
+        known: dict[object, Tensor] = {}  # a site may lie in several places; a function that reads it runs once
         for reduction in self.reductions:
             ready = reduction.moment == moment and reduction.place in places and tensors.keys() >= set(reduction.reads)
             if not ready or reduction in self.failures:
                 continue
             try:
-                value = reduction.function(*(_widened(tensors[name]) for name in reduction.reads))
-                self.values[reduction].append(Reduced(block, site, torch.as_tensor(value).detach()))
+                same = (reduction.function, reduction.reads)
+                if same not in known:
+                    value = reduction.function(*(_widened(tensors[name]) for name in reduction.reads))
+                    known[same] = torch.as_tensor(value).detach()
+                self.values[reduction].append(Reduced(block, site, known[same]))
                 for name, tensor in tensors.items():
                     if tensor._version != versions[name]:
                         raise CaptureError(f"the reduction writes into {name}, which belongs to the model")

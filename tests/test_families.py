@@ -380,3 +380,17 @@ def test_an_objective_that_no_block_can_change_is_an_error(gpt2: PreTrainedModel
 def test_statistics_that_never_appear_together_are_refused() -> None:
     with pytest.raises(ValueError, match="W and A do not appear together at 'linear'"):
         Reduction("linear", ("W", "A"), lambda W, A: W.sum())
+
+
+def test_one_function_runs_once_at_a_site_of_several_places(gpt2: PreTrainedModel, batch: dict[str, Tensor]) -> None:
+    calls = []
+
+    def size(W: Tensor) -> Tensor:
+        calls.append(W.shape)
+        return torch.tensor(float(W.numel()))
+
+    reductions = [Reduction(place, ("W",), size) for place in ("linear", "mixer_linear", "ffn_linear")]
+    captured = capture(gpt2, batch, reductions, load_plugins().layout(gpt2))
+    everywhere, mixers, others = (sum(float(r.value) for r in captured.values[red]) for red in reductions)
+    assert len(calls) == 8  # two blocks of four linear layers
+    assert everywhere == mixers + others > mixers > 0

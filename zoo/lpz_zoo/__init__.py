@@ -1,4 +1,4 @@
-"""The model zoo: architectures that `lpz score` builds by name."""
+"""The zoo: architectures by name, spaces of them, and benchmarks of trained ones."""
 
 from __future__ import annotations
 
