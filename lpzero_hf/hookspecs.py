@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from lpzero_hf.benchmarks import Benchmark
     from lpzero_hf.layout import ModelLayout
     from lpzero_hf.models import ZooModel
+    from lpzero_hf.operations import Unary
     from lpzero_hf.proxy import Proxy
     from lpzero_hf.spaces import Space
 
@@ -26,6 +27,12 @@ hookimpl = pluggy.HookimplMarker(PROJECT)
 @hookspec
 def lpz_proxies() -> Iterable[Proxy | Callable[[PreTrainedModel, dict[str, Any]], float]]:
     """Return proxies: `Proxy` objects, or plain functions `f(model, batch) -> float`."""
+    return ()
+
+
+@hookspec
+def lpz_operations() -> Iterable[Unary]:
+    """Return unary operations that expressions may use."""
     return ()
 
 

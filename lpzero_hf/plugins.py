@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from lpzero_hf.benchmarks import Benchmark
     from lpzero_hf.layout import ModelLayout
+    from lpzero_hf.operations import Unary
     from lpzero_hf.proxy import Proxy
     from lpzero_hf.spaces import Space
 
@@ -148,6 +149,13 @@ class PluginRegistry:
         return self._collect("proxy", "lpz_proxies", as_proxy, name_of)
 
     @functools.cached_property
+    def operations(self) -> dict[str, Unary]:
+        """Every unary operation by name. Raises `PluginError` if two distributions claim one name."""
+        from lpzero_hf.operations import Unary
+
+        return {name: claim.item for name, claim in self._named("operation", "lpz_operations", Unary).items()}
+
+    @functools.cached_property
     def models(self) -> dict[str, Claim]:
         """Every zoo model on offer by name. Raises `PluginError` if two distributions claim one name."""
         from lpzero_hf.models import ZooModel
@@ -194,7 +202,16 @@ class PluginRegistry:
             pass
 
     def proxy(self, name: str) -> Proxy:
-        """The proxy called `name`. Raises `UsageError`, with the nearest name, if there is none."""
+        """The proxy called `name`, or the one that it spells as an expression.
+
+        Raises:
+            UsageError: there is none; with the nearest name, or the column where the expression breaks off.
+        """
+        if "(" in name:
+            from lpzero_hf.expression import parse
+            from lpzero_hf.expression_proxy import expression_proxy
+
+            return expression_proxy(parse(name, self.operations), operations=self.operations)
         if name not in self.proxies:
             raise UsageError(f"unknown proxy '{name}'{did_you_mean(name, self.proxies)} (`lpz proxies` lists them all)")
         return self.proxies[name].item  # type: ignore[no-any-return]  # Claim holds any kind of item

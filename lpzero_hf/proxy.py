@@ -14,7 +14,7 @@ from torch import Tensor
 
 from lpzero_hf.isolation import copied, isolated
 from lpzero_hf.layout import ModelLayout
-from lpzero_hf.reduction import LOSS, Network, Reduction
+from lpzero_hf.reduction import LOSS, Network, Reduced, Reduction
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -114,6 +114,10 @@ class StatisticProxy(Proxy):
         if needed & {"G", "J", "dH"}:
             return f"forward + backward{own}"
         return f"forward{own}" if needed - {"W"} else "none"
+
+    def finish(self, reduced: Sequence[Sequence[Reduced]], layout: ModelLayout) -> float:
+        """The score, from what each reduction made of every site."""
+        return self.combine([[site.value for site in sites] for sites in reduced], layout)
 
 
 @dataclass(frozen=True, kw_only=True)

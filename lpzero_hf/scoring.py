@@ -20,7 +20,7 @@ from lpzero_hf.layout import ModelLayout
 from lpzero_hf.objective import with_labels
 from lpzero_hf.plugins import PluginRegistry, load_plugins
 from lpzero_hf.proxy import FunctionProxy, ModelProxy, Orientation, Proxy, StatisticProxy, Subject, as_proxy
-from lpzero_hf.reduction import WORDS, Captured, Network, Reduction
+from lpzero_hf.reduction import WORDS, Captured, Network, Reduced, Reduction
 
 Status = Literal["ok", "not applicable", "invalid", "failed"]
 Wanted = str | Proxy | Callable[..., float]
@@ -202,20 +202,20 @@ def _run_shared(
         return {proxy.name: _failed(proxy, error) for proxy in proxies}
 
     def combined(proxy: StatisticProxy) -> float:
-        return proxy.combine([_values_of(captured, r, layout) for r in proxy.reductions], layout)
+        return proxy.finish([_reduced(captured, r, layout) for r in proxy.reductions], layout)
 
     return {proxy.name: _judge(proxy, partial(combined, proxy)) for proxy in proxies}
 
 
-def _values_of(captured: Captured, reduction: Reduction, layout: ModelLayout) -> list[torch.Tensor]:
+def _reduced(captured: Captured, reduction: Reduction, layout: ModelLayout) -> list[Reduced]:
     if reduction in captured.failures:
         raise captured.failures[reduction]
-    values = [reduced.value for reduced in captured.values[reduction]]
-    if not values:
+    reduced = captured.values[reduction]
+    if not reduced:
         hidden = reduction.place == "attention" and any(mixer.attention and mixer.heads for mixer in layout.mixers)
         hint = "; a fused kernel may hide it: build the model with attn_implementation='sdpa' or 'eager'"
         raise NotApplicable(f"this model shows no {WORDS[reduction.place]}{hint if hidden else ''}")
-    return values
+    return reduced
 
 
 def _run_own(

@@ -173,7 +173,7 @@ def test_hooks_are_all_in_one_file_with_a_sentence_each() -> None:
     from lpzero_hf import hookspecs
 
     hooks = [f for n, f in vars(hookspecs).items() if n.startswith("lpz_") and isinstance(f, types.FunctionType)]
-    assert len(hooks) == 6
+    assert len(hooks) == 7
     assert all(f.__doc__ for f in hooks)
     assert hookimpl is hookspecs.hookimpl
     assert plugins_module.hookspecs is hookspecs

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
     from lpzero_hf.layout import ModelLayout
+    from lpzero_hf.operations import Unary
     from lpzero_hf.proxy import Proxy
 
 
@@ -21,6 +22,14 @@ def lpz_proxies() -> Iterable[Proxy]:
 
     rooms = (size, weights, gradients, activations, attention, jacobian, synflow, passes)
     return [proxy for room in rooms for proxy in room.PROXIES]
+
+
+@hookimpl
+def lpz_operations() -> Iterable[Unary]:
+    """The 21 unary operations of LPZero."""
+    from lpzero_hf.operations import UNARY
+
+    return UNARY
 
 
 @hookimpl
