@@ -19,12 +19,17 @@ if TYPE_CHECKING:
     from lpzero_hf.errors import LpzError as LpzError
     from lpzero_hf.errors import NotApplicable as NotApplicable
     from lpzero_hf.evaluation import Setting as Setting
+    from lpzero_hf.expression import Expression as Expression
+    from lpzero_hf.expression import parse as parse
+    from lpzero_hf.expression_proxy import expression_proxy as expression_proxy
     from lpzero_hf.grading import grade as grade
     from lpzero_hf.hookspecs import hookimpl as hookimpl
     from lpzero_hf.layout import ModelLayout as ModelLayout
     from lpzero_hf.layout import find_layout as find_layout
     from lpzero_hf.models import ZooModel as ZooModel
     from lpzero_hf.models import load_model as load_model
+    from lpzero_hf.operations import Unary as Unary
+    from lpzero_hf.plan import Plan as Plan
     from lpzero_hf.proxy import ModelProxy as ModelProxy
     from lpzero_hf.proxy import Proxy as Proxy
     from lpzero_hf.proxy import StatisticProxy as StatisticProxy
@@ -33,6 +38,8 @@ if TYPE_CHECKING:
     from lpzero_hf.scoring import Score as Score
     from lpzero_hf.scoring import Scores as Scores
     from lpzero_hf.scoring import score as score
+    from lpzero_hf.searching import SearchResult as SearchResult
+    from lpzero_hf.searching import search as search
     from lpzero_hf.spaces import Architecture as Architecture
     from lpzero_hf.spaces import Choice as Choice
     from lpzero_hf.spaces import Space as Space
@@ -45,6 +52,9 @@ _HOMES = {
     "Benchmark": "benchmarks",
     "Trained": "benchmarks",
     "Setting": "evaluation",
+    "Expression": "expression",
+    "parse": "expression",
+    "expression_proxy": "expression_proxy",
     "grade": "grading",
     "hookimpl": "hookspecs",
     "ModelLayout": "layout",
@@ -52,6 +62,8 @@ _HOMES = {
     "minibatch": "batches",
     "ZooModel": "models",
     "load_model": "models",
+    "Unary": "operations",
+    "Plan": "plan",
     "ModelProxy": "proxy",
     "Proxy": "proxy",
     "StatisticProxy": "proxy",
@@ -60,6 +72,8 @@ _HOMES = {
     "Score": "scoring",
     "Scores": "scoring",
     "score": "scoring",
+    "SearchResult": "searching",
+    "search": "searching",
     "Architecture": "spaces",
     "Choice": "spaces",
     "Space": "spaces",

@@ -96,7 +96,7 @@ def evaluate(
     chosen = choose(proxies, plugins)
     keys = {proxy.name: key for proxy in chosen if (key := _key(proxy, plugins))}
     context = setting.key()
-    subjects = {name: digest(_identity(config), context) for name, config in configs.items()}
+    subjects = {name: digest(identity(config), context) for name, config in configs.items()}
     kept = {} if cache is None else cache.get_many(subjects.values(), keys.values())
     rows: dict[str, dict[str, Row]] = {
         name: {proxy: kept[subject, key] for proxy, key in keys.items() if (subject, key) in kept}
@@ -148,8 +148,8 @@ def _key(proxy: Proxy, plugins: PluginRegistry) -> str:
     return f"source {source}:{proxy.name}@{proxy.version}" if source else ""
 
 
-def _identity(config: PreTrainedConfig) -> dict[str, Any]:
-    """What of a configuration decides the model."""
+def identity(config: PreTrainedConfig) -> dict[str, Any]:
+    """What of a configuration decides the model, as plain data."""
     return {key: value for key, value in config.to_dict().items() if key != "transformers_version"}
 
 

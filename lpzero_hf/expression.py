@@ -32,6 +32,7 @@ RANGES = dict.fromkeys(STATISTIC_NAMES, REAL) | {"S": Interval(0.0, 1.0)}
 SHAPES = {"W": "weight", "G": "weight", "A": "output", "J": "output", "H": "head", "S": "softmax"}
 FOLDS = ("sum", "mean")
 LONGEST = 4
+VERSION = "1"  # of what expressions and tables mean; a change makes every kept score and table new
 DISCONNECT: Chain = ("disconnect",)
 BUILT_IN: Operations = MappingProxyType({operation.name: operation for operation in UNARY})
 

@@ -6,15 +6,22 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from lpzero_hf.errors import UsageError
-from lpzero_hf.expression import BUILT_IN, STATISTIC_NAMES, Chain, Expression, Operations, canonical_chain, parse
+from lpzero_hf.expression import (
+    BUILT_IN,
+    STATISTIC_NAMES,
+    VERSION,
+    Chain,
+    Expression,
+    Operations,
+    canonical_chain,
+    parse,
+)
 from lpzero_hf.layout import ModelLayout
 from lpzero_hf.plugins import load_plugins
 from lpzero_hf.proxy import Orientation, StatisticProxy
 from lpzero_hf.reduction import Reduced
 from lpzero_hf.stack import Stack
 from lpzero_hf.tables import Wanted, gather, pair_of
-
-VERSION = "1"  # of what expressions mean; a change makes every kept score new
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -109,8 +109,7 @@ def grade(
     chosen += [plugins.proxy(name) for name in BASELINES if name not in {proxy.name for proxy in chosen}]
     setting = setting or Setting(benchmark.batch_size, benchmark.seq_len)
     entries = benchmark.trained()
-    if limit is not None and limit < len(entries):
-        entries = [entries[i * len(entries) // limit] for i in range(limit)]
+    entries = spaced(entries, limit)
     if len(entries) < 3:
         raise LpzError(f"{len(entries)} architectures of benchmark '{benchmark.name}' cannot be ranked; it takes 3")
     rows = evaluate(
@@ -165,3 +164,10 @@ def _grade(name: str, orientation: Orientation, rows: Sequence[Row], truth: Trut
 def _rank(grade: Grade) -> float:
     agreed = grade.agreement is not None and grade.agreement.spearman is not None
     return -grade.agreement.spearman.value if agreed else 2.0  # type: ignore[union-attr]  # mypy does not see it
+
+
+def spaced(entries: Sequence[Trained], limit: int | None) -> list[Trained]:
+    """At most `limit` of the entries, evenly spaced; all of them for None."""
+    if limit is None or limit >= len(entries):
+        return list(entries)
+    return [entries[i * len(entries) // limit] for i in range(limit)]

@@ -77,6 +77,7 @@ class Unary:
             it gives the same whatever the scalar, or None for the function itself.
         centred: whether the entries of the result sum to 0.
         after: by the name of an operation p, what f after p is equal to.
+        version: changed by the author whenever its results change, so that tables kept from before are made again.
     """
 
     name: str
@@ -95,6 +96,7 @@ class Unary:
     on_scalar: tuple[str, ...] | float | None = None
     centred: bool = False
     after: Mapping[str, Rewrite] = field(default_factory=dict, hash=False, compare=False)
+    version: str = "1"
 
     def __post_init__(self) -> None:
         if not self.name.isidentifier() or self.name != self.name.lower():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import hashlib
 from collections.abc import Sequence
 
 import torch
@@ -56,6 +58,15 @@ class Stack:
         nothing = torch.full_like(first, torch.nan)
         return torch.stack([nothing if part is None else part for part in parts], 1).to(self.device)
 
+    def part(self, architectures: Sequence[int]) -> Stack:
+        """The tables of some architectures."""
+        chosen = torch.as_tensor(list(architectures), device=self.device)
+        some = copy.copy(self)
+        some.n = len(chosen)
+        for name in ("counts", "totals", "products", "matmuls"):
+            setattr(some, name, {key: tensor[:, chosen] for key, tensor in getattr(self, name).items()})
+        return some
+
     # Scores --------------------------------------------------------------------------------------------------
 
     def score(self, expression: Expression) -> Tensor:
@@ -75,6 +86,27 @@ class Stack:
         chain = canonical_chain(branch.statistic, branch.chain, self.wanted.operations)
         i = self.index[branch.statistic][chain]
         return slice(i, i + 1)
+
+    def signature(self, branch: Branch, partner: str | None = None) -> bytes:
+        """A digest of what the tables hold of one branch; equal for branches that no score can tell apart.
+
+        Args:
+            branch: any that is not dropped.
+            partner: the statistic whose matrices it is multiplied with, if so.
+        """
+        place = self._place(branch)
+        group = GROUP[branch.statistic]
+        held = [self.totals[branch.statistic][..., place], self.counts[group]]
+        if partner is not None:
+            products = self._pair(self.products, branch.statistic, partner)[:, :, place]
+            held.append(products)
+            if not bool(self.scalar[branch.statistic][place]):
+                rank = int((~self.scalar[branch.statistic][: place.start]).sum())
+                held.append(self._pair(self.matmuls, branch.statistic, partner)[:, :, rank])
+        made = hashlib.blake2b(bytes(self.scalar[branch.statistic][place].tolist()), digest_size=16)
+        for tensor in held:
+            made.update(tensor.float().contiguous().cpu().numpy().tobytes())
+        return made.digest()
 
     def alone(self, name: str, reduce: str, aggregate: str, chains: slice = slice(None)) -> Tensor:
         """[n, K], the scores under one branch of a statistic for each of its chains."""

@@ -14,6 +14,7 @@ from lpz_cli.bench import bench_app
 from lpz_cli.output import quiet_stdout
 from lpz_cli.rank import rank
 from lpz_cli.score import score
+from lpz_cli.search import search
 from lpzero_hf.errors import LpzError, PluginWarning, one_line
 from lpzero_hf.plugins import load_plugins
 
@@ -27,11 +28,12 @@ app = typer.Typer(
 )
 app.command()(score)
 app.command()(rank)
+app.command()(search)
 app.command()(listing.proxies)
 app.command()(listing.plugins)
 app.add_typer(listing.zoo_app, name="zoo")
 app.add_typer(bench_app, name="bench")
-BUILT_IN = {"score", "rank", "bench", "proxies", "plugins", "zoo"}
+BUILT_IN = {"score", "rank", "search", "bench", "proxies", "plugins", "zoo"}
 
 
 @app.callback(invoke_without_command=True)

@@ -1,0 +1,247 @@
+"""`lpz search`: find expressions that rank the architectures of a benchmark."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from lpz_cli import options
+from lpz_cli.output import print_json, print_table, quiet_stdout
+from lpz_cli.progress import progress_bar
+from lpzero_hf.errors import UsageError
+
+if TYPE_CHECKING:
+    from lpzero_hf.agreement import Agreement
+    from lpzero_hf.searching import SearchResult, Split, Winner
+
+
+class StrategyName(StrEnum):
+    """Search strategies."""
+
+    evolution = "evolution"
+    random = "random"
+    exhaustive = "exhaustive"
+
+
+class Fold(StrEnum):
+    """Folds over elements or blocks."""
+
+    sum = "sum"
+    mean = "mean"
+    any = "any"
+
+
+class FitnessName(StrEnum):
+    """Rank correlations."""
+
+    spearman = "spearman"
+    kendall = "kendall"
+
+
+class CombineName(StrEnum):
+    """How the correlations on several benchmarks make one fitness."""
+
+    mean = "mean"
+    worst = "worst"
+
+
+class SelectName(StrEnum):
+    """How a winner is chosen among the fittest."""
+
+    consensus = "consensus"
+    best = "best"
+
+
+def search(
+    benchmarks: Annotated[list[str], typer.Argument(metavar="BENCH...", help="One benchmark, or several at once.")],
+    strategy: Annotated[StrategyName, typer.Option("--strategy", "-s", help="How to search.")] = StrategyName.evolution,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="Folder for history, checkpoints, result and plots.")
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the search in --out.")] = False,
+    unary: Annotated[
+        str, typer.Option("--unary", help="Unary operations in each branch, 1 to 4; `2,1` for different branches.")
+    ] = "1",
+    reduce: Annotated[Fold, typer.Option("--reduce", help="Fold over the elements of a block.")] = Fold.any,
+    aggregate: Annotated[Fold, typer.Option("--aggregate", help="Fold over blocks.")] = Fold.any,
+    train: Annotated[int, typer.Option("--train", min=0, help="Architectures to search on; 0 for all.")] = 50,
+    splits: Annotated[int, typer.Option("--splits", min=1, help="Searches, each on other architectures.")] = 1,
+    fitness: Annotated[FitnessName, typer.Option("--fitness", help="Rank correlation.")] = FitnessName.spearman,
+    combine: Annotated[CombineName, typer.Option("--combine", help="Several benchmarks.")] = CombineName.mean,
+    select: Annotated[SelectName, typer.Option("--select", help="How the winner is chosen.")] = SelectName.consensus,
+    no_prune: Annotated[bool, typer.Option("--no-prune", help="Evaluate every candidate that is drawn.")] = False,
+    early: Annotated[
+        int, typer.Option("--early", min=0, help="Architectures to look at first; 0 looks at all at once.")
+    ] = 10,
+    iterations: Annotated[int, typer.Option("--iterations", min=1, help="Children of an evolution.")] = 1000,
+    population: Annotated[int, typer.Option("--population", min=2, help="Of an evolution.")] = 80,
+    test: Annotated[
+        list[str] | None, typer.Option("--test", help="A benchmark to test the winners on only. Repeatable.")
+    ] = None,
+    ceiling: Annotated[bool, typer.Option("--ceiling", help="Also search on all architectures: a bound.")] = False,
+    limit: Annotated[
+        int | None, typer.Option("--limit", min=3, help="Only so many architectures of each, evenly spaced.")
+    ] = None,
+    plots: Annotated[bool, typer.Option("--plots", help="Draw figures in the folder --out.")] = False,
+    batch_size: Annotated[int, typer.Option("--batch-size", min=1, help="Sequences in the minibatch.")] = 4,
+    seq_len: Annotated[int, typer.Option("--seq-len", min=2, help="Tokens of each.")] = 32,
+    text: options.Text = None,
+    random_tokens: options.RandomTokens = False,
+    workers: options.Workers = None,
+    threads: options.Threads = 1,
+    dtype: options.Dtype = options.Precision.float32,
+    seed: options.Seed = 42,
+    device: options.Device = "auto",
+    json: options.Json = False,
+    no_plugin: options.NoPlugin = None,
+) -> None:
+    """Search symbolic expressions whose scores rank architectures as training would.
+
+    Each architecture is captured once; its tables are kept in the cache. The winner is chosen on the architectures
+    searched on, and graded on those held out.
+
+    Example: `lpz search tiny-gpt2 --strategy exhaustive --train 50 --splits 3`
+    """
+    with quiet_stdout():
+        if (plots or resume) and out is None:
+            raise UsageError("--plots and --resume need the folder of the search; name it with --out")
+        if plots:
+            from lpz_cli.plots import need_matplotlib
+
+            need_matplotlib()
+
+        from lpzero_hf.evaluation import Setting
+        from lpzero_hf.plan import Plan
+        from lpzero_hf.plugins import load_plugins
+        from lpzero_hf.searching import search as run
+
+        place = str(options.resolve_device(device))
+        plan = Plan(
+            tuple(benchmarks), strategy.value, _lengths(unary), _folds(reduce), _folds(aggregate),
+            fitness=fitness.value, combine=combine.value, train=train or None, splits=splits, select=select.value,
+            prune=not no_prune, early=early, iterations=iterations, population=population, seed=seed, limit=limit,
+            setting=Setting(batch_size, seq_len, text, random_tokens, seed, dtype.value, place),
+        )  # fmt: skip
+        with _told() as tell:
+            result = run(
+                plan, out=out, resume=resume, test=test or (), ceiling=ceiling,
+                workers=options.worker_count(workers, place), threads=threads,
+                plugins=load_plugins(no_plugin or ()), progress=tell,
+            )  # fmt: skip
+        if plots and out is not None:
+            from lpz_cli.search_plots import draw_search
+
+            draw_search(out, result)
+    if json:
+        print_json(result.to_json())
+    else:
+        _as_tables(result, out)
+
+
+def _lengths(text: str) -> tuple[int, int]:
+    parts = text.split(",")
+    if len(parts) > 2 or not all(part.strip().isdecimal() for part in parts):
+        raise UsageError(f"--unary takes one number or two, such as 2 or 2,1, not '{text}'")
+    numbers = [int(part) for part in parts]
+    return numbers[0], numbers[-1]
+
+
+def _folds(fold: Fold) -> tuple[str, ...]:
+    return ("sum", "mean") if fold == Fold.any else (fold.value,)
+
+
+@contextmanager
+def _told() -> Iterator[Callable[[str, int, int, float | None], None]]:
+    """A bar for each stage, with the largest fitness so far."""
+    with progress_bar() as bar:
+        tasks: dict[str, Any] = {}
+
+        def tell(what: str, done: int, total: int, best: float | None) -> None:
+            if what not in tasks:
+                for task in tasks.values():
+                    bar.update(task, visible=False)
+                tasks[what] = bar.add_task(what, total=total)
+            told = f"{what} {done}/{total}" + ("" if best is None else f" · best {best:.4f}")
+            bar.update(tasks[what], description=told, completed=done, total=total)
+
+        yield tell
+
+
+# Tables ----------------------------------------------------------------------------------------------------
+
+
+def _as_tables(result: SearchResult, out: Path | None) -> None:
+    plan = result.plan
+    names = [*plan.benchmarks]
+    what = " and ".join(names)
+    title = (
+        f"{what} · {plan.strategy} over {result.size:,} expressions · "
+        f"{'all' if plan.train is None else plan.train} architectures searched on"
+    )
+    header = ["split", "train", *(f"{name} rho (tau) held out" for name in names), "winner"]
+    rows = [
+        [str(number), _train(split, names), *(_held(split.winner, name) for name in names), _spelled(split.winner)]
+        for number, split in enumerate(result.splits)
+    ]
+    print_table(title, header, rows, range(1, 2 + len(names)))
+    ensembles = [
+        [str(number), *(_held(split.ensemble, name) for name in names), _spelled(split.ensemble)]
+        for number, split in enumerate(result.splits)
+    ]
+    print_table("Rank ensembles", ["split", *header[2:-1], "members"], ensembles, range(1, 1 + len(names)))
+    summary = [
+        [name, row, _spread(made, "spearman"), _spread(made, "kendall")]
+        for name, found in result.summary().items()
+        for row, made in found.items()
+    ]
+    if summary:
+        told = f"Held out, mean ± standard deviation of {len(result.splits)} splits"
+        print_table(told, ["benchmark", "ranked by", "Spearman's rho", "Kendall's tau-b"], summary, [2, 3])
+    first = result.splits[0]
+    front = [[str(c.expression.complexity), f"{c.fitness:.4f}", str(c.expression)] for c in first.pareto]
+    print_table("Fitness against complexity, first split", ["complexity", "fitness", "expression"], front, [0, 1])
+    if result.ceiling is not None:
+        print(
+            f"The fittest expression on all architectures, a bound and no result: {result.ceiling.fitness:.4f} "
+            f"{result.ceiling.expression}"
+        )
+    counts = [f"{count:,} {reason}" for reason, count in [*first.pruned.items(), *first.rejected.items()]]
+    print(
+        f"First split: {first.evaluated:,} evaluated in {first.seconds:.1f} s"
+        + (f"; rejected: {', '.join(counts)}" if counts else "")
+        + f". Capture took {result.seconds['capture']:.1f} s, everything {result.seconds['all']:.1f} s."
+    )
+    if out is not None:
+        print(f"{out / 'result.json'}")
+
+
+def _spelled(winner: Winner) -> str:
+    return "\n".join(
+        ("" if sign > 0 else "- ") + str(expression)
+        for expression, sign in zip(winner.expressions, winner.orientations, strict=True)
+    )
+
+
+def _train(split: Split, names: list[str]) -> str:
+    return ", ".join(_rho(split.winner.train[name]) for name in names)
+
+
+def _rho(agreement: Agreement) -> str:
+    return "—" if agreement.spearman is None else f"{agreement.spearman.value:+.3f}"
+
+
+def _held(winner: Winner, name: str) -> str:
+    agreement = winner.held_out.get(name)
+    if agreement is None or agreement.spearman is None or agreement.kendall is None:
+        return "—"
+    rho, tau = agreement.spearman, agreement.kendall
+    return f"{rho.value:+.3f} [{rho.low:+.3f}, {rho.high:+.3f}] ({tau.value:+.3f})"
+
+
+def _spread(made: dict[str, float | int], kind: str) -> str:
+    return f"{made[kind]:+.4f} ± {made[f'{kind}_sd']:.4f}"

@@ -1,0 +1,466 @@
+"""Searches for expressions that rank a benchmark's architectures, and says how well they rank the others."""
+
+from __future__ import annotations
+
+import platform
+import random
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+from torch import Tensor
+
+import lpzero_hf
+from lpzero_hf.agreement import Agreement, Truth
+from lpzero_hf.archive import Candidate
+from lpzero_hf.cache import ScoreCache, cache_folder
+from lpzero_hf.candidates import ExpressionSpace
+from lpzero_hf.errors import LpzError, UsageError
+from lpzero_hf.evaluation import evaluate
+from lpzero_hf.expression import Expression
+from lpzero_hf.expression_proxy import wanted_by
+from lpzero_hf.files import write_json
+from lpzero_hf.fitness import Fitness, mid_ranks
+from lpzero_hf.grading import BASELINES, spaced
+from lpzero_hf.judging import Judge, Subject
+from lpzero_hf.passes import Passes
+from lpzero_hf.plan import Plan
+from lpzero_hf.plugins import PluginRegistry, load_plugins
+from lpzero_hf.runs import SplitLog, open_run
+from lpzero_hf.selection import greedy_ensemble, most_agreeing, shortlist
+from lpzero_hf.stack import Stack
+from lpzero_hf.strategies import Strategy
+from lpzero_hf.table_store import make_tables
+from lpzero_hf.tables import Wanted
+
+CHECKPOINT_SECONDS = 2.0
+LISTED = 10  # runners-up in a result
+Progress = Callable[[str, int, int, float | None], None]
+
+
+@dataclass(frozen=True)
+class Winner:
+    """One expression, or a rank ensemble of several, and how well it does.
+
+    Args:
+        expressions: one, or the members; a member that is there twice has twice the weight.
+        orientations: of each, 1 if a larger score predicts a better model.
+        train: agreement with the truth on the architectures searched on, by benchmark.
+        held_out: on the others; empty if there are none.
+    """
+
+    expressions: tuple[Expression, ...]
+    orientations: tuple[int, ...]
+    train: dict[str, Agreement]
+    held_out: dict[str, Agreement]
+
+    def to_json(self) -> dict[str, Any]:
+        """As plain data."""
+        return {
+            "expressions": [str(expression) for expression in self.expressions],
+            "orientations": list(self.orientations),
+            "train": {name: agreement.to_dict() for name, agreement in self.train.items()},
+            "held_out": {name: agreement.to_dict() for name, agreement in self.held_out.items()},
+        }
+
+
+@dataclass(frozen=True)
+class Split:
+    """What the search on one part of the architectures found.
+
+    Args:
+        seed: of the split and of the search on it.
+        trained_on: keys of the architectures searched on, by benchmark.
+        winner: one expression.
+        ensemble: at most five.
+        fittest: the first few by fitness.
+        pareto: fitness against complexity.
+        baselines: the agreement of trivial proxies on the held-out architectures, by benchmark and name.
+        evaluated: expressions that were evaluated.
+        pruned: candidates rejected before evaluation, by reason.
+        rejected: after it.
+        seconds: of the search, without capture.
+    """
+
+    seed: int
+    trained_on: dict[str, list[str]]
+    winner: Winner
+    ensemble: Winner
+    fittest: list[Candidate]
+    pareto: list[Candidate]
+    baselines: dict[str, dict[str, Agreement]]
+    evaluated: int
+    pruned: dict[str, int]
+    rejected: dict[str, int]
+    seconds: float
+
+    def to_json(self) -> dict[str, Any]:
+        """As plain data."""
+        return {
+            "seed": self.seed,
+            "trained_on": self.trained_on,
+            "winner": self.winner.to_json(),
+            "ensemble": self.ensemble.to_json(),
+            "fittest": [_told(candidate) for candidate in self.fittest],
+            "pareto": [_told(candidate) for candidate in self.pareto],
+            "baselines": {
+                name: {proxy: agreement.to_dict() for proxy, agreement in found.items()}
+                for name, found in self.baselines.items()
+            },
+            "evaluated": self.evaluated,
+            "pruned": self.pruned,
+            "rejected": self.rejected,
+            "seconds": self.seconds,
+        }
+
+
+@dataclass(frozen=True)
+class SearchResult:
+    """What a search found.
+
+    Args:
+        plan: what it was asked to do.
+        size: members of the space of expressions.
+        splits: one for each part searched on.
+        tests: agreement of each split's winner with benchmarks it was not searched on, by benchmark.
+        ceiling: the fittest expression on all architectures, if it was asked for: not a result, but a bound.
+        seconds: of capture and of everything.
+    """
+
+    plan: Plan
+    size: int
+    splits: list[Split]
+    tests: dict[str, list[Agreement]]
+    ceiling: Candidate | None
+    seconds: dict[str, float]
+    versions: dict[str, str] = field(default_factory=dict)
+
+    def summary(self) -> dict[str, dict[str, dict[str, float | int]]]:
+        """Mean and standard deviation over the splits of every held-out (or test) correlation.
+
+        Returns:
+            By benchmark, then by "winner", "ensemble" or the baseline's name.
+        """
+        found: dict[str, dict[str, dict[str, float | int]]] = {}
+        for name in self.plan.benchmarks:
+            rows = {
+                "winner": [split.winner.held_out.get(name) for split in self.splits],
+                "ensemble": [split.ensemble.held_out.get(name) for split in self.splits],
+            }
+            for proxy in self.splits[0].baselines.get(name, {}):
+                rows[proxy] = [split.baselines[name][proxy] for split in self.splits]
+            found[name] = {row: made for row, agreements in rows.items() if (made := _averaged(agreements))}
+        for name, agreements in self.tests.items():
+            found[name] = {"winner": made} if (made := _averaged(agreements)) else {}
+        return found
+
+    def to_json(self) -> dict[str, Any]:
+        """As plain data."""
+        return {
+            "plan": self.plan.to_json(),
+            "size": self.size,
+            "splits": [split.to_json() for split in self.splits],
+            "tests": {name: [agreement.to_dict() for agreement in found] for name, found in self.tests.items()},
+            "ceiling": None if self.ceiling is None else _told(self.ceiling),
+            "summary": self.summary(),
+            "seconds": self.seconds,
+            "versions": self.versions,
+        }
+
+
+def search(
+    benchmarks: str | Sequence[str] | Plan,
+    *,
+    out: Path | str | None = None,
+    resume: bool = False,
+    test: Sequence[str] = (),
+    ceiling: bool = False,
+    workers: int = 1,
+    threads: int = 1,
+    plugins: PluginRegistry | None = None,
+    progress: Progress | None = None,
+    **settings: Any,
+) -> SearchResult:
+    """Search expressions whose scores rank the architectures of a benchmark as their trained performance does.
+
+    Each architecture is captured once, into tables that are kept in the cache; then an expression costs microseconds
+    (for more than two unary operations in a branch, a pass over every model). The winner is chosen on the architectures
+    searched on, and its agreement is reported on the others. Same settings, same result.
+
+    Args:
+        benchmarks: names or paths of one benchmark or several, or a whole `Plan`.
+        out: folder for plan, history, checkpoints and result; None keeps nothing.
+        resume: go on with the search in `out`.
+        test: further benchmarks to test each split's winner on.
+        ceiling: also search on all architectures at once, which bounds what can be reached.
+        workers: processes for capture.
+        threads: CPU threads in each; they decide the rounding.
+        plugins: where names are looked up; by default everything installed.
+        progress: called with (what is done, steps done, steps in all, the largest fitness so far or None).
+        settings: the other arguments of `Plan`.
+
+    Raises:
+        UsageError: settings that make no sense, or other ones than those of the search to resume.
+        LpzError: data are missing, an architecture cannot be captured, a file is damaged or cannot be written.
+
+    Example:
+        >>> from lpzero_hf import search
+        >>> found = search("tiny-gpt2", strategy="exhaustive", train=50)  # doctest: +SKIP
+        >>> found.splits[0].winner.expressions  # doctest: +SKIP
+    """
+    start = time.perf_counter()
+    if isinstance(benchmarks, Plan):
+        plan = replace(benchmarks, **settings)
+    else:
+        names = (benchmarks,) if isinstance(benchmarks, str) else tuple(benchmarks)
+        plan = Plan(names, **settings)
+    plugins = load_plugins() if plugins is None else plugins
+    tell = progress or (lambda what, done, total, best: None)
+    folder = None if out is None else Path(out)
+    grounds = [_Ground(name, plan, plugins) for name in plan.benchmarks]
+    tested = [_Ground(name, replace(plan, train=None), plugins) for name in test]
+    space = plan.space(plugins.operations)
+    if plan.strategy == "exhaustive" and not plan.tabled:
+        plan.start(space, Judge([]), plan.seed)  # says that the space is too large
+    if folder is not None:
+        open_run(folder, plan.to_json(), resume)
+    for ground in grounds:
+        ground.capture(plan, space.wanted if plan.tabled else None, workers, threads, plugins, tell)
+    captured = time.perf_counter() - start
+    splits = [_search_split(number, plan, space, grounds, folder, tell) for number in range(plan.splits)]
+    bound = None
+    if ceiling:
+        judge = Judge([ground.subject(range(len(ground.keys)), plan) for ground in grounds], plan.combine, plan.early)
+        whole = _run(plan.start(space, judge, plan.seed), None, "ceiling", tell)[0]
+        bound = whole.archive.fittest()[0]
+    result = SearchResult(
+        plan,
+        space.size,
+        splits,
+        {ground.name: ground.test(splits, plan, workers, threads, plugins, tell) for ground in tested},
+        bound,
+        {"capture": captured, "all": time.perf_counter() - start},
+        {
+            "lpzero-hf": lpzero_hf.__version__,
+            "torch": torch.__version__,
+            "transformers": transformers.__version__,
+            "python": platform.python_version(),
+        },
+    )
+    if folder is not None:
+        write_json(folder / "result.json", result.to_json())
+    return result
+
+
+class _Ground:
+    """One benchmark: its architectures, their truth, and the source of their scores."""
+
+    def __init__(self, name: str, plan: Plan, plugins: PluginRegistry) -> None:
+        benchmark = plugins.benchmark(name)
+        entries = spaced(benchmark.trained(), plan.limit)
+        self.name = name
+        self.keys = [entry.key for entry in entries]
+        self.configs = {entry.key: benchmark.space.config(entry.architecture) for entry in entries}
+        self.truth = torch.tensor([benchmark.goodness(entry) for entry in entries], dtype=torch.float64)
+        self.source: Stack | Passes | None = None
+        self.baselines: dict[str, Tensor] = {}
+        if plan.train is not None and plan.train > len(entries):
+            raise UsageError(f"benchmark '{name}' has {len(entries)} architectures, fewer than --train {plan.train}")
+        if bool((self.truth == self.truth[0]).all()):
+            raise UsageError(
+                f"all architectures of benchmark '{name}' are equally good; there is nothing to search for"
+            )
+
+    def capture(
+        self, plan: Plan, wanted: Wanted | None, workers: int, threads: int, plugins: PluginRegistry, tell: Progress
+    ) -> None:
+        """Make the tables, and score the baselines."""
+        if wanted is None:
+            cache = ScoreCache()
+            self.source = Passes(
+                self.configs, plan.setting, plugins, cache=cache, workers=workers, threads=threads
+            )  # fmt: skip
+        else:
+            self.source = self._stack(plan, wanted, workers, threads, plugins, tell)
+        if plan.train is not None and plan.train < len(self.keys):
+            with ScoreCache() as cache:
+                rows = evaluate(
+                    self.configs, BASELINES, plan.setting,
+                    cache=cache, workers=workers, threads=threads, plugins=plugins,
+                    progress=lambda done, total: tell(f"baselines of {self.name}", done, total, None),
+                )  # fmt: skip
+            for proxy in BASELINES:
+                values = [rows[key][proxy]["value"] for key in self.keys]
+                if None not in values:
+                    self.baselines[proxy] = torch.tensor(values, dtype=torch.float64)
+
+    def _stack(
+        self, plan: Plan, wanted: Wanted, workers: int, threads: int, plugins: PluginRegistry, tell: Progress
+    ) -> Stack:
+        tables = make_tables(
+            self.configs, wanted, plan.setting, cache_folder() / "tables",
+            workers=workers, threads=threads, plugins=plugins,
+            progress=lambda done, total: tell(f"capture of {self.name}", done, total, None),
+        )  # fmt: skip
+        return Stack(tables, wanted, plan.setting.device)
+
+    def subject(self, part: Sequence[int], plan: Plan) -> Subject:
+        """Some of the architectures to search on."""
+        assert self.source is not None
+        truth = self.truth[list(part)]
+        if bool((truth == truth[0]).all()):
+            raise UsageError(f"the architectures of '{self.name}' to search on are all equally good; use more of them")
+        device = self.source.device if isinstance(self.source, Stack) else "cpu"
+        return Subject(self.source.part(part), Fitness(truth.tolist(), plan.fitness, device))
+
+    def test(
+        self, splits: Sequence[Split], plan: Plan, workers: int, threads: int, plugins: PluginRegistry, tell: Progress
+    ) -> list[Agreement]:
+        """How well each split's winner ranks all architectures."""
+        wanted = wanted_by([split.winner.expressions[0] for split in splits], plugins.operations)
+        self.source = self._stack(plan, wanted, workers, threads, plugins, tell)
+        return [
+            _agreement(_scores([self], [split.winner.expressions[0]], split.winner.orientations)[0], self.truth)
+            for split in splits
+        ]
+
+
+def _search_split(
+    number: int, plan: Plan, space: ExpressionSpace, grounds: Sequence[_Ground], folder: Path | None, tell: Progress
+) -> Split:
+    seed = plan.seed + number
+    parts: list[list[int]] = []
+    for ground in grounds:
+        everything = range(len(ground.keys))
+        part = everything if plan.train is None else random.Random(seed).sample(everything, plan.train)
+        parts.append(sorted(part))
+    judge = Judge(
+        [ground.subject(part, plan) for ground, part in zip(grounds, parts, strict=True)], plan.combine, plan.early
+    )  # fmt: skip
+    strategy = plan.start(space, judge, seed)
+    place = None if folder is None else folder / f"split-{number:02d}"
+    what = "search" if plan.splits == 1 else f"search {number + 1} of {plan.splits}"
+    strategy, seconds = _run(strategy, place, what, tell)
+    kept = strategy.archive.fittest()
+    if not kept:
+        raise LpzError("no expression has a valid score on these architectures; search a larger space, or for longer")
+    winner, ensemble = _choose(kept, judge, plan)
+    held = [sorted(set(range(len(ground.keys))) - set(part)) for ground, part in zip(grounds, parts, strict=True)]
+    trained_on = {g.name: [g.keys[i] for i in part] for g, part in zip(grounds, parts, strict=True)}
+    baselines = {
+        ground.name: {name: _agreement(scores[rest], ground.truth[rest]) for name, scores in ground.baselines.items()}
+        for ground, rest in zip(grounds, held, strict=True)
+        if rest
+    }
+    return Split(
+        seed,
+        trained_on,
+        _graded(winner, grounds, parts, held),
+        _graded(ensemble, grounds, parts, held),
+        kept[:LISTED],
+        strategy.archive.pareto(),
+        baselines,
+        strategy.evaluated,
+        dict(strategy.pruner.counts) if strategy.pruner else {},
+        dict(strategy.rejections),
+        seconds,
+    )
+
+
+def _run(strategy: Strategy, place: Path | None, what: str, tell: Progress) -> tuple[Strategy, float]:
+    """Make all iterations, and write them down if there is a place to."""
+    log = None if place is None else SplitLog(place, strategy)
+    start = time.perf_counter() - (log.seconds if log else 0.0)
+    saved = time.perf_counter()
+    tell(what, strategy.done, strategy.total, strategy.archive.best or None)
+    while strategy.done < strategy.total:
+        made = strategy.iterate()
+        tell(what, strategy.done, strategy.total, made.best)
+        if log is None:
+            continue
+        log.write(made)
+        if time.perf_counter() - saved > CHECKPOINT_SECONDS or strategy.done == strategy.total:
+            log.save(time.perf_counter() - start)
+            saved = time.perf_counter()
+    seconds = time.perf_counter() - start
+    if log is not None:
+        seconds = log.seconds
+        log.close()
+    return strategy, seconds
+
+
+def _choose(kept: Sequence[Candidate], judge: Judge, plan: Plan) -> tuple[list[Candidate], list[Candidate]]:
+    """The winner and the ensemble, from the candidates that a search has kept, on its own architectures."""
+    scores = [
+        torch.stack([subject.source.score(c.expression) * c.orientation for c in kept]) for subject in judge.subjects
+    ]
+    rows = shortlist(scores, len(kept))
+    ranks = [mid_ranks(part[rows]) for part in scores]
+    members = greedy_ensemble(ranks, [subject.fitness for subject in judge.subjects], plan.combine == "worst")
+    best = 0 if plan.select == "best" else most_agreeing([part[:50] for part in ranks])
+    return [kept[rows[best]]], [kept[rows[i]] for i in members]
+
+
+def _scores(grounds: Sequence[_Ground], expressions: Sequence[Expression], orientations: Sequence[int]) -> list[Tensor]:
+    """[n] per benchmark: an expression's scores, or the summed ranks of several."""
+    found = []
+    for ground in grounds:
+        assert ground.source is not None
+        scores = torch.stack([ground.source.score(e) * o for e, o in zip(expressions, orientations, strict=True)]).cpu()
+        found.append(scores[0] if len(scores) == 1 else scores)
+    return found
+
+
+def _graded(
+    chosen: Sequence[Candidate],
+    grounds: Sequence[_Ground],
+    parts: Sequence[Sequence[int]],
+    held: Sequence[Sequence[int]],
+) -> Winner:
+    expressions = tuple(candidate.expression for candidate in chosen)
+    orientations = tuple(candidate.orientation for candidate in chosen)
+    all_scores = _scores(grounds, expressions, orientations)
+    train, rest = {}, {}
+    for ground, scores, part, other in zip(grounds, all_scores, parts, held, strict=True):
+        train[ground.name] = _agreement(scores[..., list(part)], ground.truth[list(part)])
+        if other:
+            rest[ground.name] = _agreement(scores[..., list(other)], ground.truth[list(other)])
+    return Winner(expressions, orientations, train, rest)
+
+
+def _agreement(scores: Tensor, truth: Tensor) -> Agreement:
+    """Of scores [n], or of the summed ranks of several [m, n], leaving out architectures without a finite one."""
+    good = torch.isfinite(scores) if scores.dim() == 1 else torch.isfinite(scores).all(0)
+    scores = scores[..., good]
+    if scores.dim() == 2:
+        scores = mid_ranks(scores).sum(0)
+    return Truth(truth[good].numpy()).agreement(scores.numpy())
+
+
+def _averaged(agreements: Sequence[Agreement | None]) -> dict[str, float | int]:
+    good = [a for a in agreements if a is not None and a.spearman is not None and a.kendall is not None]
+    if not good:
+        return {}
+    rho = [a.spearman.value for a in good if a.spearman]
+    tau = [a.kendall.value for a in good if a.kendall]
+    return {
+        "spearman": statistics.mean(rho),
+        "spearman_sd": statistics.pstdev(rho),
+        "kendall": statistics.mean(tau),
+        "kendall_sd": statistics.pstdev(tau),
+        "splits": len(good),
+    }
+
+
+def _told(candidate: Candidate) -> dict[str, Any]:
+    return {
+        "expression": str(candidate.expression),
+        "complexity": candidate.expression.complexity,
+        "fitness": candidate.fitness,
+        "orientation": candidate.orientation,
+    }
