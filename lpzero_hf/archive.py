@@ -47,9 +47,11 @@ class Archive:
 
     Args:
         capacity: how many to keep.
+        floor: a candidate that is less fit than this will not be kept.
     """
 
     capacity: int = CAPACITY
+    floor: float = 0.0
     _kept: dict[Expression, Candidate] = field(default_factory=dict)
     _by_complexity: dict[int, Candidate] = field(default_factory=dict)
 
@@ -65,7 +67,9 @@ class Archive:
             self._shrink()
 
     def _shrink(self) -> None:
-        self._kept = {candidate.expression: candidate for candidate in self.fittest()}
+        kept = self.fittest()
+        self._kept = {candidate.expression: candidate for candidate in kept}
+        self.floor = kept[-1].fitness
 
     def fittest(self) -> list[Candidate]:
         """At most `capacity` candidates, the fittest first."""

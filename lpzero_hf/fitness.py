@@ -44,16 +44,23 @@ class Fitness:
 
         NaN for a row with a score that is not finite, or whose scores are all equal.
         """
-        flat = scores.reshape(-1, scores.shape[-1])
+        flat = scores.reshape(-1, scores.shape[-1]).double()
         made = self._spearman(flat) if self.kind == "spearman" else self._kendall(flat)
         bad = ~torch.isfinite(flat).all(1) | (flat == flat[:, :1]).all(1)
         return torch.where(bad, torch.nan, made).reshape(scores.shape[:-1])
 
     def _spearman(self, scores: Tensor) -> Tensor:
         values, order = scores.sort(1)
-        ranks = _ranks_of_sorted(values) - (scores.shape[1] - 1) / 2
-        covariance = (ranks * self._ranks[order]).sum(1)
-        return covariance / (ranks.square().sum(1) * self._ranks.square().sum()).sqrt()
+        truth = self._ranks[order]
+        n = scores.shape[1]
+        places = torch.arange(n, dtype=truth.dtype, device=truth.device) - (n - 1) / 2
+        covariance, variance = truth @ places, torch.full_like(truth[:, 0], float(places.square().sum()))
+        tied = (values[:, 1:] == values[:, :-1]).any(1).nonzero()[:, 0]
+        if len(tied):
+            ranks = _ranks_of_sorted(values[tied]) - (n - 1) / 2
+            covariance[tied] = (ranks * truth[tied]).sum(1)
+            variance[tied] = ranks.square().sum(1)
+        return covariance / (variance * self._ranks.square().sum()).sqrt()
 
     def _kendall(self, scores: Tensor) -> Tensor:
         parts = []

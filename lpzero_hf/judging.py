@@ -104,18 +104,20 @@ class Judge:
         best = max(_fold(torch.tensor(side, dtype=torch.float64), self.combine) for side in zip(*reach, strict=True))
         return "hopeless" if best < bar else ""
 
-    def grid(self, left: str, right: str, op: str, reduce: str, aggregate: str) -> Tensor:
-        """[benchmarks, K, L], the correlations for every chain of each statistic; NaN where rejected.
+    def grid(
+        self, left: str, right: str, op: str, reduce: str, aggregate: str, rows: Tensor, columns: Tensor
+    ) -> Tensor:
+        """[benchmarks, rows, columns], the correlations for some chains of each statistic; NaN where rejected.
 
-        `op` may be "alone": [benchmarks, K, 1], the left statistic with the other branch dropped.
+        `op` may be "alone": [benchmarks, rows, 1], the left statistic with the other branch dropped.
         """
         found = []
         for subject in self.subjects:
             assert isinstance(subject.source, Stack)  # a space that is enumerated has tables
             if op == "alone":
-                scores = subject.source.alone(left, reduce, aggregate)[:, :, None]
+                scores = subject.source.alone(left, reduce, aggregate, rows)[:, :, None]
             else:
-                scores = subject.source.grid(left, right, op, reduce, aggregate)
+                scores = subject.source.grid(left, right, op, reduce, aggregate, rows, columns)
             found.append(subject.fitness(scores.movedim(0, -1).contiguous()))
         return torch.stack(found)
 

@@ -34,8 +34,7 @@ class Plan:
         combine: of several benchmarks' correlations, mean or worst.
         train: architectures of each benchmark to search on; the rest are held out. None takes all.
         splits: how often to search, each time on other architectures.
-        select: how the winner is chosen: best (the fittest) or consensus (the one that most agrees with the
-            50 fittest that rank differently).
+        select: how the winner is chosen: best (the fittest) or bagging; see `lpzero_hf.selection.select`.
         prune: whether candidates are rejected beforehand.
         early: architectures looked at first, so that hopeless candidates cost no more; 0 for none.
         iterations: children of an evolution, or expressions of a random search.
@@ -60,7 +59,7 @@ class Plan:
     combine: Combine = "mean"
     train: int | None = 50
     splits: int = 1
-    select: str = "consensus"
+    select: str = "bagging"
     prune: bool = True
     early: int = 10
     iterations: int = 1000

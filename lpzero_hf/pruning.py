@@ -155,10 +155,11 @@ def _alone(branch: Branch, operations: Operations) -> str:
 def _adds_nothing(expression: Expression, known: Facts, other: Facts) -> bool:
     """Whether a branch of which so much is known leaves the ranking by the other branch alone, or none at all."""
     value = known.constant
+    if expression.op in ("sum", "difference"):
+        counts = expression.together and other.scalar and not known.scalar  # its elements, each with the scalar once
+        return (value == 0 or known.centred) and not counts
     if value == 0:
         return True
-    if expression.op in ("sum", "difference"):
-        return known.centred
     if not expression.together:
         # the branch comes to one number per block: 0, or if averaged over elements the same for all blocks
         return known.centred or (value is not None and expression.reduce == "mean")

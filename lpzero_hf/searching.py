@@ -32,7 +32,7 @@ from lpzero_hf.passes import Passes
 from lpzero_hf.plan import Plan
 from lpzero_hf.plugins import PluginRegistry, load_plugins
 from lpzero_hf.runs import SplitLog, open_run
-from lpzero_hf.selection import greedy_ensemble, most_agreeing, shortlist
+from lpzero_hf.selection import select
 from lpzero_hf.stack import Stack
 from lpzero_hf.strategies import Strategy
 from lpzero_hf.table_store import make_tables
@@ -399,11 +399,9 @@ def _choose(kept: Sequence[Candidate], judge: Judge, plan: Plan) -> tuple[list[C
     scores = [
         torch.stack([subject.source.score(c.expression) * c.orientation for c in kept]) for subject in judge.subjects
     ]
-    rows = shortlist(scores, len(kept))
-    ranks = [mid_ranks(part[rows]) for part in scores]
-    members = greedy_ensemble(ranks, [subject.fitness for subject in judge.subjects], plan.combine == "worst")
-    best = 0 if plan.select == "best" else most_agreeing([part[:50] for part in ranks])
-    return [kept[rows[best]]], [kept[rows[i]] for i in members]
+    truths = [subject.fitness.truth for subject in judge.subjects]
+    winner, members = select(scores, truths, plan.fitness, plan.combine, plan.select, plan.seed)
+    return [kept[winner]], [kept[member] for member in members]
 
 
 def _scores(grounds: Sequence[_Ground], expressions: Sequence[Expression], orientations: Sequence[int]) -> list[Tensor]:

@@ -12,6 +12,9 @@ from torch import Tensor
 from lpzero_hf.expression import Branch, Expression, canonical_chain
 from lpzero_hf.tables import GROUP, Pair, Table, Wanted, pair_of
 
+Places = slice | Tensor  # of chains
+EVERY = slice(None)
+
 
 class Stack:
     """Tables of n architectures under the same chains.
@@ -108,14 +111,14 @@ class Stack:
             made.update(tensor.float().contiguous().cpu().numpy().tobytes())
         return made.digest()
 
-    def alone(self, name: str, reduce: str, aggregate: str, chains: slice = slice(None)) -> Tensor:
+    def alone(self, name: str, reduce: str, aggregate: str, chains: Places = EVERY) -> Tensor:
         """[n, K], the scores under one branch of a statistic for each of its chains."""
         values, there = self._reduced(name, reduce, chains)
         return _aggregated(values.sum(1), there.sum(1), aggregate)
 
     def grid(
         self, left: str, right: str, op: str, reduce: str, aggregate: str,
-        rows: slice = slice(None), columns: slice = slice(None),
+        rows: Places = EVERY, columns: Places = EVERY,
     ) -> Tensor:  # fmt: skip
         """[n, K, L], the scores for each chain of the left statistic and each of the right."""
         if GROUP[left] == GROUP[right]:
@@ -131,7 +134,7 @@ class Stack:
             values = (x * shown).sum(1)[:, :, None] + sign * (y * shown).sum(1)[:, None, :]
         return _aggregated(values, there.sum(1), aggregate)
 
-    def _reduced(self, name: str, reduce: str, chains: slice) -> tuple[Tensor, Tensor]:
+    def _reduced(self, name: str, reduce: str, chains: Places) -> tuple[Tensor, Tensor]:
         """[n, B, K], each block's reduced value, and [n, B], whether the block shows the statistic."""
         sites, elements, _ = self.counts[GROUP[name]]
         there = (sites > 0).double()
@@ -143,7 +146,7 @@ class Stack:
         return totals, there
 
     def _together(
-        self, left: str, right: str, op: str, reduce: str, aggregate: str, rows: slice, columns: slice
+        self, left: str, right: str, op: str, reduce: str, aggregate: str, rows: Places, columns: Places
     ) -> Tensor:
         sites, elements, _ = self.counts[GROUP[left]]
         there = (sites > 0).double().sum(1)
@@ -159,7 +162,7 @@ class Stack:
             )
             return _aggregated(torch.where(both, plain, broadcast), there, aggregate)
         fold = 0 if reduce == "sum" else 1
-        values = self._pair(self.products, left, right)[fold][:, rows, columns]
+        values = self._pair(self.products, left, right)[fold][:, rows][:, :, columns]
         if op == "matmul":
             values = values.clone()
             held = self._pair(self.matmuls, left, right)[fold]

@@ -41,8 +41,8 @@ def draw(report: Report, benchmark: Benchmark, folder: Path) -> list[Path]:
         _scatter(page.add_subplot(rows, COLUMNS, index + 1), report, benchmark, grade)
         single = Figure(figsize=(5, 4), layout="constrained")
         _scatter(single.add_subplot(), report, benchmark, grade)
-        files.append(_save(single, folder / f"{grade.proxy}.png"))
-    return [_save(page, folder / "all.png"), *files]
+        files.append(save(single, folder / f"{grade.proxy}.png"))
+    return [save(page, folder / "all.png"), *files]
 
 
 def _scatter(axes: Any, report: Report, benchmark: Benchmark, grade: Grade) -> None:
@@ -61,7 +61,8 @@ def _scatter(axes: Any, report: Report, benchmark: Benchmark, grade: Grade) -> N
     axes.tick_params(labelsize=7)
 
 
-def _save(figure: Any, file: Path) -> Path:
+def save(figure: Any, file: Path) -> Path:
+    """Write a figure, whole or not at all. Raises `LpzError` if it cannot be written."""
     with replacing(file) as temporary:
         figure.savefig(temporary, dpi=150)
     return file

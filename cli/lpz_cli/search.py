@@ -53,7 +53,7 @@ class CombineName(StrEnum):
 class SelectName(StrEnum):
     """How a winner is chosen among the fittest."""
 
-    consensus = "consensus"
+    bagging = "bagging"
     best = "best"
 
 
@@ -73,7 +73,7 @@ def search(
     splits: Annotated[int, typer.Option("--splits", min=1, help="Searches, each on other architectures.")] = 1,
     fitness: Annotated[FitnessName, typer.Option("--fitness", help="Rank correlation.")] = FitnessName.spearman,
     combine: Annotated[CombineName, typer.Option("--combine", help="Several benchmarks.")] = CombineName.mean,
-    select: Annotated[SelectName, typer.Option("--select", help="How the winner is chosen.")] = SelectName.consensus,
+    select: Annotated[SelectName, typer.Option("--select", help="How the winner is chosen.")] = SelectName.bagging,
     no_prune: Annotated[bool, typer.Option("--no-prune", help="Evaluate every candidate that is drawn.")] = False,
     early: Annotated[
         int, typer.Option("--early", min=0, help="Architectures to look at first; 0 looks at all at once.")
