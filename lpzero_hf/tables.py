@@ -117,9 +117,8 @@ class Wanted:
         parts = [torch.tensor([rows, columns], dtype=torch.float64, device=whole.device), *totals.values()]
         for x, y in pairs:
             products = torch.outer(totals[x], totals[y])  # right where either is a scalar
-            products[torch.tensor(self.matrices[x])[:, None], torch.tensor(self.matrices[y])] = _gram(
-                stacks[x], stacks[y]
-            )
+            i, j = (torch.tensor(self.matrices[name], dtype=torch.long) for name in (x, y))
+            products[i[:, None], j] = _gram(stacks[x], stacks[y])
             parts += [products.reshape(-1), (column_sums[x] @ column_sums[y].T).reshape(-1)]
         return torch.cat(parts)
 
