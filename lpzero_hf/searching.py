@@ -51,7 +51,7 @@ class Winner:
         expressions: one, or the members; a member that is there twice has twice the weight.
         orientations: of each, 1 if a larger score predicts a better model.
         train: agreement with the truth on the architectures searched on, by benchmark.
-        held_out: on the others; empty if there are none.
+        held_out: on the others; without benchmarks that leave fewer than two.
     """
 
     expressions: tuple[Expression, ...]
@@ -222,9 +222,9 @@ def search(
     plugins = load_plugins() if plugins is None else plugins
     tell = progress or (lambda what, done, total, best: None)
     folder = None if out is None else Path(out)
+    space = plan.space(plugins.operations)
     grounds = [_Ground(name, plan, plugins) for name in plan.benchmarks]
     tested = [_Ground(name, replace(plan, train=None), plugins) for name in test]
-    space = plan.space(plugins.operations)
     if plan.strategy == "exhaustive" and not plan.tabled:
         plan.start(space, Judge([]), plan.seed)  # says that the space is too large
     if folder is not None:
@@ -355,7 +355,7 @@ def _search_split(
     baselines = {
         ground.name: {name: _agreement(scores[rest], ground.truth[rest]) for name, scores in ground.baselines.items()}
         for ground, rest in zip(grounds, held, strict=True)
-        if rest
+        if len(rest) > 1
     }
     return Split(
         seed,
@@ -426,7 +426,7 @@ def _graded(
     train, rest = {}, {}
     for ground, scores, part, other in zip(grounds, all_scores, parts, held, strict=True):
         train[ground.name] = _agreement(scores[..., list(part)], ground.truth[list(part)])
-        if other:
+        if len(other) > 1:
             rest[ground.name] = _agreement(scores[..., list(other)], ground.truth[list(other)])
     return Winner(expressions, orientations, train, rest)
 
@@ -434,6 +434,8 @@ def _graded(
 def _agreement(scores: Tensor, truth: Tensor) -> Agreement:
     """Of scores [n], or of the summed ranks of several [m, n], leaving out architectures without a finite one."""
     good = torch.isfinite(scores) if scores.dim() == 1 else torch.isfinite(scores).all(0)
+    if (n := int(good.sum())) < 2:
+        return Agreement(n, None, None, 0.0)
     scores = scores[..., good]
     if scores.dim() == 2:
         scores = mid_ranks(scores).sum(0)

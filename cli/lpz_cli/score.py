@@ -142,7 +142,8 @@ def _as_json(results: list[Result], registry: PluginRegistry, settings: dict[str
         if result.scores is not None:
             document |= result.scores.to_dict()
             for row in document["scores"]:
-                row["distribution"] = registry.proxies[row["proxy"]].distribution
+                claim = registry.proxies.get(row["proxy"])  # an expression is no distribution's
+                row["distribution"] = claim and claim.distribution
         if result.error is not None:
             document["error"] = str(result.error)
         documents.append(document)
