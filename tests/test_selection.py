@@ -1,0 +1,101 @@
+"""From the candidates of a search to a winner and an ensemble."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+from lpzero_hf import selection
+from lpzero_hf.fitness import Fitness, mid_ranks
+from lpzero_hf.selection import distinct, select
+
+
+def candidates(noise: list[float], n: int = 30, seed: int = 0) -> tuple[Tensor, Tensor]:
+    """The truth and one candidate for each amount of noise upon it, the fittest first."""
+    generator = torch.Generator().manual_seed(seed)
+    truth = torch.randn(n, generator=generator, dtype=torch.float64)
+    strengths = torch.tensor(noise, dtype=torch.float64)[:, None]
+    scores = truth + strengths * torch.randn(len(noise), n, generator=generator, dtype=torch.float64)
+    return truth, scores[Fitness(truth.tolist())(scores).argsort(descending=True)]
+
+
+def test_the_best_is_the_fittest_and_bagging_chooses_another() -> None:
+    truth, scores = candidates([0.5] * 40)
+    best, bagging = select([scores], [truth], method="best"), select([scores], [truth])
+    assert best[0] == 0
+    assert best[1] == bagging[1]
+    others = [candidates([0.5] * 40, seed=seed) for seed in range(5)]
+    assert any(select([scores], [truth])[0] != 0 for truth, scores in others)
+
+
+def test_the_seed_decides_the_resamples() -> None:
+    truth, scores = candidates([0.5] * 40)
+    chosen = [select([scores], [truth], seed=seed) for seed in (1, 1, 2, 3, 4)]
+    assert chosen[0] == chosen[1]
+    assert any(other != chosen[0] for other in chosen[2:])
+
+
+def test_bagging_takes_what_the_resamples_agree_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    truth, scores = candidates([0.5] * 40)
+    monkeypatch.setattr(selection, "_fittest_of_resamples", lambda *_: [3, 5, 5, 7])
+    winner, members = select([scores], [truth])
+    ranks = mid_ranks(scores)
+    target = ranks[[3, 5, 5, 7]].mean(0)
+    distance = (ranks - target).square().sum(1)
+    assert winner == members[0] == int(distance.argmin())
+    errors = [(ranks[members[:size]].mean(0) - target).square().sum() for size in range(1, 6)]
+    assert errors[-1] < errors[0]
+    for size in range(1, 5):  # no other next member would have come nearer
+        others = torch.stack([(ranks[[*members[:size], row]].mean(0) - target).square().sum() for row in range(40)])
+        assert errors[size] == others.min()
+
+
+def test_resamples_differ_and_hold_an_architecture_once() -> None:
+    truth, scores = candidates([0.5] * 40)
+    fittest = selection._fittest_of_resamples([scores], [truth], "spearman", "mean", 42)
+    assert len(fittest) == selection.RESAMPLES
+    assert len(set(fittest)) > 3
+    assert fittest == selection._fittest_of_resamples([scores], [truth], "spearman", "mean", 42)
+    assert fittest != selection._fittest_of_resamples([scores], [truth], "spearman", "mean", 43)
+
+
+def test_luck_counts_for_less() -> None:
+    """A candidate that is right but for noise, among many that are worse and one of which is lucky."""
+    better = []
+    for seed in range(20):
+        generator = torch.Generator().manual_seed(seed)
+        truth = torch.randn(430, generator=generator, dtype=torch.float64)
+        noise = torch.randn(200, 430, generator=generator, dtype=torch.float64)
+        scores = truth + 0.6 * noise
+        seen, unseen = scores[:, :30], Fitness(truth[30:].tolist())
+        order = Fitness(truth[:30].tolist())(seen).argsort(descending=True)
+        _, members = select([seen[order]], [truth[:30]], seed=seed)
+        together = mid_ranks(scores[order][members][:, 30:]).sum(0)
+        better.append(float(unseen(together)) - float(unseen(scores[order[0], 30:])))
+    assert sum(better) / 20 > 0.05
+
+
+def test_benchmarks_weigh_the_same_however_large(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(selection, "_fittest_of_resamples", lambda *_: [3, 5, 5, 7])
+    for seed in range(10):
+        truth, scores = candidates([0.8] * 40, n=10, seed=seed)
+        other, others = candidates([0.8] * 40, n=10, seed=100 + seed)
+        few = select([scores, others], [truth, other])[1]
+        many = select([scores, others.repeat(1, 20)], [truth, other.repeat(20)])[1]
+        assert sorted(few) == sorted(many)  # rounding decides the order of two that are as near
+
+
+def test_candidates_that_rank_alike_or_not_at_all_are_left_out() -> None:
+    scores = torch.tensor([[1.0, 2, 3], [2, 4, 9], [3, 1, 2], [float("nan"), 1, 2], [1, 1, 2]], dtype=torch.float64)
+    assert distinct([scores]) == [0, 2, 4]
+    other = torch.tensor([[1.0, 2], [2, 1], [1, 2], [1, 2], [1, float("inf")]], dtype=torch.float64)
+    assert distinct([scores, other]) == [0, 1, 2]
+
+
+@pytest.mark.parametrize("method", selection.METHODS)
+def test_few_architectures_are_enough(method: str) -> None:
+    truth, scores = candidates([0.3] * 5, n=3)
+    winner, members = select([scores], [truth], method=method)
+    assert winner in range(5)
+    assert len(members) == selection.MEMBERS
