@@ -1,0 +1,171 @@
+"""Tables: the closed form of every expression is what its operations make of the raw tensors."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from functools import cache
+
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from lpzero_hf.batches import embedded_tokenizer, minibatch
+from lpzero_hf.capture import capture
+from lpzero_hf.expression import BUILT_IN, FOLDS, Branch, Expression
+from lpzero_hf.expression_proxy import expression_proxy, wanted_by
+from lpzero_hf.plugins import load_plugins
+from lpzero_hf.reduction import Reduced, Reduction
+from lpzero_hf.scoring import score
+from lpzero_hf.stack import Stack
+from lpzero_hf.tables import GROUP, gather
+from tests.families import tiny_model
+
+MODELS = ("gpt2", "bert", "llama", "mamba")  # mamba shows no softmax attention
+PLACES = {"W": "linear", "G": "linear", "A": "linear", "J": "linear", "H": "mixer", "S": "mixer"}
+Raw = dict[str, list[tuple[int, Tensor, Tensor]]]  # by statistic, for each site: block, tensor as captured, mask
+
+
+def model_and_batch(family: str) -> tuple[torch.nn.Module, dict[str, Tensor]]:
+    """A tiny model in float64, and a minibatch that is padded on the right."""
+    model = tiny_model(family, seed=1).double()
+    batch = minibatch(model, tokenizer=embedded_tokenizer(), batch_size=3, seq_len=7)
+    mask = torch.ones_like(batch["input_ids"])
+    if family != "mamba":
+        mask[0, 5:], mask[2, 3:] = 0, 0
+    return model, batch | {"attention_mask": mask}
+
+
+@cache
+def raw(family: str) -> Raw:
+    """Every tensor of every statistic, with the mask of its rows."""
+    model, batch = model_and_batch(family)
+    reads = {name: Reduction(place, (name,), Tensor.clone) for name, place in PLACES.items()}  # type: ignore[arg-type]
+    captured = capture(model, batch, list(reads.values()), load_plugins().layout(model))  # type: ignore[arg-type]
+    mask = batch["attention_mask"].bool()
+    return {
+        name: [
+            (site.block, site.value, mask)
+            for site in sorted(captured.values.get(reduction, []), key=lambda site: (site.block, site.site))
+        ]
+        for name, reduction in reads.items()
+    }
+
+
+def matrix(name: str, tensor: Tensor, mask: Tensor) -> Tensor:
+    """Rows are output channels of a weight, real tokens, or real tokens of each head."""
+    if name in ("W", "G"):
+        return tensor
+    rows = [tensor[b, ..., t, :].reshape(-1, tensor.shape[-1]) for b, t in mask.nonzero().tolist()]
+    return torch.cat(rows)
+
+
+def applied(branch: Branch, tensor: Tensor) -> Tensor:
+    for name in branch.chain:
+        tensor = BUILT_IN[name].function(tensor)
+    return tensor
+
+
+def directly(expression: Expression, found: Raw) -> tuple[float, float]:
+    """The score, tensor by tensor as the definition says, and the same of absolute values: what rounding acts on."""
+    kept = [branch for branch in expression.branches if not branch.dropped]
+    results = [
+        [(block, applied(branch, matrix(branch.statistic, tensor, mask))) for block, tensor, mask in found[branch.statistic]]
+        for branch in kept
+    ]  # fmt: skip
+    blocks = sorted(set.intersection(*[{block for block, _ in result} for result in results]))
+    if not blocks:
+        return math.nan, math.nan
+    if len(kept) == 2 and GROUP[kept[0].statistic] == GROUP[kept[1].statistic]:
+        results = [[(block, operated(expression.op, x, y)) for (block, x), (_, y) in zip(*results, strict=True)]]
+    values, scales = [], []
+    for block in blocks:
+        parts = [folded([t for b, t in result if b == block], expression.reduce) for result in results]
+        if len(parts) == 2:
+            (x, x_scale), (y, y_scale) = parts
+            op = "product" if expression.op == "matmul" else expression.op
+            value = {"sum": x + y, "difference": x - y, "product": x * y}[op]
+            parts = [(value, x_scale * y_scale if op == "product" else x_scale + y_scale)]
+        values.append(parts[0][0])
+        scales.append(parts[0][1])
+    over = len(blocks) if expression.aggregate == "mean" else 1
+    return sum(values) / over, sum(scales) / over
+
+
+def operated(op: str, x: Tensor, y: Tensor) -> Tensor:
+    if op == "matmul" and x.dim() == y.dim() == 2:
+        return x @ y.T
+    return {"sum": torch.add, "difference": torch.sub, "product": torch.mul, "matmul": torch.mul}[op](x, y)
+
+
+def folded(tensors: list[Tensor], reduce: str) -> tuple[float, float]:
+    over = sum(t.numel() for t in tensors) if reduce == "mean" else 1
+    return sum(float(t.sum()) for t in tensors) / over, sum(float(t.abs().sum()) for t in tensors) / over
+
+
+def from_tables(expression: Expression, found: Raw) -> float:
+    wanted = wanted_by([expression])
+    sites: dict[str, list[Reduced]] = {}
+    for group, reduction in wanted.reductions.items():
+        names = [name for name in reduction.reads if name != "mask"]
+        together = zip(*(found[name] for name in names), strict=True)
+        sites[group] = [
+            Reduced(parts[0][0], str(i), reduction.function(*(part[1] for part in parts), *_mask(reduction, parts[0][2])))
+            for i, parts in enumerate(together)
+        ]  # fmt: skip
+    if not any(sites.values()):
+        return math.nan
+    return float(Stack([gather(wanted, sites)], wanted).score(expression))
+
+
+def _mask(reduction: Reduction, mask: Tensor) -> list[Tensor]:
+    return [mask] if "mask" in reduction.reads else []
+
+
+@st.composite
+def expressions(draw: Callable[..., object]) -> Expression:
+    """Any expression whose branches have one to four operations each; both may be of one statistic."""
+    chain = st.lists(st.sampled_from(sorted(BUILT_IN)), min_size=1, max_size=4).map(tuple)
+    branch = st.builds(Branch, st.sampled_from("WGAJHS"), chain)
+    made: Expression = draw(
+        st.builds(
+            Expression, branch, st.sampled_from(["sum", "difference", "product", "matmul"]), branch,
+            st.sampled_from(FOLDS), st.sampled_from(FOLDS),
+        ).filter(lambda e: not all(b.dropped for b in e.branches))
+    )  # type: ignore[assignment]  # fmt: skip
+    return made
+
+
+@settings(max_examples=600, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+@given(expression=expressions(), family=st.sampled_from(MODELS))
+def test_the_closed_form_is_what_the_raw_tensors_come_to(expression: Expression, family: str) -> None:
+    found = raw(family)
+    value, scale = directly(expression, found)
+    closed = from_tables(expression, found)
+    if not math.isfinite(value):
+        assert not math.isfinite(closed)
+        return
+    assert closed == pytest.approx(value, rel=1e-6, abs=1e-10 * scale), str(expression)
+
+
+@pytest.mark.parametrize("family", MODELS)
+@pytest.mark.parametrize(
+    "expression",
+    [
+        Expression(Branch("W", ("abs",)), "product", Branch("G", ("abs",))),
+        Expression(Branch("A", ("sqrt",)), "matmul", Branch("J", ("pow",)), "mean", "mean"),
+        Expression(Branch("H", ("frobenius_norm",)), "sum", Branch("A", ("abs",)), "mean", "sum"),
+        Expression(Branch("S", ("softmax",)), "difference", Branch("W", ("abs",)), "sum", "mean"),
+    ],
+    ids=str,
+)
+def test_the_proxy_of_an_expression_scores_a_model_so(expression: Expression, family: str) -> None:
+    model, batch = model_and_batch(family)
+    value, _ = directly(expression, raw(family))
+    proxy = expression_proxy(expression)
+    scored = score(model, batch, [proxy])[proxy.name]  # type: ignore[arg-type]
+    assert (scored.value is None) == (not math.isfinite(value))
+    if scored.value is not None:
+        assert scored.value == pytest.approx(value, rel=1e-6)
