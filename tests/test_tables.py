@@ -71,10 +71,10 @@ def applied(branch: Branch, tensor: Tensor) -> Tensor:
 def directly(expression: Expression, found: Raw) -> tuple[float, float]:
     """The score, tensor by tensor as the definition says, and the same of absolute values: what rounding acts on."""
     kept = [branch for branch in expression.branches if not branch.dropped]
-    results = [
-        [(block, applied(branch, matrix(branch.statistic, tensor, mask))) for block, tensor, mask in found[branch.statistic]]
-        for branch in kept
-    ]  # fmt: skip
+    results = []
+    for branch in kept:
+        sites = found[branch.statistic]
+        results.append([(block, applied(branch, matrix(branch.statistic, x, mask))) for block, x, mask in sites])
     blocks = sorted(set.intersection(*[{block for block, _ in result} for result in results]))
     if not blocks:
         return math.nan, math.nan
@@ -109,19 +109,14 @@ def from_tables(expression: Expression, found: Raw) -> float:
     wanted = wanted_by([expression])
     sites: dict[str, list[Reduced]] = {}
     for group, reduction in wanted.reductions.items():
-        names = [name for name in reduction.reads if name != "mask"]
-        together = zip(*(found[name] for name in names), strict=True)
-        sites[group] = [
-            Reduced(parts[0][0], str(i), reduction.function(*(part[1] for part in parts), *_mask(reduction, parts[0][2])))
-            for i, parts in enumerate(together)
-        ]  # fmt: skip
+        sites[group] = []
+        for parts in zip(*(found[name] for name in reduction.reads if name != "mask"), strict=True):
+            block, _, mask = parts[0]
+            tensors = [tensor for _, tensor, _ in parts] + [mask] * ("mask" in reduction.reads)
+            sites[group].append(Reduced(block, "", reduction.function(*tensors)))
     if not any(sites.values()):
         return math.nan
     return float(Stack([gather(wanted, sites)], wanted).score(expression))
-
-
-def _mask(reduction: Reduction, mask: Tensor) -> list[Tensor]:
-    return [mask] if "mask" in reduction.reads else []
 
 
 @st.composite
