@@ -1,0 +1,98 @@
+"""What a search costs: branch tables and enumeration, against one pass over a model for each candidate.
+
+    python -m benchmarks.search BENCH [--unary 1] [--limit 50] [--sample 20]
+
+Captures every architecture anew, one process and one thread; enumerates the space; and scores randomly drawn
+candidates on randomly drawn architectures the direct way. Prints a Markdown table. Scores of both ways must agree.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import random
+import statistics
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import torch
+
+from lpzero_hf.batches import embedded_tokenizer, minibatch
+from lpzero_hf.expression import Expression
+from lpzero_hf.expression_proxy import expression_proxy
+from lpzero_hf.fitness import Fitness
+from lpzero_hf.grading import spaced
+from lpzero_hf.judging import Judge, Subject
+from lpzero_hf.models import build_model
+from lpzero_hf.plan import Plan
+from lpzero_hf.plugins import load_plugins
+from lpzero_hf.scoring import score
+from lpzero_hf.stack import Stack
+from lpzero_hf.strategies import Exhaustive
+from lpzero_hf.table_store import make_tables
+
+
+def main() -> int:
+    """Measure, and print a table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("benchmark", metavar="BENCH")
+    parser.add_argument("--unary", type=int, default=1, choices=(1, 2))
+    parser.add_argument("--limit", type=int, default=50, help="architectures, evenly spaced")
+    parser.add_argument("--sample", type=int, default=20, help="candidates scored the direct way")
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    plugins = load_plugins()
+    plan = Plan((arguments.benchmark,), strategy="exhaustive", unary=(arguments.unary, arguments.unary))
+    benchmark = plugins.benchmark(arguments.benchmark)
+    entries = spaced(benchmark.trained(), arguments.limit)
+    configs = {entry.key: benchmark.space.config(entry.architecture) for entry in entries}
+    space = plan.space(plugins.operations)
+    start = time.perf_counter()
+    with tempfile.TemporaryDirectory() as folder:
+        tables = make_tables(configs, space.wanted, plan.setting, Path(folder), plugins=plugins)
+    capture = time.perf_counter() - start
+    stack = Stack(tables, space.wanted)
+    truth = [benchmark.goodness(entry) for entry in entries]
+    start = time.perf_counter()
+    search = Exhaustive(space, Judge([Subject(stack, Fitness(truth))]))
+    while search.done < search.total:
+        search.iterate()
+    enumeration = time.perf_counter() - start
+
+    rng, passes = random.Random(42), []
+    candidates: list[Expression] = []
+    while len(candidates) < arguments.sample:
+        drawn = space.draw(rng)
+        if not any(branch.dropped for branch in drawn.branches):
+            candidates.append(drawn)
+    for expression in candidates:
+        place = rng.randrange(len(entries))
+        setting = plan.setting
+        start = time.perf_counter()
+        model = build_model(configs[entries[place].key], seed=setting.seed)
+        batch = minibatch(
+            model, tokenizer=embedded_tokenizer(), batch_size=setting.batch_size, seq_len=setting.seq_len,
+            seed=setting.seed,
+        )  # fmt: skip
+        direct = score(model, batch, [expression_proxy(expression)], seed=setting.seed)[str(expression)].value
+        passes.append(time.perf_counter() - start)
+        table = float(stack.score(expression)[place])
+        if direct is not None and abs(direct - table) > 1e-3 * max(abs(direct), abs(table), 1e-3):
+            print(f"warning: {expression} is {direct} directly and {table} from tables", file=sys.stderr)
+    one = statistics.median(passes)
+    whole = one * search.evaluated * len(entries)
+    print(f"| {arguments.benchmark}, {len(entries)} architectures, {search.evaluated:,} distinct expressions | s |")
+    print("|---|--:|")
+    print(f"| capture of all tables, one core | {capture:.1f} |")
+    print(f"| enumeration | {enumeration:.1f} |")
+    print(f"| direct: one pass for one candidate on one architecture, median of {len(passes)} | {one:.3f} |")
+    print(f"| direct, all of them (extrapolated) | {whole:,.0f} = {whole / 86400:,.0f} days |")
+    print(f"| ratio | {whole / (capture + enumeration):,.0f} |")
+    print(f"\ntorch {torch.__version__}, {os.cpu_count()} cores, one used.", file=sys.stderr)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
