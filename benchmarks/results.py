@@ -1,6 +1,6 @@
-"""Grades every built-in proxy on every benchmark of the zoo and writes the tables of RESULTS.md.
+"""Grades every built-in proxy on every benchmark of the zoo and prints RESULTS.md as far as the section Search.
 
-    LPZ_DATA=... python -m benchmarks.results > RESULTS.md
+    LPZ_DATA=... python -m benchmarks.results
 
 Takes the scores that are in the cache already (see `LPZ_CACHE`) and makes the others, on all cores. The
 comparison with the scores of other groups needs their files, in the folder named by `LPZ_DATA`.
@@ -31,13 +31,13 @@ OWN = "lpzero-hf"
 INTRODUCTION = """\
 # Results
 
-Every number here was printed by `LPZ_DATA=... python -m benchmarks.results`; the same tables come one by one from
+Every number before the section Search was printed by `LPZ_DATA=... python -m benchmarks.results`; the same tables come one by one from
 the commands above them. rho is Spearman's, tau is Kendall's tau-b, both between a proxy's score, turned so that
 larger should be better, and the trained performance, turned likewise; a negative value is a proxy that ranks the
 wrong way round. Brackets hold 95% percentile bootstrap intervals (1,000 resamples of the architectures). "top 10%" is
 the share of the truly best tenth among the best-scored tenth. s/arch is the median time to score one architecture on
 one core with the other cores busy alike; proxies that share a pass all show the time of the whole shared pass.
-`num_layers`, `num_heads`, `params` and `decoder_params` are the trivial baselines. No proxy here was tuned or chosen
+`num_layers`, `num_heads`, `params` and `decoder_params` are the trivial baselines. No proxy of those sections was tuned or chosen
 on these benchmarks; which one is best on each was not known before, and picking the top row of a table is a choice
 made on the data the table reports."""
 
@@ -126,7 +126,7 @@ def processor() -> str:
 
 
 def main() -> None:
-    """Print RESULTS.md."""
+    """Print RESULTS.md as far as the section Search."""
     plugins = load_plugins()
     proxies = [name for name, claim in plugins.proxies.items() if claim.distribution == OWN]
     print(INTRODUCTION)
