@@ -31,15 +31,15 @@ OWN = "lpzero-hf"
 INTRODUCTION = """\
 # Results
 
-Every number before the section Search was printed by `LPZ_DATA=... python -m benchmarks.results`; the same tables come one by one from
-the commands above them. rho is Spearman's, tau is Kendall's tau-b, both between a proxy's score, turned so that
-larger should be better, and the trained performance, turned likewise; a negative value is a proxy that ranks the
-wrong way round. Brackets hold 95% percentile bootstrap intervals (1,000 resamples of the architectures). "top 10%" is
-the share of the truly best tenth among the best-scored tenth. s/arch is the median time to score one architecture on
-one core with the other cores busy alike; proxies that share a pass all show the time of the whole shared pass.
-`num_layers`, `num_heads`, `params` and `decoder_params` are the trivial baselines. No proxy of those sections was tuned or chosen
-on these benchmarks; which one is best on each was not known before, and picking the top row of a table is a choice
-made on the data the table reports."""
+Every number before the section Search was printed by `LPZ_DATA=... python -m benchmarks.results`; the same tables
+come one by one from the commands above them. rho is Spearman's, tau is Kendall's tau-b, both between a proxy's score,
+turned so that larger should be better, and the trained performance, turned likewise; a negative value is a proxy that
+ranks the wrong way round. Brackets hold 95% percentile bootstrap intervals (1,000 resamples of the architectures).
+"top 10%" is the share of the truly best tenth among the best-scored tenth. s/arch is the median time to score one
+architecture on one core with the other cores busy alike; proxies that share a pass all show the time of the whole
+shared pass. `num_layers`, `num_heads`, `params` and `decoder_params` are the trivial baselines. No proxy of those
+sections was tuned or chosen on these benchmarks; which one is best on each was not known before, and picking the top
+row of a table is a choice made on the data the table reports."""
 
 
 def interval(estimate: Estimate | None) -> str:
