@@ -4,13 +4,16 @@
 
 Every case is searched with several seeds, each as `lpz search` would but without a run folder. Prints Markdown
 tables of the largest fitness, and writes a figure for each study and `ablations-BENCH.json` to --out. Branch tables
-come from the cache (see `LPZ_CACHE`), and are made where they are missing.
+come from the cache (see `LPZ_CACHE`), and are made where they are missing. Each search is kept there once it is
+finished, so that --resume goes on with a run that was killed; use it only if the code is still the same.
 """
 
 from __future__ import annotations
 
 import argparse
 import functools
+import hashlib
+import json
 import os
 import platform
 import random
@@ -18,7 +21,7 @@ import statistics
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -31,7 +34,7 @@ from lpzero_hf.benchmarks import Benchmark, Trained
 from lpzero_hf.cache import cache_folder
 from lpzero_hf.candidates import ExpressionSpace
 from lpzero_hf.errors import UsageError
-from lpzero_hf.files import write_json
+from lpzero_hf.files import read_json, write_json
 from lpzero_hf.fitness import Fitness
 from lpzero_hf.grading import spaced
 from lpzero_hf.judging import Judge, Subject
@@ -77,10 +80,17 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True)
 class Search:
-    """One search: a plan and a seed."""
+    """One search: a plan and a seed, and whether to take what a run before has kept of it."""
 
     plan: Plan
     seed: int
+    resume: bool = field(default=False, compare=False)
+
+    @property
+    def kept(self) -> Path:
+        """The file that keeps its outcome."""
+        told = json.dumps([self.plan.to_json(), self.seed, lpzero_hf.__version__, torch.__version__], sort_keys=True)
+        return cache_folder() / "ablations" / f"{hashlib.sha256(told.encode()).hexdigest()[:24]}.json"
 
 
 @dataclass(frozen=True)
@@ -138,6 +148,8 @@ def searched(task: Search) -> dict[str, Any]:
     """The course and the outcome of one search."""
     plan = task.plan
     assert plan.train is not None
+    if task.resume and task.kept.exists():
+        return dict(read_json(task.kept, "delete it, and that search is made again"))
     found = judge(plan.benchmarks[0], plan.limit, plan.train, plan.tabled)
     start = time.perf_counter()
     strategy = plan.start(plan.space(load_plugins().operations), found, task.seed)
@@ -147,7 +159,7 @@ def searched(task: Search) -> dict[str, Any]:
         if not steps or made.best > steps[-1][1]:
             steps.append((strategy.done, made.best))
     fittest = strategy.archive.fittest()
-    return {
+    outcome = {
         "seed": task.seed,
         "fitness": strategy.archive.best,
         "expression": str(fittest[0].expression) if fittest else None,
@@ -157,6 +169,8 @@ def searched(task: Search) -> dict[str, Any]:
         "rejected": dict(strategy.rejections),
         "seconds": time.perf_counter() - start,
     }
+    write_json(task.kept, outcome)
+    return outcome
 
 
 def enumerated(task: Grids) -> list[tuple[str, str, float]]:
@@ -324,13 +338,14 @@ def main() -> None:
     parser.add_argument("--iterations", type=int, default=1000)
     parser.add_argument("--workers", type=int, default=WORKERS)
     parser.add_argument("--longest", type=int, choices=(4, 5), default=4, help="5: also (3,2), without tables, slowly")
+    parser.add_argument("--resume", action="store_true", help="take the searches that a run before has finished")
     arguments = parser.parse_args()
     studies = {name: study for name, study in STUDIES.items() if arguments.only in (None, name)}
     if arguments.longest == 5:
         studies["unary"] = {SUM: {**STUDIES["unary"][SUM], "5 = (3,2)": LONGER}}
     base = Plan((arguments.benchmark,), train=arguments.train, limit=arguments.limit, iterations=arguments.iterations)
     plans = [replace(base, **c) for study in studies.values() for cases in study.values() for c in cases.values()]
-    tasks = [Search(plan, seed) for plan in dict.fromkeys(plans) for seed in range(arguments.seeds)]
+    tasks = [Search(plan, seed, arguments.resume) for plan in dict.fromkeys(plans) for seed in range(arguments.seeds)]
     made_tables(
         arguments.benchmark, arguments.limit, arguments.train, arguments.workers, functools.partial(told, "capture")
     )  # fmt: skip
