@@ -126,6 +126,7 @@ class Wanted:
         """An uninitialised matrix [rows, columns], in memory that is kept from site to site."""
         key = name, like.dtype, like.device
         if key not in self._rooms or len(self._rooms[key]) < rows * columns:
+            self._rooms.pop(key, None)  # first, so that no two are there at once
             self._rooms[key] = like.new_empty(rows * columns)
         return self._rooms[key][: rows * columns].view(rows, columns)
 
@@ -200,6 +201,7 @@ def tabulate(wanted: Wanted, captured: Captured) -> Table:
     Raises:
         CaptureError: the pass failed; a statistic that the model does not show is merely missing from the table.
     """
+    wanted._rooms.clear()  # the memory that the functions of the pass have used
     sites: dict[str, list[Reduced]] = {}
     for group, reduction in wanted.reductions.items():
         if reduction in captured.failures:

@@ -20,7 +20,7 @@ from lpzero_hf.plugins import load_plugins
 from lpzero_hf.reduction import Reduced, Reduction
 from lpzero_hf.scoring import score
 from lpzero_hf.stack import Stack
-from lpzero_hf.tables import GROUP, gather
+from lpzero_hf.tables import GROUP, gather, tabulate
 from tests.families import tiny_model
 
 MODELS = ("gpt2", "bert", "llama", "mamba")  # mamba shows no softmax attention
@@ -184,3 +184,12 @@ def test_the_proxy_of_an_expression_scores_a_model_so(expression: Expression, fa
     assert (scored.value is None) == (not math.isfinite(value))
     if scored.value is not None:
         assert scored.value == pytest.approx(value, rel=1e-6)
+
+
+def test_the_memory_of_a_pass_is_given_back() -> None:
+    model, batch = model_and_batch("gpt2")
+    wanted = wanted_by([Expression(Branch("W", ("abs",)), "product", Branch("G", ("abs",)))])
+    captured = capture(model, batch, list(wanted.reductions.values()), load_plugins().layout(model))  # type: ignore[arg-type]
+    assert wanted._rooms  # the functions of the pass have used some
+    tabulate(wanted, captured)
+    assert not wanted._rooms
