@@ -171,6 +171,23 @@ def brute_force(space: ExpressionSpace, judge: Judge) -> dict[Expression, float]
     return found
 
 
+def test_an_enumeration_with_a_small_archive_finds_the_whole_front(ground: Ground) -> None:
+    space = ExpressionSpace((1, 1), ("sum",), ("sum", "mean"), operations=FEW)
+    stack, truth = ground(space)
+    judge = Judge([Subject(stack, Fitness(truth))])
+    strategy = Exhaustive(space, judge)
+    strategy.archive.capacity = 1
+    run(strategy)
+    best: dict[int, float] = {}
+    for expression, fitness in brute_force(space, judge).items():
+        best[expression.complexity] = max(best.get(expression.complexity, 0.0), fitness)
+    sizes = sorted(best)
+    front = [size for i, size in enumerate(sizes) if best[size] > max((best[s] for s in sizes[:i]), default=-1.0)]
+    found = strategy.archive.pareto()
+    assert [candidate.expression.complexity for candidate in found] == front
+    assert [candidate.fitness for candidate in found] == pytest.approx([best[size] for size in front], abs=1e-12)
+
+
 @pytest.mark.parametrize("combine", ["mean", "worst"])
 @pytest.mark.parametrize(
     "space",
