@@ -13,6 +13,8 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from lpzero_hf.artifact import Artifact as Artifact
+    from lpzero_hf.artifact import read_artifact as read_artifact
     from lpzero_hf.batches import minibatch as minibatch
     from lpzero_hf.benchmarks import Benchmark as Benchmark
     from lpzero_hf.benchmarks import Trained as Trained
@@ -22,10 +24,13 @@ if TYPE_CHECKING:
     from lpzero_hf.expression import Expression as Expression
     from lpzero_hf.expression import parse as parse
     from lpzero_hf.expression_proxy import expression_proxy as expression_proxy
+    from lpzero_hf.found import SearchResult as SearchResult
     from lpzero_hf.grading import grade as grade
     from lpzero_hf.hookspecs import hookimpl as hookimpl
+    from lpzero_hf.hub import push_to_hub as push_to_hub
     from lpzero_hf.layout import ModelLayout as ModelLayout
     from lpzero_hf.layout import find_layout as find_layout
+    from lpzero_hf.loading import load_proxy as load_proxy
     from lpzero_hf.models import ZooModel as ZooModel
     from lpzero_hf.models import load_model as load_model
     from lpzero_hf.operations import Unary as Unary
@@ -38,7 +43,6 @@ if TYPE_CHECKING:
     from lpzero_hf.scoring import Score as Score
     from lpzero_hf.scoring import Scores as Scores
     from lpzero_hf.scoring import score as score
-    from lpzero_hf.searching import SearchResult as SearchResult
     from lpzero_hf.searching import search as search
     from lpzero_hf.spaces import Architecture as Architecture
     from lpzero_hf.spaces import Choice as Choice
@@ -47,6 +51,8 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
+    "Artifact": "artifact",
+    "read_artifact": "artifact",
     "LpzError": "errors",
     "NotApplicable": "errors",
     "Benchmark": "benchmarks",
@@ -57,8 +63,10 @@ _HOMES = {
     "expression_proxy": "expression_proxy",
     "grade": "grading",
     "hookimpl": "hookspecs",
+    "push_to_hub": "hub",
     "ModelLayout": "layout",
     "find_layout": "layout",
+    "load_proxy": "loading",
     "minibatch": "batches",
     "ZooModel": "models",
     "load_model": "models",
@@ -72,7 +80,7 @@ _HOMES = {
     "Score": "scoring",
     "Scores": "scoring",
     "score": "scoring",
-    "SearchResult": "searching",
+    "SearchResult": "found",
     "search": "searching",
     "Architecture": "spaces",
     "Choice": "spaces",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -49,6 +50,12 @@ class Agreement:
     def to_dict(self) -> dict[str, Any]:
         """The agreement as plain data for JSON; never holds NaN."""
         return asdict(self)
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Agreement:
+        """What `to_dict` made."""
+        rho, tau = (None if data[kind] is None else Estimate(**data[kind]) for kind in ("spearman", "kendall"))
+        return cls(data["n"], rho, tau, data["top"])
 
 
 class Truth:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any
 
 from lpzero_hf.candidates import ExpressionSpace
@@ -17,6 +19,7 @@ from lpzero_hf.stack import Stack
 from lpzero_hf.strategies import Evolution, Exhaustive, RandomSearch, Strategy
 
 STRATEGIES: tuple[type[Strategy], ...] = (Evolution, RandomSearch, Exhaustive)
+LISTS = ("benchmarks", "unary", "reduces", "aggregates")
 BROOD = 20  # children drawn at once where each evaluation is a pass over every model
 
 
@@ -118,6 +121,13 @@ class Plan:
         """As plain data; a text is named by its path."""
         data = asdict(self)
         data["setting"]["text"] = None if self.setting.text is None else str(self.setting.text)
-        for name in ("benchmarks", "unary", "reduces", "aggregates"):
+        for name in LISTS:
             data[name] = list(data[name])
         return data
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Plan:
+        """What `to_json` made."""
+        text = data["setting"]["text"]
+        setting = Setting(**{**data["setting"], "text": None if text is None else Path(text)})
+        return cls(**{**data, **{name: tuple(data[name]) for name in LISTS}, "setting": setting})

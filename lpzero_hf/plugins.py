@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 OWN = "lpzero-hf"
 DISABLE_VARIABLE = "LPZ_NO_PLUGINS"
+HUB_PREFIX = "hub:"
 Offered = TypeVar("Offered")
 
 
@@ -67,6 +68,7 @@ class PluginRegistry:
         self.statuses: dict[str, PluginStatus] = {}
         self._registered: dict[str, PluginStatus] = {}  # by the name that pluggy knows
         self.conflicts: list[str] = []
+        self._found: dict[str, Proxy] = {}  # that no plugin offers, by their text or digest
         self._manager = pluggy.PluginManager(hookspecs.PROJECT)
         self._manager.add_hookspecs(hookspecs)
         points = entry_points(group=hookspecs.PROJECT) if found is None else found
@@ -202,19 +204,41 @@ class PluginRegistry:
             pass
 
     def proxy(self, name: str) -> Proxy:
-        """The proxy called `name`, or the one that it spells as an expression.
+        """The proxy called `name`, or the one that it spells as an expression, or that an artifact describes: the
+        path of its file, or `hub:user/repo` (`user/repo` will do, `user/repo@REVISION` pins it).
 
         Raises:
             UsageError: there is none; with the nearest name, or the column where the expression breaks off.
+            LpzError: the artifact cannot be read or got.
         """
+        if name in self.proxies:
+            return self.proxies[name].item  # type: ignore[no-any-return]  # Claim holds any kind of item
         if "(" in name:
             from lpzero_hf.expression import parse
             from lpzero_hf.expression_proxy import expression_proxy
 
-            return expression_proxy(parse(name, self.operations), operations=self.operations)
-        if name not in self.proxies:
-            raise UsageError(f"unknown proxy '{name}'{did_you_mean(name, self.proxies)} (`lpz proxies` lists them all)")
-        return self.proxies[name].item  # type: ignore[no-any-return]  # Claim holds any kind of item
+            expression = parse(name, self.operations)
+            return self._once(str(expression), lambda: expression_proxy(expression, operations=self.operations))
+        if name.endswith(".json"):
+            from lpzero_hf.artifact import read_artifact
+
+            artifact = read_artifact(Path(name).expanduser(), self.operations)
+        elif name.startswith(HUB_PREFIX) or name.count("/") == 1:
+            from lpzero_hf.hub import pull
+
+            artifact = pull(name.removeprefix(HUB_PREFIX), operations=self.operations).artifact
+        else:
+            near = did_you_mean(name, self.proxies)
+            raise UsageError(f"unknown proxy '{name}'{near} (`lpz proxies` lists them all)")
+        from lpzero_hf.searched import searched_proxy
+
+        return self._once(artifact.digest, lambda: searched_proxy(artifact, self.operations))
+
+    def _once(self, key: str, make: Callable[[], Proxy]) -> Proxy:
+        """One proxy for all who ask for the same."""
+        if key not in self._found:
+            self._found[key] = make()
+        return self._found[key]
 
     def zoo_config(self, source: str) -> PreTrainedConfig | None:
         """The configuration of the zoo model called `source`, or of the architecture that `SPACE:ID` names; None

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import platform
 import random
-import statistics
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ from lpzero_hf.expression import Expression
 from lpzero_hf.expression_proxy import wanted_by
 from lpzero_hf.files import write_json
 from lpzero_hf.fitness import Fitness, mid_ranks
+from lpzero_hf.found import SearchResult, Split, Winner
 from lpzero_hf.grading import BASELINES, spaced
 from lpzero_hf.judging import Judge, Subject
 from lpzero_hf.passes import Passes
@@ -41,136 +42,6 @@ from lpzero_hf.tables import Wanted
 CHECKPOINT_SECONDS = 2.0
 LISTED = 10  # runners-up in a result
 Progress = Callable[[str, int, int, float | None], None]
-
-
-@dataclass(frozen=True)
-class Winner:
-    """One expression, or a rank ensemble of several, and how well it does.
-
-    Args:
-        expressions: one, or the members; a member that is there twice has twice the weight.
-        orientations: of each, 1 if a larger score predicts a better model.
-        train: agreement with the truth on the architectures searched on, by benchmark.
-        held_out: on the others; without benchmarks that leave fewer than two.
-    """
-
-    expressions: tuple[Expression, ...]
-    orientations: tuple[int, ...]
-    train: dict[str, Agreement]
-    held_out: dict[str, Agreement]
-
-    def to_json(self) -> dict[str, Any]:
-        """As plain data."""
-        return {
-            "expressions": [str(expression) for expression in self.expressions],
-            "orientations": list(self.orientations),
-            "train": {name: agreement.to_dict() for name, agreement in self.train.items()},
-            "held_out": {name: agreement.to_dict() for name, agreement in self.held_out.items()},
-        }
-
-
-@dataclass(frozen=True)
-class Split:
-    """What the search on one part of the architectures found.
-
-    Args:
-        seed: of the split and of the search on it.
-        trained_on: keys of the architectures searched on, by benchmark.
-        winner: one expression.
-        ensemble: at most five.
-        fittest: the first few by fitness.
-        pareto: fitness against complexity.
-        baselines: the agreement of trivial proxies on the held-out architectures, by benchmark and name.
-        evaluated: expressions that were evaluated.
-        pruned: candidates rejected before evaluation, by reason.
-        rejected: after it.
-        seconds: of the search, without capture.
-    """
-
-    seed: int
-    trained_on: dict[str, list[str]]
-    winner: Winner
-    ensemble: Winner
-    fittest: list[Candidate]
-    pareto: list[Candidate]
-    baselines: dict[str, dict[str, Agreement]]
-    evaluated: int
-    pruned: dict[str, int]
-    rejected: dict[str, int]
-    seconds: float
-
-    def to_json(self) -> dict[str, Any]:
-        """As plain data."""
-        return {
-            "seed": self.seed,
-            "trained_on": self.trained_on,
-            "winner": self.winner.to_json(),
-            "ensemble": self.ensemble.to_json(),
-            "fittest": [_told(candidate) for candidate in self.fittest],
-            "pareto": [_told(candidate) for candidate in self.pareto],
-            "baselines": {
-                name: {proxy: agreement.to_dict() for proxy, agreement in found.items()}
-                for name, found in self.baselines.items()
-            },
-            "evaluated": self.evaluated,
-            "pruned": self.pruned,
-            "rejected": self.rejected,
-            "seconds": self.seconds,
-        }
-
-
-@dataclass(frozen=True)
-class SearchResult:
-    """What a search found.
-
-    Args:
-        plan: what it was asked to do.
-        size: members of the space of expressions.
-        splits: one for each part searched on.
-        tests: agreement of each split's winner with benchmarks it was not searched on, by benchmark.
-        ceiling: the fittest expression on all architectures, if it was asked for: not a result, but a bound.
-        seconds: of capture and of everything.
-    """
-
-    plan: Plan
-    size: int
-    splits: list[Split]
-    tests: dict[str, list[Agreement]]
-    ceiling: Candidate | None
-    seconds: dict[str, float]
-    versions: dict[str, str] = field(default_factory=dict)
-
-    def summary(self) -> dict[str, dict[str, dict[str, float | int]]]:
-        """Mean and standard deviation over the splits of every held-out (or test) correlation.
-
-        Returns:
-            By benchmark, then by "winner", "ensemble" or the baseline's name.
-        """
-        found: dict[str, dict[str, dict[str, float | int]]] = {}
-        for name in self.plan.benchmarks:
-            rows = {
-                "winner": [split.winner.held_out.get(name) for split in self.splits],
-                "ensemble": [split.ensemble.held_out.get(name) for split in self.splits],
-            }
-            for proxy in self.splits[0].baselines.get(name, {}):
-                rows[proxy] = [split.baselines[name][proxy] for split in self.splits]
-            found[name] = {row: made for row, agreements in rows.items() if (made := _averaged(agreements))}
-        for name, agreements in self.tests.items():
-            found[name] = {"winner": made} if (made := _averaged(agreements)) else {}
-        return found
-
-    def to_json(self) -> dict[str, Any]:
-        """As plain data."""
-        return {
-            "plan": self.plan.to_json(),
-            "size": self.size,
-            "splits": [split.to_json() for split in self.splits],
-            "tests": {name: [agreement.to_dict() for agreement in found] for name, found in self.tests.items()},
-            "ceiling": None if self.ceiling is None else _told(self.ceiling),
-            "summary": self.summary(),
-            "seconds": self.seconds,
-            "versions": self.versions,
-        }
 
 
 def search(
@@ -241,6 +112,8 @@ def search(
     result = SearchResult(
         plan,
         space.size,
+        {ground.name: ground.keys for ground in grounds},
+        {ground.name: ground.truth.tolist() for ground in grounds},
         splits,
         {ground.name: ground.test(splits, plan, workers, threads, plugins, tell) for ground in tested},
         bound,
@@ -423,12 +296,14 @@ def _graded(
     expressions = tuple(candidate.expression for candidate in chosen)
     orientations = tuple(candidate.orientation for candidate in chosen)
     all_scores = _scores(grounds, expressions, orientations)
-    train, rest = {}, {}
+    train, rest, kept = {}, {}, {}
     for ground, scores, part, other in zip(grounds, all_scores, parts, held, strict=True):
+        rows = scores.reshape(len(chosen), -1).tolist()
+        kept[ground.name] = [[value if math.isfinite(value) else None for value in row] for row in rows]
         train[ground.name] = _agreement(scores[..., list(part)], ground.truth[list(part)])
         if len(other) > 1:
             rest[ground.name] = _agreement(scores[..., list(other)], ground.truth[list(other)])
-    return Winner(expressions, orientations, train, rest)
+    return Winner(expressions, orientations, train, rest, kept)
 
 
 def _agreement(scores: Tensor, truth: Tensor) -> Agreement:
@@ -440,27 +315,3 @@ def _agreement(scores: Tensor, truth: Tensor) -> Agreement:
     if scores.dim() == 2:
         scores = mid_ranks(scores).sum(0)
     return Truth(truth[good].numpy()).agreement(scores.numpy())
-
-
-def _averaged(agreements: Sequence[Agreement | None]) -> dict[str, float | int]:
-    good = [a for a in agreements if a is not None and a.spearman is not None and a.kendall is not None]
-    if not good:
-        return {}
-    rho = [a.spearman.value for a in good if a.spearman]
-    tau = [a.kendall.value for a in good if a.kendall]
-    return {
-        "spearman": statistics.mean(rho),
-        "spearman_sd": statistics.pstdev(rho),
-        "kendall": statistics.mean(tau),
-        "kendall_sd": statistics.pstdev(tau),
-        "splits": len(good),
-    }
-
-
-def _told(candidate: Candidate) -> dict[str, Any]:
-    return {
-        "expression": str(candidate.expression),
-        "complexity": candidate.expression.complexity,
-        "fitness": candidate.fitness,
-        "orientation": candidate.orientation,
-    }

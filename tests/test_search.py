@@ -29,13 +29,14 @@ from lpzero_hf.benchmarks import FORMAT, VERSION
 from lpzero_hf.errors import LpzError, UsageError
 from lpzero_hf.evaluation import Setting
 from lpzero_hf.expression import BUILT_IN, parse
+from lpzero_hf.found import SearchResult
 from lpzero_hf.grading import BASELINES
 from lpzero_hf.models import build_model
 from lpzero_hf.operations import Unary
 from lpzero_hf.plugins import PluginRegistry, load_plugins
 from lpzero_hf.runs import read_history
 from lpzero_hf.scoring import score
-from lpzero_hf.searching import SearchResult, search
+from lpzero_hf.searching import search
 
 Lpz = Callable[..., tuple[int, str, str]]
 NAMES = [

@@ -17,7 +17,7 @@ from lpzero_hf.errors import UsageError
 
 if TYPE_CHECKING:
     from lpzero_hf.agreement import Agreement
-    from lpzero_hf.searching import SearchResult, Split, Winner
+    from lpzero_hf.found import SearchResult, Split, Winner
 
 
 class StrategyName(StrEnum):

@@ -11,8 +11,8 @@ from lpzero_hf.runs import read_history
 
 if TYPE_CHECKING:
     from lpzero_hf.agreement import Estimate
+    from lpzero_hf.found import SearchResult
     from lpzero_hf.plan import Plan
-    from lpzero_hf.searching import SearchResult
 
 NAMED = 10  # more splits than that are drawn alike, without a legend
 OURS, BASELINE = "tab:blue", "0.45"

@@ -1,0 +1,320 @@
+"""Artifacts: what a search has found comes back from its file as the same proxy, and a bad file is refused."""
+
+from __future__ import annotations
+
+import copy
+import json
+import pickle
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import jsonschema  # type: ignore[import-untyped]  # ships no types
+import pytest
+import torch
+from transformers import PreTrainedModel
+
+from lpzero_hf import load_proxy, score, search
+from lpzero_hf.artifact import (
+    LARGEST,
+    Artifact,
+    Member,
+    _digest,
+    parse_artifact,
+    read_artifact,
+    schema,
+    write_artifact,
+)  # fmt: skip
+from lpzero_hf.errors import InvalidScore, LpzError, UsageError
+from lpzero_hf.evaluation import Setting
+from lpzero_hf.exporting import artifact_of, default_name
+from lpzero_hf.expression import parse
+from lpzero_hf.expression_proxy import expression_proxy
+from lpzero_hf.found import SearchResult, read_result
+from lpzero_hf.plugins import load_plugins
+from lpzero_hf.searched import quantile, searched_proxy
+
+Lpz = Callable[..., tuple[int, str, str]]
+Batch = dict[str, torch.Tensor]
+SNIP = "sum(sum(product(abs(W), abs(G))))"
+TOLD: dict[str, Any] = {
+    "benchmarks": ["tiny-gpt2"], "strategy": "by hand", "seed": 0, "train": {}, "held_out": {}, "versions": {},
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a small search."""
+    out = tmp_path_factory.mktemp("search") / "run"
+    search(
+        "tiny-gpt2", out=out, limit=20, train=12, splits=2, iterations=60, population=20,
+        setting=Setting(batch_size=2, seq_len=8), test=["tiny-gpt2"],
+    )  # fmt: skip
+    return out
+
+
+@pytest.fixture(scope="module")
+def result(run: Path) -> SearchResult:
+    return read_result(run)
+
+
+@pytest.fixture(scope="module")
+def artifact(result: SearchResult) -> Artifact:
+    return artifact_of(result, "found-here", date="2026-11-25", note="for the tests")
+
+
+def resealed(document: dict[str, Any]) -> str:
+    """The text of a document with the hash that belongs to it."""
+    content = {key: value for key, value in document.items() if key != "sha256"}
+    return json.dumps(content | {"sha256": _digest(content)})
+
+
+# Round trips -----------------------------------------------------------------------------------------------
+
+
+def test_a_result_is_read_as_it_was_found(run: Path, result: SearchResult) -> None:
+    assert json.loads((run / "result.json").read_text()) == json.loads(json.dumps(result.to_json()))
+    assert result.splits[0].winner.expressions[0].complexity > 0
+
+
+@pytest.mark.parametrize("which", ["winner", "ensemble"])
+@pytest.mark.parametrize("split", [0, 1])
+def test_an_artifact_is_read_as_it_was_written(result: SearchResult, tmp_path: Path, which: Any, split: int) -> None:
+    made = artifact_of(result, "found-here", split=split, which=which)
+    write_artifact(tmp_path / "a.json", made)
+    assert read_artifact(tmp_path / "a.json") == made
+    assert (tmp_path / "a.json").read_text(encoding="utf-8") == made.text
+    found = getattr(result.splits[split], which)
+    assert made.expressions == tuple(map(str, found.expressions))
+    assert made.orientations == found.orientations
+    assert made.provenance["held_out"]["tiny-gpt2"]["n"] == 8
+    assert made.provenance["trained_on"] == result.splits[split].trained_on
+    assert ("tests" in made.provenance) == (which == "winner")
+
+
+def test_the_published_schema_is_one_and_every_artifact_obeys_it(result: SearchResult) -> None:
+    jsonschema.Draft202012Validator.check_schema(schema())
+    for which in ("winner", "ensemble"):
+        jsonschema.Draft202012Validator(schema()).validate(json.loads(artifact_of(result, "a", which=which).text))
+
+
+def test_the_scale_of_a_member_is_its_scores_of_the_architectures_searched_on(result: SearchResult) -> None:
+    made = artifact_of(result, "a", which="ensemble")
+    split = result.splits[0]
+    keys = result.architectures["tiny-gpt2"]
+    for member, scores in zip(made.members, split.ensemble.scores["tiny-gpt2"], strict=True):
+        expected = sorted(scores[keys.index(key)] for key in split.trained_on["tiny-gpt2"])  # type: ignore[type-var]
+        assert list(member.scale) == expected
+        assert len(expected) == 12
+
+
+# Scores ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("orientation", [1, -1])
+def test_a_single_expression_scores_as_the_raw_one_bit_for_bit(
+    gpt2: PreTrainedModel, batch: Batch, tmp_path: Path, orientation: int
+) -> None:
+    made = Artifact("mine", (Member(SNIP, orientation),), {"abs": "1"}, TOLD)
+    write_artifact(tmp_path / "mine.json", made)
+    raw = score(gpt2, batch, [expression_proxy(parse(SNIP))])[SNIP].require()
+    assert load_proxy(tmp_path / "mine.json")(gpt2, batch) == orientation * raw
+    assert load_proxy(SNIP)(gpt2, batch) == raw
+    assert score(gpt2, batch, [str(tmp_path / "mine.json")])["mine"].value == orientation * raw
+
+
+def test_an_ensemble_is_the_sum_of_its_members_quantiles(gpt2: PreTrainedModel, batch: Batch) -> None:
+    raw = score(gpt2, batch, [SNIP, "sum(sum(sum(abs(W), disconnect(G))))"])
+    snip, size = (row.require() for row in raw.rows)
+    members = (
+        Member(SNIP, 1, (snip / 2, snip * 3 / 2)),  # halfway
+        Member("sum(sum(sum(abs(W), disconnect(G))))", -1, (-size - 3, -size - 1, -size, -size + 1, -size + 2)),  # half
+    )
+    made = Artifact("two", members, {"abs": "1", "disconnect": "1"}, TOLD)
+    assert score(gpt2, batch, [searched_proxy(made)])["two"].value == pytest.approx(1.0, abs=1e-9)
+
+
+def test_quantiles_rise_with_the_score_everywhere_and_stay_near_0_and_1() -> None:
+    member = Member(SNIP, 1, (1.0, 2.0, 2.0, 4.0, 5.0))
+    scores = [-1e300, -3.0, 0.9, 1.0, 1.5, 2.0, 2.1, 3.9, 4.0, 4.5, 5.0, 5.1, 80.0, 1e300]
+    found = [quantile(score, member) for score in scores]
+    assert found == sorted(found)
+    assert len(set(found[:-1])) == len(found) - 1
+    assert all(-0.25 <= value <= 1.25 for value in found)
+    assert quantile(1.0, member) == 0
+    assert quantile(5.0, member) == 1
+    assert quantile(3.0, member) == pytest.approx(2.5 / 4)
+    assert quantile(4.5, member) == pytest.approx(3.5 / 4)
+    flat = Member(SNIP, 1, (2.0, 2.0))
+    assert [quantile(score, flat) for score in (1.0, 2.0, 3.0)] == [-1.0, 1.0, 2.0]
+    with pytest.raises(InvalidScore, match="is nan"):
+        quantile(float("nan"), member)
+
+
+def test_a_loaded_proxy_turns_the_orientation_so_that_higher_is_better(gpt2: PreTrainedModel, batch: Batch) -> None:
+    raw = score(gpt2, batch, ["lpzero_paper_gpt2", "snip"])
+    assert raw["lpzero_paper_gpt2"].orientation == -1
+    assert load_proxy("lpzero_paper_gpt2")(gpt2, batch) == -raw["lpzero_paper_gpt2"].require()
+    assert load_proxy("snip")(gpt2, batch) == raw["snip"].require()
+    assert load_proxy("snip").name == "snip"
+    assert "Lee" in load_proxy("snip").citation
+
+
+def test_a_searched_proxy_reaches_other_processes(artifact: Artifact, gpt2: PreTrainedModel, batch: Batch) -> None:
+    proxy = searched_proxy(artifact)
+    again = pickle.loads(pickle.dumps(proxy))
+    assert again.artifact == artifact
+    assert again.version == proxy.version
+    assert score(gpt2, batch, [again])[again.name].value == score(gpt2, batch, [proxy])[proxy.name].value
+
+
+def test_the_same_artifact_asked_for_twice_is_one_proxy_and_a_changed_file_another(tmp_path: Path) -> None:
+    file = tmp_path / "a.json"
+    write_artifact(file, Artifact("mine", (Member(SNIP, 1),), {"abs": "1"}, TOLD))
+    plugins = load_plugins()
+    first = plugins.proxy(str(file))
+    assert plugins.proxy(str(file)) is first
+    write_artifact(file, Artifact("mine", (Member(SNIP, -1),), {"abs": "1"}, TOLD))
+    assert plugins.proxy(str(file)) is not first
+    assert plugins.proxy(str(file)).version != first.version
+
+
+# The command -----------------------------------------------------------------------------------------------
+
+
+def test_export_writes_an_artifact_that_score_takes(lpz: Lpz, run: Path, tmp_path: Path) -> None:
+    file = tmp_path / "deep" / "mine.json"
+    code, out, err = lpz("export", str(run), "--name", "mine", "--out", str(file), "--json")
+    assert (code, err) == (0, "")
+    told = json.loads(out)
+    assert told["sha256"] == read_artifact(file).digest
+    assert told["expressions"] == list(read_artifact(file).expressions)
+    sizes = ("--batch-size", "2", "--seq-len", "8", "--json")
+    code, out, err = lpz("score", "gpt2-variant", "--proxy", str(file), "--proxy", told["expressions"][0], *sizes)
+    assert (code, err) == (0, "")
+    mine, raw = json.loads(out)["models"][0]["scores"]
+    assert mine["proxy"] == "mine"
+    assert mine["value"] == told["orientations"][0] * raw["value"]
+
+
+def test_export_names_a_proxy_by_its_benchmarks(result: SearchResult) -> None:
+    assert default_name(result) == "lpzero-tiny-gpt2"
+    plan = replace(result.plan, benchmarks=("some/Folder of mine", "gpt2-wt103"))
+    assert default_name(replace(result, plan=plan)) == "lpzero-folder-of-mine-gpt2-wt103"
+
+
+def test_export_refuses_what_is_no_finished_search(lpz: Lpz, run: Path, tmp_path: Path) -> None:
+    for folder, told in ((tmp_path, "there is no search in"), (run, "2 splits, numbered from 0")):
+        code, out, err = lpz("export", str(folder), "--split", "7")
+        assert (code, out) == (2, "")
+        assert told in err
+    (tmp_path / "plan.json").write_text((run / "plan.json").read_text())
+    assert "is not finished" in lpz("export", str(tmp_path))[2]
+    (tmp_path / "result.json").write_text((run / "result.json").read_text()[:-200])
+    code, _, err = lpz("export", str(tmp_path))
+    assert (code, err.count("\n")) == (1, 1)
+    assert "is not readable JSON" in err
+    (tmp_path / "result.json").write_text("{}")
+    assert "damaged, or of another version" in lpz("export", str(tmp_path))[2]
+    assert "is a folder" in lpz("export", str(run), "--out", str(tmp_path))[2]
+    assert not list(tmp_path.glob("*.tmp"))
+
+
+@pytest.mark.parametrize("name", ["Upper", "two words", "-x", "a" * 65, "semi;colon", "a/b"])
+def test_names_that_could_not_be_typed_are_refused(lpz: Lpz, run: Path, tmp_path: Path, name: str) -> None:
+    code, _, err = lpz("export", str(run), f"--name={name}", "--out", str(tmp_path / "x.json"))
+    assert code == 1
+    assert "name:" in err
+    assert not (tmp_path / "x.json").exists()
+
+
+# Bad artifacts ---------------------------------------------------------------------------------------------
+
+
+def changed(artifact: Artifact, change: Callable[[dict[str, Any]], Any]) -> str:
+    document = copy.deepcopy(json.loads(artifact.text))
+    change(document)
+    return resealed(document)
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (lambda d: d.update(version=2), "of version '2', and this lpzero-hf reads version 1"),
+        (lambda d: d.update(version=True), "of version 'True'"),
+        (lambda d: d.update(format="other"), "is no artifact of lpzero-hf"),
+        (lambda d: d.update(statistics="9.9"), "was made for version 9.9 of the statistics"),
+        (lambda d: d["members"][0].update(expression="sum(sum(product(cube(W), G)))"), "column 17 of the expression"),
+        (
+            lambda d: d["members"][0].update(expression="sum(sum(product(disconnect(W), disconnect(G))))"),
+            "tell the ver",
+        ),
+        (lambda d: d["operations"].update(cube="1"), "needs the operation 'cube', which no installed plugin offers"),
+        (lambda d: d["operations"].update(abs="7"), "version 7 of the operation 'abs', and version 1 is installed"),
+        (lambda d: d["operations"].clear(), "does not tell the versions"),
+        (lambda d: d["members"].clear(), "members:"),
+        (lambda d: d["members"].append(d["members"][0]), "without the scales of its members"),
+        (lambda d: d["members"][0].update(scale=[2.0, 1.0]), "a scale that does not ascend"),
+        (lambda d: d["members"][0].update(orientation=0), "members.0.orientation"),
+        (lambda d: d.update(code="import os"), "'code' was unexpected"),
+        (lambda d: d["provenance"].update(date="yesterday"), "provenance.date"),
+        (lambda d: d["provenance"].update(note="\x1b[2J"), "provenance.note"),
+        (lambda d: d["provenance"]["held_out"].update(x={"n": 1}), "provenance.held_out.x"),
+        (lambda d: d["provenance"].pop("seed"), "'seed' is a required property"),
+    ],
+)
+def test_an_artifact_that_is_not_valid_is_refused_with_one_line(
+    lpz: Lpz, tmp_path: Path, change: Callable[[dict[str, Any]], Any], told: str
+) -> None:
+    made = Artifact("mine", (Member(SNIP, 1),), {"abs": "1"}, TOLD)
+    file = tmp_path / "bad.json"
+    file.write_text(changed(made, change))
+    code, out, err = lpz("score", "gpt2-variant", "--proxy", str(file))
+    assert (code, out, err.count("\n")) == (1, "", 1)
+    assert told in err
+    assert "\x1b" not in err
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        (b"", "not readable JSON"),
+        (b"\xff\xfe", "not readable JSON"),
+        (b'{"a": 1, "a": 2}', "a key is there twice"),
+        (b'{"a": NaN}', "NaN is no JSON number"),
+        (b'{"a": 1e999}', "1e999 is too large"),
+        (b"1" * 5000, "not readable JSON"),
+        (b"[" * 200_000, "nested too deeply"),
+        (b'{"a":' * 100_000, "nested too deeply"),
+        (b" " * (LARGEST + 1), "larger than an artifact can be"),
+        (b"[]", "is no artifact"),
+    ],
+)
+def test_what_is_no_json_document_is_refused(text: bytes, told: str) -> None:
+    with pytest.raises(LpzError, match=told):
+        parse_artifact(text)
+
+
+def test_a_file_that_was_tampered_with_is_refused(artifact: Artifact) -> None:
+    document = json.loads(artifact.text)
+    document["provenance"]["seed"] += 1
+    with pytest.raises(LpzError, match="was changed after it was exported"):
+        parse_artifact(json.dumps(document))
+    with pytest.raises(LpzError, match="cannot read the artifact"):
+        read_artifact("nowhere.json")
+
+
+def test_a_lone_surrogate_is_refused() -> None:
+    text = Artifact("mine", (Member(SNIP, 1),), {"abs": "1"}, {**TOLD, "note": "NOTE"}).text
+    with pytest.raises(LpzError, match="the artifact is no"):
+        parse_artifact(text.replace("NOTE", "\\ud800"))
+
+
+def test_an_unknown_source_of_a_proxy_is_told_apart() -> None:
+    with pytest.raises(UsageError, match="did you mean 'snip'"):
+        load_proxy("sinp")
+    with pytest.raises(LpzError, match="cannot read the artifact"):
+        load_proxy("sinp.json")
+    with pytest.raises(UsageError, match="column 9"):
+        load_proxy("sum(sum(plus(W, G)))")
