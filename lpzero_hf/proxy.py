@@ -52,6 +52,8 @@ class Proxy(ABC):
         orientation: 1 if a larger score predicts a better model, -1 if a smaller one does.
         version: changed by the author whenever the proxy's numbers change, so that scores kept from before are
             made again; "" to never keep any.
+        batch_order_invariant: the author claims that the order of the samples does not matter, rounding aside;
+            `lpzero_hf.testing` holds them to it.
     """
 
     name: str
@@ -59,6 +61,7 @@ class Proxy(ABC):
     citation: str = ""
     orientation: Orientation = 1
     version: str = "1"
+    batch_order_invariant: bool = False
 
     def __post_init__(self) -> None:
         if not self.name or self.orientation not in (1, -1):
@@ -80,6 +83,21 @@ class Proxy(ABC):
         return score(model, batch, [self])[self.name].require()
 
 
+def total(values: Values) -> float:
+    """The sum of reduced values in double precision."""
+    return float(sum(float(v) for v in values))
+
+
+def mean(values: Values) -> float:
+    """The mean of reduced values in double precision."""
+    return total(values) / len(values)
+
+
+def total_of_first(values: Sequence[Values], layout: ModelLayout) -> float:
+    """What the first reduction made of all sites, summed; a function of a module, so that it can be pickled."""
+    return total(values[0])
+
+
 @dataclass(frozen=True, kw_only=True)
 class StatisticProxy(Proxy):
     """A proxy made of reductions of the captured statistics; shares its pass with all others like it.
@@ -99,7 +117,7 @@ class StatisticProxy(Proxy):
     """
 
     reductions: tuple[Reduction, ...]
-    combine: Callable[[Sequence[Values], ModelLayout], float] = lambda values, layout: total(values[0])
+    combine: Callable[[Sequence[Values], ModelLayout], float] = total_of_first
     network: Network = LOSS
 
     def __post_init__(self) -> None:
@@ -162,8 +180,9 @@ class FunctionProxy(Proxy):
 def as_proxy(item: Proxy | Callable[..., float]) -> Proxy:
     """`item` itself if it is a proxy, else the plain function wrapped as one.
 
-    A function may carry attributes `formula`, `citation`, `orientation` and `version`; else its formula is the
-    first line of its docstring, and its version a digest of its source. Its name is its `name` or `__name__`.
+    A function may carry attributes `formula`, `citation`, `orientation`, `version` and `batch_order_invariant`;
+    else its formula is the first line of its docstring, and its version a digest of its source. Its name is its
+    `name` or `__name__`.
 
     Raises:
         TypeError: it is neither, or cannot be hashed.
@@ -184,6 +203,7 @@ def as_proxy(item: Proxy | Callable[..., float]) -> Proxy:
         citation=getattr(item, "citation", ""),
         orientation=getattr(item, "orientation", 1),
         version=getattr(item, "version", None) or _digest_of_sources([item]),
+        batch_order_invariant=getattr(item, "batch_order_invariant", False),
         function=item,
     )
 
@@ -210,13 +230,3 @@ def _digest_of_sources(functions: Sequence[Callable[..., Any]]) -> str:
     except (OSError, TypeError):  # typed at a prompt; a partial or an object, which has no source of its own
         return ""
     return hashlib.sha256("\0".join(sources).encode()).hexdigest()[:16] if sources else ""
-
-
-def total(values: Values) -> float:
-    """The sum of reduced values in double precision."""
-    return float(sum(float(v) for v in values))
-
-
-def mean(values: Values) -> float:
-    """The mean of reduced values in double precision."""
-    return total(values) / len(values)

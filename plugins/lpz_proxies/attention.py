@@ -38,24 +38,28 @@ PROXIES: list[Proxy] = [
         name="attention_confidence",
         formula="sum over attention sites of the mean over heads and queries of max over keys of S",
         citation=f"{SERIANNI}; after Voita et al., ACL 2019, arXiv:1905.09418",
+        batch_order_invariant=True,
         reductions=(Reduction("attention", ("S", "mask"), confidence),),
     ),
     StatisticProxy(
         name="attention_confidence_lpzero",
         formula="sum over linear layers of the mean of max over tokens of A (LPZero's code for GPT-2)",
         citation=f"{SERIANNI}; as in the code of LPZero, arXiv:2410.04808",
+        batch_order_invariant=True,
         reductions=(Reduction("linear", ("A", "mask"), largest_output),),
     ),
     StatisticProxy(
         name="softmax_confidence",
         formula="the same over all mixers; where one has no attention, on the softmax of its output",
         citation=SERIANNI,
+        batch_order_invariant=True,
         reductions=(Reduction("mixer", ("S", "mask"), confidence),),
     ),
     StatisticProxy(
         name="head_importance",
         formula="sum over heads of |sum H * dl/dH|",
         citation="after Michel et al., Are Sixteen Heads Really Better than One?, NeurIPS 2019, arXiv:1905.10650",
+        batch_order_invariant=True,
         reductions=(Reduction("mixer", ("H", "dH"), importance),),
     ),
 ]

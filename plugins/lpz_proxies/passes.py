@@ -105,6 +105,7 @@ PROXIES: list[Proxy] = [
         name="grasp",
         formula="- sum (H g) * W, g the gradient and H the Hessian of l",
         citation="Wang et al., Picking Winning Tickets Before Training, ICLR 2020, arXiv:2002.07376",
+        batch_order_invariant=True,
         evaluate=grasp,
         needs="forward + double backward",
     ),

@@ -62,15 +62,30 @@ def flops(subject: Subject) -> float:
 
 
 PROXIES: list[Proxy] = [
-    ModelProxy(name="params", formula="trainable parameters", evaluate=params),
+    ModelProxy(name="params", formula="trainable parameters", batch_order_invariant=True, evaluate=params),
     ModelProxy(
         name="decoder_params",
         formula="parameters outside embeddings and output head",
         citation=LITE,
+        batch_order_invariant=True,
         evaluate=decoder_params,
     ),
-    ModelProxy(name="attention_params", formula="parameters of the mixers", citation=LITE, evaluate=attention_params),
-    ModelProxy(name="num_layers", formula="blocks applied", evaluate=num_layers),
-    ModelProxy(name="num_heads", formula="heads over all blocks applied", evaluate=num_heads),
-    ModelProxy(name="flops", formula="multiply-accumulates of one forward", evaluate=flops, needs="1 short forward"),
+    ModelProxy(
+        name="attention_params",
+        formula="parameters of the mixers",
+        citation=LITE,
+        batch_order_invariant=True,
+        evaluate=attention_params,
+    ),
+    ModelProxy(name="num_layers", formula="blocks applied", batch_order_invariant=True, evaluate=num_layers),
+    ModelProxy(
+        name="num_heads", formula="heads over all blocks applied", batch_order_invariant=True, evaluate=num_heads
+    ),
+    ModelProxy(
+        name="flops",
+        formula="multiply-accumulates of one forward",
+        batch_order_invariant=True,
+        evaluate=flops,
+        needs="1 short forward",
+    ),
 ]

@@ -19,6 +19,7 @@ PROXIES: list[Proxy] = [
         name="l2_norm",
         formula="sum over linear layers of ||W||_F",
         citation="Abdelfattah et al., Zero-Cost Proxies for Lightweight NAS, ICLR 2021, arXiv:2101.08134",
+        batch_order_invariant=True,
         reductions=(Reduction("linear", ("W",), weight_norm),),
     ),
 ]

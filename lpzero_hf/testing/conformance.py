@@ -1,0 +1,87 @@
+"""The conformance suite: tries a proxy, and names every promise that it breaks with the remedy."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
+
+from lpzero_hf.plugins import load_plugins
+from lpzero_hf.proxy import as_proxy
+from lpzero_hf.scoring import Wanted
+from lpzero_hf.testing.promises import CHECKS, Case, Check
+from lpzero_hf.testing.subjects import FAMILIES, MakeConfig
+
+
+class ConformanceError(AssertionError):
+    """A proxy does not keep to the contract; the message names every failed check, what it saw, and the remedy."""
+
+
+def check_proxy(proxy: Wanted, *, baseline: bool = False, models: Mapping[str, MakeConfig] | None = None) -> None:
+    """Try everything that lpzero-hf expects of a proxy, on tiny models: takes about a second.
+
+    Args:
+        proxy: a `Proxy`, a function `f(model, batch) -> float`, or the name of an installed proxy.
+        baseline: it is a trivial baseline, which needs no citation.
+        models: functions that make tiny configurations, by any names, for a proxy that has no meaning on those of
+            `lpzero_hf.testing.FAMILIES`.
+
+    Raises:
+        ConformanceError: it fails; the message lists every check that it fails, and what to do.
+        UsageError: no proxy of that name is installed.
+        TypeError: it is no proxy at all.
+
+    Example:
+        >>> from lpzero_hf.testing import check_proxy
+        >>> check_proxy("snip")
+        >>> check_proxy("params", baseline=True)
+    """
+    case = _case(proxy, baseline, models)
+    tried = _applicable(case)
+    failed = {check: problems for check in tried if (problems := check.problems(case))}
+    if failed:
+        head = f"proxy '{case.proxy.name}' fails {len(failed)} of {len(tried)} checks"
+        raise ConformanceError("\n".join([head, *(_told(check, problems) for check, problems in failed.items())]))
+
+
+def checks(
+    proxy: Wanted, *, baseline: bool = False, models: Mapping[str, MakeConfig] | None = None
+) -> Iterator[tuple[str, Callable[[], None]]]:
+    """The checks that apply to a proxy, one by one: its name, and a function that raises `ConformanceError`.
+
+    Args:
+        proxy: as for `check_proxy`, like the others.
+        baseline: it needs no citation.
+        models: what to try it on.
+
+    Raises:
+        UsageError: no proxy of that name is installed.
+        TypeError: it is no proxy at all.
+
+    Example:
+        >>> from lpzero_hf.testing import checks
+        >>> for name, check in checks("snip"):
+        ...     check()
+    """
+    case = _case(proxy, baseline, models)
+    for check in _applicable(case):
+        yield check.name, partial(_require, check, case)
+
+
+def _case(proxy: Wanted, baseline: bool, models: Mapping[str, MakeConfig] | None) -> Case:
+    plugins = load_plugins()
+    found = plugins.proxy(proxy) if isinstance(proxy, str) else as_proxy(proxy)
+    return Case(found, baseline, FAMILIES if models is None else models, plugins)
+
+
+def _applicable(case: Case) -> list[Check]:
+    return [check for check in CHECKS if check.applies(case)]
+
+
+def _require(check: Check, case: Case) -> None:
+    problems = check.problems(case)
+    if problems:
+        raise ConformanceError(f"proxy '{case.proxy.name}' fails a check\n{_told(check, problems)}")
+
+
+def _told(check: Check, problems: Iterable[str]) -> str:
+    return "\n".join([f"  {check.name}:", *(f"    {problem}" for problem in problems), f"    remedy: {check.remedy}"])
