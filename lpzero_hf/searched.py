@@ -5,6 +5,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from importlib.resources.abc import Traversable
 
 from lpzero_hf.artifact import Artifact, Member, parse_artifact
 from lpzero_hf.errors import InvalidScore
@@ -82,7 +83,20 @@ def searched_proxy(artifact: Artifact, operations: Operations = BUILT_IN) -> Sea
     )
 
 
-def _again(text: str) -> SearchedProxy:
+def shipped_proxy(file: Traversable) -> SearchedProxy:
+    """The proxy of an artifact that a package ships as data, for its hook `lpz_proxies`.
+
+    Example:
+        >>> from importlib.resources import files
+        >>> shipped_proxy(files("my_package") / "lpzero-proxy.json")  # doctest: +SKIP
+
+    Raises:
+        LpzError: the artifact is damaged, or needs operations that no installed plugin offers.
+    """
+    return _again(file.read_bytes())
+
+
+def _again(text: str | bytes) -> SearchedProxy:
     operations = load_plugins().operations
     return searched_proxy(parse_artifact(text, operations=operations), operations)
 

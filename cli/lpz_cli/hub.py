@@ -1,0 +1,88 @@
+"""`lpz push` and `lpz pull`: artifacts to the Hugging Face Hub and back."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from lpz_cli import options
+from lpz_cli.output import print_json, quiet_stdout
+from lpzero_hf.plugins import load_plugins
+
+
+def push(
+    artifact: Annotated[Path, typer.Argument(help="The file of an artifact.")],
+    repo: Annotated[str, typer.Argument(metavar="REPO", help="user/name; made if it is not there.")],
+    private: Annotated[bool, typer.Option("--private", help="Make the repository private.")] = False,
+    message: Annotated[str, typer.Option("--message", "-m", help="Of the commit.")] = "",
+    branch: Annotated[str | None, typer.Option("--branch", help="Made from main if it is not there.")] = None,
+    json: options.Json = False,
+    no_plugin: options.NoPlugin = None,
+) -> None:
+    """Push an artifact and its model card to the Hub, in one commit.
+
+    The login is that of `hf auth login` or the variable HF_TOKEN.
+
+    Example: `lpz push lpzero-any.json user/lpzero-any --private`
+    """
+    with quiet_stdout():
+        operations = load_plugins(no_plugin or ()).operations
+        from lpzero_hf.hub import push_to_hub
+
+        pushed = push_to_hub(
+            artifact, repo, private=private, message=message, branch=branch, operations=operations
+        )  # fmt: skip
+    if json:
+        print_json(
+            {
+                "repo": pushed.repo,
+                "commit": pushed.commit,
+                "pinned": pushed.pinned,
+                "url": pushed.url,
+                "changed": pushed.changed,
+            }
+        )
+    else:
+        print(f"{pushed.pinned}" if pushed.changed else f"{pushed.pinned} has it already, no commit made")
+        print(pushed.url)
+
+
+def pull(
+    repo: Annotated[str, typer.Argument(metavar="REPO[@REVISION]", help="A branch, a tag or a commit hash.")],
+    out: Annotated[Path | None, typer.Option("--out", help="Write the artifact to this file too.")] = None,
+    offline: Annotated[bool, typer.Option("--offline", help="Keep to the local cache; also HF_HUB_OFFLINE=1.")] = False,
+    json: options.Json = False,
+    no_plugin: options.NoPlugin = None,
+) -> None:
+    """Pull an artifact from the Hub, verify it, and print where it lies and the commit to pin.
+
+    Example: `lpz pull user/lpzero-any@main --out lpzero-any.json`
+    """
+    with quiet_stdout():
+        operations = load_plugins(no_plugin or ()).operations
+        from lpzero_hf.artifact import write_artifact
+        from lpzero_hf.hub import pull as pull_from_hub
+
+        pulled = pull_from_hub(repo, offline=offline, operations=operations)
+        if out is not None:
+            write_artifact(out, pulled.artifact)
+    if pulled.unreachable:
+        typer.echo(f"warning: from the cache, the Hub was not asked ({pulled.unreachable})", err=True)
+    path = out or pulled.path
+    if json:
+        print_json(
+            {
+                "repo": pulled.repo,
+                "commit": pulled.commit,
+                "pinned": pulled.pinned,
+                "name": pulled.artifact.name,
+                "sha256": pulled.artifact.digest,
+                "path": str(path),
+                "unreachable": pulled.unreachable,
+            }
+        )
+    else:
+        print(pulled.pinned)
+        print(path)
