@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 @hookimpl
 def lpz_proxies() -> Iterable[Proxy]:
     """The one proxy of this package."""
-    from lpzero_hf.searched import shipped_proxy  # imports torch, which `lpz --help` can do without
+    from lpzero_hf.searched_proxy import shipped_proxy  # imports torch, which `lpz --help` can do without
 
     return [shipped_proxy(files(__name__) / "{file}")]
 '''

@@ -230,7 +230,7 @@ class PluginRegistry:
         else:
             near = did_you_mean(name, self.proxies)
             raise UsageError(f"unknown proxy '{name}'{near} (`lpz proxies` lists them all)")
-        from lpzero_hf.searched import searched_proxy
+        from lpzero_hf.searched_proxy import searched_proxy
 
         return self._once(artifact.digest, lambda: searched_proxy(artifact, self.operations))
 

@@ -33,7 +33,7 @@ from lpzero_hf.expression import parse
 from lpzero_hf.expression_proxy import expression_proxy
 from lpzero_hf.found import SearchResult, read_result
 from lpzero_hf.plugins import load_plugins
-from lpzero_hf.searched import quantile, searched_proxy
+from lpzero_hf.searched_proxy import quantile, searched_proxy
 
 Lpz = Callable[..., tuple[int, str, str]]
 Batch = dict[str, torch.Tensor]

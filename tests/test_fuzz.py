@@ -17,7 +17,7 @@ from lpzero_hf.artifact import Artifact, Member, _digest, parse_artifact
 from lpzero_hf.errors import LpzError
 from lpzero_hf.expression import BUILT_IN, FOLDS, STATISTIC_NAMES, parse
 from lpzero_hf.operations import BINARY
-from lpzero_hf.searched import searched_proxy
+from lpzero_hf.searched_proxy import searched_proxy
 
 AGREEMENT = {"n": 10, "spearman": {"value": 0.9, "low": 0.8, "high": 0.95}, "kendall": None, "top": 0.5}
 VALID = Artifact(

@@ -1,0 +1,132 @@
+"""The summary of a search: its main numbers, in words, as tiles, and as rows of a table that compares runs."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from lpz_report.document import Cell, Tile, number, signed, words
+from lpz_report.figures import MEASURES
+from lpzero_hf.found import SearchResult
+
+OURS = ("winner", "ensemble")
+TIMES = ("never", "once", "twice", "three times", "four times", "five times")
+Found = dict[str, dict[str, float | int]]  # of one benchmark, by what ranks it; see `SearchResult.summary`
+
+
+def lead(result: SearchResult) -> list[str]:
+    """The summary in words, by paragraph."""
+    plan, count = result.plan, len(result.splits)
+    how = {"exhaustive": "enumerated", "random": "drew from", "evolution": "evolved expressions in"}[plan.strategy]
+    times = "" if count == 1 else f" {_spelled(count)}, each time on other architectures"
+    told_all = [
+        f"The search {how} a space of {result.size:,} expressions{times}. {'. '.join(_sizes(result))}. "
+        f"{_mean(split.evaluated for split in result.splits):,.0f} expressions were evaluated"
+        f"{' per split' if count > 1 else ''}, in {_mean(split.seconds for split in result.splits):,.1f} s."
+    ]
+    for name, found in result.summary().items():
+        told = _told(name, found, name in result.tests, count)
+        if told:
+            told_all.append(told)
+    if not any(split.winner.held_out for split in result.splits):
+        told_all.append(
+            "Nothing was held out: the numbers say how well the expressions fit what they were chosen on, and not how "
+            "well they rank other architectures."
+        )
+    if result.ceiling is not None:
+        told_all.append(
+            f"The fittest expression on all architectures at once reaches {result.ceiling.fitness:.3f}. It is a bound "
+            f"on what this space can give, and no result: {result.ceiling.expression}."
+        )
+    return told_all
+
+
+def _sizes(result: SearchResult) -> list[str]:
+    told = []
+    for name, keys in result.architectures.items():
+        seen = len(result.splits[0].trained_on[name])
+        saw = f"Of {len(keys)} architectures of {name} it saw the trained performance of"
+        told.append(f"{saw} {seen}; the other {len(keys) - seen} were held out" if seen < len(keys) else f"{saw} all")
+    return told
+
+
+def _told(name: str, found: Found, tested: bool, count: int) -> str:
+    if "winner" not in found:
+        return ""
+    several = count > 1
+    winner = found["winner"]
+    where = f"On {name}, which was not searched on," if tested else f"On the held-out architectures of {name},"
+    told = (
+        f"{where} the {'winners reach' if several else 'winner reaches'} a Spearman's rho of "
+        f"{_spread(winner, 'spearman', several)} and a Kendall's tau-b of {_spread(winner, 'kendall', several)}"
+    )
+    if "ensemble" in found:
+        told += f"; rank ensembles reach {_spread(found['ensemble'], 'spearman', several)}"
+    baseline = _best_baseline(found)
+    if baseline is not None:
+        told += f"; the best trivial baseline, {baseline}, {signed(found[baseline]['spearman'], '.3f')}"
+    return f"{told}{f' (mean ± standard deviation of {count} splits)' if several else ''}."
+
+
+def tiles(result: SearchResult) -> list[Tile]:
+    """The main numbers."""
+    made = []
+    several = len(result.splits) > 1
+    for name, found in result.summary().items():
+        also = f", {name}" if len(result.plan.benchmarks) + len(result.tests) > 1 else ""
+        where = f"held out, {name}" if name not in result.tests else f"test, {name}"
+        for what in OURS:
+            if what in found:
+                spread = f"± {found[what]['spearman_sd']:.3f}" if several else ""
+                made.append(
+                    Tile(signed(found[what]["spearman"], ".3f"), f"rho of the {what}", f"{spread} {where}".strip())
+                )
+        baseline = _best_baseline(found)
+        if baseline is not None:
+            made.append(
+                Tile(signed(found[baseline]["spearman"], ".3f"), f"rho of {baseline}", f"best trivial baseline{also}")
+            )
+    if not made:
+        made.append(
+            Tile(f"{max(s.fittest[0].fitness for s in result.splits):.3f}", "largest fitness", "nothing held out")
+        )
+    made.append(Tile(f"{result.size:,}", "expressions", "in the space"))
+    made.append(Tile(f"{result.seconds['all']:,.1f} s", "in all", f"{result.seconds['capture']:,.1f} s of it capture"))
+    return made
+
+
+def compared(result: SearchResult, folder: Path) -> list[list[Cell]]:
+    """Rows of the table that compares runs: the winner, the ensemble and the best trivial baseline."""
+    several = len(result.splits) > 1
+    rows = []
+    for name, found in result.summary().items():
+        baseline = _best_baseline(found)
+        for what in [*OURS, *([baseline] if baseline else [])]:
+            if what in found:
+                rho, tau = (number(found[what][kind], text=_spread(found[what], kind, several)) for kind in MEASURES)
+                on = "not searched on" if name in result.tests else "held out"
+                rows.append([words(str(folder)), words(name), words(what), rho, tau, words(on)])
+    return rows
+
+
+def _best_baseline(found: Found) -> str | None:
+    names = [name for name in found if name not in OURS]
+    return max(names, key=lambda name: found[name]["spearman"], default=None)
+
+
+def _spread(found: dict[str, float | int], kind: str, several: bool) -> str:
+    return signed(found[kind], ".3f") + (f" ± {found[f'{kind}_sd']:.3f}" if several else "")
+
+
+def _mean(values: Iterable[float]) -> float:
+    return statistics.fmean(values)
+
+
+def listed(items: Sequence[str]) -> str:
+    """`a, b and c`."""
+    return items[0] if len(items) == 1 else f"{', '.join(items[:-1])} and {items[-1]}"
+
+
+def _spelled(count: int) -> str:
+    return TIMES[count] if count < len(TIMES) else f"{count} times"
