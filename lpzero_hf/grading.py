@@ -90,6 +90,8 @@ def grade(
 ) -> Report:
     """Grade proxies on a benchmark; the trivial baselines are graded with them, asked for or not.
 
+    A proxy that was searched on some of the architectures is graded on the others.
+
     Args:
         benchmark: trained architectures.
         proxies: as for `score`.
@@ -122,6 +124,13 @@ def grade(
         plugins=plugins,
         progress=progress,
     )
+    for proxy in chosen:
+        for key in proxy.searched_on(benchmark.name) & rows.keys():
+            rows[key][proxy.name] |= {
+                "value": None,
+                "status": "not applicable",
+                "reason": "it was searched on this one",
+            }
     goodness = [benchmark.goodness(entry) for entry in entries]
     truth = Truth(goodness)
     grades = [

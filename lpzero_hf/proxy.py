@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import inspect
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Set
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
@@ -71,6 +71,10 @@ class Proxy(ABC):
     @abstractmethod
     def passes(self) -> str:
         """What must be run: "none", "forward", "forward + backward", or what the proxy needs of its own."""
+
+    def searched_on(self, benchmark: str) -> Set[str]:
+        """The keys of a benchmark's architectures whose trained performance was used to find this proxy."""
+        return frozenset()
 
     def __call__(self, model: PreTrainedModel, batch: dict[str, Any]) -> float:
         """The score of `model` on `batch`; leaves the model untouched.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Set
 from dataclasses import dataclass, field
 from importlib.resources.abc import Traversable
 
@@ -34,6 +34,10 @@ class SearchedProxy(StatisticProxy):
     artifact: Artifact
     expressions: tuple[Expression, ...]
     wanted: Wanted = field(compare=False)
+
+    def searched_on(self, benchmark: str) -> Set[str]:
+        """As the artifact tells."""
+        return frozenset(self.artifact.provenance.get("trained_on", {}).get(benchmark, ()))
 
     def finish(self, reduced: Sequence[Sequence[Reduced]], layout: ModelLayout) -> float:
         """The score, from a table of the members' branches alone."""

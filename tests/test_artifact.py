@@ -15,7 +15,7 @@ import pytest
 import torch
 from transformers import PreTrainedModel
 
-from lpzero_hf import load_proxy, score, search
+from lpzero_hf import grade, load_proxy, score, search
 from lpzero_hf.artifact import (
     LARGEST,
     Artifact,
@@ -178,6 +178,24 @@ def test_the_same_artifact_asked_for_twice_is_one_proxy_and_a_changed_file_anoth
     write_artifact(file, Artifact("mine", (Member(SNIP, -1),), {"abs": "1"}, TOLD))
     assert plugins.proxy(str(file)) is not first
     assert plugins.proxy(str(file)).version != first.version
+
+
+def test_a_searched_proxy_is_graded_on_the_architectures_it_was_not_searched_on(
+    artifact: Artifact, result: SearchResult
+) -> None:
+    benchmark = load_plugins().benchmark("tiny-gpt2")
+    report = grade(benchmark, [searched_proxy(artifact)], Setting(batch_size=2, seq_len=8), limit=20)
+    graded = {one.proxy: one for one in report.grades}
+    assert graded["found-here"].unscored == {"not applicable: it was searched on this one": 12}
+    assert graded["params"].unscored == {}
+    held_out = result.splits[0].winner.held_out["tiny-gpt2"]
+    agreement = graded["found-here"].agreement
+    assert agreement is not None and agreement.spearman is not None and held_out.spearman is not None
+    assert (agreement.n, agreement.spearman.value) == (8, pytest.approx(held_out.spearman.value))
+    missing = [
+        entry.key for entry, value in zip(report.trained, report.scores["found-here"], strict=True) if value is None
+    ]
+    assert missing == sorted(artifact.provenance["trained_on"]["tiny-gpt2"], key=missing.index)
 
 
 # The command -----------------------------------------------------------------------------------------------

@@ -11,8 +11,13 @@ import typer
 
 from lpz_cli import listing, options
 from lpz_cli.bench import bench_app
+from lpz_cli.export import export
+from lpz_cli.hub import pull, push
+from lpz_cli.nas import nas
 from lpz_cli.output import quiet_stdout
+from lpz_cli.plugin import plugin_app
 from lpz_cli.rank import rank
+from lpz_cli.report import report
 from lpz_cli.score import score
 from lpz_cli.search import search
 from lpzero_hf.errors import LpzError, PluginWarning, one_line
@@ -29,11 +34,17 @@ app = typer.Typer(
 app.command()(score)
 app.command()(rank)
 app.command()(search)
+app.command()(nas)
+app.command()(report)
+app.command()(export)
+app.command()(push)
+app.command()(pull)
 app.command()(listing.proxies)
 app.command()(listing.plugins)
 app.add_typer(listing.zoo_app, name="zoo")
 app.add_typer(bench_app, name="bench")
-BUILT_IN = {"score", "rank", "search", "bench", "proxies", "plugins", "zoo"}
+app.add_typer(plugin_app, name="plugin")
+BUILT_IN = {"score", "rank", "search", "nas", "export", "push", "pull", "bench", "proxies", "plugin", "plugins", "zoo"}
 
 
 @app.callback(invoke_without_command=True)

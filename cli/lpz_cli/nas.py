@@ -1,0 +1,138 @@
+"""`lpz nas`: the architecture that a proxy prefers under a budget of parameters."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from lpz_cli import options
+from lpz_cli.output import print_json, print_table, quiet_stdout
+from lpz_cli.progress import progress_bar
+from lpz_cli.score import shown
+
+if TYPE_CHECKING:
+    from lpz_nas import Found
+
+
+def nas(
+    space: Annotated[str, typer.Argument(help="A space, see `lpz zoo`.")],
+    proxy: Annotated[str, typer.Option("--proxy", "-p", help="What to maximise: a proxy's name or an expression.")],
+    max_params: Annotated[int, typer.Option("--max-params", help="The most parameters, embeddings included.")],
+    out: Annotated[Path, typer.Option("--out", help="Folder for the study, the result and the winner.")],
+    min_params: Annotated[int | None, typer.Option("--min-params", help="The fewest parameters.")] = None,
+    trials: Annotated[int, typer.Option("--trials", min=1, help="Different architectures to score.")] = 100,
+    among: Annotated[
+        str | None,
+        typer.Option(
+            "--among",
+            metavar="BENCH",
+            help="Only the trained architectures of this benchmark, how well they were trained unseen.",
+        ),
+    ] = None,
+    front: Annotated[
+        bool, typer.Option("--front", help="Search for the whole front of score against parameters.")
+    ] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the search in --out.")] = False,
+    plots: Annotated[bool, typer.Option("--plots", help="Draw the front into the folder.")] = False,
+    batch_size: Annotated[
+        int | None, typer.Option("--batch-size", min=1, help="Sequences in the minibatch; else 16 or the benchmark's.")
+    ] = None,
+    seq_len: Annotated[
+        int | None, typer.Option("--seq-len", min=2, help="Tokens per sequence; else 64 or the benchmark's.")
+    ] = None,
+    text: options.Text = None,
+    random_tokens: options.RandomTokens = False,
+    workers: Annotated[
+        int | None, typer.Option("--workers", min=1, help="Processes, with --among; else one per core.")
+    ] = None,
+    threads: options.Threads = 1,
+    dtype: options.Dtype = options.Precision.float32,
+    seed: options.Seed = 42,
+    device: options.Device = "auto",
+    json: options.Json = False,
+    no_plugin: options.NoPlugin = None,
+) -> None:
+    """Find an architecture under a budget of parameters, without training any.
+
+    Optuna proposes architectures, the proxy scores them; what is over the budget is counted and never built. The
+    winner is written with random weights. A search that was killed goes on with --resume as if it had not been.
+
+    Example: `lpz nas tiny-gpt2 --proxy synflow --max-params 1000000 --trials 50 --out nas`
+    """
+    with quiet_stdout():
+        if plots:
+            from lpz_cli.plots import need_matplotlib
+
+            need_matplotlib()
+
+        from lpz_nas import Budget, find_architecture
+
+        from lpzero_hf.cache import ScoreCache
+        from lpzero_hf.evaluation import Setting
+        from lpzero_hf.plugins import load_plugins
+
+        budget = Budget(max_params, min_params)
+        registry = load_plugins(no_plugin or ())
+        rows, tokens = 16, 64
+        if among is not None:
+            benchmark = registry.benchmark(among)
+            rows, tokens = benchmark.batch_size, benchmark.seq_len
+        place = str(options.resolve_device(device))
+        setting = Setting(batch_size or rows, seq_len or tokens, text, random_tokens, seed, dtype.value, place)
+        with _told() as tell:
+            found = find_architecture(
+                space, proxy, budget, trials=trials, out=out, resume=resume, among=among, front=front,
+                setting=setting, cache=ScoreCache(), workers=options.worker_count(workers, place), threads=threads,
+                plugins=registry, progress=tell,
+            )  # fmt: skip
+        if plots:
+            from lpz_cli.nas_plots import draw_front
+
+            draw_front(found, out / "plots" / "front.png")
+    if json:
+        print_json(found.to_json())
+    else:
+        _as_tables(found, str(budget), out)
+
+
+@contextmanager
+def _told() -> Iterator[Callable[[int, int, float | None], None]]:
+    """A bar of architectures scored, with the best score so far."""
+    with progress_bar() as bar:
+        task = bar.add_task("architectures scored", total=None)
+
+        def tell(done: int, total: int, best: float | None) -> None:
+            told = f"architectures scored {done}/{total}" + ("" if best is None else f" · best {shown(best)}")
+            bar.update(task, description=told, completed=done, total=total)
+
+        yield tell
+
+
+def _as_tables(found: Found, budget: str, out: Path) -> None:
+    request = found.request
+    proxy, among = request["proxy"], request["among"]
+    scored = [tried for tried in found.trials if tried.score is not None]
+    where = f"{request['space']}, among {among}" if among else request["space"]
+    title = f"{where} · {budget} · the front of {proxy} against parameters, of {len(scored)} architectures"
+    rows = [
+        [f"{tried.params:,}", shown(tried.score), f"{request['space']}:{tried.architecture}"]
+        for tried in found.front
+        if tried.score is not None
+    ]
+    print_table(title, ["parameters", proxy, "architecture"], rows, [0, 1])
+    print(
+        f"{found.proposed:,} architectures looked at, {len(scored):,} scored, {found.seconds:.1f} s. "
+        f"The winner, the last of the front, is in {out / 'winner'}"
+    )
+    missing = [tried for tried in found.trials if tried.score is None]
+    if missing:
+        first = missing[0]
+        typer.echo(
+            f"warning: {proxy} has no score of {len(missing)} architectures, {first.architecture} for example, "
+            f"{first.reason}",
+            err=True,
+        )

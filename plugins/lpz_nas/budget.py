@@ -1,0 +1,86 @@
+"""What an architecture may cost: its number of parameters, counted before there is a model."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+
+from lpzero_hf.errors import UsageError
+from lpzero_hf.layout import count_parameters
+from lpzero_hf.models import build_model
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedConfig
+
+
+def count(config: PreTrainedConfig) -> int:
+    """Trainable parameters of the model that `config` describes, tied weights once: the number that the proxy
+    `params` gives. The model is built on torch's meta device, so its size in memory does not matter.
+
+    Raises:
+        ModelError: the configuration cannot be built.
+
+    Example:
+        >>> from lpzero_hf.plugins import load_plugins
+        >>> count(load_plugins().zoo_config("tiny-gpt2:d64.e32.k2-h2.i64"))
+        112962
+    """
+    with torch.device("meta"):
+        return count_parameters(build_model(config, device="meta"), trainable=True)
+
+
+@dataclass(frozen=True)
+class Budget:
+    """How many parameters an architecture may have.
+
+    Args:
+        max_params: the most; None for no bound.
+        min_params: the fewest; None for no bound.
+
+    Raises:
+        UsageError: a bound is less than 1, or no number lies between them.
+
+    Example:
+        >>> Budget(max_params=1_000_000).allows(2_000_000)
+        False
+    """
+
+    max_params: int | None = None
+    min_params: int | None = None
+
+    def __post_init__(self) -> None:
+        for name, bound in (("max", self.max_params), ("min", self.min_params)):
+            if bound is not None and bound < 1:
+                raise UsageError(
+                    f"a budget of {bound} {name}imum parameters is less than 1; give a number of parameters"
+                )
+        if self.max_params is not None and self.min_params is not None and self.min_params > self.max_params:
+            raise UsageError(
+                f"no architecture has at least {self.min_params:,} and at most {self.max_params:,} parameters; "
+                "exchange the bounds"
+            )
+
+    def allows(self, params: int) -> bool:
+        """Whether a model of so many parameters is within the budget."""
+        return all(excess <= 0 for excess in self.excess(params).values())
+
+    def excess(self, params: int) -> dict[str, float]:
+        """By how much each bound is exceeded, as a fraction of it: positive outside the budget, as Optuna's
+        constraints are."""
+        found = {}
+        if self.max_params is not None:
+            found["max_params"] = params / self.max_params - 1
+        if self.min_params is not None:
+            found["min_params"] = 1 - params / self.min_params
+        return found
+
+    def __str__(self) -> str:
+        """The budget in words."""
+        bounds = []
+        if self.min_params is not None:
+            bounds.append(f"at least {self.min_params:,}")
+        if self.max_params is not None:
+            bounds.append(f"at most {self.max_params:,}")
+        return f"{' and '.join(bounds) or 'any number of'} parameters"

@@ -1,0 +1,82 @@
+"""Compares the architectures of a list that fit a budget: with few candidates there is nothing to search."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterable
+
+from lpz_nas.budget import Budget, count
+from lpz_nas.evaluator import verdict_of
+from lpz_nas.outcome import Tried, best, none_within, without_score
+from lpzero_hf.cache import ScoreCache
+from lpzero_hf.evaluation import Setting, evaluate
+from lpzero_hf.plugins import PluginRegistry
+from lpzero_hf.proxy import Proxy
+from lpzero_hf.spaces import Architecture, Space
+
+Progress = Callable[[int, int, float | None], None]
+
+
+def compare(
+    space: Space,
+    architectures: Iterable[Architecture],
+    proxy: Proxy,
+    budget: Budget,
+    *,
+    trials: int,
+    setting: Setting,
+    cache: ScoreCache | None = None,
+    workers: int = 1,
+    threads: int = 1,
+    plugins: PluginRegistry | None = None,
+    progress: Progress | None = None,
+) -> tuple[list[Tried], int]:
+    """Score the architectures of a list that are within a budget.
+
+    Args:
+        space: what they belong to.
+        architectures: the candidates; one that is there twice counts once.
+        proxy: scores.
+        budget: what an architecture may cost.
+        trials: of more than that within the budget, a draw by the setting's seed is scored.
+        setting: minibatch, seed, precision and device.
+        cache: keeps scores for the next time; None keeps none.
+        workers: processes.
+        threads: CPU threads in each.
+        plugins: where names are looked up.
+        progress: called with (architectures scored, architectures to score, None).
+
+    Returns:
+        What was scored, in the order of the list, and the number of different candidates.
+
+    Raises:
+        LpzError: none is within the budget, or none has a score.
+    """
+    sizes = {architecture: count(space.config(architecture)) for architecture in dict.fromkeys(architectures)}
+    within = [architecture for architecture, params in sizes.items() if budget.allows(params)]
+    if not within:
+        raise none_within(budget, sizes.values())
+    if len(within) > trials:
+        drawn = set(random.Random(setting.seed).sample(range(len(within)), trials))
+        within = [architecture for place, architecture in enumerate(within) if place in drawn]
+    rows = evaluate(
+        {space.text(architecture): space.config(architecture) for architecture in within},
+        proxy,
+        setting,
+        cache=cache,
+        workers=workers,
+        threads=threads,
+        plugins=plugins,
+        progress=None if progress is None else lambda done, total: progress(done, total, None),
+    )
+    made = []
+    for architecture in within:
+        name = space.text(architecture)
+        row = rows[name][proxy.name]
+        verdict = verdict_of(row["value"], row["orientation"], row["status"], row["reason"])
+        made.append(Tried(name, sizes[architecture], verdict.value, verdict.reason))
+    if all(tried.score is None for tried in made):
+        raise without_score(proxy.name, made)
+    if progress is not None:
+        progress(len(made), len(made), best(made).score)
+    return made, len(sizes)

@@ -1,0 +1,175 @@
+"""Architectures to scores, in the shape that Archai calls: `evaluate(arch, budget) -> float`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from transformers import PreTrainedConfig, PreTrainedModel
+
+from lpzero_hf.batches import embedded_tokenizer, minibatch, position_limit, vocabulary_size
+from lpzero_hf.cache import ScoreCache, digest
+from lpzero_hf.errors import UsageError
+from lpzero_hf.evaluation import Setting, evaluate, identity
+from lpzero_hf.loading import LoadedProxy, load_proxy
+from lpzero_hf.objective import head_kind
+from lpzero_hf.plugins import PluginRegistry, load_plugins
+from lpzero_hf.proxy import Proxy, as_proxy
+from lpzero_hf.scoring import ScoreError, score
+from lpzero_hf.spaces import Architecture, Space
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What a proxy says of one architecture.
+
+    Args:
+        value: the score, higher is better whatever the proxy's own orientation; None if there is none.
+        reason: why there is none.
+    """
+
+    value: float | None
+    reason: str = ""
+
+
+class ProxyEvaluator:
+    """A proxy as an evaluator of architectures, to be maximised.
+
+    It has the method that Archai asks of a `ModelEvaluator` and needs nothing of Archai; any tool that wants a
+    function of an architecture takes `evaluator.evaluate`. What has been scored is remembered.
+
+    Args:
+        proxy: what `load_proxy` takes, what it returned, or a plain function `f(model, batch) -> float`.
+        space: what an `Architecture` or a bare text id belongs to; None if neither is asked about.
+        setting: minibatch, seed, precision and device; the default is that of `lpzero_hf.Setting`.
+        cache: keeps scores of architectures beyond this process; None keeps none.
+        threads: CPU threads; they decide the last digits.
+        plugins: where names are looked up; by default everything installed.
+
+    Raises:
+        UsageError: the proxy or the space is unknown.
+
+    Example:
+        >>> from lpz_nas import ProxyEvaluator
+        >>> evaluator = ProxyEvaluator("num_heads", space="tiny-gpt2")
+        >>> evaluator.evaluate("d64.e32.k2-h2.i64-h4.i128")
+        6.0
+    """
+
+    def __init__(
+        self,
+        proxy: str | Proxy | Callable[..., float],
+        *,
+        space: str | Space | None = None,
+        setting: Setting | None = None,
+        cache: ScoreCache | None = None,
+        threads: int = 1,
+        plugins: PluginRegistry | None = None,
+    ) -> None:
+        self.plugins = load_plugins() if plugins is None else plugins
+        self.proxy = find_proxy(proxy, self.plugins)
+        self.space = self.plugins.space(space) if isinstance(space, str) else space
+        self.setting = Setting() if setting is None else setting
+        self._cache, self._threads = cache, threads
+        self._verdicts: dict[str, Verdict] = {}
+        self._batches: dict[tuple[int, int | None, str], dict[str, Tensor]] = {}
+
+    def evaluate(self, arch: Any, budget: float | None = None) -> float:
+        """The score of an architecture; higher is better.
+
+        Args:
+            arch: an `Architecture` or text id of the evaluator's space, a name that `lpz score` knows (of the zoo,
+                or `SPACE:ID`), a configuration, a `PreTrainedModel`, or an object that holds one of these as `.arch`,
+                as Archai's `ArchaiModel` does. Whatever names or describes an architecture is scored with random
+                weights from the setting's seed, and once. A model is scored with the weights it has, and every time,
+                for they may have changed; but one with an `archid` beside it only once, as Archai means it.
+            budget: Archai's share of a full evaluation; without effect, for a proxy costs a single pass.
+
+        Raises:
+            UsageError: it is none of these, or the space has no such architecture.
+            ScoreError: the proxy has no score of it; the message says why.
+        """
+        verdict = self.judge(arch)
+        if verdict.value is None:
+            raise ScoreError(f"proxy '{self.proxy.name}' has no score of this architecture: {verdict.reason}")
+        return verdict.value
+
+    def judge(self, arch: Any) -> Verdict:
+        """As `evaluate`, but a missing score is told with its reason and not raised."""
+        inner = getattr(arch, "arch", arch)
+        if isinstance(inner, PreTrainedModel):
+            name = getattr(arch, "archid", None)
+            if name is None:
+                return self._of_model(inner)
+            key = digest("archid", str(name))
+            if key not in self._verdicts:
+                self._verdicts[key] = self._of_model(inner)
+            return self._verdicts[key]
+        config = self._config(inner)
+        key = digest("config", identity(config))
+        if key not in self._verdicts:
+            self._verdicts[key] = self._of_config(config)
+        return self._verdicts[key]
+
+    def _config(self, arch: Any) -> PreTrainedConfig:
+        if isinstance(arch, PreTrainedConfig):
+            return arch
+        if isinstance(arch, Architecture):
+            if self.space is None:
+                raise UsageError("an Architecture belongs to a space; name it with ProxyEvaluator(..., space=...)")
+            return self.space.config(arch)
+        if not isinstance(arch, str):
+            raise UsageError(
+                f"{type(arch).__name__} is no architecture; give an Architecture, a text id, a configuration or a model"
+            )
+        config = self.plugins.zoo_config(arch)
+        if config is not None:
+            return config
+        if self.space is None:
+            raise UsageError(f"'{arch}' is neither in the zoo nor of the form SPACE:ID; name the space of a bare id")
+        return self.space.config(self.space.parse(arch))
+
+    def _of_config(self, config: PreTrainedConfig) -> Verdict:
+        rows = evaluate(
+            {"": config}, self.proxy, self.setting, cache=self._cache, threads=self._threads, plugins=self.plugins
+        )
+        row = rows[""][self.proxy.name]
+        return verdict_of(row["value"], row["orientation"], row["status"], row["reason"])
+
+    def _of_model(self, model: PreTrainedModel) -> Verdict:
+        kind = (vocabulary_size(model), position_limit(model), head_kind(model))
+        if kind not in self._batches:
+            self._batches[kind] = minibatch(
+                model,
+                text=self.setting.text,
+                tokenizer=embedded_tokenizer(),
+                batch_size=self.setting.batch_size,
+                seq_len=self.setting.seq_len,
+                seed=self.setting.seed,
+                random_tokens=self.setting.random_tokens,
+            )
+        threads = torch.get_num_threads()
+        torch.set_num_threads(self._threads)
+        try:
+            scores = score(model, self._batches[kind], self.proxy, seed=self.setting.seed, plugins=self.plugins)
+        finally:
+            torch.set_num_threads(threads)
+        row = scores[self.proxy.name]
+        return verdict_of(row.value, row.orientation, row.status, row.reason)
+
+
+def verdict_of(value: float | None, orientation: int, status: str, reason: str) -> Verdict:
+    """A row of scores as a verdict: turned so that higher is better."""
+    return Verdict(None, f"{status}: {reason}") if value is None else Verdict(orientation * value)
+
+
+def find_proxy(proxy: str | Proxy | LoadedProxy | Callable[..., float], plugins: PluginRegistry) -> Proxy:
+    """The proxy that a user means. Raises `UsageError` if it is unknown."""
+    if isinstance(proxy, LoadedProxy):
+        return proxy.proxy
+    return load_proxy(proxy, plugins=plugins).proxy if isinstance(proxy, str | Proxy) else as_proxy(proxy)

@@ -1,0 +1,176 @@
+"""Finds an architecture under a budget, and leaves the study, the outcome and the winner in a folder."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from transformers.utils import logging
+
+from lpz_nas.budget import Budget
+from lpz_nas.candidates import compare
+from lpz_nas.evaluator import ProxyEvaluator, find_proxy
+from lpz_nas.folder import RESULT, STUDY, WINNER, open_folder, replacing_folder
+from lpz_nas.outcome import Found
+from lpzero_hf.batches import read_text
+from lpzero_hf.cache import ScoreCache
+from lpzero_hf.errors import LpzError, UsageError
+from lpzero_hf.evaluation import Setting
+from lpzero_hf.files import write_json
+from lpzero_hf.models import build_model
+from lpzero_hf.plugins import PluginRegistry, load_plugins
+from lpzero_hf.proxy import Proxy
+from lpzero_hf.spaces import Space
+
+if TYPE_CHECKING:
+    from lpzero_hf.benchmarks import Benchmark
+
+Progress = Callable[[int, int, float | None], None]
+
+
+def find_architecture(
+    space: str | Space,
+    proxy: str | Proxy | Callable[..., float],
+    budget: Budget,
+    *,
+    trials: int = 100,
+    out: Path,
+    resume: bool = False,
+    among: str | None = None,
+    front: bool = False,
+    setting: Setting | None = None,
+    cache: ScoreCache | None = None,
+    workers: int = 1,
+    threads: int = 1,
+    plugins: PluginRegistry | None = None,
+    progress: Progress | None = None,
+) -> Found:
+    """Find the architecture that a proxy prefers under a budget.
+
+    A whole space is searched by Optuna's TPE sampler; the study is kept in `out`, and one that was killed goes on with
+    `resume`: with the same versions, its trials and its winner are those of a search that was not disturbed. With
+    `among`, the trained architectures of a benchmark are scored one by one, and how well they were trained is not
+    looked at.
+
+    Args:
+        space: what to search, or its name.
+        proxy: what `load_proxy` takes, what it returned, or a plain function `f(model, batch) -> float`.
+        budget: what the architecture may cost.
+        trials: different architectures to score. The search ends sooner where ten times as many proposals, and
+            another fifty, hold no more new ones within the budget.
+        out: the folder to write: `nas.json` (what was asked), `study.sqlite`, `result.json`, and `winner`, a model
+            with random weights that `AutoModel` and `lpz score` read.
+        resume: go on with the search in `out`; `trials` may be another number than before.
+        among: a benchmark of that space; of more than `trials` architectures within the budget, a seeded draw.
+        front: search for the whole front of score against parameters, instead of the best score alone.
+        setting: minibatch, seed, precision and device; the default is 16 x 64 tokens, or the benchmark's.
+        cache: keeps scores for the next time; None keeps none.
+        workers: processes, with `among`; otherwise a proposal waits for what became of the one before.
+        threads: CPU threads in each.
+        plugins: where names are looked up.
+        progress: called with (architectures scored, architectures to score, best score so far).
+
+    Raises:
+        UsageError: a name is unknown, a number makes no sense, or `out` holds another search.
+        LpzError: Optuna is missing, no architecture is within the budget, the proxy has a score of none, or a file
+            cannot be read or written.
+
+    Example:
+        >>> import tempfile
+        >>> from lpz_nas import Budget, find_architecture
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     found = find_architecture(
+        ...         "tiny-gpt2", "num_heads", Budget(max_params=400_000), trials=5, out=Path(folder) / "nas"
+        ...     )
+        >>> found.winner.params <= 400_000, len(found.trials)
+        (True, 5)
+    """
+    if trials < 1:
+        raise UsageError(f"{trials} trials find nothing; ask for at least 1")
+    start = time.perf_counter()
+    plugins = load_plugins() if plugins is None else plugins
+    space = plugins.space(space) if isinstance(space, str) else space
+    chosen = find_proxy(proxy, plugins)
+    benchmark = None if among is None else _benchmark(among, space, plugins)
+    if benchmark is None:
+        need("optuna", "searching a space")
+    if setting is None:
+        setting = Setting(16, 64) if benchmark is None else Setting(benchmark.batch_size, benchmark.seq_len)
+    request = _request(space, chosen, budget, among, front, setting, threads)
+    libraries = ("lpzero-hf", "torch", "transformers", *(() if benchmark else ("optuna",)))
+    versions = {name: version(name) for name in libraries}
+    open_folder(out, request | {"versions": versions}, resume)
+    if benchmark is None:
+        from lpz_nas.space_search import search_space
+
+        evaluator = ProxyEvaluator(chosen, space=space, setting=setting, cache=cache, threads=threads, plugins=plugins)
+        tried, proposed = search_space(
+            evaluator, budget, trials=trials, storage=out / STUDY, front=front, progress=progress
+        )
+    else:
+        tried, proposed = compare(
+            space, [entry.architecture for entry in benchmark.trained()], chosen, budget, trials=trials,
+            setting=setting, cache=cache, workers=workers, threads=threads, plugins=plugins, progress=progress,
+        )  # fmt: skip
+    found = Found(request | {"trials": trials}, tuple(tried), proposed, time.perf_counter() - start, versions)
+    config = space.config(space.parse(found.winner.architecture))
+    model = build_model(config, seed=setting.seed, dtype=getattr(torch, setting.dtype))
+    with replacing_folder(out / WINNER) as folder, _without_bars():
+        model.save_pretrained(folder)
+    write_json(out / RESULT, found.to_json())
+    return found
+
+
+def need(module: str, what: str) -> None:
+    """Raises `LpzError`, naming the extra to install, if there is no such module; the extra has the module's name."""
+    try:
+        importlib.import_module(module)
+    except ImportError as error:
+        raise LpzError(f"{what} needs {module}; install it with `pip install 'lpzero-hf[{module}]'`") from error
+
+
+@contextmanager
+def _without_bars() -> Iterator[None]:
+    """transformers without the bars that it draws on stderr."""
+    drawn = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if drawn:
+            logging.enable_progress_bar()
+
+
+def _benchmark(name: str, space: Space, plugins: PluginRegistry) -> Benchmark:
+    benchmark = plugins.benchmark(name)
+    if benchmark.space.name != space.name:
+        raise UsageError(
+            f"the architectures of benchmark '{name}' are of space '{benchmark.space.name}', not '{space.name}'; "
+            f"search {benchmark.space.name} --among {name}"
+        )
+    return benchmark
+
+
+def _request(
+    space: Space, proxy: Proxy, budget: Budget, among: str | None, front: bool, setting: Setting, threads: int
+) -> dict[str, Any]:
+    """What decides the outcome, as plain data; the number of trials aside."""
+    content = hashlib.sha256(read_text(setting.text).encode()).hexdigest()
+    return {
+        "space": space.name,
+        "among": among,
+        "proxy": proxy.name,
+        "proxy_version": proxy.version,
+        "budget": asdict(budget),
+        "front": front,
+        "setting": asdict(setting) | {"text": str(setting.text or "embedded"), "text_sha256": content},
+        "threads": threads,
+    }

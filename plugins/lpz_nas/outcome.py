@@ -1,0 +1,118 @@
+"""What a search for an architecture found: everything tried, the best of it, and the front of score against size."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from typing import Any
+
+from lpz_nas.budget import Budget
+from lpzero_hf.errors import LpzError
+
+FORMAT, VERSION = "lpzero-hf nas", 1
+
+
+@dataclass(frozen=True)
+class Tried:
+    """One architecture within the budget.
+
+    Args:
+        architecture: its text id in the space.
+        params: its trainable parameters.
+        score: of the proxy, higher is better; None if it has none.
+        reason: why there is none.
+    """
+
+    architecture: str
+    params: int
+    score: float | None
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class Found:
+    """The outcome of `find_architecture`.
+
+    Args:
+        request: what was asked for, as plain data.
+        trials: the architectures within the budget, each once, in the order tried.
+        proposed: how many were looked at, those outside the budget and repetitions included.
+        seconds: the time that this call took.
+        versions: of the libraries that decide the numbers.
+    """
+
+    request: Mapping[str, Any]
+    trials: tuple[Tried, ...]
+    proposed: int
+    seconds: float
+    versions: Mapping[str, str]
+
+    @cached_property
+    def winner(self) -> Tried:
+        """The best score; of equals the smallest. Raises `ValueError` if nothing was scored."""
+        return best(self.trials)
+
+    @cached_property
+    def front(self) -> list[Tried]:
+        """The Pareto front of score against parameters, the smallest first; the winner is its last member."""
+        return pareto(self.trials)
+
+    def to_json(self) -> dict[str, Any]:
+        """The outcome as plain data for JSON."""
+        return {
+            "format": FORMAT,
+            "version": VERSION,
+            "request": dict(self.request),
+            "winner": asdict(self.winner),
+            "front": [asdict(tried) for tried in self.front],
+            "proposed": self.proposed,
+            "trials": [asdict(tried) for tried in self.trials],
+            "seconds": self.seconds,
+            "versions": dict(self.versions),
+        }
+
+
+def best(trials: Iterable[Tried]) -> Tried:
+    """The best score; of equals the one of fewest parameters, then the first.
+
+    Raises:
+        ValueError: none has a score.
+    """
+    scored = [tried for tried in trials if tried.score is not None]
+    return min(scored, key=lambda tried: (-(tried.score or 0.0), tried.params))
+
+
+def pareto(trials: Iterable[Tried]) -> list[Tried]:
+    """Those that score better than everything as small or smaller, the smallest first.
+
+    Example:
+        >>> tried = [Tried("a", 10, 1.0), Tried("b", 20, 0.5), Tried("c", 30, 2.0), Tried("d", 30, 1.5)]
+        >>> [one.architecture for one in pareto(tried)]
+        ['a', 'c']
+    """
+    front: list[Tried] = []
+    scored = [tried for tried in trials if tried.score is not None]
+    for tried in sorted(scored, key=lambda tried: (tried.params, -(tried.score or 0.0))):
+        if not front or (tried.score or 0.0) > (front[-1].score or 0.0):
+            front.append(tried)
+    return front
+
+
+def none_within(budget: Budget, sizes: Iterable[int]) -> LpzError:
+    """The error of a search that saw only architectures of `sizes`, all outside the budget."""
+    seen = sorted(sizes)
+    what = f"none of {len(seen):,} architectures has {budget}"
+    if budget.max_params is not None and seen[0] > budget.max_params:
+        return LpzError(f"{what}: the smallest has {seen[0]:,}; raise the maximum")
+    if budget.min_params is not None and seen[-1] < budget.min_params:
+        return LpzError(f"{what}: the largest has {seen[-1]:,}; lower the minimum")
+    return LpzError(f"{what}: they have {seen[0]:,} to {seen[-1]:,}; widen the budget")
+
+
+def without_score(proxy: str, tried: Iterable[Tried]) -> LpzError:
+    """The error of a search whose proxy had a score of nothing."""
+    made = list(tried)
+    return LpzError(
+        f"proxy '{proxy}' has no score of any of {len(made)} architectures ({made[0].reason}); choose another proxy"
+    )

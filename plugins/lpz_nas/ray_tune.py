@@ -1,0 +1,57 @@
+"""Ray Tune on spaces of language models: a function to train on that trains nothing and reports a proxy's score.
+
+Needs `pip install 'lpzero-hf[ray]'`. See `examples/ray_tune.py`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from ray import tune
+
+from lpz_nas.assembling import assemble, values_of
+from lpz_nas.budget import Budget, count
+from lpz_nas.evaluator import ProxyEvaluator
+from lpzero_hf.errors import UsageError
+from lpzero_hf.spaces import Space
+
+
+def param_space(space: Space) -> dict[str, Any]:
+    """A space as Ray Tune's `param_space`: every value drawn uniformly, with the layers of the deepest architecture;
+    what a shallower one has no use for is left unused. The names are those of `lpz_nas.assembling.assemble`."""
+    return {name: tune.choice(values) for name, values in values_of(space).items()}
+
+
+def trainable(evaluator: ProxyEvaluator, budget: Budget | None = None) -> Callable[[Mapping[str, Any]], None]:
+    """A function of a configuration for `tune.Tuner`.
+
+    It reports `score` (to be maximised), `params`, `architecture` (the text id) and, where there is no score, `reason`.
+    Outside the budget, and where the proxy has no score, the score is minus infinity, which Ray's `get_best_result`
+    leaves out; outside the budget the model is never built.
+
+    Args:
+        evaluator: scores; its space is searched.
+        budget: what an architecture may cost.
+
+    Raises:
+        UsageError: the evaluator has no space.
+    """
+    space, bounds = evaluator.space, budget or Budget()
+    if space is None:
+        raise UsageError("Ray Tune searches a space; name it with ProxyEvaluator(..., space=...)")
+
+    def run(config: Mapping[str, Any]) -> None:
+        architecture = assemble(space, lambda name, values: config[name])
+        built = space.config(architecture)
+        params, value, reason = count(built), None, ""
+        if bounds.allows(params):
+            verdict = evaluator.judge(built)
+            value, reason = verdict.value, verdict.reason
+        else:
+            reason = f"{params:,} parameters, not {bounds}"
+        score = -math.inf if value is None else value
+        tune.report({"score": score, "params": params, "architecture": space.text(architecture), "reason": reason})
+
+    return run
