@@ -188,13 +188,13 @@ def read_artifact(path: Path | str, operations: Operations = BUILT_IN) -> Artifa
     return parse_artifact(content, f"'{path}'", operations)
 
 
-def write_artifact(path: Path | str, artifact: Artifact) -> None:
+def write_artifact(path: Path | str, artifact: Artifact, operations: Operations = BUILT_IN) -> None:
     """Write an artifact, whole or not at all, once it is known that it can be read again.
 
     Raises:
         LpzError: it would not be valid, or the file cannot be written.
     """
-    _document(artifact.text, f"artifact '{artifact.name}'")
+    parse_artifact(artifact.text, f"artifact '{artifact.name}'", operations)
     write_text(Path(path), artifact.text)
 
 

@@ -6,9 +6,10 @@ import re
 from pathlib import Path
 from typing import Any, Literal
 
+import lpzero_hf
 from lpzero_hf.artifact import Artifact, Member, operations_of
 from lpzero_hf.errors import UsageError
-from lpzero_hf.expression import BUILT_IN, Operations
+from lpzero_hf.expression import BUILT_IN, Expression, Operations
 from lpzero_hf.found import SearchResult, Split, Winner
 
 Which = Literal["winner", "ensemble"]
@@ -53,6 +54,34 @@ def artifact_of(
         members,
         operations_of(found.expressions, operations),
         _provenance(result, split, which, date, note),
+    )
+
+
+def artifact_by_hand(
+    expression: Expression,
+    name: str,
+    *,
+    orientation: Literal[1, -1] = 1,
+    date: str | None = None,
+    note: str = "",
+    operations: Operations = BUILT_IN,
+) -> Artifact:
+    """The artifact of an expression that no search has found; it claims no agreement with any benchmark.
+
+    Args:
+        expression: any.
+        name: of the proxy.
+        orientation: 1 if a larger score predicts a better model.
+        date: YYYY-MM-DD, if it is to be told.
+        note: a line for people.
+        operations: by name, for their versions.
+    """
+    told: dict[str, Any] = {"benchmarks": [], "strategy": "written by hand", "seed": 0, "train": {}, "held_out": {}}
+    return Artifact(
+        name,
+        (Member(str(expression), orientation),),
+        operations_of([expression], operations),
+        told | {"versions": {"lpzero-hf": lpzero_hf.__version__}, "date": date, "note": note},
     )
 
 

@@ -188,14 +188,15 @@ def test_a_searched_proxy_is_graded_on_the_architectures_it_was_not_searched_on(
     graded = {one.proxy: one for one in report.grades}
     assert graded["found-here"].unscored == {"not applicable: it was searched on this one": 12}
     assert graded["params"].unscored == {}
-    held_out = result.splits[0].winner.held_out["tiny-gpt2"]
-    agreement = graded["found-here"].agreement
-    assert agreement is not None and agreement.spearman is not None and held_out.spearman is not None
+    held_out, agreement = result.splits[0].winner.held_out["tiny-gpt2"], graded["found-here"].agreement
+    assert agreement is not None
+    assert agreement.spearman is not None
+    assert held_out.spearman is not None
     assert (agreement.n, agreement.spearman.value) == (8, pytest.approx(held_out.spearman.value))
-    missing = [
-        entry.key for entry, value in zip(report.trained, report.scores["found-here"], strict=True) if value is None
-    ]
-    assert missing == sorted(artifact.provenance["trained_on"]["tiny-gpt2"], key=missing.index)
+    scored = zip(report.trained, report.scores["found-here"], strict=True)
+    assert {entry.key for entry, value in scored if value is None} == set(
+        artifact.provenance["trained_on"]["tiny-gpt2"]
+    )
 
 
 # The command -----------------------------------------------------------------------------------------------
@@ -214,6 +215,27 @@ def test_export_writes_an_artifact_that_score_takes(lpz: Lpz, run: Path, tmp_pat
     mine, raw = json.loads(out)["models"][0]["scores"]
     assert mine["proxy"] == "mine"
     assert mine["value"] == told["orientations"][0] * raw["value"]
+
+
+def test_an_expression_of_ones_own_is_exported_too(lpz: Lpz, tmp_path: Path) -> None:
+    file = tmp_path / "mine.json"
+    code, _, err = lpz("export", SNIP, "--name", "my-snip", "--lower", "--out", str(file), "--date", "2026-11-25")
+    assert (code, err) == (0, "")
+    made = read_artifact(file)
+    assert (made.expressions, made.orientations) == ((SNIP,), (-1,))
+    assert made.provenance["held_out"] == {}
+    for arguments, told in (
+        ((SNIP,), "give it one with --name"),
+        (("sum(sum(plus(W, G)))", "--name", "a"), "column 9"),
+        ((str(tmp_path), "--lower"), "--lower is for an expression"),
+    ):
+        code, out, err = lpz("export", *arguments)
+        assert (code, out) == (2, "")
+        assert told in err
+    code, _, err = lpz("export", "sum(sum(sum(disconnect(W), disconnect(G))))", "--name", "a", "--out", str(file))
+    assert code == 1
+    assert "drops both branches" in err
+    assert read_artifact(file) == made
 
 
 def test_export_names_a_proxy_by_its_benchmarks(result: SearchResult) -> None:

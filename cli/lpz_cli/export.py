@@ -1,16 +1,21 @@
-"""`lpz export`: from the folder of a search to an artifact or a plugin package."""
+"""`lpz export`: from the folder of a search, or from an expression, to an artifact or a plugin package."""
 
 from __future__ import annotations
 
+import shlex
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from lpz_cli import options
 from lpz_cli.output import print_json, quiet_stdout
 from lpzero_hf.errors import UsageError
+
+if TYPE_CHECKING:
+    from lpzero_hf.artifact import Artifact
+    from lpzero_hf.plugins import PluginRegistry
 
 
 class Target(StrEnum):
@@ -28,7 +33,9 @@ class Which(StrEnum):
 
 
 def export(
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a finished search.")],
+    run: Annotated[
+        str, typer.Argument(metavar="RUN", help="The folder of a finished search, or an expression of your own.")
+    ],
     to: Annotated[Target, typer.Option("--to", help="A JSON file, or an installable package.")] = Target.artifact,
     name: Annotated[str | None, typer.Option("--name", help="Of the proxy; default: lpzero-BENCHMARK.")] = None,
     out: Annotated[Path | None, typer.Option("--out", help="File or folder; default: NAME.json or lpz-NAME.")] = None,
@@ -36,6 +43,7 @@ def export(
         Which, typer.Option("--which", help="The single expression, or the rank ensemble.")
     ] = Which.winner,
     split: Annotated[int, typer.Option("--split", min=0, help="Whose finding; the first by default.")] = 0,
+    lower: Annotated[bool, typer.Option("--lower", help="Of your own expression: a smaller score is better.")] = False,
     date: Annotated[str | None, typer.Option("--date", help="YYYY-MM-DD, to be told in the artifact.")] = None,
     note: Annotated[str, typer.Option("--note", help="A line for people.")] = "",
     json: options.Json = False,
@@ -46,23 +54,23 @@ def export(
     Example: `lpz export runs/flexibert --to plugin --name lpzero-flexibert`
     """
     with quiet_stdout():
-        from lpzero_hf.artifact import write_artifact
-        from lpzero_hf.exporting import artifact_of, default_name
-        from lpzero_hf.found import read_result
         from lpzero_hf.plugins import load_plugins
 
-        operations = load_plugins(no_plugin or ()).operations
-        result = read_result(run, operations)
-        artifact = artifact_of(
-            result, name or default_name(result), split=split, which=which.value, date=date, note=note,
-            operations=operations,
-        )  # fmt: skip
+        registry = load_plugins(no_plugin or ())
+        if "(" in run:
+            artifact = _by_hand(run, name, -1 if lower else 1, date, note, registry)
+        elif lower:
+            raise UsageError("--lower is for an expression of your own; a search has found the orientation")
+        else:
+            artifact = _found(run, name, which.value, split, date, note, registry)
         if to is Target.artifact:
+            from lpzero_hf.artifact import write_artifact
+
             place = out or Path(f"{artifact.name}.json")
             if place.is_dir():
                 raise UsageError(f"'{place}' is a folder; name a file with --out")
-            write_artifact(place, artifact)
-            then = f"lpz score gpt2-variant --proxy {place}"
+            write_artifact(place, artifact, registry.operations)
+            then = f"lpz score gpt2-variant --proxy {shlex.quote(str(place))}"
         else:
             from lpzero_hf.packaging import write_package
             from lpzero_hf.plugin_export import package_of
@@ -70,9 +78,38 @@ def export(
             package = package_of(artifact)
             place = out or Path(package.distribution)
             write_package(place, package)
-            then = f"pip install {place} && lpz score gpt2-variant --proxy {artifact.name}"
+            shown = str(place if place.is_absolute() else f"./{place}")
+            then = f"pip install {shlex.quote(shown)} && lpz score gpt2-variant --proxy {artifact.name}"
     if json:
         told = {"name": artifact.name, "to": to.value, "path": str(place), "sha256": artifact.digest}
         print_json(told | {"expressions": list(artifact.expressions), "orientations": list(artifact.orientations)})
     else:
         print(f"{place}\n`{then}` scores with it")
+
+
+def _found(
+    run: str, name: str | None, which: Literal["winner", "ensemble"], split: int, date: str | None, note: str,
+    registry: PluginRegistry,
+) -> Artifact:  # fmt: skip
+    from lpzero_hf.exporting import artifact_of, default_name
+    from lpzero_hf.found import read_result
+
+    result = read_result(Path(run), registry.operations)
+    return artifact_of(
+        result, name or default_name(result), split=split, which=which, date=date, note=note,
+        operations=registry.operations,
+    )  # fmt: skip
+
+
+def _by_hand(
+    text: str, name: str | None, orientation: Literal[1, -1], date: str | None, note: str, registry: PluginRegistry
+) -> Artifact:
+    from lpzero_hf.exporting import artifact_by_hand
+    from lpzero_hf.expression import parse
+
+    if name is None:
+        raise UsageError("an expression of your own has no name yet; give it one with --name")
+    return artifact_by_hand(
+        parse(text, registry.operations), name, orientation=orientation, date=date, note=note,
+        operations=registry.operations,
+    )  # fmt: skip
