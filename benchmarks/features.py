@@ -3,8 +3,8 @@
     LPZ_DATA=... python -m benchmarks.features
 
 Fits the trained performance on the architectures that each split of `lpz search --train 50 --splits 10` searches on,
-and grades the fit on the others. Features are logarithms, with squares and products. It is a yardstick, no proxy: it sees
-the trained performance of 50 architectures, and knows nothing of any other space.
+and grades the fit on the others. Features are logarithms, with squares and products. It is a yardstick, no proxy: it
+sees the trained performance of 50 architectures, and knows nothing of any other space.
 """
 
 from __future__ import annotations

@@ -25,6 +25,7 @@ from lpzero_hf.benchmarks import Benchmark, describe
 from lpzero_hf.cache import ScoreCache
 from lpzero_hf.grading import Report, grade
 from lpzero_hf.plugins import load_plugins
+from lpzero_hf.searched_proxy import SearchedProxy
 
 WORKERS = len(os.sched_getaffinity(0))
 OWN = "lpzero-hf"
@@ -128,7 +129,8 @@ def processor() -> str:
 def main() -> None:
     """Print RESULTS.md as far as the section Search."""
     plugins = load_plugins()
-    proxies = [name for name, claim in plugins.proxies.items() if claim.distribution == OWN]
+    claims = [claim for claim in plugins.proxies.values() if claim.distribution == OWN]
+    proxies = [claim.item.name for claim in claims if not isinstance(claim.item, SearchedProxy)]
     print(INTRODUCTION)
     print(
         f"\nMachine: {WORKERS} cores, {processor()}, CPU only. lpzero-hf {lpzero_hf.__version__}, torch "

@@ -1,8 +1,9 @@
-"""The zoo: architectures by name, spaces of them, and benchmarks of trained ones."""
+"""The zoo: architectures by name, spaces of them, benchmarks of trained ones, and the proxies found on these."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from importlib.resources import files
 from typing import TYPE_CHECKING
 
 from lpzero_hf.hookspecs import hookimpl
@@ -10,7 +11,19 @@ from lpzero_hf.hookspecs import hookimpl
 if TYPE_CHECKING:
     from lpzero_hf.benchmarks import Benchmark
     from lpzero_hf.models import ZooModel
+    from lpzero_hf.proxy import Proxy
     from lpzero_hf.spaces import Space
+
+
+WINNERS = ("lpzero-flexibert", "lpzero-gpt2", "lpzero-any")
+
+
+@hookimpl
+def lpz_proxies() -> Iterable[Proxy]:
+    """What `lpz search` has found on the benchmarks of this package, from their artifacts."""
+    from lpzero_hf.searched_proxy import shipped_proxy
+
+    return [shipped_proxy(files(__name__) / "data" / f"{name}.json") for name in WINNERS]
 
 
 @hookimpl
