@@ -21,7 +21,7 @@ import torch
 
 from lpzero_hf.batches import embedded_tokenizer, minibatch
 from lpzero_hf.expression import Expression
-from lpzero_hf.expression_proxy import expression_proxy
+from lpzero_hf.expression_proxies import expression_proxy
 from lpzero_hf.fitness import Fitness
 from lpzero_hf.grading import spaced
 from lpzero_hf.judging import Judge, Subject

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from lpzero_hf.evaluation import Setting as Setting
     from lpzero_hf.expression import Expression as Expression
     from lpzero_hf.expression import parse as parse
-    from lpzero_hf.expression_proxy import expression_proxy as expression_proxy
+    from lpzero_hf.expression_proxies import expression_proxy as expression_proxy
     from lpzero_hf.found import SearchResult as SearchResult
     from lpzero_hf.grading import grade as grade
     from lpzero_hf.hookspecs import hookimpl as hookimpl
@@ -60,7 +60,7 @@ _HOMES = {
     "Setting": "evaluation",
     "Expression": "expression",
     "parse": "expression",
-    "expression_proxy": "expression_proxy",
+    "expression_proxy": "expression_proxies",
     "grade": "grading",
     "hookimpl": "hookspecs",
     "push_to_hub": "hub",

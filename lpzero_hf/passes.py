@@ -12,7 +12,7 @@ from lpzero_hf.cache import ScoreCache
 from lpzero_hf.errors import LpzError
 from lpzero_hf.evaluation import Setting, evaluate
 from lpzero_hf.expression import Expression
-from lpzero_hf.expression_proxy import expression_proxy
+from lpzero_hf.expression_proxies import expression_proxy
 from lpzero_hf.plugins import PluginRegistry
 
 if TYPE_CHECKING:

@@ -215,7 +215,7 @@ class PluginRegistry:
             return self.proxies[name].item  # type: ignore[no-any-return]  # Claim holds any kind of item
         if "(" in name:
             from lpzero_hf.expression import parse
-            from lpzero_hf.expression_proxy import expression_proxy
+            from lpzero_hf.expression_proxies import expression_proxy
 
             expression = parse(name, self.operations)
             return self._once(str(expression), lambda: expression_proxy(expression, operations=self.operations))

@@ -10,7 +10,7 @@ from importlib.resources.abc import Traversable
 from lpzero_hf.artifact import Artifact, Member, parse_artifact
 from lpzero_hf.errors import InvalidScore
 from lpzero_hf.expression import BUILT_IN, Expression, Operations
-from lpzero_hf.expression_proxy import wanted_by
+from lpzero_hf.expression_proxies import wanted_by
 from lpzero_hf.layout import ModelLayout
 from lpzero_hf.plugins import load_plugins
 from lpzero_hf.proxy import StatisticProxy

@@ -23,7 +23,7 @@ from lpzero_hf.candidates import ExpressionSpace
 from lpzero_hf.errors import LpzError, UsageError
 from lpzero_hf.evaluation import evaluate
 from lpzero_hf.expression import Expression
-from lpzero_hf.expression_proxy import wanted_by
+from lpzero_hf.expression_proxies import wanted_by
 from lpzero_hf.files import write_json
 from lpzero_hf.fitness import Fitness, mid_ranks
 from lpzero_hf.found import SearchResult, Split, Winner

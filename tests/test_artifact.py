@@ -30,7 +30,7 @@ from lpzero_hf.errors import InvalidScore, LpzError, UsageError
 from lpzero_hf.evaluation import Setting
 from lpzero_hf.exporting import artifact_of, default_name
 from lpzero_hf.expression import parse
-from lpzero_hf.expression_proxy import expression_proxy
+from lpzero_hf.expression_proxies import expression_proxy
 from lpzero_hf.found import SearchResult, read_result
 from lpzero_hf.plugins import load_plugins
 from lpzero_hf.searched_proxy import quantile, searched_proxy

@@ -15,7 +15,7 @@ from torch import Tensor
 from lpzero_hf.batches import embedded_tokenizer, minibatch
 from lpzero_hf.capture import capture
 from lpzero_hf.expression import BUILT_IN, FOLDS, Branch, Expression, facts
-from lpzero_hf.expression_proxy import expression_proxy, wanted_by
+from lpzero_hf.expression_proxies import expression_proxy, wanted_by
 from lpzero_hf.plugins import load_plugins
 from lpzero_hf.reduction import Reduced, Reduction
 from lpzero_hf.scoring import score

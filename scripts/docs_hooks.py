@@ -1,0 +1,81 @@
+"""What `mkdocs build` makes of the pages in `docs/` beside Markdown: formulas, help, and parts of other files.
+
+- A fence `math` holds LaTeX and becomes MathML, which browsers draw without a script.
+- `<!-- include: FILE # HEADING -->` becomes what stands below that heading of a Markdown file of this repository, and
+  `<!-- include: FILE -->` a block of that file's code.
+- `<!-- lpz: help -->` becomes the help of every command, from typer itself, so it cannot be out of date.
+"""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from mkdocs.config.defaults import MkDocsConfig
+
+ROOT = Path(__file__).parent.parent
+INCLUDE = re.compile(r"^<!-- include: (?P<file>\S+)(?: # (?P<heading>.+))? -->$", re.MULTILINE)
+HELP = "<!-- lpz: help -->"
+
+
+def on_config(config: MkDocsConfig) -> MkDocsConfig:
+    """Teach the Markdown parser the fence `math`."""
+    fences = config.mdx_configs.setdefault("pymdownx.superfences", {}).setdefault("custom_fences", [])
+    fences.append({"name": "math", "class": "formula", "format": formula})
+    return config
+
+
+def on_page_markdown(markdown: str, **_: Any) -> str:
+    """Put what the comments of a page name in their places."""
+    markdown = INCLUDE.sub(included, markdown)
+    return markdown.replace(HELP, command_line()) if HELP in markdown else markdown
+
+
+def formula(source: str, language: str, css_class: str, *_: Any, **__: Any) -> str:
+    """LaTeX to a block of MathML."""
+    from latex2mathml.converter import convert
+
+    return f'<div class="{css_class}">{convert(source, display="block")}</div>'
+
+
+def included(comment: re.Match[str]) -> str:
+    """What a comment asks for."""
+    file = ROOT / comment["file"]
+    if comment["heading"]:
+        return section(file, comment["heading"])
+    return f"```{file.suffix.removeprefix('.').replace('py', 'python')}\n{file.read_text(encoding='utf-8')}```"
+
+
+def section(file: Path, heading: str) -> str:
+    """What stands below a heading of a Markdown file, down to the next one of its level.
+
+    Raises:
+        ValueError: the file has no such heading.
+    """
+    lines: list[str] = []
+    level, fenced = 0, False
+    for line in file.read_text(encoding="utf-8").splitlines():
+        fenced ^= line.startswith("```")
+        depth = 0 if fenced else len(line) - len(line.lstrip("#"))
+        if level and 0 < depth <= level:
+            break
+        if level:
+            lines.append(line)
+        elif depth and line[depth:].strip() == heading:
+            level = depth
+    if not level:
+        raise ValueError(f"{file.name} has no heading '{heading}'; a page includes it")
+    return "\n".join(lines).strip()
+
+
+def command_line() -> str:
+    """The help of `lpz` and all its commands, as Markdown with headings from the second level."""
+    command = [sys.executable, "-m", "typer", "lpz_cli.main", "utils", "docs", "--name", "lpz"]
+    told = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT).stdout
+    headings = re.sub(r"^(#+) ", r"#\1 ", told, flags=re.MULTILINE)
+    without_lists = re.sub(r"\*\*Commands\*\*:\n\n(?:\* .*\n)+", "", headings)  # cut short; the headings tell it all
+    return without_lists.replace("```console\n$ ", "```text\n")  # usage is no example to run
