@@ -13,7 +13,8 @@ the candidates that fit are drawn, at most half of them, and chosen from:
 Then the truth is looked up. The percentile is the place of the chosen one in the true ranking of the candidates, 0 for
 the best and 100 for the worst; the regret is how much worse it was trained to be than the best candidate, in the unit
 of the metric. Both are means over all budgets and seeds, with 95% intervals from 2,000 bootstrap resamples of the
-seeds: they tell of the draws, not of another benchmark. Scores come from the cache where `lpz bench eval` has been run.
+seeds: they tell of the draws, not of another benchmark. Architectures that one of the proxies was searched on are left
+out for all. Scores come from the cache where `lpz bench eval` has been run.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ from lpz_nas.budget import Budget, count
 from lpz_nas.evaluator import find_proxy, verdict_of
 from lpz_nas.outcome import Tried, best
 
-from lpzero_hf.benchmarks import Benchmark
+from lpzero_hf.benchmarks import Benchmark, Trained
 from lpzero_hf.cache import ScoreCache
 from lpzero_hf.errors import LpzError, UsageError
 from lpzero_hf.evaluation import Setting, evaluate
@@ -130,11 +131,13 @@ def summary(name: str, outcomes: Outcomes, largest: Outcomes) -> dict[str, Any]:
 
 def scored(
     benchmark: Benchmark, names: Sequence[str], cache: ScoreCache | None, workers: int
-) -> dict[str, list[float | None]]:
-    """The scores of every trained architecture by each proxy, higher for better; progress goes to stderr."""
+) -> tuple[list[Trained], dict[str, list[float | None]]]:
+    """The trained architectures that no proxy was searched on, and the scores of each, higher for better; progress goes
+    to stderr."""
     plugins = load_plugins()
     proxies = {name: find_proxy(name, plugins) for name in names}
-    entries = benchmark.trained()
+    seen = {key for proxy in proxies.values() for key in proxy.searched_on(benchmark.name)}
+    entries = [entry for entry in benchmark.trained() if entry.key not in seen]
     rows = evaluate(
         {entry.key: benchmark.space.config(entry.architecture) for entry in entries},
         list(proxies.values()),
@@ -150,7 +153,7 @@ def scored(
         made = [rows[entry.key][proxy] for entry in entries]
         return [verdict_of(row["value"], row["orientation"], row["status"], row["reason"]).value for row in made]
 
-    return {name: values(proxy.name) for name, proxy in proxies.items()}
+    return entries, {name: values(proxy.name) for name, proxy in proxies.items()}
 
 
 def markdown(rows: Sequence[dict[str, Any]], metric: str) -> str:
@@ -189,15 +192,14 @@ def main() -> int:
         if min(arguments.budgets, arguments.seeds) < 1 or arguments.draw < 2:
             raise UsageError("a measurement takes at least 1 budget, 1 seed and 2 candidates")
         benchmark = load_plugins().benchmark(arguments.benchmark)
-        entries, space = benchmark.trained(), benchmark.space
-        scores = scored(benchmark, arguments.proxy or PROXIES, ScoreCache(), arguments.workers)
+        entries, scores = scored(benchmark, arguments.proxy or PROXIES, ScoreCache(), arguments.workers)
     except LpzError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code
     if arguments.quantity == "params":
-        sizes = [count(space.config(entry.architecture)) for entry in entries]
+        sizes = [count(benchmark.space.config(entry.architecture)) for entry in entries]
     else:
-        sizes = [body_parameters(space, entry.architecture) for entry in entries]
+        sizes = [body_parameters(benchmark.space, entry.architecture) for entry in entries]
     goodness = [benchmark.goodness(entry) for entry in entries]
     limits, found = play(goodness, sizes, choosers(sizes, scores), arguments.budgets, arguments.seeds, arguments.draw)
     rows = [summary(name, outcomes, found[LARGEST]) for name, outcomes in found.items()]

@@ -179,6 +179,8 @@ def read_artifact(path: Path | str, operations: Operations = BUILT_IN) -> Artifa
     """The artifact in a file. Raises `LpzError` as `parse_artifact` does, or if the file cannot be read."""
     path = Path(path)
     try:
+        if path.exists() and not path.is_file():  # a pipe would keep us waiting
+            raise LpzError(f"'{path}' is no file; give one that `lpz export` or `lpz pull` wrote")
         with path.open("rb") as file:
             content = file.read(LARGEST + 1)
     except OSError as error:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
+import warnings
+from collections.abc import Iterable, Mapping
 from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,11 +12,13 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from lpzero_hf.errors import MinibatchError
+from lpzero_hf.errors import MinibatchError, MinibatchWarning
 from lpzero_hf.objective import head_kind, masked_positions
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+    from lpzero_hf.proxy import Proxy
 
 BATCH_SIZE = 16
 SEQUENCE_LENGTH = 128
@@ -92,6 +95,19 @@ def minibatch(
             batch["labels"] = ids.masked_fill(~chosen, -100)
             batch["input_ids"] = ids.masked_fill(chosen, mask_id)
     return batch
+
+
+def warn_of_size(proxies: Iterable[Proxy], batch_size: int, seq_len: int) -> None:
+    """Warn (`MinibatchWarning`) of proxies that were calibrated on minibatches of another size."""
+    for proxy in proxies:
+        if proxy.minibatch not in (None, (batch_size, seq_len)):
+            of = " x ".join(map(str, proxy.minibatch or ()))
+            warnings.warn(
+                f"the scales of '{proxy.name}' hold for minibatches of {of} tokens, this one has {batch_size} x "
+                f"{seq_len}; its members may weigh unequally",
+                MinibatchWarning,
+                stacklevel=3,
+            )
 
 
 def check_minibatch(batch: Mapping[str, Any], model: PreTrainedModel) -> dict[str, Any]:

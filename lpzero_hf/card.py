@@ -154,4 +154,4 @@ def _caution(provenance: Mapping[str, Any]) -> str:
 
 def _plain(text: str) -> str:
     """Text of an artifact that Markdown shows as it is."""
-    return re.sub(r"([\\`*_\[\]<>|])", r"\\\1", text)
+    return re.sub(r"([\\`*_~&\[\]<>|])", r"\\\1", text)

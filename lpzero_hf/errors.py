@@ -42,6 +42,10 @@ class PluginWarning(UserWarning):
     """A plugin could not be used; everything else goes on without it."""
 
 
+class MinibatchWarning(UserWarning):
+    """A proxy that was calibrated on minibatches of one size meets another."""
+
+
 class NotApplicable(Exception):
     """Raised by a proxy that has no meaning on this model; the message says why."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -13,9 +14,9 @@ import torch
 import transformers
 
 import lpzero_hf
-from lpzero_hf.batches import BATCH_SIZE, SEQUENCE_LENGTH, embedded_tokenizer, minibatch, read_text
+from lpzero_hf.batches import BATCH_SIZE, SEQUENCE_LENGTH, embedded_tokenizer, minibatch, read_text, warn_of_size
 from lpzero_hf.cache import ScoreCache, digest
-from lpzero_hf.errors import MinibatchError, one_line
+from lpzero_hf.errors import MinibatchError, MinibatchWarning, one_line
 from lpzero_hf.models import build_model
 from lpzero_hf.parallel import each
 from lpzero_hf.plugins import OWN, Claim, PluginRegistry, load_plugins
@@ -94,6 +95,7 @@ def evaluate(
     plugins = load_plugins() if plugins is None else plugins
     setting = Setting() if setting is None else setting
     chosen = choose(proxies, plugins)
+    warn_of_size(chosen, setting.batch_size, setting.seq_len)
     keys = {proxy.name: key for proxy in chosen if (key := _key(proxy, plugins))}
     context = setting.key()
     subjects = {name: digest(identity(config), context) for name, config in configs.items()}
@@ -180,7 +182,9 @@ def _score_one(
             seed=setting.seed,
             random_tokens=setting.random_tokens,
         )
-        scores = score(model, batch, chosen, seed=setting.seed, plugins=plugins)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", MinibatchWarning)  # said once for all
+            scores = score(model, batch, chosen, seed=setting.seed, plugins=plugins)
     except MinibatchError:  # wrong for every architecture
         raise
     except Exception as error:  # one architecture must not cost the scores of the others

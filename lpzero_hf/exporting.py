@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
+from datetime import date as Date
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
+
 import lpzero_hf
-from lpzero_hf.artifact import Artifact, Member, operations_of
+from lpzero_hf.agreement import Agreement, Truth
+from lpzero_hf.artifact import Artifact, Member, operations_of, parse_artifact
 from lpzero_hf.errors import UsageError
 from lpzero_hf.expression import BUILT_IN, Expression, Operations
 from lpzero_hf.found import SearchResult, Split, Winner
+from lpzero_hf.searched_proxy import quantile
 
 Which = Literal["winner", "ensemble"]
+NAME = re.compile(r"[a-z][a-z0-9]*([_.-][a-z0-9]+)*")
 
 
 def artifact_of(
@@ -38,23 +45,23 @@ def artifact_of(
         operations: by name, for their versions.
 
     Raises:
-        UsageError: there is no such split, or an ensemble has a member without finite scores.
+        UsageError: there is no such split, a name, date or note that cannot be, or an ensemble has a member without
+            finite scores.
     """
     if not 0 <= split < len(result.splits):
         raise UsageError(f"the search has {len(result.splits)} splits, numbered from 0; there is no split {split}")
     chosen = result.splits[split]
     found: Winner = getattr(chosen, which)
-    scales = _scales(result, chosen, found) if len(found.expressions) > 1 else [()] * len(found.expressions)
+    scales = _scales(result, chosen, found) if len(found.expressions) > 1 else []
     members = tuple(
         Member(str(expression), orientation, scale)
-        for expression, orientation, scale in zip(found.expressions, found.orientations, scales, strict=True)
+        for expression, orientation, scale in zip(found.expressions, found.orientations, scales or [()], strict=True)
     )
-    return Artifact(
-        name,
-        members,
-        operations_of(found.expressions, operations),
-        _provenance(result, split, which, date, note),
-    )
+    provenance = _provenance(result, split, which, date, note)
+    if scales:
+        graded = _graded_by_quantiles(result, chosen, found, members)
+        provenance |= {part: {name: made.to_dict() for name, made in rows.items()} for part, rows in graded.items()}
+    return _checked(Artifact(name, members, operations_of(found.expressions, operations), provenance), operations)
 
 
 def artifact_by_hand(
@@ -75,20 +82,38 @@ def artifact_by_hand(
         date: YYYY-MM-DD, if it is to be told.
         note: a line for people.
         operations: by name, for their versions.
+
+    Raises:
+        UsageError: a name, date or note that cannot be.
+        LpzError: the expression drops both branches.
     """
     told: dict[str, Any] = {"benchmarks": [], "strategy": "written by hand", "seed": 0, "train": {}, "held_out": {}}
-    return Artifact(
-        name,
-        (Member(str(expression), orientation),),
-        operations_of([expression], operations),
-        told | {"versions": {"lpzero-hf": lpzero_hf.__version__}, "date": date, "note": note},
-    )
+    told |= {"versions": {"lpzero-hf": lpzero_hf.__version__}, "date": date, "note": note}
+    member = Member(str(expression), orientation)
+    return _checked(Artifact(name, (member,), operations_of([expression], operations), told), operations)
+
+
+def _checked(artifact: Artifact, operations: Operations) -> Artifact:
+    """The artifact, if it can be read again."""
+    date, note = artifact.provenance["date"], artifact.provenance["note"]
+    if not NAME.fullmatch(artifact.name) or len(artifact.name) > 64:
+        raise UsageError(
+            f"'{artifact.name}' is no name for a proxy; use up to 64 lower-case letters and digits, with - _ . between"
+        )
+    if not note.isprintable() or len(note) > 300:
+        raise UsageError("a note is one line of at most 300 letters")
+    try:
+        if date is not None and Date.fromisoformat(date).isoformat() != date:
+            raise ValueError
+    except ValueError:
+        raise UsageError(f"'{date}' is no date; write it as YYYY-MM-DD") from None
+    return parse_artifact(artifact.text, f"artifact '{artifact.name}'", operations)
 
 
 def default_name(result: SearchResult) -> str:
     """A proxy's name from those of the benchmarks that were searched on."""
     words = [re.sub("[^a-z0-9]+", "-", Path(name).name.lower()).strip("-") for name in result.plan.benchmarks]
-    return "-".join(["lpzero", *(word for word in words if word)])[:64].rstrip("-")
+    return "-".join(["found", *(word for word in words if word)])[:64].rstrip("-")
 
 
 def _scales(result: SearchResult, split: Split, found: Winner) -> list[tuple[float, ...]]:
@@ -102,6 +127,24 @@ def _scales(result: SearchResult, split: Split, found: Winner) -> list[tuple[flo
                 raise UsageError("a member of the ensemble has no score of an architecture searched on; search again")
             scale += [value for value in values if value is not None]
     return [tuple(sorted(scale)) for scale in scales]
+
+
+def _graded_by_quantiles(
+    result: SearchResult, split: Split, found: Winner, members: Sequence[Member]
+) -> dict[str, dict[str, Agreement]]:
+    """How well the sum of the members' quantiles ranks, which is what the artifact computes: the search itself sums
+    their ranks among the architectures that it grades."""
+    graded: dict[str, dict[str, Agreement]] = {"train": {}, "held_out": {}}
+    for name, keys in result.architectures.items():
+        columns = np.array(found.scores[name], dtype=np.float64).T  # one row per architecture; what is missing is NaN
+        whole = np.isfinite(columns).all(1)
+        totals = np.full(len(keys), np.nan)
+        totals[whole] = [sum(map(quantile, column, members)) for column in columns[whole]]
+        seen = np.isin(keys, split.trained_on[name])
+        for part, some in (("train", whole & seen), ("held_out", whole & ~seen)):
+            if some.sum() > 1:
+                graded[part][name] = Truth(np.array(result.truth[name])[some]).agreement(totals[some])
+    return graded
 
 
 def _provenance(result: SearchResult, number: int, which: Which, date: str | None, note: str) -> dict[str, Any]:

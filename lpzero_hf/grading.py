@@ -18,6 +18,7 @@ from lpzero_hf.plugins import PluginRegistry, load_plugins
 from lpzero_hf.proxy import Orientation
 from lpzero_hf.scoring import Wanted, choose
 
+SEARCHED_ON = "it was searched on this one"
 BASELINES = ("num_layers", "num_heads", "params", "decoder_params")
 
 
@@ -126,11 +127,7 @@ def grade(
     )
     for proxy in chosen:
         for key in proxy.searched_on(benchmark.name) & rows.keys():
-            rows[key][proxy.name] |= {
-                "value": None,
-                "status": "not applicable",
-                "reason": "it was searched on this one",
-            }
+            rows[key][proxy.name] |= {"value": None, "status": "not applicable", "reason": SEARCHED_ON}
     goodness = [benchmark.goodness(entry) for entry in entries]
     truth = Truth(goodness)
     grades = [

@@ -70,4 +70,4 @@ def load_proxy(source: str | Path | Proxy, *, seed: int = 42, plugins: PluginReg
         4744704.0
     """
     plugins = load_plugins() if plugins is None else plugins
-    return LoadedProxy(source if isinstance(source, Proxy) else plugins.proxy(str(source)), plugins, seed)
+    return LoadedProxy(source if isinstance(source, Proxy) else plugins.proxy(source), plugins, seed)

@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
+import importlib.metadata
+import importlib.util
 import json
 import keyword
 import re
 import shutil
+import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING
 
 from lpzero_hf.errors import LpzError, UsageError
 from lpzero_hf.hookspecs import PROJECT
 
+if TYPE_CHECKING:
+    from lpzero_hf.plugins import PluginRegistry
+
 REQUIREMENT = "lpzero-hf>=0.1"
+LONGEST = 100  # letters of a name, which becomes part of file names
+RESERVED = frozenset({"lpzero_hf", "lpz_cli", "lpz_zoo", "lpz_proxies", "lpz_nas", "lpz_report"})  # own modules
 DISTRIBUTION = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?", re.ASCII)  # as PyPI has it
 VERSION = re.compile(r"[0-9]+(\.[0-9]+)*")
 
@@ -54,6 +63,9 @@ class Package:
     version: str = "0.1.0"
 
     def __post_init__(self) -> None:
+        for name in (self.distribution, self.module, self.entry_point):
+            if len(name) > LONGEST:
+                raise UsageError(f"the name '{name[:20]}...' has {len(name)} letters; use at most {LONGEST}")
         if not DISTRIBUTION.fullmatch(self.distribution):
             raise UsageError(
                 f"'{self.distribution}' is no name for a package; use letters, digits, and - . _ between them"
@@ -120,6 +132,67 @@ testpaths = ["tests"]
 """
 
 
+def refuse_taken(
+    package: Package, proxies: Iterable[str], registry: PluginRegistry, *, new_version: bool = False
+) -> None:
+    """Refuse a package that could not be installed beside what is installed here, or would replace some of it.
+
+    Refused are: a proxy name that an installed plugin offers; the name of an installed distribution, a plugin or not;
+    a plugin name that an installed plugin or its distribution has, since `--no-plugin` takes either; and a module that
+    Python finds already or that lpzero-hf itself ships.
+
+    Args:
+        package: what is to be written; nothing is read from disk.
+        proxies: the names of the proxies that it will offer.
+        registry: the plugins whose proxies count; those turned off offer none, but keep their other names.
+        new_version: allow a package of an installed plugin's distribution and module to take over that plugin's own
+            names: what one wants when a proxy that is installed is exported anew.
+
+    Raises:
+        UsageError: a name is taken; the message says by what.
+        PluginError: the installed plugins are at odds among themselves.
+
+    Example:
+        >>> from lpzero_hf.plugins import load_plugins
+        >>> mine = Package("my-own", "my_own", "my-own", "One line.", "# my-own", "", "")
+        >>> refuse_taken(mine, ["my_own"], load_plugins())
+        >>> refuse_taken(mine, ["snip"], load_plugins())
+        Traceback (most recent call last):
+        ...
+        lpzero_hf.errors.UsageError: lpzero-hf offers a proxy 'snip' already; choose another name
+    """
+    distribution = canonical(package.distribution)
+    points = [(point, point.dist.name) for point in importlib.metadata.entry_points(group=PROJECT) if point.dist]
+    own = [point for point, owner in points if canonical(owner) == distribution]
+    renewed = new_version and any(point.module.partition(".")[0] == package.module for point in own)
+    if package.module.lower() in RESERVED:
+        raise UsageError(f"'{package.module}' is a module of lpzero-hf itself; choose another name")
+    for name in proxies:
+        claim = registry.proxies.get(name)
+        if claim is not None and not (renewed and canonical(claim.distribution) == distribution):
+            raise UsageError(f"{claim.distribution} offers a proxy '{name}' already; choose another name")
+    for point, owner in points:
+        taken = {canonical(point.name), canonical(owner)}
+        if not (renewed and point in own) and taken & {canonical(package.entry_point), distribution}:
+            raise UsageError(f"{owner} is installed and has a plugin '{point.name}'; choose another name")
+    if renewed:
+        return
+    try:
+        there = importlib.metadata.distribution(distribution).name
+    except importlib.metadata.PackageNotFoundError:
+        pass
+    else:
+        raise UsageError(f"a distribution '{there}' is installed already; choose another name")
+    module = package.module
+    if module in sys.stdlib_module_names or module in sys.modules or importlib.util.find_spec(module) is not None:
+        raise UsageError(f"a Python module '{module}' is there already; choose another name, such as lpz-{module}")
+
+
+def canonical(distribution: str) -> str:
+    """The one spelling of a distribution's name that installers compare: `My_Proxy` is `my-proxy`."""
+    return re.sub(r"[-_.]+", "-", distribution).lower()
+
+
 def write_package(folder: Path, package: Package) -> list[str]:
     """Write `package` into a new folder; it is there whole or not at all.
 
@@ -135,9 +208,9 @@ def write_package(folder: Path, package: Package) -> list[str]:
         LpzError: it cannot be written.
     """
     texts = package.texts()
-    if folder.exists() or folder.is_symlink():
-        raise UsageError(f"'{folder}' exists already; choose another folder, or remove it")
     try:
+        if folder.exists() or folder.is_symlink():
+            raise UsageError(f"'{folder}' exists already; choose another folder, or remove it")
         folder.parent.mkdir(parents=True, exist_ok=True)
         temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name[:40]}.", dir=folder.parent))
         try:

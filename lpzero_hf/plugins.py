@@ -203,26 +203,27 @@ class PluginRegistry:
         for _ in self._ask("lpz_commands", app=app):
             pass
 
-    def proxy(self, name: str) -> Proxy:
-        """The proxy called `name`, or the one that it spells as an expression, or that an artifact describes: the
-        path of its file, or `hub:user/repo` (`user/repo` will do, `user/repo@REVISION` pins it).
+    def proxy(self, name: str | Path) -> Proxy:
+        """The proxy called `name`, or that an artifact describes: the path of its file, or `hub:user/repo` (`user/repo`
+        will do where no such file is, `user/repo@REVISION` pins it); or the one that an expression spells.
 
         Raises:
             UsageError: there is none; with the nearest name, or the column where the expression breaks off.
             LpzError: the artifact cannot be read or got.
         """
-        if name in self.proxies:
+        if isinstance(name, str) and name in self.proxies:
             return self.proxies[name].item  # type: ignore[no-any-return]  # Claim holds any kind of item
-        if "(" in name:
+        path, name = Path(name).expanduser(), name if isinstance(name, str) else ""
+        if not name or name.endswith(".json") or (not name.startswith(HUB_PREFIX) and _is_file(path)):
+            from lpzero_hf.artifact import read_artifact
+
+            artifact = read_artifact(path, self.operations)
+        elif "(" in name:
             from lpzero_hf.expression import parse
             from lpzero_hf.expression_proxies import expression_proxy
 
             expression = parse(name, self.operations)
             return self._once(str(expression), lambda: expression_proxy(expression, operations=self.operations))
-        if name.endswith(".json"):
-            from lpzero_hf.artifact import read_artifact
-
-            artifact = read_artifact(Path(name).expanduser(), self.operations)
         elif name.startswith(HUB_PREFIX) or name.count("/") == 1:
             from lpzero_hf.hub import pull
 
@@ -298,6 +299,13 @@ def load_plugins(disabled: Iterable[str] = ()) -> PluginRegistry:
 @functools.cache
 def _registry(disabled: frozenset[str]) -> PluginRegistry:
     return PluginRegistry(disabled)
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except (OSError, ValueError):  # too long, or no path at all: an expression, say
+        return False
 
 
 def _distribution(point: EntryPoint) -> tuple[str, str]:

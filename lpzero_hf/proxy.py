@@ -72,6 +72,11 @@ class Proxy(ABC):
     def passes(self) -> str:
         """What must be run: "none", "forward", "forward + backward", or what the proxy needs of its own."""
 
+    @property
+    def minibatch(self) -> tuple[int, int] | None:
+        """The sequences and tokens of the minibatch that this proxy was calibrated on; None if any will do."""
+        return None
+
     def searched_on(self, benchmark: str) -> Set[str]:
         """The keys of a benchmark's architectures whose trained performance was used to find this proxy."""
         return frozenset()

@@ -12,7 +12,7 @@ from typing import Any, Literal
 import torch
 from transformers import PreTrainedModel
 
-from lpzero_hf.batches import check_minibatch
+from lpzero_hf.batches import check_minibatch, warn_of_size
 from lpzero_hf.capture import capture
 from lpzero_hf.errors import InvalidScore, LpzError, NotApplicable, UsageError, one_line
 from lpzero_hf.isolation import isolated
@@ -132,6 +132,7 @@ def score(
     plugins = load_plugins() if plugins is None else plugins
     chosen = choose(proxies, plugins)
     checked = check_minibatch(batch, model)
+    warn_of_size(chosen, *checked["input_ids"].shape)
     layout = plugins.layout(model)
     shared = _by_network(chosen)
     own = [p for p in chosen if isinstance(p, ModelProxy | FunctionProxy)]

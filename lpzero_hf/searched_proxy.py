@@ -35,6 +35,13 @@ class SearchedProxy(StatisticProxy):
     expressions: tuple[Expression, ...]
     wanted: Wanted = field(compare=False)
 
+    @property
+    def minibatch(self) -> tuple[int, int] | None:
+        """Of an ensemble: the sequences and tokens of the minibatch that its scales hold for; None for any."""
+        told = self.artifact.provenance.get("minibatch", {})
+        both = told.get("batch_size"), told.get("seq_len")
+        return (both[0], both[1]) if len(self.artifact.members) > 1 and None not in both else None
+
     def searched_on(self, benchmark: str) -> Set[str]:
         """As the artifact tells."""
         return frozenset(self.artifact.provenance.get("trained_on", {}).get(benchmark, ()))
@@ -122,6 +129,8 @@ def quantile(score: float, member: Member) -> float:
     if score < scale[0]:
         beyond = scale[0] - score
         return -beyond / (beyond + spread) / steps
+    if score == scale[0] < scale[-1]:
+        return 0.0
     if score >= scale[-1]:
         beyond = score - scale[-1]
         return 1 + (beyond / (beyond + spread) / steps if beyond > 0 else 0.0)

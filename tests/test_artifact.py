@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import copy
+import itertools
 import json
+import math
 import pickle
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +16,9 @@ from typing import Any
 import jsonschema  # type: ignore[import-untyped]  # ships no types
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import stats  # type: ignore[import-untyped]  # scipy ships no types
 from transformers import PreTrainedModel
 
 from lpzero_hf import grade, load_proxy, score, search
@@ -26,7 +32,7 @@ from lpzero_hf.artifact import (
     schema,
     write_artifact,
 )  # fmt: skip
-from lpzero_hf.errors import InvalidScore, LpzError, UsageError
+from lpzero_hf.errors import InvalidScore, LpzError, MinibatchWarning, UsageError
 from lpzero_hf.evaluation import Setting
 from lpzero_hf.exporting import artifact_of, default_name
 from lpzero_hf.expression import parse
@@ -239,9 +245,9 @@ def test_an_expression_of_ones_own_is_exported_too(lpz: Lpz, tmp_path: Path) -> 
 
 
 def test_export_names_a_proxy_by_its_benchmarks(result: SearchResult) -> None:
-    assert default_name(result) == "lpzero-tiny-gpt2"
+    assert default_name(result) == "found-tiny-gpt2"
     plan = replace(result.plan, benchmarks=("some/Folder of mine", "gpt2-wt103"))
-    assert default_name(replace(result, plan=plan)) == "lpzero-folder-of-mine-gpt2-wt103"
+    assert default_name(replace(result, plan=plan)) == "found-folder-of-mine-gpt2-wt103"
 
 
 def test_export_refuses_what_is_no_finished_search(lpz: Lpz, run: Path, tmp_path: Path) -> None:
@@ -257,15 +263,15 @@ def test_export_refuses_what_is_no_finished_search(lpz: Lpz, run: Path, tmp_path
     assert "is not readable JSON" in err
     (tmp_path / "result.json").write_text("{}")
     assert "damaged, or of another version" in lpz("export", str(tmp_path))[2]
-    assert "is a folder" in lpz("export", str(run), "--out", str(tmp_path))[2]
+    assert "is there already" in lpz("export", str(run), "--out", str(tmp_path))[2]
     assert not list(tmp_path.glob("*.tmp"))
 
 
 @pytest.mark.parametrize("name", ["Upper", "two words", "-x", "a" * 65, "semi;colon", "a/b"])
 def test_names_that_could_not_be_typed_are_refused(lpz: Lpz, run: Path, tmp_path: Path, name: str) -> None:
     code, _, err = lpz("export", str(run), f"--name={name}", "--out", str(tmp_path / "x.json"))
-    assert code == 1
-    assert "name:" in err
+    assert code == 2
+    assert "is no name for a proxy" in err
     assert not (tmp_path / "x.json").exists()
 
 
@@ -358,3 +364,91 @@ def test_an_unknown_source_of_a_proxy_is_told_apart() -> None:
         load_proxy("sinp.json")
     with pytest.raises(UsageError, match="column 9"):
         load_proxy("sum(sum(plus(W, G)))")
+
+
+# What a stranger might do -----------------------------------------------------------------------------------
+
+
+@given(
+    st.lists(st.integers(-3, 3).map(float) | st.floats(-1e6, 1e6), min_size=2, max_size=8),
+    st.lists(st.floats(-1e7, 1e7) | st.integers(-4, 4).map(float), min_size=2, max_size=8),
+)
+def test_quantiles_are_finite_and_rise_whatever_is_tied(scale: list[float], scores: list[float]) -> None:
+    member = Member(SNIP, 1, tuple(sorted(scale)))
+    found = [quantile(score, member) for score in sorted([*scores, *scale])]
+    assert all(math.isfinite(value) for value in found)
+    assert all(before <= after + 1e-12 for before, after in itertools.pairwise(found))
+
+
+def test_an_ensembles_numbers_are_those_of_what_is_exported(result: SearchResult) -> None:
+    made = artifact_of(result, "together", which="ensemble")
+    split, keys = result.splits[0], result.architectures["tiny-gpt2"]
+    held = [i for i, key in enumerate(keys) if key not in split.trained_on["tiny-gpt2"]]
+    columns = zip(*split.ensemble.scores["tiny-gpt2"], strict=True)
+    totals = [sum(quantile(score or 0.0, m) for score, m in zip(c, made.members, strict=True)) for c in columns]
+    rho = stats.spearmanr([totals[i] for i in held], [result.truth["tiny-gpt2"][i] for i in held]).statistic
+    assert made.provenance["held_out"]["tiny-gpt2"]["spearman"]["value"] == pytest.approx(rho)
+    assert made.provenance["held_out"]["tiny-gpt2"]["n"] == 8
+    assert made.provenance["train"]["tiny-gpt2"]["n"] == 12
+
+
+def test_an_ensemble_on_another_minibatch_is_warned_of(
+    result: SearchResult, gpt2: PreTrainedModel, batch: Batch, lpz: Lpz, tmp_path: Path
+) -> None:
+    made = artifact_of(result, "together", which="ensemble")
+    with pytest.warns(MinibatchWarning, match="hold for minibatches of 2 x 8 tokens, this one has 4 x 12"):
+        score(gpt2, batch, [searched_proxy(made)])
+    write_artifact(tmp_path / "a.json", made)
+    of = ("score", "gpt2-variant", "--proxy", str(tmp_path / "a.json"), "--seq-len", "8")
+    assert "warning: the scales of 'together'" in lpz(*of, "--batch-size", "3")[2]
+    assert lpz(*of, "--batch-size", "2")[2] == ""
+
+
+def test_a_file_is_a_file_whatever_its_name(lpz: Lpz, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    made = Artifact("mine", (Member(SNIP, 1),), {"abs": "1"}, TOLD)
+    (tmp_path / "sub").mkdir()
+    for name in ("found (1).json", "weird.artifact", "sub/found"):
+        write_artifact(name, made)
+        assert load_proxy(name).name == load_proxy(Path(name)).name == "mine"
+    with pytest.raises(LpzError, match="cannot read the artifact"):
+        load_proxy(Path("sub/other"))
+    with pytest.raises(LpzError, match="is no file"):
+        load_proxy(tmp_path / "sub")
+
+
+def test_a_folder_whose_name_has_brackets_is_exported(lpz: Lpz, run: Path, tmp_path: Path) -> None:
+    copy_ = shutil.copytree(run, tmp_path / "run (1)")
+    assert lpz("export", str(copy_), "--out", str(tmp_path / "a.json"))[0] == 0
+
+
+def test_only_an_artifact_is_written_over(lpz: Lpz, run: Path, tmp_path: Path) -> None:
+    precious = shutil.copytree(run, tmp_path / "run") / "result.json"
+    before = precious.read_text()
+    code, _, err = lpz("export", str(run), "--out", str(precious))
+    assert (code, precious.read_text()) == (2, before)
+    assert "is there already, and is no artifact" in err
+    for name in ("one", "two"):
+        assert lpz("export", str(run), "--name", name, "--out", str(tmp_path / "a.json"))[0] == 0
+    assert read_artifact(tmp_path / "a.json").name == "two"
+
+
+@pytest.mark.parametrize(
+    ("option", "told"),
+    [
+        (("--name", "Bad Name"), "is no name for a proxy"),
+        (("--note", "\x1b[2J"), "a note is one line"),
+        (("--date", "2026-13-77"), "is no date; write it as YYYY-MM-DD"),
+        (("--date", "20261125"), "is no date; write it as YYYY-MM-DD"),
+    ],
+)
+@pytest.mark.parametrize("to", ["artifact", "plugin"])
+def test_what_an_exporter_gets_wrong_is_told_in_plain_words(
+    lpz: Lpz, run: Path, tmp_path: Path, option: tuple[str, str], told: str, to: str
+) -> None:
+    for source in (str(run), SNIP):
+        named = () if option[0] == "--name" else ("--name", "fine")
+        code, out, err = lpz("export", source, *named, *option, "--to", to, "--out", str(tmp_path / "out"))
+        assert (code, out, err.count("\n")) == (2, "", 1)
+        assert told in err
+    assert not list(tmp_path.iterdir())

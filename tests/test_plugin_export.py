@@ -121,6 +121,20 @@ def test_a_package_that_is_there_is_not_written_over(strangers: Strangers, lpz: 
     assert "exists already" in err
 
 
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [("snip", "lpzero-hf offers a proxy 'snip' already"), ("cli", "'lpz_cli' is a module of lpzero-hf itself")],
+)
+def test_a_package_that_would_replace_something_is_not_written(
+    strangers: Strangers, lpz: Lpz, tmp_path: Path, name: str, told: str
+) -> None:
+    run = str(strangers.home / "run")
+    code, _, err = lpz("export", run, "--to", "plugin", "--name", name, "--out", str(tmp_path / "package"))
+    assert code == 2
+    assert told in err
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize("name", ["found-here", "found_here", "found.here.2"])
 def test_every_name_of_a_proxy_makes_a_package(strangers: Strangers, tmp_path: Path, name: str) -> None:
     package = package_of(replace(read_artifact(strangers.home / "winner.json"), name=name))

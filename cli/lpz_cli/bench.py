@@ -185,6 +185,8 @@ def _plain(grade: Grade) -> list[Any]:
 
 
 def _as_table(report: Report) -> None:
+    from lpzero_hf.grading import SEARCHED_ON
+
     setting = report.setting
     title = (
         f"{report.benchmark} · {len(report.trained)} trained architectures · minibatch {setting.batch_size} x "
@@ -204,6 +206,9 @@ def _as_table(report: Report) -> None:
         f"Random scores exceed a rho of {report.chance:.3f} in 5% of draws. "
         "s/arch is the median, with the pass that a proxy shares with others."
     )
+    for grade in report.grades:
+        if seen := grade.unscored.get(f"not applicable: {SEARCHED_ON}"):
+            print(f"{grade.proxy} was searched on {seen} of these architectures, and is graded on the others.")
 
 
 def _interval(estimate: Estimate | None) -> str:

@@ -11,7 +11,7 @@ import typer
 
 from lpz_cli import options
 from lpz_cli.output import print_json, quiet_stdout
-from lpzero_hf.errors import UsageError
+from lpzero_hf.errors import LpzError, UsageError
 
 if TYPE_CHECKING:
     from lpzero_hf.artifact import Artifact
@@ -37,7 +37,7 @@ def export(
         str, typer.Argument(metavar="RUN", help="The folder of a finished search, or an expression of your own.")
     ],
     to: Annotated[Target, typer.Option("--to", help="A JSON file, or an installable package.")] = Target.artifact,
-    name: Annotated[str | None, typer.Option("--name", help="Of the proxy; default: lpzero-BENCHMARK.")] = None,
+    name: Annotated[str | None, typer.Option("--name", help="Of the proxy; default: found-BENCHMARK.")] = None,
     out: Annotated[Path | None, typer.Option("--out", help="File or folder; default: NAME.json or lpz-NAME.")] = None,
     which: Annotated[
         Which, typer.Option("--which", help="The single expression, or the rank ensemble.")
@@ -51,13 +51,13 @@ def export(
 ) -> None:
     """Export what a search has found, for `lpz score --proxy FILE`, for the Hub, or as a plugin to install.
 
-    Example: `lpz export runs/flexibert --to plugin --name lpzero-flexibert`
+    Example: `lpz export runs/flexibert --to plugin --name my-winner`
     """
     with quiet_stdout():
         from lpzero_hf.plugins import load_plugins
 
         registry = load_plugins(no_plugin or ())
-        if "(" in run:
+        if "(" in run and not Path(run).exists():
             artifact = _by_hand(run, name, -1 if lower else 1, date, note, registry)
         elif lower:
             raise UsageError("--lower is for an expression of your own; a search has found the orientation")
@@ -67,15 +67,15 @@ def export(
             from lpzero_hf.artifact import write_artifact
 
             place = out or Path(f"{artifact.name}.json")
-            if place.is_dir():
-                raise UsageError(f"'{place}' is a folder; name a file with --out")
+            _refuse_to_overwrite(place, registry)
             write_artifact(place, artifact, registry.operations)
             then = f"lpz score gpt2-variant --proxy {shlex.quote(str(place))}"
         else:
-            from lpzero_hf.packaging import write_package
+            from lpzero_hf.packaging import refuse_taken, write_package
             from lpzero_hf.plugin_export import package_of
 
             package = package_of(artifact)
+            refuse_taken(package, [artifact.name], registry, new_version=True)
             place = out or Path(package.distribution)
             write_package(place, package)
             shown = str(place if place.is_absolute() else f"./{place}")
@@ -85,6 +85,17 @@ def export(
         print_json(told | {"expressions": list(artifact.expressions), "orientations": list(artifact.orientations)})
     else:
         print(f"{place}\n`{then}` scores with it")
+
+
+def _refuse_to_overwrite(place: Path, registry: PluginRegistry) -> None:
+    """Raises `UsageError` unless there is nothing at `place`, or an artifact."""
+    from lpzero_hf.artifact import read_artifact
+
+    if place.exists():
+        try:
+            read_artifact(place, registry.operations)
+        except LpzError as error:
+            raise UsageError(f"'{place}' is there already, and is no artifact; choose another --out") from error
 
 
 def _found(

@@ -67,7 +67,7 @@ def pull(
 
         pulled = pull_from_hub(repo, offline=offline, operations=operations)
         if out is not None:
-            write_artifact(out, pulled.artifact)
+            write_artifact(out, pulled.artifact, operations)
     if pulled.unreachable:
         typer.echo(f"warning: from the cache, the Hub was not asked ({pulled.unreachable})", err=True)
     path = out or pulled.path

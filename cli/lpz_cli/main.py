@@ -44,7 +44,8 @@ app.command()(listing.plugins)
 app.add_typer(listing.zoo_app, name="zoo")
 app.add_typer(bench_app, name="bench")
 app.add_typer(plugin_app, name="plugin")
-BUILT_IN = {"score", "rank", "search", "nas", "export", "push", "pull", "bench", "proxies", "plugin", "plugins", "zoo"}
+BUILT_IN = {command.callback.__name__ for command in app.registered_commands if command.callback}
+BUILT_IN |= {str(group.name) for group in app.registered_groups}
 
 
 @app.callback(invoke_without_command=True)
