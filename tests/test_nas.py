@@ -20,6 +20,7 @@ import torch
 from lpz_nas import Budget, ProxyEvaluator, Tried, count, find_architecture
 from lpz_nas.assembling import assemble, extreme, values_of
 from lpz_nas.candidates import compare
+from lpz_nas.folder import replacing_folder
 from lpz_nas.optuna_study import Objective, corners, create_study, forget_interrupted, suggest
 from lpz_nas.outcome import best, pareto
 from lpz_nas.space_search import search_space
@@ -360,6 +361,120 @@ def test_a_folder_holds_one_search(lpz: Lpz, tmp_path: Path) -> None:
     (out / "nas.json").unlink()
     code, _, err = lpz(*wanted, "--max-params", "600000")
     assert (code, "holds something else" in err) == (2, True)
+
+
+@pytest.mark.parametrize("name", ["what?now", "100%41x", "with space", "pröxy 搜索", "{x}#y", "file:z"])
+def test_a_study_is_in_its_folder_whatever_it_is_called(name: str, tmp_path: Path, space: Space) -> None:
+    (tmp_path / name).mkdir()
+    file = tmp_path / name / "study.sqlite"
+    for storage in (file, str(file)):
+        suggest(create_study(storage).ask(), space)
+    assert sorted(path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*")) == [
+        name, f"{name}/study.sqlite",
+    ]  # fmt: skip
+    assert len(create_study(file).trials) == 2
+
+
+def test_a_search_that_scored_nothing_can_be_started_again_in_its_folder(lpz: Lpz, tmp_path: Path) -> None:
+    out = tmp_path / "what?100%41"
+    wanted = ("nas", "tiny-gpt2", "-p", "num_heads", "--trials", "2", "--out", str(out), *BRIEF)
+    for arguments in (["--max-params", "10"], ["--max-params", "10", "--among", "tiny-gpt2"]):
+        code, _, err = lpz(*wanted, *arguments)
+        assert (code, "raise the maximum" in err) == (1, True)
+        assert not list(tmp_path.iterdir())
+    code, _, err = lpz(*wanted, "--max-params", "600000", "--seq-len", "500")
+    assert (code, "--seq-len 128" in err) == (1, True)
+    assert not list(tmp_path.iterdir())
+    out.mkdir()
+    (out / ".nas.json.abc.json").touch()  # of one that was killed at once
+    (out / ".winner.abc").mkdir()
+    assert lpz(*wanted, "--max-params", "600000")[0] == 0
+    assert (out / "study.sqlite").is_file()
+    assert [path.name for path in tmp_path.iterdir()] == [out.name]
+    assert not (out / ".winner.abc").exists()
+
+
+def test_what_a_search_has_scored_is_kept_and_so_is_a_folder_that_was_there(tmp_path: Path) -> None:
+    def failing(model: Any, batch: Any) -> float:
+        """the number of calls, of which the third fails"""
+        calls.append(1)
+        if len(calls) == 3:
+            raise KeyError("spoilt")
+        return float("nan") if never else float(len(calls))
+
+    calls: list[int] = []
+    never = False
+    out = tmp_path / "run"
+
+    def stop(done: int, total: int, best: float | None) -> None:
+        if done == 2:
+            raise RuntimeError("stopped")
+
+    with pytest.raises(RuntimeError, match="stopped"):
+        find_architecture("tiny-gpt2", failing, Budget(10**6), trials=5, out=out, setting=SMALL, progress=stop)
+    assert sorted(path.name for path in out.iterdir()) == ["nas.json", "study.sqlite"]
+    assert len(find_architecture(
+        "tiny-gpt2", failing, Budget(10**6), trials=3, out=out, setting=SMALL, resume=True
+    ).trials) >= 3  # fmt: skip
+
+    never = True
+    calls.clear()
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(LpzError, match="has no score of any"):
+        find_architecture("tiny-gpt2", failing, Budget(10**6), out=tmp_path / "empty", setting=SMALL)
+    assert not list((tmp_path / "empty").iterdir())  # it was there before
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="has no limit for the size of a file")
+def test_a_full_disk_while_the_winner_is_written_is_told_and_made_good(lpz: Lpz, tmp_path: Path) -> None:
+    import resource
+
+    out = tmp_path / "run"
+    wanted = ("nas", "tiny-gpt2", "-p", "params", "--max-params", "600000", "--trials", "4", "--out", str(out), *BRIEF)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (500_000, before[1]))
+    try:
+        code, _, err = lpz(*wanted)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert (code, err.count("\n")) == (1, 1)
+    assert "make room, or choose another place" in err
+    assert sorted(path.name for path in out.iterdir()) == ["nas.json", "study.sqlite"]
+    assert lpz(*wanted, "--resume")[0] == 0
+    assert (out / "winner" / "model.safetensors").stat().st_size > 500_000
+
+
+@pytest.mark.parametrize("step", [1, 2, 3])
+def test_a_winner_is_there_wherever_its_replacement_is_killed(step: int, tmp_path: Path) -> None:
+    """Killed at the first or second renaming, or at the removal of the old one."""
+    code = f"""if True:
+        import os, shutil, signal, sys
+        from pathlib import Path
+        from lpz_nas.folder import replacing_folder
+        steps = 0
+        def counted(event, arguments):
+            global steps
+            steps += ready and event in ("os.rename", "shutil.rmtree")
+            if steps == {step}:
+                steps += 1  # killing is an event as well
+                os.kill(os.getpid(), signal.SIGKILL)
+        ready = False
+        sys.addaudithook(counted)
+        with replacing_folder(Path(sys.argv[1])) as folder:
+            (folder / "model").write_text("new")
+            ready = True
+    """
+    winner = tmp_path / "winner"
+    winner.mkdir()
+    (winner / "model").write_text("old", encoding="utf-8")
+    done = subprocess.run([sys.executable, "-c", code, str(winner)], check=False)
+    assert done.returncode == -signal.SIGKILL
+    left = [path.read_text("utf-8") for path in tmp_path.rglob("model")]
+    assert sorted(left) == ["new", "old"]
+    with pytest.raises(RuntimeError, match="not this time"), replacing_folder(winner):
+        raise RuntimeError("not this time")
+    assert [path.name for path in tmp_path.iterdir()] == ["winner"]  # what was left is put back or removed
+    assert (winner / "model").read_text("utf-8") == ("new" if step == 3 else "old")
 
 
 def test_a_budget_that_nothing_meets_is_told_with_the_nearest_size() -> None:

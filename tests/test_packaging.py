@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import errno
 import json
+import sys
 import tomllib
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from lpzero_hf.errors import LpzError, UsageError
-from lpzero_hf.packaging import Package, write_package
-from tests.wheels import build
+from lpzero_hf.packaging import RESERVED, Package, refuse_taken, write_package
+from lpzero_hf.plugins import PluginRegistry
+from tests.wheels import ROOT, build
 
 PACKAGE = Package(
     distribution="lpz-found",
@@ -83,6 +85,9 @@ def test_a_write_that_fails_leaves_nothing(tmp_path: Path, monkeypatch: pytest.M
     [
         ({"distribution": "a/b"}, "no name for a package"),
         ({"distribution": "trailing-"}, "no name for a package"),
+        ({"distribution": "a" * 101}, "has 101 letters; use at most 100"),
+        ({"module": "a" * 101}, "has 101 letters; use at most 100"),
+        ({"entry_point": "a" * 101}, "has 101 letters; use at most 100"),
         ({"module": "not-one"}, "no name for a Python module"),
         ({"module": "import"}, "no name for a Python module"),
         ({"entry_point": 'a"b'}, "no name for a plugin"),
@@ -96,3 +101,76 @@ def test_a_write_that_fails_leaves_nothing(tmp_path: Path, monkeypatch: pytest.M
 def test_what_cannot_be_a_package_is_refused(change: Mapping[str, object], reason: str) -> None:
     with pytest.raises(UsageError, match=reason):
         replace(PACKAGE, **change)  # type: ignore[arg-type]
+
+
+# Names that are taken --------------------------------------------------------------------------------------
+
+Install = Callable[..., PluginRegistry]
+
+
+@pytest.fixture
+def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Install]:
+    """Put a plugin that offers one proxy beside the installed ones, as pip would, and load them all."""
+    monkeypatch.syspath_prepend(str(tmp_path))
+    made: list[str] = []
+
+    def put(distribution: str, module: str, entry_point: str, proxy: str) -> PluginRegistry:
+        made.append(module)
+        info = tmp_path / f"{distribution.replace('-', '_')}-1.0.dist-info"
+        info.mkdir()
+        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {distribution}\nVersion: 1.0\n", encoding="utf-8")
+        (info / "entry_points.txt").write_text(f"[lpzero_hf]\n{entry_point} = {module}\n", encoding="utf-8")
+        (tmp_path / f"{module}.py").write_text(
+            f"from lpzero_hf import hookimpl\ndef {proxy}(model, batch):\n    'one'\n    return 1.0\n"
+            f"@hookimpl\ndef lpz_proxies():\n    return [{proxy}]\n",
+            encoding="utf-8",
+        )
+        return PluginRegistry()
+
+    yield put
+    for module in made:
+        sys.modules.pop(module, None)
+
+
+@pytest.mark.parametrize(
+    ("distribution", "module", "entry_point", "proxy", "reason"),
+    [
+        ("else", "lpz_else", "else", "found", "else offers a proxy 'found' already"),
+        ("else", "lpz_else", "lpz-found", "other", "else is installed and has a plugin 'lpz-found'"),
+        ("Lpz.Found", "lpz_else", "else", "other", "Lpz.Found is installed and has a plugin 'else'"),
+        ("else", "lpz_found", "else", "other", "a Python module 'lpz_found' is there already"),
+    ],
+)
+@pytest.mark.parametrize("new_version", [False, True])
+def test_what_an_installed_plugin_has_is_refused(
+    install: Install, distribution: str, module: str, entry_point: str, proxy: str, reason: str, new_version: bool
+) -> None:
+    refuse_taken(PACKAGE, ["found"], PluginRegistry(), new_version=new_version)
+    registry = install(distribution, module, entry_point, proxy)
+    with pytest.raises(UsageError, match=reason):
+        refuse_taken(PACKAGE, ["found"], registry, new_version=new_version)
+
+
+@pytest.mark.parametrize("distribution", ["lpz-found", "Lpz_Found"])
+def test_a_new_version_of_an_installed_plugin_keeps_its_names(install: Install, distribution: str) -> None:
+    registry = install(distribution, "lpz_found", "lpz-found", "found")
+    refuse_taken(PACKAGE, ["found"], registry, new_version=True)
+    with pytest.raises(UsageError, match="offers a proxy 'found' already"):
+        refuse_taken(PACKAGE, ["found"], registry)
+    with pytest.raises(UsageError, match="lpzero-hf offers a proxy 'snip' already"):
+        refuse_taken(PACKAGE, ["snip"], registry, new_version=True)
+    with pytest.raises(UsageError, match="lpzero-hf is installed and has a plugin 'builtin-zoo'"):
+        refuse_taken(replace(PACKAGE, entry_point="builtin-zoo"), ["found"], registry, new_version=True)
+
+
+def test_no_package_hides_a_module_of_lpzero_hf() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    assert {Path(path).name for path in project["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"]} == RESERVED
+    for module in RESERVED:
+        with pytest.raises(UsageError, match=f"'{module}' is a module of lpzero-hf itself"):
+            refuse_taken(replace(PACKAGE, module=module), [], PluginRegistry(), new_version=True)
+
+
+def test_a_distribution_that_is_no_plugin_is_not_replaced() -> None:
+    with pytest.raises(UsageError, match="a distribution 'pytest' is installed already"):
+        refuse_taken(replace(PACKAGE, distribution="PyTest"), [], PluginRegistry(), new_version=True)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 
@@ -72,7 +74,15 @@ def test_its_own_tests_fail_when_its_proxy_is_spoilt(strangers: tuple[Path, Path
         ("3-proxies", "begin with a letter"),
         ("class", "no Python keyword"),
         ("snip", "lpzero-hf offers a proxy 'snip' already"),
-        ("torch", "a Python module 'torch' is there already"),
+        ("torch", "a distribution 'torch' is installed already"),
+        ("yaml", "a Python module 'yaml' is there already"),
+        ("graphlib", "a Python module 'graphlib' is there already"),
+        ("builtin-proxies", "lpzero-hf is installed and has a plugin 'builtin-proxies'"),
+        ("Builtin.Zoo", "lpzero-hf is installed and has a plugin 'builtin-zoo'"),
+        ("LPZero_HF", "is a module of lpzero-hf itself"),
+        ("lpz-nas", "'lpz_nas' is a module of lpzero-hf itself"),
+        ("huggingface.hub", "a distribution 'huggingface_hub' is installed already"),
+        ("a" * 300, "the name 'aaaaaaaaaaaaaaaaaaaa...' has 300 letters; use at most 100"),
     ],
 )
 def test_a_bad_name_is_refused(
@@ -104,3 +114,25 @@ def test_people_are_told_what_was_written_and_what_is_next(
     assert sorted(str(p.relative_to(tmp_path / "my-proxy")) for p in tmp_path.rglob("*") if p.is_file()) == FILES
     assert all(f"my-proxy/{name}\n" in out for name in FILES)
     assert "lpz score gpt2-variant --proxy my_proxy" in out
+
+
+@pytest.mark.parametrize("out", ["with space/it's", "-e", "$(touch here)"])
+def test_the_command_that_is_printed_names_the_folder_in_a_shell(
+    out: str, lpz: Lpz, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    code, printed, _ = lpz("plugin", "new", "my-proxy", f"--out={out}")
+    assert code == 0
+    told = re.search("`(pip install .*)` tests it", printed)
+    assert told is not None
+    pip, install, editable, package, then, pytest_, folder = shlex.split(told[1])
+    assert [pip, install, editable, then, pytest_] == ["pip", "install", "-e", "&&", "pytest"]
+    assert package == f"{folder}[test]"
+    assert not folder.startswith("-")
+    assert (tmp_path / folder).samefile(tmp_path / out)
+
+
+def test_a_folder_of_too_long_a_name_is_told_in_a_line(lpz: Lpz, tmp_path: Path) -> None:
+    code, _, err = lpz("plugin", "new", "my-proxy", "--out", str(tmp_path / ("x" * 300)))
+    assert (code, err.count("\n")) == (1, 1)
+    assert "File name too long; choose another place" in err

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -11,7 +10,6 @@ import typer
 
 from lpz_cli import options
 from lpz_cli.output import print_json, quiet_stdout
-from lpzero_hf.errors import UsageError
 
 plugin_app = typer.Typer(help="Packages of your own that offer proxies.", no_args_is_help=True)
 
@@ -33,27 +31,18 @@ def new(
     Example: `lpz plugin new my-proxy && pip install -e my-proxy && lpz score gpt2-variant --proxy my_proxy`
     """
     from lpz_cli.scaffold import scaffold
-    from lpzero_hf.packaging import write_package
+    from lpzero_hf.packaging import refuse_taken, write_package
+    from lpzero_hf.plugins import load_plugins
 
     package = scaffold(name)
     place = out or Path(package.distribution)
-    _refuse_taken(package.module, no_plugin)
+    with quiet_stdout():
+        refuse_taken(package, [package.module], load_plugins(no_plugin or ()))
     written = write_package(place, package)
     if json:
         print_json({"package": package.distribution, "proxy": package.module, "folder": str(place), "files": written})
     else:
         print("\n".join(str(place / path) for path in written))
-        print(f"`pip install -e '{place}[test]' && pytest {place}` tests it")
+        shown = f"./{place}" if str(place).startswith("-") else str(place)  # no option
+        print(f"`pip install -e {shlex.quote(f'{shown}[test]')} && pytest {shlex.quote(shown)}` tests it")
         print(f"`lpz score gpt2-variant --proxy {package.module}` scores with it")
-
-
-def _refuse_taken(module: str, no_plugin: list[str] | None) -> None:
-    """Raise `UsageError` where `module` would hide a module that is there, or its proxy have another's name."""
-    from lpzero_hf.plugins import load_plugins
-
-    with quiet_stdout():
-        claim = load_plugins(no_plugin or ()).proxies.get(module)
-    if claim is not None:
-        raise UsageError(f"{claim.distribution} offers a proxy '{module}' already; choose another name")
-    if module in sys.stdlib_module_names or importlib.util.find_spec(module) is not None:
-        raise UsageError(f"a Python module '{module}' is there already; choose another name, such as lpz-{module}")

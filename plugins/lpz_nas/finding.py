@@ -18,8 +18,8 @@ from transformers.utils import logging
 from lpz_nas.budget import Budget
 from lpz_nas.candidates import compare
 from lpz_nas.evaluator import ProxyEvaluator, find_proxy
-from lpz_nas.folder import RESULT, STUDY, WINNER, open_folder, replacing_folder
-from lpz_nas.outcome import Found
+from lpz_nas.folder import RESULT, STUDY, WINNER, discard, open_folder, replacing_folder
+from lpz_nas.outcome import Found, NothingScored
 from lpzero_hf.batches import read_text
 from lpzero_hf.cache import ScoreCache
 from lpzero_hf.errors import LpzError, UsageError
@@ -81,7 +81,7 @@ def find_architecture(
     Raises:
         UsageError: a name is unknown, a number makes no sense, or `out` holds another search.
         LpzError: Optuna is missing, no architecture is within the budget, the proxy has a score of none, or a file
-            cannot be read or written.
+            cannot be read or written. A search that fails before its first score leaves nothing in `out`.
 
     Example:
         >>> import tempfile
@@ -107,19 +107,35 @@ def find_architecture(
     request = _request(space, chosen, budget, among, front, setting, threads)
     libraries = ("lpzero-hf", "torch", "transformers", *(() if benchmark else ("optuna",)))
     versions = {name: version(name) for name in libraries}
+    made = not out.exists()
     open_folder(out, request | {"versions": versions}, resume)
-    if benchmark is None:
-        from lpz_nas.space_search import search_space
+    scored = resume  # what is not known of a search that goes on is taken to be worth keeping
 
-        evaluator = ProxyEvaluator(chosen, space=space, setting=setting, cache=cache, threads=threads, plugins=plugins)
-        tried, proposed = search_space(
-            evaluator, budget, trials=trials, storage=out / STUDY, front=front, progress=progress
-        )
-    else:
-        tried, proposed = compare(
-            space, [entry.architecture for entry in benchmark.trained()], chosen, budget, trials=trials,
-            setting=setting, cache=cache, workers=workers, threads=threads, plugins=plugins, progress=progress,
-        )  # fmt: skip
+    def follow(done: int, total: int, best: float | None) -> None:
+        nonlocal scored
+        scored = scored or best is not None
+        if progress is not None:
+            progress(done, total, best)
+
+    try:
+        if benchmark is None:
+            from lpz_nas.space_search import search_space
+
+            evaluator = ProxyEvaluator(
+                chosen, space=space, setting=setting, cache=cache, threads=threads, plugins=plugins
+            )
+            tried, proposed = search_space(
+                evaluator, budget, trials=trials, storage=out / STUDY, front=front, progress=follow
+            )
+        else:
+            tried, proposed = compare(
+                space, [entry.architecture for entry in benchmark.trained()], chosen, budget, trials=trials,
+                setting=setting, cache=cache, workers=workers, threads=threads, plugins=plugins, progress=follow,
+            )  # fmt: skip
+    except Exception as error:
+        if isinstance(error, NothingScored) or not scored:
+            discard(out, remove=made)
+        raise
     found = Found(request | {"trials": trials}, tuple(tried), proposed, time.perf_counter() - start, versions)
     config = space.config(space.parse(found.winner.architecture))
     model = build_model(config, seed=setting.seed, dtype=getattr(torch, setting.dtype))

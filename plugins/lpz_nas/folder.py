@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import glob
 import json
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
+
+from safetensors import SafetensorError
 
 from lpz_nas.outcome import FORMAT, VERSION
 from lpzero_hf.errors import LpzError, UsageError, one_line
 from lpzero_hf.files import read_json, write_json
 
 SETTINGS, STUDY, RESULT, WINNER = "nas.json", "study.sqlite", "result.json", "winner"
+WRITTEN = (SETTINGS, RESULT, WINNER)  # under temporary names first
+ASIDE = "old"
 
 
 def open_folder(folder: Path, request: Mapping[str, Any], resume: bool) -> None:
@@ -29,7 +34,7 @@ def open_folder(folder: Path, request: Mapping[str, Any], resume: bool) -> None:
     if not file.exists():
         if resume:
             raise UsageError(f"there is no search in '{folder}' to resume; leave out --resume to start one")
-        if folder.is_dir() and any(folder.iterdir()):
+        if folder.is_dir() and {*folder.iterdir()}.difference(_leftovers(folder)):
             raise UsageError(f"'{folder}' holds something else; choose another --out")
         write_json(file, {"format": FORMAT, "version": VERSION} | {"request": request})
         return
@@ -45,26 +50,59 @@ def open_folder(folder: Path, request: Mapping[str, Any], resume: bool) -> None:
         raise UsageError(f"the search in '{folder}' has other settings: {told}; give the same, or choose another --out")
 
 
+def discard(folder: Path, remove: bool) -> None:
+    """Take back `open_folder`: remove the files of a search that found nothing, and nobody else's.
+
+    Args:
+        folder: of the search; one with a result or a winner is left as it is.
+        remove: the folder too, if nothing else is in it.
+    """
+    if any((folder / name).exists() for name in (RESULT, WINNER)):
+        return
+    with suppress(OSError):  # the search has failed already, and says why
+        for path in _leftovers(folder):
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+        for name in (STUDY, f"{STUDY}-journal", f"{STUDY}-wal", f"{STUDY}-shm", SETTINGS):  # the settings last
+            (folder / name).unlink(missing_ok=True)
+        if remove:
+            folder.rmdir()
+
+
 @contextmanager
 def replacing_folder(folder: Path) -> Iterator[Path]:
     """A temporary folder beside `folder` to write to; it takes the place of `folder` if nothing is raised.
 
+    The old folder is moved aside for that and removed last. What a process that was killed has left beside `folder` is
+    put back or removed by the next one, so two must not write at once.
+
     Raises:
         LpzError: it cannot be written.
     """
-    temporary = None
+    temporary, aside = None, folder.with_name(f".{folder.name}.{ASIDE}")
     try:
+        if aside.exists() and not folder.exists():
+            aside.rename(folder)
+        for path in folder.parent.glob(f".{glob.escape(folder.name)}.*"):
+            shutil.rmtree(path)
         temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
         yield temporary
         temporary.chmod(0o755)
         if folder.exists():
-            shutil.rmtree(folder)
+            folder.rename(aside)
         temporary.rename(folder)
-    except OSError as error:
+        shutil.rmtree(aside, ignore_errors=True)
+    except (OSError, SafetensorError) as error:
         raise LpzError(f"cannot write '{folder}': {one_line(error)}; make room, or choose another place") from error
     finally:
+        if aside.exists() and not folder.exists():
+            aside.rename(folder)
         if temporary is not None:
             shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _leftovers(folder: Path) -> list[Path]:
+    """What a killed process was writing in the folder of a search."""
+    return [path for path in folder.iterdir() if path.name.startswith(tuple(f".{name}." for name in WRITTEN))]
 
 
 def _flat(settings: Mapping[str, Any]) -> dict[str, Any]:

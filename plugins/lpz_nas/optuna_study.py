@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import optuna
+import sqlalchemy
 from optuna.distributions import BaseDistribution
 from optuna.samplers import BaseSampler, TPESampler
 from optuna.trial import FrozenTrial, TrialState
@@ -164,8 +165,9 @@ def create_study(
     Raises:
         LpzError: the storage cannot be opened.
     """
-    url = f"sqlite:///{storage}" if isinstance(storage, Path) or (storage and "://" not in storage) else storage
+    is_file = isinstance(storage, Path) or (storage is not None and "://" not in storage)
     try:
+        url = _url_of(Path(storage)) if storage is not None and is_file else cast("str | None", storage)
         return optuna.create_study(
             study_name=name,
             storage=url,
@@ -173,8 +175,18 @@ def create_study(
             directions=["maximize", "minimize"] if front else ["maximize"],
             load_if_exists=True,
         )
+    except LpzError:
+        raise
     except Exception as error:  # SQLAlchemy's and Optuna's own kinds
         raise LpzError(f"cannot open the study in '{storage}': {one_line(error)}; choose another place") from error
+
+
+def _url_of(file: Path) -> str:
+    """The URL by which Optuna opens an SQLite file, whatever characters its path has."""
+    url = sqlalchemy.URL.create("sqlite", database=str(file)).render_as_string()
+    if sqlalchemy.make_url(url).database != str(file):  # SQLAlchemy before 2.1 has no way to write a question mark
+        raise LpzError(f"this version of SQLAlchemy cannot open '{file}'; choose a place without '?', or update it")
+    return url.replace("{", "{{").replace("}", "}}")  # Optuna fills in templates
 
 
 def corners(space: Space, budget: Budget) -> list[dict[str, Value]]:

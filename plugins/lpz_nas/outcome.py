@@ -13,6 +13,10 @@ from lpzero_hf.errors import LpzError
 FORMAT, VERSION = "lpzero-hf nas", 1
 
 
+class NothingScored(LpzError):
+    """A search ended without a single score."""
+
+
 @dataclass(frozen=True)
 class Tried:
     """One architecture within the budget.
@@ -99,20 +103,20 @@ def pareto(trials: Iterable[Tried]) -> list[Tried]:
     return front
 
 
-def none_within(budget: Budget, sizes: Iterable[int]) -> LpzError:
+def none_within(budget: Budget, sizes: Iterable[int]) -> NothingScored:
     """The error of a search that saw only architectures of `sizes`, all outside the budget."""
     seen = sorted(sizes)
     what = f"none of {len(seen):,} architectures has {budget}"
     if budget.max_params is not None and seen[0] > budget.max_params:
-        return LpzError(f"{what}: the smallest has {seen[0]:,}; raise the maximum")
+        return NothingScored(f"{what}: the smallest has {seen[0]:,}; raise the maximum")
     if budget.min_params is not None and seen[-1] < budget.min_params:
-        return LpzError(f"{what}: the largest has {seen[-1]:,}; lower the minimum")
-    return LpzError(f"{what}: they have {seen[0]:,} to {seen[-1]:,}; widen the budget")
+        return NothingScored(f"{what}: the largest has {seen[-1]:,}; lower the minimum")
+    return NothingScored(f"{what}: they have {seen[0]:,} to {seen[-1]:,}; widen the budget")
 
 
-def without_score(proxy: str, tried: Iterable[Tried]) -> LpzError:
+def without_score(proxy: str, tried: Iterable[Tried]) -> NothingScored:
     """The error of a search whose proxy had a score of nothing."""
     made = list(tried)
-    return LpzError(
+    return NothingScored(
         f"proxy '{proxy}' has no score of any of {len(made)} architectures ({made[0].reason}); choose another proxy"
     )

@@ -111,6 +111,10 @@ def search_space(
                 study.optimize(objective, n_trials=log.left, callbacks=[follow])
         except optuna.exceptions.StorageInternalError as error:
             raise LpzError(f"the study in '{storage}' failed: {one_line(error)}; make room, then resume") from error
+    if not log.made:
+        raise none_within(budget, log.sizes)
+    if not log.scored:
+        raise without_score(evaluator.proxy.name, log.made.values())
     return list(log.made.values()), len(log.sizes)
 
 
