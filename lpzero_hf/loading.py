@@ -67,7 +67,7 @@ def load_proxy(source: str | Path | Proxy, *, seed: int = 42, plugins: PluginReg
         >>> from lpzero_hf import load_model, load_proxy, minibatch
         >>> model = load_model("gpt2-variant").model
         >>> load_proxy("decoder_params")(model, minibatch(model))
-        4744704.0
+        4739072.0
     """
     plugins = load_plugins() if plugins is None else plugins
     return LoadedProxy(source if isinstance(source, Proxy) else plugins.proxy(source), plugins, seed)

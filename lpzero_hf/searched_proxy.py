@@ -108,7 +108,7 @@ def shipped_proxy(file: Traversable) -> SearchedProxy:
 
 
 def _again(text: str | bytes) -> SearchedProxy:
-    operations = load_plugins().operations
+    operations = {**BUILT_IN, **load_plugins().operations}  # the plugin of the built-in ones may be turned off
     return searched_proxy(parse_artifact(text, operations=operations), operations)
 
 

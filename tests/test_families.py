@@ -40,7 +40,7 @@ NOT_APPLICABLE = {
     "qwen2_moe": FUSED,
     "gpt_oss": FUSED,
     "rwkv": {"num_heads", "attention_confidence"},  # attention without heads or softmax
-    "xlnet": {"head_importance"},  # projects its heads with einsum
+    "xlnet": {"head_importance", "lpzero-flexibert", "lpzero-gpt2"},  # projects its heads with einsum
     "fnet": {"num_heads", "synaptic_diversity", "attention_confidence"},  # mixes without weights
     "mamba": NO_FEED_FORWARD | {"num_heads", "attention_confidence"},
     "mamba2": NO_FEED_FORWARD | {"attention_confidence"},

@@ -95,7 +95,7 @@ def chosen(result: SearchResult) -> list[Any]:
         whole = split.to_json()
         for winner in (whole["winner"], whole["ensemble"]):
             del winner["held_out"]
-            winner["train"] = list(winner["train"].values())
+            winner["train"], winner["scores"] = list(winner["train"].values()), list(winner["scores"].values())
         trained_on = list(whole["trained_on"].values())
         facts = ("winner", "ensemble", "fittest", "pareto", "evaluated", "pruned", "rejected")
         found.append([trained_on, *(whole[fact] for fact in facts)])
