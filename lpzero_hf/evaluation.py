@@ -172,6 +172,7 @@ def _score_one(
             seed=setting.seed,
             dtype=getattr(torch, setting.dtype),
             device=setting.device,
+            lazy=all(proxy.requires != "model" for proxy in chosen),
         )
         batch = minibatch(
             model,

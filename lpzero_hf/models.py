@@ -8,12 +8,16 @@ import json
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch import Tensor
 
+from lpzero_hf.deferred import Ledger, NotDeferrable
 from lpzero_hf.errors import LpzError, ModelError, UsageError, did_you_mean, one_line
+from lpzero_hf.lazy import Checkpoint, Source, make_lazy
 from lpzero_hf.plugins import PluginRegistry, load_plugins
 
 if TYPE_CHECKING:
@@ -64,6 +68,7 @@ def load_model(
     device: str | torch.device = "cpu",
     trust_remote_code: bool = False,
     plugins: PluginRegistry | None = None,
+    lazy: bool = False,
 ) -> LoadedModel:
     """Build or load a model.
 
@@ -76,6 +81,8 @@ def load_model(
         device: where the model goes.
         trust_remote_code: allow code from the folder or the Hub to be executed; never by default.
         plugins: where zoo names are looked up.
+        lazy: give its weights no memory. `score` makes what its proxies need: nothing for counts, one weight at a
+            time for norms of weights, else the whole model. The scores are the same.
 
     Raises:
         UsageError: the source is unknown, or has no checkpoint to load.
@@ -96,16 +103,11 @@ def load_model(
         config, location = _hub_config(source, trust_remote_code, plugins), source
     if pretrained and location is None:
         raise UsageError(f"'{source}' has no checkpoint to load; leave out --pretrained for random weights")
-    try:
-        with torch.random.fork_rng():
-            torch.manual_seed(seed)
-            model = _build(config, location if pretrained else None, dtype, trust_remote_code)
-    except LpzError:
-        raise
-    except Exception as error:
-        raise ModelError(f"cannot {'load' if pretrained else 'build'} '{source}': {one_line(error)}") from error
+    recipe = _Recipe(config, location if pretrained else None, seed, dtype, torch.device(device), trust_remote_code)
+    failure = f"cannot {'load' if pretrained else 'build'} '{source}'"
+    model = recipe.make(failure, lazy=lazy)
     tokenizer = None if location is None else _tokenizer(location, trust_remote_code)
-    return LoadedModel(source, model.to(device).eval(), tokenizer)  # type: ignore[arg-type]  # stub gap
+    return LoadedModel(source, model, tokenizer)
 
 
 def build_model(
@@ -114,20 +116,69 @@ def build_model(
     seed: int = 42,
     dtype: torch.dtype = torch.float32,
     device: str | torch.device = "cpu",
+    lazy: bool = False,
 ) -> PreTrainedModel:
-    """The model of `config` with seeded random weights, in eval mode.
+    """The model of `config` with seeded random weights, in eval mode; with `lazy`, as in `load_model`, without memory.
 
     Raises:
         ModelError: the configuration cannot be built.
     """
-    try:
+    recipe = _Recipe(copy.deepcopy(config), None, seed, dtype, torch.device(device))
+    return recipe.make(f"cannot build a '{config.model_type}'", lazy=lazy)
+
+
+@dataclass(frozen=True)
+class _Recipe:
+    """All that decides a model."""
+
+    config: PreTrainedConfig
+    checkpoint: str | Path | None
+    seed: int
+    dtype: torch.dtype
+    device: torch.device
+    trust_remote_code: bool = False
+
+    def make(self, failure: str, *, lazy: bool) -> PreTrainedModel:
+        """The model in eval mode. Raises `ModelError`, beginning with `failure`."""
+        try:
+            return self._lazy(failure) if lazy else self._whole()
+        except LpzError:
+            raise
+        except Exception as error:
+            raise ModelError(f"{failure}: {one_line(error)}") from error
+
+    def _whole(self) -> PreTrainedModel:
         with torch.random.fork_rng():
-            torch.manual_seed(seed)
-            # transformers writes the precision into the configuration
-            model = _build(copy.deepcopy(config), None, dtype, trust_remote_code=False)
-    except Exception as error:
-        raise ModelError(f"cannot build a '{config.model_type}': {one_line(error)}") from error
-    return model.to(device).eval()  # type: ignore[arg-type, no-any-return]  # stub gap
+            torch.manual_seed(self.seed)
+            model = self._built(self.checkpoint)
+        return model.to(self.device).eval()  # type: ignore[arg-type, no-any-return]  # stub gap
+
+    def _built(self, checkpoint: str | Path | None) -> PreTrainedModel:
+        config = copy.deepcopy(self.config)  # transformers writes the precision into it
+        return _build(config, checkpoint, self.dtype, self.trust_remote_code)
+
+    def _lazy(self, failure: str) -> PreTrainedModel:
+        whole = partial(self.make, failure, lazy=False)
+        if self.checkpoint is None:
+            try:
+                with torch.random.fork_rng():
+                    torch.manual_seed(self.seed)
+                    with Ledger() as ledger:
+                        model = self._built(None)
+                return make_lazy(model.eval(), Source(whole, partial(self._drawn, ledger)))
+            except NotDeferrable:
+                pass
+        with torch.device("meta"):
+            model = self._built(None).eval()
+        if self.checkpoint is None:
+            return make_lazy(model, Source(whole))
+        try:
+            return make_lazy(model, Source(whole, Checkpoint(self.checkpoint, model, self.device).read))
+        except LookupError:
+            return make_lazy(model, Source(whole))
+
+    def _drawn(self, ledger: Ledger, parameter: Tensor) -> Tensor:
+        return (ledger.make(parameter) if ledger.knows(parameter) else parameter.detach()).to(self.device)
 
 
 def _build(

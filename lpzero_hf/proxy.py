@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 Orientation = Literal[1, -1]
+Requirement = Literal["shapes", "weights", "model"]
 Values = list[Tensor]
 
 
@@ -76,6 +77,11 @@ class Proxy(ABC):
     def minibatch(self) -> tuple[int, int] | None:
         """The sequences and tokens of the minibatch that this proxy was calibrated on; None if any will do."""
         return None
+
+    @property
+    def requires(self) -> Requirement:
+        """What must be in memory: "shapes" (nothing), "weights" (one at a time), or the whole "model"."""
+        return "model"
 
     def searched_on(self, benchmark: str) -> Set[str]:
         """The keys of a benchmark's architectures whose trained performance was used to find this proxy."""
@@ -142,6 +148,11 @@ class StatisticProxy(Proxy):
             return f"forward + backward{own}"
         return f"forward{own}" if needed - {"W"} else "none"
 
+    @property
+    def requires(self) -> Requirement:
+        """Weights, one at a time, where the reductions read W alone."""
+        return "weights" if all(set(reduction.reads) == {"W"} for reduction in self.reductions) else "model"
+
     def finish(self, reduced: Sequence[Sequence[Reduced]], layout: ModelLayout) -> float:
         """The score, from what each reduction made of every site."""
         return self.combine([[site.value for site in sites] for sites in reduced], layout)
@@ -154,10 +165,20 @@ class ModelProxy(Proxy):
     Args:
         evaluate: maps a `Subject` to the score; may raise `NotApplicable`.
         needs: what it runs, for people, for example "5 forward".
+        shapes_only: the author claims that it reads no value of a tensor, so that a model on the meta device will do.
+        holds: how many tensors as large as all weights together it has in memory at a time, beside the model; for
+            the estimate of `plan`.
     """
 
     evaluate: Callable[[Subject], float]
     needs: str = "none"
+    shapes_only: bool = False
+    holds: float = 0
+
+    @property
+    def requires(self) -> Requirement:
+        """As declared."""
+        return "shapes" if self.shapes_only else "model"
 
     @property
     def passes(self) -> str:

@@ -3,18 +3,22 @@
 W and G are read when a weight's gradient is complete, A when a linear layer has run and J when the
 gradient reaches its output, H and S when a mixer has run. What a reduction returns is kept, the tensors
 are not: each gradient is freed as soon as it has been reduced.
+
+With checkpointing, blocks keep their inputs alone and run again in the backward pass. Nothing is reduced a second time
+there; an output that waits for its gradient is let go when its block has run, and taken from the second run.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint, set_checkpoint_early_stop
 from transformers import PreTrainedModel
 
 from lpzero_hf.attention import AttentionWatch
@@ -27,6 +31,24 @@ FP16_LOSS_SCALE = 2.0**12  # a power of two, undone exactly; keeps half-precisio
 NO_GRADIENT = "no gradient reaches the model's blocks: its objective does not depend on them"
 
 
+Event = tuple[int, int]  # (how-manieth block to run, how-manieth of its layers and mixers to finish)
+
+
+@dataclass
+class _Pair:
+    """A tensor and its gradient, handed to `meet` once both are there."""
+
+    name: str
+    meet: Callable[[Tensor, Tensor], None]
+    tensor: Tensor | None
+    version: int
+    gradient: Tensor | None = None
+
+    @property
+    def overwritten(self) -> bool:
+        return self.tensor is not None and self.tensor._version != self.version
+
+
 @dataclass
 class _Output:
     """What a layer put out, its places, the block that ran, its real tokens, and the version it had then."""
@@ -36,6 +58,7 @@ class _Output:
     places: tuple[str, ...]
     block: int
     mask: Tensor
+    event: Event | None = None
     version: int = -1
 
     def __post_init__(self) -> None:
@@ -50,7 +73,12 @@ class Recorder:
     """Hooks on a model's blocks that hand each statistic to the reductions that read it."""
 
     def __init__(
-        self, layout: ModelLayout, reductions: Sequence[Reduction], batch: Batch, protected: frozenset[str]
+        self,
+        layout: ModelLayout,
+        reductions: Sequence[Reduction],
+        batch: Batch,
+        protected: frozenset[str],
+        checkpointing: bool = False,
     ) -> None:
         self.layout = layout
         self.reductions = list(dict.fromkeys(reductions))
@@ -65,7 +93,11 @@ class Recorder:
         self.broken = False  # whether the pass broke off
         self.protected = protected  # linear layers whose outputs the model overwrites
         self.spoilt: set[str] = set()
-        self.held: dict[int, _Output] = {}  # waiting for their gradients
+        self.pairs: list[_Pair] = []  # outputs waiting for their gradients
+        self.checkpointing = checkpointing
+        self.let_go: dict[Event, list[_Pair]] = {}  # those to be taken from the second run of their block
+        self.replaying: int | None = None  # the block that runs a second time
+        self.event = 0
         # The state of the running block and mixer:
         self.applied = -1  # how many blocks have started, less one
         self.feed_forward: list[_Output] = []
@@ -76,13 +108,12 @@ class Recorder:
 
     # Weights -----------------------------------------------------------------------------------------
 
-    def read_weights(self, weights: dict[WeightSite, nn.Parameter]) -> None:
-        """Reduce W now, and W with G as soon as each gradient is complete."""
-        for site, parameter in weights.items():
-            for name, matrix in zip(site.names, site.matrices(parameter.detach()), strict=True):
-                self._reduce("weight", ("linear", f"{site.part}_linear"), site.block, name, {"W": matrix})
-            if parameter.requires_grad:
-                parameter.register_post_accumulate_grad_hook(partial(self._on_gradient, site))
+    def read_weight(self, site: WeightSite, weight: Tensor) -> None:
+        """Reduce W now, and W with G as soon as its gradient is complete."""
+        for name, matrix in zip(site.names, site.matrices(weight.detach()), strict=True):
+            self._reduce("weight", ("linear", f"{site.part}_linear"), site.block, name, {"W": matrix})
+        if weight.requires_grad:
+            weight.register_post_accumulate_grad_hook(partial(self._on_gradient, site))
 
     def _on_gradient(self, site: WeightSite, parameter: Tensor) -> None:
         gradient, parameter.grad = parameter.grad, None
@@ -98,8 +129,11 @@ class Recorder:
     @contextmanager
     def watching(self, model: PreTrainedModel) -> Iterator[None]:
         """Hooks on every block, mixer and linear layer, for one pass; `isolated` takes them off again."""
+        forwards = {block.module: block.module.__dict__.get("forward") for block in self.layout.blocks}
         for block in self.layout.blocks:
             self._watch_block(block)
+            if self.checkpointing:
+                block.module.forward = self._checkpointed(block.module.forward)
         for site in self.layout.linears:
             assert site.module is not None
             site.module.register_forward_hook(partial(self._on_linear, site))
@@ -110,8 +144,13 @@ class Recorder:
             with AttentionWatch(self._on_softmax, self._on_attention):
                 yield
         finally:
-            self.held.clear()
+            self.pairs.clear()
+            self.let_go.clear()
             self.feed_forward.clear()
+            for module, forward in forwards.items():
+                module.__dict__.pop("forward", None)
+                if forward is not None:
+                    module.__dict__["forward"] = forward
 
     def _watch_block(self, block: Block) -> None:
         block.module.register_forward_pre_hook(partial(self._on_block_start, block))
@@ -122,8 +161,49 @@ class Recorder:
         if block.experts is not None:
             block.experts.register_forward_hook(partial(self._on_experts, block))
 
+    def _checkpointed(self, forward: Callable[..., Any]) -> Callable[..., Any]:
+        """`forward` of a block, keeping its inputs alone."""
+
+        def run(*inputs: Any, **keywords: Any) -> Any:
+            if not torch.is_grad_enabled():
+                return forward(*inputs, **keywords)
+            again = partial(self._replay, self.applied)
+            with set_checkpoint_early_stop(False):  # the last layer's output is read as well
+                return checkpoint(
+                    partial(forward, *inputs, **keywords),
+                    use_reentrant=False,
+                    context_fn=lambda: (nullcontext(), again()),
+                )
+
+        return run
+
+    @contextmanager
+    def _replay(self, block: int) -> Iterator[None]:
+        """While a block runs a second time, hooks hand over what was let go and do nothing else."""
+        before = self.replaying, self.event, self.mixer, self.context
+        self.replaying, self.event, self.mixer, self.context = block, 0, None, None
+        try:
+            yield
+        except Exception as error:
+            reason = f"a block cannot run a second time ({one_line(error)}); score this model without checkpointing"
+            raise CaptureError(reason) from error
+        finally:
+            self.replaying, self.event, self.mixer, self.context = before
+
+    def _next_event(self) -> Event:
+        self.event += 1
+        return self.applied if self.replaying is None else self.replaying, self.event
+
+    def _take(self, event: Event, tensor: Tensor) -> None:
+        """Hand over what the second run put out."""
+        for pair in self.let_go.pop(event, ()):
+            pair.tensor = tensor.detach()
+            pair.version = tensor._version
+            self._meet(pair)
+
     def _on_block_start(self, block: Block, module: nn.Module, inputs: Any) -> None:
         self.applied += 1
+        self.event = 0
         self.mask = self.masks["decoder" in block.name.split(".")]
         self.feed_forward.clear()
 
@@ -134,6 +214,11 @@ class Recorder:
             if block.experts is None or last:
                 self._read_output(layer)
         self.feed_forward.clear()
+        for (ran, _), pairs in self.let_go.items():
+            for pair in pairs if ran == self.applied else ():
+                if pair.overwritten and pair.name:
+                    self.spoilt.add(pair.name)
+                pair.tensor = None
 
     def _on_linear(self, site: WeightSite, module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Any:
         if self.applied < 0:
@@ -142,16 +227,26 @@ class Recorder:
             self.context = inputs[0]
         if self._batch_first(output) is None:
             return None
-        self._read_output(_Output(site.name, output, ("linear", f"{site.part}_linear"), self.applied, self.mask))
+        event = self._next_event()
+        if self.replaying is not None:
+            self._take(event, output)
+            return output.clone() if site.name in self.protected else None
+        places = ("linear", f"{site.part}_linear")
+        self._read_output(_Output(site.name, output, places, self.applied, self.mask, event))
         if self.mixer is None:
-            self.feed_forward.append(_Output(site.name, output, (), self.applied, self.mask))
+            self.feed_forward.append(_Output(site.name, output, (), self.applied, self.mask, event))
         return output.clone() if site.name in self.protected else None
 
     def _on_experts(self, block: Block, module: nn.Module, inputs: Any, output: Any) -> None:
         """What the experts put out together takes the place of what layers inside them put out."""
         tensor = output[0] if isinstance(output, tuple | list) else output
-        if self._batch_first(tensor) is not None:
-            self.feed_forward.append(_Output(f"{block.name} experts", tensor, (), self.applied, self.mask))
+        if self._batch_first(tensor) is None:
+            return
+        event = self._next_event()
+        if self.replaying is not None:
+            self._take(event, tensor)
+        else:
+            self.feed_forward.append(_Output(f"{block.name} experts", tensor, (), self.applied, self.mask, event))
 
     def _on_embedding(self, module: nn.Module, inputs: Any, output: Tensor) -> Tensor:
         """Read the embeddings, and let gradients reach a first mixer that has no weights before it."""
@@ -171,13 +266,28 @@ class Recorder:
         self._reduce("forward", output.places, output.block, output.name, tensors)
         wanted = any(r.moment == "backward" and r.place in output.places for r in self.reductions)
         if wanted and output.tensor.requires_grad:
-            key = len(self.held)
-            self.held[key] = output
-            output.tensor.register_hook(partial(self._on_output_gradient, key))
+            meet = partial(self._reduce_output, output.places, output.block, output.name, _fitting(output.mask, A))
+            self._hold(_Pair(output.name, meet, output.tensor.detach(), output.version), output.tensor, output.event)
+
+    def _hold(self, pair: _Pair, tensor: Tensor, event: Event | None) -> None:
+        """Wait for the gradient of `tensor`, and for `tensor` itself where its block runs again."""
+        self.pairs.append(pair)
+        tensor.register_hook(partial(self._on_pair_gradient, pair))
+        if self.checkpointing and event is not None:
+            self.let_go.setdefault(event, []).append(pair)
+
+    def _on_pair_gradient(self, pair: _Pair, gradient: Tensor) -> None:
+        pair.gradient = gradient.detach()
+        self._meet(pair)
+
+    def _meet(self, pair: _Pair) -> None:
+        if pair.tensor is not None and pair.gradient is not None:
+            tensor, gradient, pair.tensor, pair.gradient = pair.tensor, pair.gradient, None, None
+            pair.meet(tensor, gradient)
 
     def overwritten(self) -> set[str]:
         """The layers whose outputs the model has overwritten before they were read."""
-        return self.spoilt | {output.name for output in self.held.values() if output.overwritten}
+        return self.spoilt | {pair.name for pair in self.pairs if pair.overwritten and pair.name}
 
     # Mixers ------------------------------------------------------------------------------------------
 
@@ -185,7 +295,7 @@ class Recorder:
         self.mixer, self.context, self.probabilities, self.heads = mixer, None, None, mixer.heads
 
     def _on_softmax(self, result: Tensor) -> None:
-        if self.mixer is None:
+        if self.mixer is None or self.replaying is not None:
             return
         if result.dim() == 3 and result.shape[0] % self.batch_size == 0 and self.mixer.heads > 1:
             result = result.reshape(self.batch_size, -1, *result.shape[1:])
@@ -195,7 +305,7 @@ class Recorder:
             self.heads, self.probabilities = result.shape[1], result
 
     def _on_attention(self, heads: int, probabilities: Any) -> None:
-        if self.mixer is None:
+        if self.mixer is None or self.replaying is not None:
             return
         self.heads = heads
         if any("S" in r.reads for r in self.reductions):
@@ -208,6 +318,13 @@ class Recorder:
         out = self._batch_first(mixed)
         if mixer is None or out is None:
             return
+        event: Event | None = self._next_event()
+        if self.replaying is not None:
+            assert event is not None
+            self._take(event, mixed if context is None else context)
+            return
+        if any(block.module is module for block in self.layout.blocks):
+            event = None  # the block is its own mixer: this hook does not see its second run
         mask, block = _fitting(self.mask, out), max(self.applied, 0)
         if S is not None:
             self._reduce("forward", ("attention",), block, mixer.name, {"S": S, "mask": mask})
@@ -223,14 +340,17 @@ class Recorder:
             heads = mixer.head_count(flat.shape[-1], self.heads)
             tensors["H"] = _split_heads(flat, heads)
             if "backward" in self.moments and context.requires_grad:
-                H = _split_heads(flat.detach(), heads)
-                context.register_hook(partial(self._on_context_gradient, mixer.name, block, H, mask))
+                meet = partial(self._reduce_context, mixer.name, block, heads, mask)
+                self._hold(_Pair("", meet, context.detach(), context._version), context, event)
         self._reduce("forward", ("mixer",), block, mixer.name, tensors)
 
-    def _on_context_gradient(self, name: str, block: int, H: Tensor, mask: Tensor, gradient: Tensor) -> None:
-        dH = self._batch_first(self._unscaled(gradient))
+    def _reduce_context(
+        self, name: str, block: int, heads: int, mask: Tensor, context: Tensor, gradient: Tensor
+    ) -> None:
+        H, dH = self._batch_first(context), self._batch_first(self._unscaled(gradient))
+        assert H is not None
         assert dH is not None
-        tensors = {"H": H, "dH": _split_heads(dH, H.shape[1]), "mask": mask}
+        tensors = {"H": _split_heads(H, heads), "dH": _split_heads(dH, heads), "mask": mask}
         self._reduce("backward", ("mixer",), block, name, tensors)
 
     # The pass as a whole -------------------------------------------------------------------------------
@@ -263,18 +383,20 @@ class Recorder:
         (scalar * self.loss_scale).backward()
         if "gradient" in self.moments and not self.reached:
             raise CaptureError(NO_GRADIENT)
+        if any(pair.gradient is not None for pair in self.pairs):
+            raise CaptureError("a block ran otherwise a second time; score this model without checkpointing")
 
     def _parameters(self) -> Iterator[Tensor]:
         for block in self.layout.blocks:
             yield from block.module.parameters()
 
-    def _on_output_gradient(self, key: int, gradient: Tensor) -> None:
-        output = self.held.pop(key)
-        A, J = self._batch_first(output.tensor.detach()), self._batch_first(self._unscaled(gradient))
+    def _reduce_output(
+        self, places: tuple[str, ...], block: int, name: str, mask: Tensor, output: Tensor, gradient: Tensor
+    ) -> None:
+        A, J = self._batch_first(output), self._batch_first(self._unscaled(gradient))
         assert A is not None
         assert J is not None
-        tensors = {"A": A, "J": J, "mask": _fitting(output.mask, A)}
-        self._reduce("backward", output.places, output.block, output.name, tensors)
+        self._reduce("backward", places, block, name, {"A": A, "J": J, "mask": mask})
 
     # Reducing ----------------------------------------------------------------------------------------
 

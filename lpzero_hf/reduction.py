@@ -129,5 +129,10 @@ class Network:
     context: Callable[[PreTrainedModel, ModelLayout], AbstractContextManager[None]] = _unchanged
     prepare: Callable[[PreTrainedModel, Batch, int], Batch] = with_labels
 
+    @property
+    def departs(self) -> bool:
+        """Whether the pass runs on something else than the model as it is."""
+        return self.context is not _unchanged
+
 
 LOSS = Network("loss", objective)

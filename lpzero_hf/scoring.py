@@ -17,10 +17,12 @@ from lpzero_hf.capture import capture
 from lpzero_hf.errors import InvalidScore, LpzError, NotApplicable, UsageError, one_line
 from lpzero_hf.isolation import isolated
 from lpzero_hf.layout import ModelLayout
+from lpzero_hf.lazy import source_of
 from lpzero_hf.objective import with_labels
 from lpzero_hf.plugins import PluginRegistry, load_plugins
 from lpzero_hf.proxy import FunctionProxy, ModelProxy, Orientation, Proxy, StatisticProxy, Subject, as_proxy
 from lpzero_hf.reduction import WORDS, Captured, Network, Reduced, Reduction
+from lpzero_hf.shapes import ShapesOnly
 
 Status = Literal["ok", "not applicable", "invalid", "failed"]
 Wanted = str | Proxy | Callable[..., float]
@@ -95,6 +97,7 @@ def score(
     *,
     seed: int = 42,
     dtype: torch.dtype | None = None,
+    checkpointing: bool = False,
     plugins: PluginRegistry | None = None,
     progress: Callable[[str, int, int], None] | None = None,
 ) -> Scores:
@@ -102,7 +105,8 @@ def score(
 
     All proxies made of captured statistics share one forward and one backward pass; the others run passes
     of their own. The model runs in eval mode and is left as it was found: weights, gradients, buffers,
-    hooks, modes, `requires_grad` and random number generators.
+    hooks, modes, `requires_grad` and random number generators. Of a lazy model (`load_model(..., lazy=True)`) as
+    much is made as the proxies need, and freed again.
 
     Args:
         model: any `PreTrainedModel`, on any device.
@@ -110,6 +114,8 @@ def score(
         proxies: names, `Proxy` objects or functions `f(model, batch) -> float`; "all" for all installed.
         seed: drives everything random.
         dtype: precision of the shared passes; None keeps the model's.
+        checkpointing: in the shared passes, keep the inputs of blocks alone and run each block a second time for its
+            gradients: less memory, more time, the same scores.
         plugins: where names are looked up; by default everything installed.
         progress: called with (what runs next, steps done, steps in all).
 
@@ -131,6 +137,7 @@ def score(
     """
     plugins = load_plugins() if plugins is None else plugins
     chosen = choose(proxies, plugins)
+    model = _sufficient(model, chosen)
     checked = check_minibatch(batch, model)
     warn_of_size(chosen, *checked["input_ids"].shape)
     layout = plugins.layout(model)
@@ -148,7 +155,7 @@ def score(
     for network, members in shared.items():
         tell(done)
         start = time.perf_counter()
-        rows |= _run_shared(model, checked, network, members, layout, seed, dtype)
+        rows |= _run_shared(model, checked, network, members, layout, seed, dtype, checkpointing)
         seconds[network.name] = time.perf_counter() - start
         done += 1
     for proxy in own:
@@ -179,6 +186,15 @@ def choose(proxies: Wanted | Iterable[Wanted], plugins: PluginRegistry) -> list[
     return distinct
 
 
+def _sufficient(model: PreTrainedModel, proxies: Sequence[Proxy]) -> PreTrainedModel:
+    """`model`, or the whole of a lazy one whose shapes, or weights one at a time, are not enough for `proxies`."""
+    source = source_of(model)
+    if source is None:
+        return model
+    missing = {"model"} if source.read is not None else {"model", "weights"}
+    return source.whole() if any(proxy.requires in missing for proxy in proxies) else model
+
+
 def _by_network(proxies: Sequence[Proxy]) -> dict[Network, list[StatisticProxy]]:
     groups: dict[Network, list[StatisticProxy]] = {}
     for proxy in proxies:
@@ -195,10 +211,13 @@ def _run_shared(
     layout: ModelLayout,
     seed: int,
     dtype: torch.dtype | None,
+    checkpointing: bool,
 ) -> dict[str, Score]:
     reductions = list(dict.fromkeys(r for proxy in proxies for r in proxy.reductions))
     try:
-        captured = capture(model, batch, reductions, layout, network=network, dtype=dtype, seed=seed)
+        captured = capture(
+            model, batch, reductions, layout, network=network, dtype=dtype, seed=seed, checkpointing=checkpointing
+        )
     except Exception as error:  # whatever a stranger's model raises belongs in the rows
         return {proxy.name: _failed(proxy, error) for proxy in proxies}
 
@@ -226,14 +245,26 @@ def _run_own(
     plugins: PluginRegistry,
     seed: int,
 ) -> Score:
-    def evaluate() -> float:
+    source = source_of(model)
+
+    def evaluate(model: PreTrainedModel) -> float:
         with isolated(model, seed=seed):
             fed = with_labels(model, batch, seed)
             if isinstance(proxy, FunctionProxy):
                 fed = {name: fed[name] for name in batch}
             return proxy.evaluate(Subject(model, fed, plugins.layout(model), seed))
 
-    return _judge(proxy, evaluate)
+    def on_shapes() -> float:
+        assert source is not None
+        try:
+            with ShapesOnly():
+                return evaluate(model)
+        except (NotApplicable, InvalidScore):
+            raise
+        except Exception:  # a model that looks at values to find its way
+            return evaluate(source.whole())
+
+    return _judge(proxy, partial(evaluate, model) if source is None else on_shapes)
 
 
 def _judge(proxy: Proxy, evaluate: Callable[[], float]) -> Score:

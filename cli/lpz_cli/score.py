@@ -19,17 +19,21 @@ from lpzero_hf.plugins import PluginRegistry, load_plugins
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from lpzero_hf.planning import Plan
     from lpzero_hf.scoring import Scores
+
+NOTABLE = 2**30  # bytes: a run that needs more says so before it starts
 
 
 @dataclass
 class Result:
-    """What became of one model: its scores, or why there are none."""
+    """What became of one model: its scores, or why there are none, or what they would need."""
 
     name: str
     facts: dict[str, Any]
     scores: Scores | None = None
     error: LpzError | None = None
+    plan: Plan | None = None
 
 
 def score(
@@ -47,6 +51,11 @@ def score(
     dtype: Annotated[
         options.Precision, typer.Option("--dtype", help="Precision of the weights.")
     ] = options.Precision.float32,
+    checkpointing: Annotated[
+        bool, typer.Option("--checkpointing", help="Run blocks twice to keep less: the same scores in less memory.")
+    ] = False,
+    plan: Annotated[bool, typer.Option("--plan", help="Say what memory this would need, and score nothing.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Try even what is expected not to fit into memory.")] = False,
     trust_remote_code: Annotated[
         bool, typer.Option("--trust-remote-code", help="Let the model's own code run. Never run without this.")
     ] = False,
@@ -58,12 +67,15 @@ def score(
 ) -> None:
     """Score models without training them.
 
-    Each MODEL is built with random weights and run on one minibatch; all proxies that can share a pass do.
+    Each MODEL is built with random weights and run on one minibatch; all proxies that can share a pass do. No more
+    of it is built than the proxies need: nothing for counts, one weight at a time for norms of weights.
 
     Example: `lpz score gpt2-variant bert-mini --proxy snip --proxy params`
     """
     if json and csv:
         raise UsageError("--json and --csv are two forms of the same output; choose one")
+    if csv and plan:
+        raise UsageError("--plan has no CSV; leave out --csv, or ask for --json")
     names = proxy or ["all"]
     with quiet_stdout():
         registry = load_plugins(no_plugin or [])
@@ -74,14 +86,15 @@ def score(
     def work(model: str, tell: Callable[[str, int, int], None]) -> Result:
         import torch
 
-        from lpzero_hf import load_model, minibatch
+        from lpzero_hf import load_model, minibatch, planning
         from lpzero_hf import score as score_model
+        from lpzero_hf.scoring import choose
 
         result = Result(model, {"model": model})
         try:
             loaded = load_model(
                 model, pretrained=pretrained, seed=seed, dtype=getattr(torch, dtype.value),
-                device=options.resolve_device(device), trust_remote_code=trust_remote_code, plugins=registry,
+                device=options.resolve_device(device), trust_remote_code=trust_remote_code, plugins=registry, lazy=True,
             )  # fmt: skip
             batch = minibatch(
                 loaded.model, text=text, tokenizer=loaded.tokenizer, batch_size=batch_size, seq_len=seq_len,
@@ -93,7 +106,20 @@ def score(
                 "batch_size": batch["input_ids"].shape[0],
                 "seq_len": batch["input_ids"].shape[1],
             }
-            result.scores = score_model(loaded.model, batch, names, seed=seed, plugins=registry, progress=tell)
+            expected = planning.plan(
+                loaded.model, batch, choose(names, registry), registry.layout(loaded.model),
+                checkpointing=checkpointing, device=options.resolve_device(device),
+            )  # fmt: skip
+            if plan:
+                result.plan = expected
+                return result
+            if not force:
+                expected.check()
+            if expected.bytes > NOTABLE:
+                typer.echo(f"{model} needs {expected.describe()}", err=True)
+            result.scores = score_model(
+                loaded.model, batch, names, seed=seed, checkpointing=checkpointing, plugins=registry, progress=tell
+            )
         except LpzError as error:
             result.error = error
         except Exception as error:  # a model of a stranger's must not cost the scores of the others
@@ -108,6 +134,8 @@ def score(
         _as_json(results, registry, {"seed": seed, "dtype": dtype.value, "device": str(options.resolve_device(device))})
     elif csv:
         _as_csv(results)
+    elif plan:
+        _as_plans(results)
     else:
         _as_table(results)
     raise typer.Exit(_report_problems(results))
@@ -144,11 +172,36 @@ def _as_json(results: list[Result], registry: PluginRegistry, settings: dict[str
             for row in document["scores"]:
                 claim = registry.proxies.get(row["proxy"])  # an expression is no distribution's
                 row["distribution"] = claim and claim.distribution
+        if result.plan is not None:
+            document["plan"] = result.plan.to_dict()
         if result.error is not None:
             document["error"] = str(result.error)
         documents.append(document)
     versions = {name: version(name) for name in ("lpzero-hf", "torch", "transformers")}
     print_json({"models": documents, "settings": settings, "versions": versions})
+
+
+def _as_plans(results: list[Result]) -> None:
+    planned = [(result, result.plan) for result in results if result.plan is not None]
+    if not planned:
+        return
+    rows = []
+    for result, plan in planned:
+        rows.append([result.name, "weights", "", "", "", f"{plan.weights / 2**30:.2f}"])
+        for need in plan.passes:
+            parts = (need.copies, need.gradients, need.activations, need.total)
+            rows.append([result.name, f"{need.name} pass", *(f"{part / 2**30:.2f}" for part in parts)])
+        rows.append([result.name, "at most at a time", "", "", "", f"{plan.bytes / 2**30:.2f}"])
+    print_table(
+        "GiB beyond what is held now",
+        ("model", "what", "copies", "gradients", "activations", "sum"),
+        rows,
+        [2, 3, 4, 5],
+    )
+    for result, plan in planned:
+        free = "unknown" if plan.available is None else f"{plan.available / 2**30:.1f} GiB"
+        verdict = "it fits" if plan.fits else f"it does not fit. {plan.remedy()}"
+        typer.echo(f"{result.name} needs {plan.describe()}. Free: {free}; {verdict}.")
 
 
 def _as_csv(results: list[Result]) -> None:

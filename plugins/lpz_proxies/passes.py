@@ -107,6 +107,7 @@ PROXIES: list[Proxy] = [
         citation="Wang et al., Picking Winning Tickets Before Training, ICLR 2020, arXiv:2002.07376",
         batch_order_invariant=True,
         evaluate=grasp,
+        holds=3,
         needs="forward + double backward",
     ),
     ModelProxy(
@@ -121,6 +122,7 @@ PROXIES: list[Proxy] = [
         formula="sum over linear layers of log sum mean |G| / std |G| over two halves of the minibatch",
         citation="Li et al., ZiCo, ICLR 2023, arXiv:2301.11300",
         evaluate=zico,
+        holds=3,
         needs="2 forward + backward on half batches",
     ),
 ]

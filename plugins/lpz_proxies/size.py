@@ -62,13 +62,16 @@ def flops(subject: Subject) -> float:
 
 
 PROXIES: list[Proxy] = [
-    ModelProxy(name="params", formula="trainable parameters", batch_order_invariant=True, evaluate=params),
+    ModelProxy(
+        name="params", formula="trainable parameters", batch_order_invariant=True, evaluate=params, shapes_only=True
+    ),
     ModelProxy(
         name="decoder_params",
         formula="parameters outside embeddings and output head",
         citation=LITE,
         batch_order_invariant=True,
         evaluate=decoder_params,
+        shapes_only=True,
     ),
     ModelProxy(
         name="attention_params",
@@ -76,16 +79,24 @@ PROXIES: list[Proxy] = [
         citation=LITE,
         batch_order_invariant=True,
         evaluate=attention_params,
+        shapes_only=True,
     ),
-    ModelProxy(name="num_layers", formula="blocks applied", batch_order_invariant=True, evaluate=num_layers),
     ModelProxy(
-        name="num_heads", formula="heads over all blocks applied", batch_order_invariant=True, evaluate=num_heads
+        name="num_layers", formula="blocks applied", batch_order_invariant=True, evaluate=num_layers, shapes_only=True
+    ),
+    ModelProxy(
+        name="num_heads",
+        formula="heads over all blocks applied",
+        batch_order_invariant=True,
+        evaluate=num_heads,
+        shapes_only=True,
     ),
     ModelProxy(
         name="flops",
         formula="multiply-accumulates of one forward",
         batch_order_invariant=True,
         evaluate=flops,
+        shapes_only=True,
         needs="1 short forward",
     ),
 ]

@@ -1,0 +1,143 @@
+"""What scoring costs as models grow: time and peak memory of Llama-shaped models, each in a process of its own.
+
+    python -m benchmarks.sizes [--sizes 10M 30M 100M ...] [--batch-size 2] [--seq-len 64] [--json FILE] [--plot FILE]
+
+Three rows for each size: proxies of shapes (`params`, `flops`), of weights (`l2_norm`), and all that share one
+backward pass, in bfloat16 with checkpointing (left out above `--most`). The peak is the largest resident size of the
+process (`resource.getrusage`), the libraries included; the plan is what `lpz score --plan` expects beyond them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import resource
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+from rich.console import Console
+from rich.table import Table
+from transformers import LlamaConfig
+
+from lpzero_hf import minibatch, score
+from lpzero_hf.files import write_json
+from lpzero_hf.models import build_model
+from lpzero_hf.planning import plan
+from lpzero_hf.plugins import load_plugins
+from lpzero_hf.proxy import StatisticProxy
+from lpzero_hf.reduction import LOSS
+
+SIZES = {  # hidden size, feed-forward width, blocks, heads
+    "10M": (256, 688, 2, 4),
+    "30M": (384, 1024, 6, 6),
+    "100M": (640, 1728, 12, 10),
+    "300M": (1024, 2752, 20, 16),
+    "1B": (2048, 5632, 19, 32),
+    "7B": (4096, 11008, 32, 32),
+}
+TASKS = ("shapes", "weights", "backward")
+
+
+def measure(size: str, task: str, batch_size: int, seq_len: int) -> dict[str, Any]:
+    """Score one model in this process."""
+    hidden, width, blocks, heads = SIZES[size]
+    config = LlamaConfig(
+        vocab_size=32000,
+        hidden_size=hidden,
+        intermediate_size=width,
+        num_hidden_layers=blocks,
+        num_attention_heads=heads,
+    )
+    plugins = load_plugins()
+    single = [c.item for c in plugins.proxies.values() if isinstance(c.item, StatisticProxy) and c.item.network is LOSS]
+    chosen = {
+        "shapes": [plugins.proxy("params"), plugins.proxy("flops")],
+        "weights": [plugins.proxy("params"), plugins.proxy("l2_norm")],
+        "backward": [plugins.proxy("params"), *single],
+    }[task]
+    start = time.perf_counter()
+    half = task == "backward"
+    model = build_model(config, lazy=True, dtype=torch.bfloat16 if half else torch.float32)
+    batch = minibatch(model, batch_size=batch_size, seq_len=seq_len)
+    expected = plan(model, batch, chosen, plugins.layout(model), checkpointing=half)
+    scores = score(model, batch, chosen, checkpointing=half)
+    failed = {row.proxy: row.reason for row in scores.rows if row.status == "failed"}
+    return {
+        "size": size,
+        "task": task,
+        "proxies": len(chosen),
+        "parameters": int(scores["params"].require()),
+        "seconds": time.perf_counter() - start,
+        "peak_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+        "planned_bytes": expected.bytes,
+        "failed": failed,
+    }
+
+
+def draw(rows: list[dict[str, Any]], path: Path) -> None:
+    """Time and memory over parameters, both axes logarithmic, beside a line of slope 1."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(9, 4), layout="constrained")
+    for axes, quantity, label in zip(
+        figure.subplots(1, 2), ("seconds", "peak_bytes"), ("s", "peak bytes"), strict=True
+    ):
+        for task in TASKS:
+            mine = [row for row in rows if row["task"] == task]
+            axes.loglog([r["parameters"] for r in mine], [r[quantity] for r in mine], "o-", label=task)
+        axes.set(xlabel="parameters", ylabel=label)
+        axes.legend()
+    figure.savefig(path)
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--sizes", nargs="+", choices=SIZES, default=[s for s in SIZES if s != "7B"])
+    parser.add_argument("--most", choices=SIZES, default="1B", help="the largest size with a backward pass")
+    parser.add_argument("--batch-size", type=int, default=2)
+    parser.add_argument("--seq-len", type=int, default=64)
+    parser.add_argument("--json", type=Path)
+    parser.add_argument("--plot", type=Path)
+    parser.add_argument("--only", choices=TASKS, help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.only:
+        print(json.dumps(measure(arguments.sizes[0], arguments.only, arguments.batch_size, arguments.seq_len)))
+        return
+    order, rows = list(SIZES), []
+    for size in arguments.sizes:
+        for task in TASKS:
+            if task == "backward" and order.index(size) > order.index(arguments.most):
+                continue
+            command = [sys.executable, "-m", "benchmarks.sizes", "--sizes", size, "--only", task]
+            command += ["--batch-size", str(arguments.batch_size), "--seq-len", str(arguments.seq_len)]
+            out = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
+            rows.append(json.loads(out))
+            print(f"{size} {task}: {rows[-1]['seconds']:.1f} s", file=sys.stderr)
+    result = {
+        "batch_size": arguments.batch_size,
+        "seq_len": arguments.seq_len,
+        "threads": torch.get_num_threads(),
+        "versions": {"torch": torch.__version__, "transformers": transformers.__version__},
+        "rows": rows,
+    }
+    if arguments.json:
+        write_json(arguments.json, result)
+    if arguments.plot:
+        draw(rows, arguments.plot)
+    table = Table(title=f"Llama shapes, {arguments.batch_size} x {arguments.seq_len} tokens")
+    for column in ("model", "proxies of", "parameters", "s", "peak MiB", "planned MiB"):
+        table.add_column(column, justify="left" if column in ("model", "proxies of") else "right")
+    for row in rows:
+        memory = [f"{row[key] / 2**20:.0f}" for key in ("peak_bytes", "planned_bytes")]
+        table.add_row(row["size"], row["task"], f"{row['parameters']:,}", f"{row['seconds']:.1f}", *memory)
+    Console(width=100).print(table)
+
+
+if __name__ == "__main__":
+    main()
