@@ -116,8 +116,8 @@ class Artifact:
                 )
             if operations[name].version != version:
                 raise LpzError(
-                    f"artifact '{self.name}' was searched with version {version} of the operation '{name}', and "
-                    f"version {operations[name].version} is installed; install the other, or search again"
+                    f"artifact '{self.name}' was searched with version {_shortened(version)} of the operation "
+                    f"'{name}', and version {operations[name].version} is installed; install the other, or search again"
                 )
         try:
             expressions = tuple(parse(text, operations) for text in self.expressions)
