@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
+import inspect
 import io
 import json
 import subprocess
@@ -236,3 +238,20 @@ def test_an_unexpected_error_is_one_line_and_debug_shows_the_traceback(
 def test_help_does_not_import_torch() -> None:
     code = "import sys; from lpz_cli.main import run; run(['score', '--help']); sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], stdout=subprocess.DEVNULL, check=False).returncode == 0
+
+
+def test_commands_on_many_architectures_take_the_groups_of_options_whole() -> None:
+    from lpz_cli import bench, nas, options, rank, search
+
+    for group in (options.Conditions, options.Spread):
+        wanted = {field.name: field.default for field in dataclasses.fields(group)}
+        for command in (bench.evaluate, nas.nas, rank.rank, search.search):
+            offered = {name: option.default for name, option in inspect.signature(command).parameters.items()}
+            assert wanted.items() <= offered.items()
+
+
+def test_json_and_csv_together_are_wrong_usage(lpz: Lpz, tiny: str) -> None:
+    for command in (("score", tiny), ("rank", "tiny-gpt2", "-p", "params"), ("bench", "eval")):
+        code, out, err = lpz(*command, "--json", "--csv")
+        assert (code, out) == (2, "")
+        assert err == "error: --json and --csv are two forms of the same output; choose one\n"

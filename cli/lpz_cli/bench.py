@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from lpz_cli import options
+from lpz_cli.grouping import grouped
 from lpz_cli.listing import BETTER
 from lpz_cli.output import print_csv, print_json, print_table, quiet_stdout
 from lpz_cli.progress import counting, downloading
-from lpzero_hf.errors import UsageError
 from lpzero_hf.plugins import load_plugins
 
 if TYPE_CHECKING:
@@ -88,6 +88,7 @@ def _told(value: Any) -> str:
 
 
 @bench_app.command(name="eval")
+@grouped
 def evaluate(
     name: Name = DEFAULT,
     proxy: options.Proxies = None,
@@ -97,22 +98,15 @@ def evaluate(
     seq_len: Annotated[
         int | None, typer.Option("--seq-len", min=2, help="Tokens per sequence; else the benchmark's.")
     ] = None,
-    text: options.Text = None,
-    random_tokens: options.RandomTokens = False,
-    limit: Annotated[
-        int | None, typer.Option("--limit", min=3, help="Only so many architectures, evenly spaced.")
-    ] = None,
+    limit: options.Limit = None,
     plots: Annotated[Path | None, typer.Option("--plots", help="Folder for scatter plots.")] = None,
     scores: Annotated[Path | None, typer.Option("--scores", help="CSV file for every single score.")] = None,
-    workers: options.Workers = None,
-    threads: options.Threads = 1,
     no_cache: Annotated[bool, typer.Option("--no-cache", help="Score again, and keep nothing.")] = False,
-    dtype: options.Dtype = options.Precision.float32,
-    seed: options.Seed = 42,
-    device: options.Device = "auto",
-    json: options.Json = False,
-    csv: options.Csv = False,
     no_plugin: options.NoPlugin = None,
+    *,
+    conditions: options.Conditions,
+    spread: options.Spread,
+    form: options.Form,
 ) -> None:
     """Grade proxies: score every architecture of a benchmark and compare with its trained performance.
 
@@ -120,8 +114,6 @@ def evaluate(
 
     Example: `lpz bench eval tiny-gpt2 --proxy snip --proxy fisher --plots plots`
     """
-    if json and csv:
-        raise UsageError("--json and --csv are two forms of the same output; choose one")
     with quiet_stdout():
         registry = load_plugins(no_plugin or ())
         benchmark = registry.benchmark(name)
@@ -131,32 +123,23 @@ def evaluate(
             need_matplotlib()
 
         from lpzero_hf.cache import ScoreCache
-        from lpzero_hf.evaluation import Setting
         from lpzero_hf.grading import grade
 
-        setting = Setting(
-            batch_size or benchmark.batch_size,
-            seq_len or benchmark.seq_len,
-            text,
-            random_tokens,
-            seed,
-            dtype.value,
-            str(options.resolve_device(device)),
-        )
+        setting = conditions.setting(batch_size or benchmark.batch_size, seq_len or benchmark.seq_len)
         with counting("architectures scored") as tell:
             report = grade(
                 benchmark, proxy or "all", setting, limit=limit,
                 cache=None if no_cache else ScoreCache(),
-                workers=options.worker_count(workers, setting.device), threads=threads,
+                workers=spread.processes(setting.device), threads=spread.threads,
                 plugins=registry, progress=tell,
             )  # fmt: skip
         if scores is not None:
             _write_scores(report, scores)
         if plots is not None:
             draw(report, benchmark, plots)
-    if json:
+    if form.json:
         print_json(report.to_dict())
-    elif csv:
+    elif form.csv:
         print_csv(GRADE_COLUMNS, [_plain(grade) for grade in report.grades])
     else:
         _as_table(report)
@@ -231,15 +214,16 @@ def _write_scores(report: Report, file: Path) -> None:
 
 
 @bench_app.command()
+@grouped
 def train(
-    space: Annotated[str, typer.Argument(help="A space, see `lpz zoo`.")],
+    space: options.Space,
     out: Annotated[Path, typer.Option("--out", help="Folder of the run; an interrupted run goes on there.")],
     validation: Annotated[Path, typer.Option("--validation", help="Text file to measure the loss on.")],
     text: Annotated[Path | None, typer.Option("--text", help="Text file to train on; else the embedded one.")] = None,
     n: Annotated[int, typer.Option("--n", min=1, help="Number of architectures.")] = 128,
     repeats: Annotated[int, typer.Option("--repeats", min=0, help="How many of them get further seeds.")] = 16,
     seeds: Annotated[int, typer.Option("--seeds", min=1, help="Number of seeds for those.")] = 3,
-    sample: options.Sample = options.Sampling.choice,
+    sample: options.Sample = "choice",
     min_params: Annotated[int, typer.Option("--min-params", min=0, help="Fewest parameters without embeddings.")] = 0,
     max_params: Annotated[int, typer.Option("--max-params", min=1, help="Most parameters without embeddings.")] = 2**62,
     steps: Annotated[int, typer.Option("--steps", min=1, help="Optimiser steps, the same for all.")] = 600,
@@ -248,12 +232,12 @@ def train(
     learning_rate: Annotated[float, typer.Option("--learning-rate", min=0.0, help="Peak of AdamW's.")] = 2e-3,
     windows: Annotated[int, typer.Option("--windows", min=1, help="Sequences of validation text.")] = 256,
     name: Annotated[str | None, typer.Option("--name", help="Of the benchmark; else the folder's.")] = None,
-    workers: options.Workers = None,
-    threads: options.Threads = 1,
     seed: options.Seed = 42,
     device: options.Device = "auto",
     json: options.Json = False,
     no_plugin: options.NoPlugin = None,
+    *,
+    spread: options.Spread,
 ) -> None:
     """Make a benchmark: train architectures of a space on a text and write down how good each became."""
     from lpzero_hf.making import Plan, make_benchmark
@@ -270,14 +254,14 @@ def train(
     )
     with quiet_stdout(), counting("models trained") as tell:
         file = make_benchmark(
-            Plan(space, n, repeats, seeds, seed, sample.value, min_params, max_params, recipe),
+            Plan(space, n, repeats, seeds, seed, sample, min_params, max_params, recipe),
             load_plugins(no_plugin or ()).space(space),
             out,
             name=name or out.resolve().name,
             text=text,
             validation=validation,
-            workers=options.worker_count(workers, chosen),
-            threads=threads,
+            workers=spread.processes(chosen),
+            threads=spread.threads,
             device=chosen,
             command=shlex.join(["lpz", *sys.argv[1:]]),
             progress=tell,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shlex
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -18,30 +17,19 @@ if TYPE_CHECKING:
     from lpzero_hf.plugins import PluginRegistry
 
 
-class Target(StrEnum):
-    """What to make."""
-
-    artifact = "artifact"
-    plugin = "plugin"
-
-
-class Which(StrEnum):
-    """What a split has found."""
-
-    winner = "winner"
-    ensemble = "ensemble"
+Which = Literal["winner", "ensemble"]
 
 
 def export(
     run: Annotated[
         str, typer.Argument(metavar="RUN", help="The folder of a finished search, or an expression of your own.")
     ],
-    to: Annotated[Target, typer.Option("--to", help="A JSON file, or an installable package.")] = Target.artifact,
+    to: Annotated[
+        Literal["artifact", "plugin"], typer.Option("--to", help="A JSON file, or an installable package.")
+    ] = "artifact",
     name: Annotated[str | None, typer.Option("--name", help="Of the proxy; default: found-BENCHMARK.")] = None,
     out: Annotated[Path | None, typer.Option("--out", help="File or folder; default: NAME.json or lpz-NAME.")] = None,
-    which: Annotated[
-        Which, typer.Option("--which", help="The single expression, or the rank ensemble.")
-    ] = Which.winner,
+    which: Annotated[Which, typer.Option("--which", help="The single expression, or the rank ensemble.")] = "winner",
     split: Annotated[int, typer.Option("--split", min=0, help="Whose finding; the first by default.")] = 0,
     lower: Annotated[bool, typer.Option("--lower", help="Of your own expression: a smaller score is better.")] = False,
     date: Annotated[str | None, typer.Option("--date", help="YYYY-MM-DD, to be told in the artifact.")] = None,
@@ -62,8 +50,8 @@ def export(
         elif lower:
             raise UsageError("--lower is for an expression of your own; a search has found the orientation")
         else:
-            artifact = _found(run, name, which.value, split, date, note, registry)
-        if to is Target.artifact:
+            artifact = _found(run, name, which, split, date, note, registry)
+        if to == "artifact":
             from lpzero_hf.artifact import write_artifact
 
             place = out or Path(f"{artifact.name}.json")
@@ -81,7 +69,7 @@ def export(
             shown = str(place if place.is_absolute() else f"./{place}")
             then = f"pip install {shlex.quote(shown)} && lpz score gpt2-variant --proxy {artifact.name}"
     if json:
-        told = {"name": artifact.name, "to": to.value, "path": str(place), "sha256": artifact.digest}
+        told = {"name": artifact.name, "to": to, "path": str(place), "sha256": artifact.digest}
         print_json(told | {"expressions": list(artifact.expressions), "orientations": list(artifact.orientations)})
     else:
         print(f"{place}\n`{then}` scores with it")
@@ -99,7 +87,7 @@ def _refuse_to_overwrite(place: Path, registry: PluginRegistry) -> None:
 
 
 def _found(
-    run: str, name: str | None, which: Literal["winner", "ensemble"], split: int, date: str | None, note: str,
+    run: str, name: str | None, which: Which, split: int, date: str | None, note: str,
     registry: PluginRegistry,
 ) -> Artifact:  # fmt: skip
     from lpzero_hf.exporting import artifact_of, default_name

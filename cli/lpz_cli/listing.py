@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import Annotated
 
 import typer
 
@@ -95,7 +94,7 @@ def zoo(context: typer.Context, json: options.Json = False, no_plugin: options.N
 
 @zoo_app.command()
 def show(
-    space: Annotated[str, typer.Argument(metavar="SPACE", help="A space, see `lpz zoo`.")],
+    space: options.Space,
     seed: options.Seed = 42,
     json: options.Json = False,
     no_plugin: options.NoPlugin = None,

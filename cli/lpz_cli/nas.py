@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from lpz_cli import options
+from lpz_cli.grouping import grouped
 from lpz_cli.output import print_json, print_table, quiet_stdout
 from lpz_cli.progress import progress_bar
 from lpz_cli.score import shown
@@ -18,8 +19,9 @@ if TYPE_CHECKING:
     from lpz_nas import Found
 
 
+@grouped
 def nas(
-    space: Annotated[str, typer.Argument(help="A space, see `lpz zoo`.")],
+    space: options.Space,
     proxy: Annotated[str, typer.Option("--proxy", "-p", help="What to maximise: a proxy's name or an expression.")],
     max_params: Annotated[int, typer.Option("--max-params", help="The most parameters, embeddings included.")],
     out: Annotated[Path, typer.Option("--out", help="Folder for the study, the result and the winner.")],
@@ -36,7 +38,7 @@ def nas(
     front: Annotated[
         bool, typer.Option("--front", help="Search for the whole front of score against parameters.")
     ] = False,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with the search in --out.")] = False,
+    resume: options.Resume = False,
     plots: Annotated[bool, typer.Option("--plots", help="Draw the front into the folder.")] = False,
     batch_size: Annotated[
         int | None, typer.Option("--batch-size", min=1, help="Sequences in the minibatch; else 16 or the benchmark's.")
@@ -44,22 +46,17 @@ def nas(
     seq_len: Annotated[
         int | None, typer.Option("--seq-len", min=2, help="Tokens per sequence; else 64 or the benchmark's.")
     ] = None,
-    text: options.Text = None,
-    random_tokens: options.RandomTokens = False,
-    workers: Annotated[
-        int | None, typer.Option("--workers", min=1, help="Processes, with --among; else one per core.")
-    ] = None,
-    threads: options.Threads = 1,
-    dtype: options.Dtype = options.Precision.float32,
-    seed: options.Seed = 42,
-    device: options.Device = "auto",
     json: options.Json = False,
     no_plugin: options.NoPlugin = None,
+    *,
+    conditions: options.Conditions,
+    spread: options.Spread,
 ) -> None:
     """Find an architecture under a budget of parameters, without training any.
 
     Optuna proposes architectures, the proxy scores them; what is over the budget is counted and never built. The
     winner is written with random weights. A search that was killed goes on with --resume as if it had not been.
+    Several --workers have something to do with --among alone: what Optuna proposes depends on the scores before.
 
     Example: `lpz nas tiny-gpt2 --proxy synflow --max-params 1000000 --trials 50 --out nas`
     """
@@ -72,7 +69,6 @@ def nas(
         from lpz_nas import Budget, find_architecture
 
         from lpzero_hf.cache import ScoreCache
-        from lpzero_hf.evaluation import Setting
         from lpzero_hf.plugins import load_plugins
 
         budget = Budget(max_params, min_params)
@@ -81,13 +77,12 @@ def nas(
         if among is not None:
             benchmark = registry.benchmark(among)
             rows, tokens = benchmark.batch_size, benchmark.seq_len
-        place = str(options.resolve_device(device))
-        setting = Setting(batch_size or rows, seq_len or tokens, text, random_tokens, seed, dtype.value, place)
+        setting = conditions.setting(batch_size or rows, seq_len or tokens)
         with _told() as tell:
             found = find_architecture(
                 space, proxy, budget, trials=trials, out=out, resume=resume, among=among, front=front,
-                setting=setting, cache=ScoreCache(), workers=options.worker_count(workers, place), threads=threads,
-                plugins=registry, progress=tell,
+                setting=setting, cache=ScoreCache(), workers=spread.processes(setting.device),
+                threads=spread.threads, plugins=registry, progress=tell,
             )  # fmt: skip
         if plots:
             from lpz_cli.nas_plots import draw_front

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from enum import StrEnum
+from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -15,6 +15,8 @@ from lpzero_hf.errors import UsageError
 
 if TYPE_CHECKING:
     import torch
+
+    from lpzero_hf.evaluation import Setting
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
 NoPlugin = Annotated[
@@ -44,22 +46,6 @@ def without_plugins(arguments: Sequence[str]) -> list[str]:
     return names + [a.partition("=")[2] for a in arguments if a.startswith("--no-plugin=")]
 
 
-class Precision(StrEnum):
-    """Names of floating-point types, as torch calls them."""
-
-    float32 = "float32"
-    bfloat16 = "bfloat16"
-    float16 = "float16"
-    float64 = "float64"
-
-
-class Sampling(StrEnum):
-    """How architectures are drawn from a space."""
-
-    choice = "choice"
-    architecture = "architecture"
-
-
 def resolve_device(name: str) -> torch.device:
     """The device of that name. Raises `UsageError` if this machine has none."""
     import torch
@@ -74,25 +60,66 @@ def resolve_device(name: str) -> torch.device:
     return device
 
 
-Dtype = Annotated[Precision, typer.Option("--dtype", help="Precision of the weights.")]
+Precision = Literal["float32", "bfloat16", "float16", "float64"]  # as torch calls them
 Sample = Annotated[
-    Sampling,
+    Literal["choice", "architecture"],
     typer.Option("--sample", help="choice: every choice uniformly; architecture: every architecture alike."),
 ]
+Space = Annotated[str, typer.Argument(metavar="SPACE", help="A space, see `lpz zoo`.")]
 Proxies = Annotated[
     list[str] | None, typer.Option("--proxy", "-p", help="A proxy's name, or all. Repeatable.", show_default="all")
 ]
-Text = Annotated[Path | None, typer.Option("--text", help="Text for the minibatch; default: embedded.")]
-RandomTokens = Annotated[bool, typer.Option("--random-tokens", help="Random token ids instead of text.")]
-Csv = Annotated[bool, typer.Option("--csv", help="Print CSV.")]
-Workers = Annotated[int | None, typer.Option("--workers", min=1, help="Processes; else one per core, or one on a GPU.")]
-Threads = Annotated[
-    int, typer.Option("--threads", min=1, help="CPU threads per process; they decide the last digits of results.")
+Limit = Annotated[
+    int | None, typer.Option("--limit", min=3, help="Only so many architectures of a benchmark, evenly spaced.")
 ]
+Resume = Annotated[bool, typer.Option("--resume", help="Go on with the search in --out.")]
+BatchSize = Annotated[int, typer.Option("--batch-size", min=1, help="Sequences in the minibatch.")]
+SeqLen = Annotated[int, typer.Option("--seq-len", min=2, help="Tokens per sequence.")]
 
 
-def worker_count(wanted: int | None, device: str) -> int:
-    """As many processes as asked for; else one per core that this process may use, or one on a GPU."""
-    if wanted is not None:
-        return wanted
-    return len(os.sched_getaffinity(0)) if device == "cpu" and hasattr(os, "sched_getaffinity") else 1
+@dataclass(frozen=True)
+class Conditions:
+    """What decides scores besides the size of the minibatch."""
+
+    text: Annotated[Path | None, typer.Option("--text", help="Text for the minibatch; default: embedded.")] = None
+    random_tokens: Annotated[bool, typer.Option("--random-tokens", help="Random token ids instead of text.")] = False
+    dtype: Annotated[Precision, typer.Option("--dtype", help="Precision of the weights.")] = "float32"
+    seed: Seed = 42
+    device: Device = "auto"
+
+    def setting(self, batch_size: int, seq_len: int) -> Setting:
+        """The setting with a minibatch of that size. Raises `UsageError` if the device is not there."""
+        from lpzero_hf.evaluation import Setting
+
+        place = str(resolve_device(self.device))
+        return Setting(batch_size, seq_len, self.text, self.random_tokens, self.seed, self.dtype, place)
+
+
+@dataclass(frozen=True)
+class Spread:
+    """How the work on many architectures is spread."""
+
+    workers: Annotated[
+        int | None, typer.Option("--workers", min=1, help="Processes; else one per core, or one on a GPU.")
+    ] = None
+    threads: Annotated[
+        int, typer.Option("--threads", min=1, help="CPU threads per process; they decide the last digits of results.")
+    ] = 1
+
+    def processes(self, device: str) -> int:
+        """As many as asked for; else one per core that this process may use, or one on a GPU."""
+        if self.workers is not None:
+            return self.workers
+        return len(os.sched_getaffinity(0)) if device == "cpu" and hasattr(os, "sched_getaffinity") else 1
+
+
+@dataclass(frozen=True)
+class Form:
+    """What stdout holds: a table for people, one JSON document, or CSV."""
+
+    json: Json = False
+    csv: Annotated[bool, typer.Option("--csv", help="Print CSV.")] = False
+
+    def __post_init__(self) -> None:
+        if self.json and self.csv:
+            raise UsageError("--json and --csv are two forms of the same output; choose one")

@@ -7,50 +7,42 @@ from typing import Annotated, Any
 import typer
 
 from lpz_cli import options
+from lpz_cli.grouping import grouped
 from lpz_cli.output import print_csv, print_json, print_table, quiet_stdout
 from lpz_cli.progress import counting
 from lpz_cli.score import shown
-from lpzero_hf.errors import UsageError
 from lpzero_hf.plugins import load_plugins
 
 
+@grouped
 def rank(
-    space: Annotated[str, typer.Argument(help="A space, see `lpz zoo`.")],
+    space: options.Space,
     proxy: Annotated[list[str], typer.Option("--proxy", "-p", help="A proxy's name. Several vote by mean rank.")],
     n: Annotated[int, typer.Option("--n", min=1, help="Architectures to draw.")] = 100,
     top: Annotated[int, typer.Option("--top", min=1, help="Rows of the table; --json and --csv hold all.")] = 20,
-    sample: options.Sample = options.Sampling.choice,
-    batch_size: Annotated[int, typer.Option("--batch-size", min=1, help="Sequences in the minibatch.")] = 16,
-    seq_len: Annotated[int, typer.Option("--seq-len", min=2, help="Tokens per sequence.")] = 64,
-    text: options.Text = None,
-    random_tokens: options.RandomTokens = False,
-    workers: options.Workers = None,
-    threads: options.Threads = 1,
-    dtype: options.Dtype = options.Precision.float32,
-    seed: options.Seed = 42,
-    device: options.Device = "auto",
-    json: options.Json = False,
-    csv: options.Csv = False,
+    sample: options.Sample = "choice",
+    batch_size: options.BatchSize = 16,
+    seq_len: options.SeqLen = 64,
     no_plugin: options.NoPlugin = None,
+    *,
+    conditions: options.Conditions,
+    spread: options.Spread,
+    form: options.Form,
 ) -> None:
     """Draw architectures of a space and rank them without training any.
 
     Example: `lpz rank tiny-gpt2 --proxy synaptic_diversity --n 100`
     """
-    if json and csv:
-        raise UsageError("--json and --csv are two forms of the same output; choose one")
     with quiet_stdout():
         registry = load_plugins(no_plugin or ())
         from lpzero_hf.cache import ScoreCache
-        from lpzero_hf.evaluation import Setting
         from lpzero_hf.ranking import rank as rank_architectures
 
-        chosen = str(options.resolve_device(device))
-        setting = Setting(batch_size, seq_len, text, random_tokens, seed, dtype.value, chosen)
+        setting = conditions.setting(batch_size, seq_len)
         with counting("architectures scored") as tell:
             ranking = rank_architectures(
-                space, proxy, n=n, by=sample.value, setting=setting, cache=ScoreCache(),
-                workers=options.worker_count(workers, chosen), threads=threads, plugins=registry, progress=tell,
+                space, proxy, n=n, by=sample, setting=setting, cache=ScoreCache(),
+                workers=spread.processes(setting.device), threads=spread.threads, plugins=registry, progress=tell,
             )  # fmt: skip
     names = list(ranking[0].rows)
     rows: list[dict[str, Any]] = [
@@ -58,9 +50,9 @@ def rank(
         | {name: ranked.rows[name]["value"] for name in names}
         for place, ranked in enumerate(ranking, 1)
     ]
-    if json:
+    if form.json:
         print_json({"space": space, "ranking": rows})
-    elif csv:
+    elif form.csv:
         print_csv(list(rows[0]), [["" if value is None else value for value in row.values()] for row in rows])
     else:
         cells = [

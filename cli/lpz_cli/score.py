@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from lpz_cli import options
+from lpz_cli.grouping import grouped
 from lpz_cli.listing import BETTER
 from lpz_cli.output import print_csv, print_json, print_table, quiet_stdout
 from lpz_cli.progress import progress_bar
@@ -36,21 +37,17 @@ class Result:
     plan: Plan | None = None
 
 
+@grouped
 def score(
     models: Annotated[
         list[str], typer.Argument(metavar="MODEL...", help="Zoo names, Hub ids, local folders or config.json files.")
     ],
     proxy: options.Proxies = None,
-    text: options.Text = None,
-    random_tokens: options.RandomTokens = False,
-    batch_size: Annotated[int, typer.Option("--batch-size", help="Sequences in the minibatch.")] = 16,
+    batch_size: options.BatchSize = 16,
     seq_len: Annotated[
         int | None, typer.Option("--seq-len", help="Tokens per sequence; default: 128 or the model's positions.")
     ] = None,
     pretrained: Annotated[bool, typer.Option("--pretrained", help="Load the checkpoint, not random weights.")] = False,
-    dtype: Annotated[
-        options.Precision, typer.Option("--dtype", help="Precision of the weights.")
-    ] = options.Precision.float32,
     checkpointing: Annotated[
         bool, typer.Option("--checkpointing", help="Run blocks twice to keep less: the same scores in less memory.")
     ] = False,
@@ -59,11 +56,10 @@ def score(
     trust_remote_code: Annotated[
         bool, typer.Option("--trust-remote-code", help="Let the model's own code run. Never run without this.")
     ] = False,
-    seed: options.Seed = 42,
-    device: options.Device = "auto",
-    json: options.Json = False,
-    csv: options.Csv = False,
     no_plugin: options.NoPlugin = None,
+    *,
+    conditions: options.Conditions,
+    form: options.Form,
 ) -> None:
     """Score models without training them.
 
@@ -72,12 +68,11 @@ def score(
 
     Example: `lpz score gpt2-variant bert-mini --proxy snip --proxy params`
     """
-    if json and csv:
-        raise UsageError("--json and --csv are two forms of the same output; choose one")
-    if csv and plan:
+    if form.csv and plan:
         raise UsageError("--plan has no CSV; leave out --csv, or ask for --json")
-    names = proxy or ["all"]
+    names, seed = proxy or ["all"], conditions.seed
     with quiet_stdout():
+        device = options.resolve_device(conditions.device)
         registry = load_plugins(no_plugin or [])
         for name in names:
             if name != "all":
@@ -93,12 +88,12 @@ def score(
         result = Result(model, {"model": model})
         try:
             loaded = load_model(
-                model, pretrained=pretrained, seed=seed, dtype=getattr(torch, dtype.value),
-                device=options.resolve_device(device), trust_remote_code=trust_remote_code, plugins=registry, lazy=True,
+                model, pretrained=pretrained, seed=seed, dtype=getattr(torch, conditions.dtype),
+                device=device, trust_remote_code=trust_remote_code, plugins=registry, lazy=True,
             )  # fmt: skip
             batch = minibatch(
-                loaded.model, text=text, tokenizer=loaded.tokenizer, batch_size=batch_size, seq_len=seq_len,
-                seed=seed, random_tokens=random_tokens,
+                loaded.model, text=conditions.text, tokenizer=loaded.tokenizer, batch_size=batch_size,
+                seq_len=seq_len, seed=seed, random_tokens=conditions.random_tokens,
             )  # fmt: skip
             result.facts |= {
                 "class": type(loaded.model).__name__,
@@ -108,7 +103,7 @@ def score(
             }
             expected = planning.plan(
                 loaded.model, batch, choose(names, registry), registry.layout(loaded.model),
-                checkpointing=checkpointing, device=options.resolve_device(device),
+                checkpointing=checkpointing, device=device,
             )  # fmt: skip
             if plan:
                 result.plan = expected
@@ -130,9 +125,9 @@ def score(
 
     with quiet_stdout(), _progress(len(models)) as progress:
         results = [work(model, progress(index, model)) for index, model in enumerate(models)]
-    if json:
-        _as_json(results, registry, {"seed": seed, "dtype": dtype.value, "device": str(options.resolve_device(device))})
-    elif csv:
+    if form.json:
+        _as_json(results, registry, {"seed": seed, "dtype": conditions.dtype, "device": str(device)})
+    elif form.csv:
         _as_csv(results)
     elif plan:
         _as_plans(results)

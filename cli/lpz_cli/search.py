@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from lpz_cli import options
+from lpz_cli.grouping import grouped
 from lpz_cli.output import print_json, print_table, quiet_stdout
 from lpz_cli.progress import progress_bar
 from lpzero_hf.errors import UsageError
@@ -19,61 +19,35 @@ if TYPE_CHECKING:
     from lpzero_hf.agreement import Agreement
     from lpzero_hf.found import SearchResult, Split, Winner
 
-
-class StrategyName(StrEnum):
-    """Search strategies."""
-
-    evolution = "evolution"
-    random = "random"
-    exhaustive = "exhaustive"
+Strategy = Literal["evolution", "random", "exhaustive"]
+Fold = Literal["sum", "mean", "any"]
+Fitness = Literal["spearman", "kendall"]
+Combine = Literal["mean", "worst"]
+Select = Literal["bagging", "best"]
 
 
-class Fold(StrEnum):
-    """Folds over elements or blocks."""
-
-    sum = "sum"
-    mean = "mean"
-    any = "any"
-
-
-class FitnessName(StrEnum):
-    """Rank correlations."""
-
-    spearman = "spearman"
-    kendall = "kendall"
-
-
-class CombineName(StrEnum):
-    """How the correlations on several benchmarks make one fitness."""
-
-    mean = "mean"
-    worst = "worst"
-
-
-class SelectName(StrEnum):
-    """How a winner is chosen among the fittest."""
-
-    bagging = "bagging"
-    best = "best"
-
-
+@grouped
 def search(
     benchmarks: Annotated[list[str], typer.Argument(metavar="BENCH...", help="One benchmark, or several at once.")],
-    strategy: Annotated[StrategyName, typer.Option("--strategy", "-s", help="How to search.")] = StrategyName.evolution,
+    strategy: Annotated[Strategy, typer.Option("--strategy", "-s", help="How to search.")] = "evolution",
     out: Annotated[
         Path | None, typer.Option("--out", "-o", help="Folder for history, checkpoints, result and plots.")
     ] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with the search in --out.")] = False,
+    resume: options.Resume = False,
     unary: Annotated[
         str, typer.Option("--unary", help="Unary operations in each branch, 1 to 4; `2,1` for different branches.")
     ] = "1",
-    reduce: Annotated[Fold, typer.Option("--reduce", help="Fold over the elements of a block.")] = Fold.any,
-    aggregate: Annotated[Fold, typer.Option("--aggregate", help="Fold over blocks.")] = Fold.any,
+    reduce: Annotated[Fold, typer.Option("--reduce", help="Fold over the elements of a block.")] = "any",
+    aggregate: Annotated[Fold, typer.Option("--aggregate", help="Fold over blocks.")] = "any",
     train: Annotated[int, typer.Option("--train", min=0, help="Architectures to search on; 0 for all.")] = 50,
     splits: Annotated[int, typer.Option("--splits", min=1, help="Searches, each on other architectures.")] = 1,
-    fitness: Annotated[FitnessName, typer.Option("--fitness", help="Rank correlation.")] = FitnessName.spearman,
-    combine: Annotated[CombineName, typer.Option("--combine", help="Several benchmarks.")] = CombineName.mean,
-    select: Annotated[SelectName, typer.Option("--select", help="How the winner is chosen.")] = SelectName.bagging,
+    fitness: Annotated[
+        Literal["spearman", "kendall"], typer.Option("--fitness", help="Rank correlation.")
+    ] = "spearman",
+    combine: Annotated[Combine, typer.Option("--combine", help="Several benchmarks.")] = "mean",
+    select: Annotated[
+        Literal["bagging", "best"], typer.Option("--select", help="How the winner is chosen.")
+    ] = "bagging",
     no_prune: Annotated[bool, typer.Option("--no-prune", help="Evaluate every candidate that is drawn.")] = False,
     early: Annotated[
         int, typer.Option("--early", min=0, help="Architectures to look at first; 0 looks at all at once.")
@@ -84,21 +58,15 @@ def search(
         list[str] | None, typer.Option("--test", help="A benchmark to test the winners on only. Repeatable.")
     ] = None,
     ceiling: Annotated[bool, typer.Option("--ceiling", help="Also search on all architectures: a bound.")] = False,
-    limit: Annotated[
-        int | None, typer.Option("--limit", min=3, help="Only so many architectures of each, evenly spaced.")
-    ] = None,
+    limit: options.Limit = None,
     plots: Annotated[bool, typer.Option("--plots", help="Draw figures in the folder --out.")] = False,
-    batch_size: Annotated[int, typer.Option("--batch-size", min=1, help="Sequences in the minibatch.")] = 4,
-    seq_len: Annotated[int, typer.Option("--seq-len", min=2, help="Tokens of each.")] = 32,
-    text: options.Text = None,
-    random_tokens: options.RandomTokens = False,
-    workers: options.Workers = None,
-    threads: options.Threads = 1,
-    dtype: options.Dtype = options.Precision.float32,
-    seed: options.Seed = 42,
-    device: options.Device = "auto",
+    batch_size: options.BatchSize = 4,
+    seq_len: options.SeqLen = 32,
     json: options.Json = False,
     no_plugin: options.NoPlugin = None,
+    *,
+    conditions: options.Conditions,
+    spread: options.Spread,
 ) -> None:
     """Search symbolic expressions whose scores rank architectures as training would.
 
@@ -115,22 +83,21 @@ def search(
 
             need_matplotlib()
 
-        from lpzero_hf.evaluation import Setting
         from lpzero_hf.plan import Plan
         from lpzero_hf.plugins import load_plugins
         from lpzero_hf.searching import search as run
 
-        place = str(options.resolve_device(device))
+        setting = conditions.setting(batch_size, seq_len)
         plan = Plan(
-            tuple(benchmarks), strategy.value, _lengths(unary), _folds(reduce), _folds(aggregate),
-            fitness=fitness.value, combine=combine.value, train=train or None, splits=splits, select=select.value,
-            prune=not no_prune, early=early, iterations=iterations, population=population, seed=seed, limit=limit,
-            setting=Setting(batch_size, seq_len, text, random_tokens, seed, dtype.value, place),
+            tuple(benchmarks), strategy, _lengths(unary), _folds(reduce), _folds(aggregate),
+            fitness=fitness, combine=combine, train=train or None, splits=splits, select=select,
+            prune=not no_prune, early=early, iterations=iterations, population=population, seed=conditions.seed,
+            limit=limit, setting=setting,
         )  # fmt: skip
         with _told() as tell:
             result = run(
                 plan, out=out, resume=resume, test=test or (), ceiling=ceiling,
-                workers=options.worker_count(workers, place), threads=threads,
+                workers=spread.processes(setting.device), threads=spread.threads,
                 plugins=load_plugins(no_plugin or ()), progress=tell,
             )  # fmt: skip
         if plots and out is not None:
@@ -152,7 +119,7 @@ def _lengths(text: str) -> tuple[int, int]:
 
 
 def _folds(fold: Fold) -> tuple[str, ...]:
-    return ("sum", "mean") if fold == Fold.any else (fold.value,)
+    return ("sum", "mean") if fold == "any" else (fold,)
 
 
 @contextmanager
