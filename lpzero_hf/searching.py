@@ -67,7 +67,7 @@ def search(
         benchmarks: names or paths of one benchmark or several, or a whole `Plan`.
         out: folder for plan, history, checkpoints and result; None keeps nothing.
         resume: go on with the search in `out`.
-        test: further benchmarks to test each split's winner on.
+        test: further benchmarks to test each split's winner on, none of those searched on.
         ceiling: also search on all architectures at once, which bounds what can be reached.
         workers: processes for capture.
         threads: CPU threads in each; they decide the rounding.
@@ -90,6 +90,12 @@ def search(
     else:
         names = (benchmarks,) if isinstance(benchmarks, str) else tuple(benchmarks)
         plan = Plan(names, **settings)
+    for name in test:
+        if Path(name).resolve() in {Path(searched).resolve() for searched in plan.benchmarks}:
+            raise UsageError(
+                f"benchmark '{name}' cannot test what was searched on it; leave it out of --test: "
+                "the winners are graded on its architectures held out"
+            )
     plugins = load_plugins() if plugins is None else plugins
     tell = progress or (lambda what, done, total, best: None)
     folder = None if out is None else Path(out)

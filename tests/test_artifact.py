@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import jsonschema  # type: ignore[import-untyped]  # ships no types
+import lpz_zoo
 import pytest
 import torch
 from hypothesis import given
@@ -52,10 +53,13 @@ TOLD: dict[str, Any] = {
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a small search."""
-    out = tmp_path_factory.mktemp("search") / "run"
+    folder = tmp_path_factory.mktemp("search")
+    out, unseen = folder / "run", folder / "unseen"
+    unseen.mkdir()
+    shutil.copy(Path(lpz_zoo.__file__).parent / "data" / "tiny-gpt2.json", unseen / "benchmark.json")
     search(
         "tiny-gpt2", out=out, limit=20, train=12, splits=2, iterations=60, population=20,
-        setting=Setting(batch_size=2, seq_len=8), test=["tiny-gpt2"],
+        setting=Setting(batch_size=2, seq_len=8), test=[str(unseen)],
     )  # fmt: skip
     return out
 

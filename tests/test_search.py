@@ -79,6 +79,12 @@ def second(tmp_path_factory: pytest.TempPathFactory) -> str:
     return write_benchmark(tmp_path_factory.mktemp("benchmark") / "second", [6 - i * 3 % 10 / 5 for i in range(10)])
 
 
+@pytest.fixture(scope="module")
+def unseen(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The same twelve under another name, to test on."""
+    return write_benchmark(tmp_path_factory.mktemp("benchmark") / "unseen")
+
+
 def timeless(document: Mapping[str, Any]) -> dict[str, Any]:
     """A result as plain data, without what depends on the clock."""
     data: dict[str, Any] = json.loads(json.dumps(document))
@@ -198,8 +204,8 @@ def test_the_ceiling_is_the_fittest_on_all_architectures(made: str) -> None:
     assert result.ceiling == everything.splits[0].fittest[0]
 
 
-def test_two_benchmarks_are_searched_at_once_and_a_third_tests_the_winner(made: str, second: str) -> None:
-    result = search([made, second], test=[made], combine="worst", **BRIEF)
+def test_two_benchmarks_are_searched_at_once_and_a_third_tests_the_winner(made: str, second: str, unseen: str) -> None:
+    result = search([made, second], test=[unseen], combine="worst", **BRIEF)
     (split,) = result.splits
     assert set(split.trained_on) == set(split.winner.held_out) == {made, second}
     assert len(split.winner.held_out) == 2
@@ -218,7 +224,9 @@ def test_two_benchmarks_are_searched_at_once_and_a_third_tests_the_winner(made: 
         agreements.append(sign * stats.spearmanr([scores[n] for n in part], [-truth[n] for n in part]).statistic)
     assert min(agreements) == pytest.approx(best.fitness, abs=1e-9)
     assert min(rhos) <= best.fitness + 1e-9
-    (tested,) = result.tests[made]
+    assert set(result.summary()) == {made, second, unseen}
+    assert {"winner", "ensemble"} <= set(result.summary()[made])
+    (tested,) = result.tests[unseen]
     winner = split.winner
     fresh = winner.orientations[0] * np.array(freshly_scored(str(winner.expressions[0])))
     assert tested.n == 12
@@ -288,6 +296,8 @@ def test_people_get_tables(lpz: Lpz, made: str, tmp_path: Path) -> None:
         (("made", "--resume", "--out", "empty", "--train", "8"), 2, "there is no search in 'empty' to resume"),
         (("made", "--train", "8", "--out", "made/benchmark.json/x"), 1, "cannot write 'made/benchmark.json/x"),
         (("made", "--train", "8", "--test", "nowhere"), 2, "unknown benchmark 'nowhere'"),
+        (("made", "--train", "8", "--test", "made"), 2, "benchmark 'made' cannot test what was searched on it"),
+        (("made", "--train", "8", "--test", "./made"), 2, "benchmark './made' cannot test what was searched on it"),
         (("made", "--train", "8", "--text", "nowhere.txt"), 1, "cannot read the text 'nowhere.txt'"),
     ],
 )  # fmt: skip
@@ -512,9 +522,11 @@ def test_a_table_gone_bad_is_named_and_made_again_once_it_is_deleted(
 # Beyond tables ---------------------------------------------------------------------------------------------
 
 
-def test_three_operations_are_searched_by_passes_over_the_models(lpz: Lpz, made: str, tmp_path: Path) -> None:
+def test_three_operations_are_searched_by_passes_over_the_models(
+    lpz: Lpz, made: str, unseen: str, tmp_path: Path
+) -> None:
     command = ("search", made, *OPTIONS, "--limit", "4", "--train", "3", "--unary", "3", "--strategy", "random")
-    command += ("--iterations", "4", "--population", "2", "--test", made, "--json")
+    command += ("--iterations", "4", "--population", "2", "--test", unseen, "--json")
     code, out, err = lpz(*command, "--out", str(tmp_path / "run"))
     assert (code, err) == (0, "")
     document = json.loads(out)
@@ -530,7 +542,7 @@ def test_three_operations_are_searched_by_passes_over_the_models(lpz: Lpz, made:
     scores = sign * np.array(freshly_scored(text, [NAMES[i] for i in trained]))
     rho = stats.spearmanr(scores, [-LOSSES[i] for i in trained]).statistic
     assert split["winner"]["train"][made]["spearman"]["value"] == pytest.approx(rho, abs=1e-9)
-    assert document["tests"][made][0]["n"] == 4
+    assert document["tests"][unseen][0]["n"] == 4
     assert timeless(json.loads(lpz(*command, "--out", str(tmp_path / "run"), "--resume")[1])) == timeless(document)
 
 

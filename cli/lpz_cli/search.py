@@ -55,7 +55,7 @@ def search(
     iterations: Annotated[int, typer.Option("--iterations", min=1, help="Children of an evolution.")] = 1000,
     population: Annotated[int, typer.Option("--population", min=2, help="Of an evolution.")] = 80,
     test: Annotated[
-        list[str] | None, typer.Option("--test", help="A benchmark to test the winners on only. Repeatable.")
+        list[str] | None, typer.Option("--test", help="Another benchmark, to test the winners on. Repeatable.")
     ] = None,
     ceiling: Annotated[bool, typer.Option("--ceiling", help="Also search on all architectures: a bound.")] = False,
     limit: options.Limit = None,
