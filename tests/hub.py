@@ -5,10 +5,9 @@ from __future__ import annotations
 import base64
 import json
 import re
-import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlparse
@@ -16,6 +15,7 @@ from urllib.parse import parse_qs, unquote, urlparse
 import yaml
 
 from tests.hub_state import Commit, Hub, Repository, blob_id
+from tests.serving import serving
 
 FRONT_MATTER = re.compile(r"\A---\n(.*?)\n---\n", re.DOTALL)
 
@@ -30,15 +30,6 @@ class Refused(Exception):
 
 class Cut(Exception):
     """The connection ends without an answer."""
-
-
-class Server(ThreadingHTTPServer):
-    """One thread for each connection."""
-
-    daemon_threads = True
-
-    def handle_error(self, *_: object) -> None:  # a client that was killed, or a connection that was cut
-        pass
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -262,17 +253,11 @@ def route(parts: list[str]) -> tuple[str, tuple[str, ...]]:
 def running_hub() -> Iterator[Hub]:
     """An empty Hub, where `TOKEN` belongs to the user `OWNER`."""
     hub = Hub()
-    server = Server(("127.0.0.1", 0), type("HubHandler", (Handler,), {"hub": hub}))
-    hub.url = f"http://127.0.0.1:{server.server_port}"
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
-    thread.start()
-    try:
-        yield hub
-    finally:
-        hub.resume.set()
-        server.shutdown()
-        server.server_close()
-        thread.join()
+    with serving(type("HubHandler", (Handler,), {"hub": hub})) as hub.url:
+        try:
+            yield hub
+        finally:
+            hub.resume.set()
 
 
 @contextmanager

@@ -7,7 +7,9 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
+
+from tests.serving import serving
 
 ALWAYS = 1_000
 
@@ -23,7 +25,7 @@ class Mirror:
         asked: the path of every request so far.
     """
 
-    url: str
+    url: str = ""
     faults: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
     asked: list[str] = field(default_factory=list)
     over: threading.Event = field(default_factory=threading.Event)
@@ -62,20 +64,9 @@ def serve_mirror(files: Mapping[str, bytes]) -> Iterator[Mirror]:
         def log_message(self, *_: object) -> None:
             pass
 
-    class Server(ThreadingHTTPServer):
-        daemon_threads = True  # connections are kept open
-
-        def handle_error(self, *_: object) -> None:  # a client that was killed
-            pass
-
-    server = Server(("127.0.0.1", 0), Handler)
-    mirror = Mirror(f"http://127.0.0.1:{server.server_port}")
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
-    thread.start()
-    try:
-        yield mirror
-    finally:
-        mirror.over.set()
-        server.shutdown()
-        server.server_close()
-        thread.join()
+    mirror = Mirror()
+    with serving(Handler) as mirror.url:
+        try:
+            yield mirror
+        finally:
+            mirror.over.set()

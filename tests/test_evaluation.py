@@ -6,7 +6,6 @@ import csv
 import functools
 import json
 import math
-import multiprocessing
 import os
 import signal
 import sqlite3
@@ -14,10 +13,8 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import redirect_stdout
 from dataclasses import replace
 from importlib.metadata import EntryPoint, entry_points
-from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +26,7 @@ from transformers import BertConfig, GPT2Config, PreTrainedConfig, PreTrainedMod
 from lpzero_hf import evaluation
 from lpzero_hf.agreement import kendall, spearman
 from lpzero_hf.batches import embedded_tokenizer, minibatch
-from lpzero_hf.benchmarks import FORMAT, VERSION, Benchmark, Trained
+from lpzero_hf.benchmarks import FORMAT, Benchmark, Trained
 from lpzero_hf.cache import ScoreCache
 from lpzero_hf.errors import LpzError, MinibatchError, NotApplicable, UsageError
 from lpzero_hf.evaluation import Setting, evaluate
@@ -39,6 +36,8 @@ from lpzero_hf.plugins import PluginRegistry
 from lpzero_hf.proxy import ModelProxy, Proxy, Subject
 from lpzero_hf.scoring import score
 from lpzero_hf.spaces import Architecture, Choice, Space
+from tests.forks import forked, needs_fork
+from tests.trained import write_benchmark
 
 Lpz = Callable[..., tuple[int, str, str]]
 Rows = Mapping[str, Mapping[str, Mapping[str, Any]]]
@@ -453,15 +452,7 @@ def made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     """The folder of a benchmark of twelve architectures, as `lpz bench train` leaves it; the cache is a new one."""
     monkeypatch.setenv("LPZ_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("TOKENIZERS_PARALLELISM", "false")
-    document = {
-        "format": FORMAT, "version": VERSION, "name": "made", "space": "tiny-gpt2", "larger_is_better": False,
-        "metric": "validation loss (nats per token)", "command": "", "versions": {}, "corpus": {},
-        "plan": {"n": len(NAMES), "seed": 42, "recipe": {"seq_len": 8}},
-        "trained": [{"architecture": n, "seed": 42, "loss": 5 + i % 5 / 7 + i / 100} for i, n in enumerate(NAMES)],
-    }  # fmt: skip
-    (tmp_path / "made").mkdir()
-    (tmp_path / "made" / "benchmark.json").write_text(json.dumps(document))
-    return str(tmp_path / "made")
+    return write_benchmark(tmp_path / "made", {name: 5 + i % 5 / 7 + i / 100 for i, name in enumerate(NAMES)})
 
 
 def facts(out: str) -> dict[str, Any]:
@@ -622,20 +613,6 @@ def test_scores_that_are_missing_are_reported_and_the_output_stays_one_document(
 # Interruptions ------------------------------------------------------------------------------------------------
 
 
-def forked(arguments: Sequence[str], out: Path) -> BaseProcess:
-    """Start `lpz` in a fork of this process, so that it sees what the test has put in place of `build_model`."""
-    from lpz_cli.main import run as run_lpz
-
-    def child() -> None:
-        with out.open("w") as file, redirect_stdout(file):
-            code = run_lpz(arguments)
-        os._exit(code)
-
-    process = multiprocessing.get_context("fork").Process(target=child)
-    process.start()
-    return process
-
-
 @pytest.fixture
 def built(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[int], None]], list[int]]:
     """Count the models built to be scored, and do something at each."""
@@ -655,7 +632,7 @@ def built(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[int], None]], 
     return install
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@needs_fork
 def test_a_killed_evaluation_goes_on_where_it_stopped(
     lpz: Lpz,
     made: str,
@@ -687,7 +664,7 @@ def test_a_killed_evaluation_goes_on_where_it_stopped(
     assert len(numbers) == 12 - 5 + 12
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@needs_fork
 def test_two_evaluations_at_once_share_one_cache(
     lpz: Lpz,
     made: str,

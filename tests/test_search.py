@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import json
-import multiprocessing
 import os
 import random
 import signal
@@ -13,7 +12,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import redirect_stderr, redirect_stdout
 from importlib.metadata import EntryPoint, entry_points
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -25,7 +23,6 @@ from scipy import stats  # type: ignore[import-untyped]  # scipy ships no types
 
 from lpzero_hf import searching
 from lpzero_hf.batches import embedded_tokenizer, minibatch
-from lpzero_hf.benchmarks import FORMAT, VERSION
 from lpzero_hf.errors import LpzError, UsageError
 from lpzero_hf.evaluation import Setting
 from lpzero_hf.expression import BUILT_IN, parse
@@ -37,6 +34,8 @@ from lpzero_hf.plugins import PluginRegistry, load_plugins
 from lpzero_hf.runs import read_history
 from lpzero_hf.scoring import score
 from lpzero_hf.searching import search
+from tests.forks import forked, needs_fork
+from tests.trained import write_benchmark
 
 Lpz = Callable[..., tuple[int, str, str]]
 NAMES = [
@@ -52,37 +51,27 @@ SHORT = (*OPTIONS, "--iterations", "40", "--population", "10", "--train", "8")
 STATISTICS = ("W", "G", "A", "J", "H", "S")
 
 
-def write_benchmark(folder: Path, losses: Sequence[float] = LOSSES) -> str:
-    """The folder of a benchmark, as `lpz bench train` leaves it."""
-    document = {
-        "format": FORMAT, "version": VERSION, "name": "made", "space": "tiny-gpt2", "larger_is_better": False,
-        "metric": "validation loss (nats per token)", "command": "", "versions": {}, "corpus": {},
-        "plan": {"n": len(losses), "seed": 42, "recipe": {"seq_len": 8}},
-        "trained": [
-            {"architecture": n, "seed": 42, "loss": loss} for n, loss in zip(NAMES[: len(losses)], losses, strict=True)
-        ],
-    }  # fmt: skip
-    folder.mkdir(parents=True)
-    (folder / "benchmark.json").write_text(json.dumps(document))
-    return str(folder)
+def write(folder: Path, losses: Sequence[float] = LOSSES) -> str:
+    """The folder of a benchmark of the first few architectures."""
+    return write_benchmark(folder, dict(zip(NAMES, losses, strict=False)))
 
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> str:
     """Twelve architectures; their tables are kept from test to test."""
-    return write_benchmark(tmp_path_factory.mktemp("benchmark") / "made")
+    return write(tmp_path_factory.mktemp("benchmark") / "made")
 
 
 @pytest.fixture(scope="module")
 def second(tmp_path_factory: pytest.TempPathFactory) -> str:
     """The first ten of them, with other losses."""
-    return write_benchmark(tmp_path_factory.mktemp("benchmark") / "second", [6 - i * 3 % 10 / 5 for i in range(10)])
+    return write(tmp_path_factory.mktemp("benchmark") / "second", [6 - i * 3 % 10 / 5 for i in range(10)])
 
 
 @pytest.fixture(scope="module")
 def unseen(tmp_path_factory: pytest.TempPathFactory) -> str:
     """The same twelve under another name, to test on."""
-    return write_benchmark(tmp_path_factory.mktemp("benchmark") / "unseen")
+    return write(tmp_path_factory.mktemp("benchmark") / "unseen")
 
 
 def timeless(document: Mapping[str, Any]) -> dict[str, Any]:
@@ -305,10 +294,10 @@ def test_bad_requests_get_one_line_and_an_exit_code(
     arguments: tuple[str, ...], code: int, message: str, lpz: Lpz, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    write_benchmark(Path("made"))
-    write_benchmark(Path("equal"), [5.0] * 12)
+    write(Path("made"))
+    write(Path("equal"), [5.0] * 12)
     four = random.Random(42).sample(range(12), 4)
-    write_benchmark(Path("nearly"), [5.0 if i in four else 6.0 for i in range(12)])
+    write(Path("nearly"), [5.0 if i in four else 6.0 for i in range(12)])
     got, out, err = lpz("search", *arguments, *OPTIONS, "--iterations", "3", "--population", "2")
     assert (got, out) == (code, "")
     assert message in err
@@ -332,20 +321,6 @@ def test_settings_that_make_no_sense_are_refused(made: str, wrong: dict[str, Any
 # Runs that go on -------------------------------------------------------------------------------------------
 
 
-def forked(arguments: Sequence[str], out: Path) -> BaseProcess:
-    """Start `lpz` in a fork of this process."""
-    from lpz_cli.main import run as run_lpz
-
-    def child() -> None:
-        with out.open("w") as file, redirect_stdout(file), redirect_stderr(file):
-            code = run_lpz(arguments)
-        os._exit(code)
-
-    process = multiprocessing.get_context("fork").Process(target=child)
-    process.start()
-    return process
-
-
 def kill_when(process: BaseProcess, ready: Callable[[], bool], log: Path) -> bool:
     """Kill a process once something is so; whether it had not ended by itself."""
     deadline = time.monotonic() + 120
@@ -364,7 +339,7 @@ def length(file: Path) -> int:
     return len(file.read_bytes()) if file.exists() else 0
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@needs_fork
 @pytest.mark.parametrize("strategy", ["evolution", "exhaustive"])
 def test_a_search_killed_again_and_again_is_that_of_an_undisturbed_one(
     strategy: str, lpz: Lpz, made: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -404,7 +379,7 @@ def test_a_search_killed_again_and_again_is_that_of_an_undisturbed_one(
     assert timeless(json.loads(lpz(*command, str(run), "--resume")[1])) == timeless(json.loads(whole))
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@needs_fork
 def test_a_search_killed_in_its_capture_captures_what_is_left(
     lpz: Lpz, made: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

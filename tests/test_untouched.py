@@ -2,58 +2,27 @@
 
 from __future__ import annotations
 
-import copy
 import random
 from collections.abc import Callable
-from typing import Any
 
-import numpy
 import pytest
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from lpzero_hf import score
-from lpzero_hf.isolation import HOOKS, isolated
+from lpzero_hf.isolation import isolated
 from lpzero_hf.proxy import ModelProxy, StatisticProxy, Subject
 from lpzero_hf.reduction import Reduction
+from lpzero_hf.testing.state import State, changes, disturb, state
 from tests.families import tiny_model
 
 
-def state(model: PreTrainedModel) -> dict[str, Any]:
-    """Everything about a model and the random number generators that scoring could disturb, by identity and by bits."""
-    return {
-        "parameters": [(n, id(p), p.detach().clone(), p._version) for n, p in model.named_parameters()],
-        "grads": [(n, None if p.grad is None else (id(p.grad), p.grad.clone())) for n, p in model.named_parameters()],
-        "requires_grad": [(n, p.requires_grad) for n, p in model.named_parameters()],
-        "parameter hooks": [(n, p._backward_hooks, p._post_accumulate_grad_hooks) for n, p in model.named_parameters()],
-        "buffers": [(n, id(b), b.clone()) for n, b in model.named_buffers()],
-        "modes": [(n, m.training) for n, m in model.named_modules()],
-        "hooks": [(n, h, dict(getattr(m, h))) for n, m in model.named_modules() for h in HOOKS],
-        "config": copy.deepcopy(model.config.to_dict()),
-        "kernels": (model.config._attn_implementation, getattr(model.config, "_experts_implementation", None)),
-        "rng": (torch.get_rng_state(), random.getstate(), str(numpy.random.get_state())),
-        "grad mode": torch.is_grad_enabled(),
-    }
-
-
-def same(a: Any, b: Any) -> bool:
-    """Deep equality in which tensors must agree in every bit."""
-    if isinstance(a, Tensor):
-        return isinstance(b, Tensor) and a.dtype == b.dtype and torch.equal(a, b)
-    if isinstance(a, list | tuple):
-        return len(a) == len(b) and all(same(x, y) for x, y in zip(a, b, strict=True))
-    return bool(a == b)
-
-
-def disturb(model: PreTrainedModel) -> None:
-    """Give the model a past: gradients, a hook, frozen weights, mixed modes."""
-    for index, parameter in enumerate(model.parameters()):
-        parameter.requires_grad_(index % 3 != 0)
-        parameter.grad = torch.full_like(parameter, 0.5) if index % 2 else None
-    for index, module in enumerate(model.modules()):
-        module.training = index % 2 == 0
-    next(iter(model.children())).register_forward_hook(lambda *_: None)
+def everything(model: PreTrainedModel, batch: dict[str, Tensor]) -> State:
+    """What the conformance kit looks at, and what it forgives a proxy: writing a weight's own value into it."""
+    writes = [(name, parameter._version) for name, parameter in model.named_parameters()]
+    experts = getattr(model.config, "_experts_implementation", None)
+    return state(model, batch) | {"writes into weights": writes, "kernel of experts": experts}
 
 
 def rude(model: PreTrainedModel, batch: dict[str, Tensor]) -> float:
@@ -91,11 +60,9 @@ def rude_in_its_pass(subject: Subject) -> float:
 def test_score_leaves_everything_as_it_was(family: str, batch: dict[str, Tensor]) -> None:
     model = tiny_model(family)
     disturb(model)
-    before = state(model)
+    before = everything(model, batch)
     score(model, batch)
-    after = state(model)
-    for what, value in before.items():
-        assert same(value, after[what]), f"score changed the {what} of {family}"
+    assert changes(before, everything(model, batch)) == []
 
 
 @pytest.mark.parametrize("family", ["gpt2", "llama"])  # llama has buffers
@@ -116,16 +83,14 @@ def test_a_proxy_that_raises_leaves_everything_as_it_was(
 ) -> None:
     model = tiny_model(family)
     disturb(model)
-    before, ids = state(model), batch["input_ids"].clone()
+    before, ids = everything(model, batch), batch["input_ids"].clone()
     scores = score(model, batch, [proxy, "snip"])
     assert torch.equal(batch["input_ids"], ids)
     first = next(iter(scores.values()))
     assert first.status == "failed"
     assert reason in first.reason
     assert scores["snip"].status == "ok"
-    after = state(model)
-    for what, value in before.items():
-        assert same(value, after[what]), f"the failing proxy changed the {what}"
+    assert changes(before, everything(model, batch)) == []
 
 
 def test_a_reduction_that_writes_into_the_model_is_told_so(gpt2: PreTrainedModel, batch: dict[str, Tensor]) -> None:
@@ -140,10 +105,9 @@ def test_a_model_that_raises_is_left_as_it_was(gpt2: PreTrainedModel, batch: dic
         raise RuntimeError("broken forward")
 
     gpt2.transformer.h[1].mlp.register_forward_hook(fail)
-    before = state(gpt2)
+    before = everything(gpt2, batch)
     assert score(gpt2, batch, "snip")["snip"].status == "failed"
-    after = state(gpt2)
-    assert all(same(value, after[what]) for what, value in before.items())
+    assert changes(before, everything(gpt2, batch)) == []
 
 
 def test_scoring_does_not_depend_on_the_callers_random_state(gpt2: PreTrainedModel, batch: dict[str, Tensor]) -> None:
