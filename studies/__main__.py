@@ -19,7 +19,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from lpzero_hf.errors import LpzError
 from studies.results import STUDIES, write
-from studies.study import Study, Tell, make
+from studies.study import RUNS, Study, Tell, make
 
 
 def main() -> int:
@@ -37,7 +37,10 @@ def main() -> int:
                 run([study for study in STUDIES if study.name in chosen])
         else:
             run([study for study in STUDIES if study.name in chosen])
-        for file in write():
+        if missing := [name for name in names if not (RUNS / f"{name}.json").exists()]:
+            print(f"not made yet: {', '.join(missing)}; RESULTS.md stays as it is", file=sys.stderr)
+            return 0 if chosen else 1
+        for file in write(timed=bool(chosen)):
             print(file)
     except LpzError as error:
         print(f"error: {error}", file=sys.stderr)

@@ -34,12 +34,15 @@ class Study(ABC):
         name: of the study and of its run file.
         title: heading of its section in RESULTS.md.
         needs: names of the studies whose data it shows.
+        makes: whether it has data of its own.
+        figures: file names of its figures without ending.
     """
 
     name: ClassVar[str]
     title: ClassVar[str]
     needs: ClassVar[tuple[str, ...]] = ()
-    makes: ClassVar[bool] = True  # whether it has data of its own
+    makes: ClassVar[bool] = True
+    figures: ClassVar[tuple[str, ...]] = ()
 
     def make(self, tell: Tell) -> dict[str, Any]:
         """The data: plain values for JSON. Scores and branch tables that are in the cache are taken from there.
@@ -54,7 +57,7 @@ class Study(ABC):
         """Its section of RESULTS.md, without the heading."""
 
     def draw(self, runs: Runs) -> Mapping[str, Figure]:
-        """Its figures by file name without ending."""
+        """The figures by the names in `figures`."""
         return {}
 
 
@@ -84,6 +87,7 @@ class Run:
 
 def make(study: Study, tell: Tell) -> Run:
     """Make a study's data and keep them in its run file."""
+    torch.set_num_threads(1)  # their number decides how sums are rounded
     start = time.perf_counter()
     data = study.make(tell)
     run = Run(study.name, round(time.perf_counter() - start, 1), str(datetime.date.today()), machine(), data)
