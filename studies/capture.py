@@ -82,8 +82,8 @@ class Capture(Study):
         heads = ["benchmark", "unary operations", "architectures", "s for one", "MB for one", "minutes for all"]
         return (
             "One pass for each architecture makes the table that every search reads; minibatch 4 x 32. Seconds are "
-            f"the mean of {SAMPLE} architectures, evenly spaced, on one thread; minutes for all are what {data['workers']} "
-            f"such workers would take.\n\n{table(heads, rows)}"
+            f"the mean of {SAMPLE} architectures, evenly spaced, on one thread; minutes for all are what "
+            f"{data['workers']} such workers would take.\n\n{table(heads, rows)}"
         )
 
 
