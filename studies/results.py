@@ -33,13 +33,13 @@ STUDIES: tuple[Study, ...] = (  # in the order of RESULTS.md
     Pareto(),
 )
 INTRODUCTION = """\
-rho is Spearman's, tau is Kendall's tau-b, both between a proxy's score, turned so that larger should be better, and the
-trained performance, turned likewise; a negative value is a proxy that ranks the wrong way round. Brackets hold 95%
-percentile bootstrap intervals (1,000 resamples of the architectures) unless said otherwise. "top 10%" is the share of
-the truly best tenth among the best-scored tenth; s/arch is the median time to score one architecture on one core with
-the other cores busy alike, and proxies that share a pass all show the time of the whole pass. `num_layers`, `num_heads`,
-`params` and `decoder_params` are the trivial baselines. Picking the top row of a table is a choice made on the data the
-table reports; the searches choose on one part of the architectures and report on the others."""
+rho is Spearman's, tau is Kendall's tau-b, both between a proxy's score, turned so that larger should be better, and
+the trained performance, turned likewise; a negative value is a proxy that ranks the wrong way round. Brackets hold
+95% percentile bootstrap intervals (1,000 resamples of the architectures) unless said otherwise. "top 10%" is the
+share of the truly best tenth among the best-scored tenth; s/arch is the median time to score one architecture on one
+core with the other cores busy alike, and proxies that share a pass all show the time of the whole pass. `num_layers`,
+`num_heads`, `params` and `decoder_params` are the trivial baselines. Picking the top row of a table is a choice made
+on the data the table reports; the searches choose on one part of the architectures and report on the others."""
 
 
 def write(timed: bool = False) -> list[Path]:
