@@ -43,16 +43,21 @@ SIZES = {  # hidden size, feed-forward width, blocks, heads
 TASKS = ("shapes", "weights", "backward")
 
 
-def measure(size: str, task: str, batch_size: int, seq_len: int) -> dict[str, Any]:
-    """Score one model in this process."""
+def llama(size: str) -> LlamaConfig:
+    """The configuration of a model of that many parameters."""
     hidden, width, blocks, heads = SIZES[size]
-    config = LlamaConfig(
+    return LlamaConfig(
         vocab_size=32000,
         hidden_size=hidden,
         intermediate_size=width,
         num_hidden_layers=blocks,
         num_attention_heads=heads,
     )
+
+
+def measure(size: str, task: str, batch_size: int, seq_len: int) -> dict[str, Any]:
+    """Score one model in this process."""
+    config = llama(size)
     plugins = load_plugins()
     single = [c.item for c in plugins.proxies.values() if isinstance(c.item, StatisticProxy) and c.item.network is LOSS]
     chosen = {

@@ -118,7 +118,7 @@ class Wanted:
         for x, y in pairs:
             products = torch.outer(totals[x], totals[y])  # right where either is a scalar
             i, j = (torch.tensor(self.matrices[name], dtype=torch.long) for name in (x, y))
-            products[i[:, None], j] = _gram(stacks[x], stacks[y])
+            products[i[:, None], j] = gram(stacks[x], stacks[y])
             parts += [products.reshape(-1), (column_sums[x] @ column_sums[y].T).reshape(-1)]
         return torch.cat(parts)
 
@@ -148,7 +148,8 @@ class Wanted:
         return walk(tree, (), matrix)
 
 
-def _gram(x: Tensor, y: Tensor) -> Tensor:
+def gram(x: Tensor, y: Tensor) -> Tensor:
+    """[k, l] in float64, the inner products of the rows of x [k, n] and y [l, n], summed in blocks of 2^14 columns."""
     total = torch.zeros(len(x), len(y), dtype=torch.float64, device=x.device)
     for start in range(0, x.shape[1], COLUMNS):
         part = slice(start, start + COLUMNS)
