@@ -13,6 +13,7 @@ from lpzero_hf.cache import cache_folder
 from lpzero_hf.expression import Expression
 from lpzero_hf.fitness import mid_ranks
 from lpzero_hf.found import SearchResult, Split, Winner
+from lpzero_hf.grading import spaced
 from lpzero_hf.plan import Plan
 from lpzero_hf.plugins import load_plugins
 from lpzero_hf.searching import search
@@ -125,7 +126,8 @@ def stack_of(name: str, plan: Plan, tell: Tell) -> Stack:
     """The tables of all architectures of a benchmark, from the cache or made anew."""
     plugins = load_plugins()
     benchmark = plugins.benchmark(name)
-    configs = {entry.key: benchmark.space.config(entry.architecture) for entry in benchmark.trained()}
+    entries = spaced(benchmark.trained(), plan.limit)
+    configs = {entry.key: benchmark.space.config(entry.architecture) for entry in entries}
     wanted = plan.space(plugins.operations).wanted
     tables = make_tables(
         configs, wanted, plan.setting, cache_folder() / "tables",

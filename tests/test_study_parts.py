@@ -1,0 +1,78 @@
+"""The parts that studies are made of: intervals over splits, fronts, ceilings, and searches without their scores."""
+
+from __future__ import annotations
+
+import math
+import random
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from lpzero_hf.agreement import Agreement, Estimate, spearman
+from lpzero_hf.expression import parse
+from lpzero_hf.grading import spaced
+from lpzero_hf.plan import Plan
+from lpzero_hf.plugins import load_plugins
+from studies.markdown import pooled, table
+from studies.noise import _ceiling
+from studies.pareto import front
+from studies.searched import Searched, stack_of
+
+
+def test_the_interval_over_splits_adds_both_variances() -> None:
+    apart = [Estimate(0.5, 0.5, 0.5), Estimate(0.7, 0.7, 0.7)]
+    found = pooled(apart)
+    assert found is not None
+    assert found.value == pytest.approx(0.6)
+    assert found.high - found.value == pytest.approx(1.96 * 0.1)
+    wide = pooled([Estimate(0.6, 0.6 - 0.196, 0.6 + 0.196)] * 2)
+    assert wide is not None
+    assert wide.high - wide.value == pytest.approx(0.196)
+    together = pooled([Estimate(0.5, 0.5 - 0.196, 0.5 + 0.196), Estimate(0.7, 0.7 - 0.196, 0.7 + 0.196)])
+    assert together is not None
+    assert together.high - together.value == pytest.approx(1.96 * math.sqrt(0.1**2 + 0.1**2))
+    assert pooled([None]) is None
+
+
+def test_a_front_holds_what_no_faster_one_matches() -> None:
+    points = [(1.0, 0.5, "a"), (2.0, 0.4, "b"), (3.0, 0.9, "c"), (3.0, 0.8, "d"), (0.5, 0.1, "e")]
+    assert [name for *_, name in front(points)] == ["e", "a", "c"]
+
+
+def test_a_ceiling_falls_with_the_noise_and_is_what_a_knowing_proxy_gets() -> None:
+    qualities = np.random.default_rng(0).normal(70, 4, 500)
+    quiet, loud = _ceiling(qualities, 0.4)[0], _ceiling(qualities, 2.0)[0]
+    assert quiet > 0.98 > loud
+    # the correlation of normal truth with a noisy copy is the root of the share of true variance
+    assert loud == pytest.approx(math.sqrt(1 - 4 / qualities.var()), abs=0.02)
+
+
+def test_a_table_is_markdown() -> None:
+    assert table(["a", "b"], [["1", "2"]]) == "| a | b |\n|---|--:|\n| 1 | 2 |"
+
+
+def test_a_search_is_kept_without_scores_and_its_numbers_are_those_of_the_tables(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LPZ_CACHE", str(tmp_path))
+    plan = Plan(("tiny-gpt2",), strategy="exhaustive", train=8, limit=14, splits=2)
+    said: list[str] = []
+    study = Searched("search-small", "Small", plan, ceiling=False)
+    data = study.make(lambda what, done, total: said.append(what))
+    benchmark = load_plugins().benchmark("tiny-gpt2")
+    truth = [benchmark.goodness(entry) for entry in spaced(benchmark.trained(), 14)]
+    stack = stack_of("tiny-gpt2", plan, lambda what, done, total: None)
+    for split in data["splits"]:
+        part = random.Random(split["seed"]).sample(range(14), 8)
+        rest = sorted(set(range(14)) - set(part))
+        winner = split["winner"]
+        assert set(winner) == {"expressions", "orientations", "held_out"}
+        scores = stack.score(parse(winner["expressions"][0])) * winner["orientations"][0]
+        told = Agreement.from_dict(winner["held_out"]["tiny-gpt2"])
+        assert told.spearman is not None
+        assert told.spearman.value == pytest.approx(spearman(scores[rest].numpy(), [truth[i] for i in rest]))
+        assert split["tops"]["1"]["tiny-gpt2"]["n"] == len(rest)
+        assert max(point["fitness"] for point in split["pareto"]) == pytest.approx(split["fittest"])
+    assert study.show({"search-small": data}).count("\n| 4") == 2  # a row for each seed
+    assert any(what.startswith("search") for what in said)
