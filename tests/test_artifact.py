@@ -1,4 +1,7 @@
-"""Artifacts: what a search has found comes back from its file as the same proxy, and a bad file is refused."""
+"""Artifacts: what a search has found comes back from its file as the same proxy, and a bad file is refused.
+
+The file is long because all of it looks at what one small search has found.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""`lpz push` and `lpz pull` with the real client against a Hub on loopback, and everything that can go wrong there."""
+"""`lpz push` and `lpz pull` with the real client against a Hub on loopback, and everything that can go wrong there.
+
+The file is long because every fault is one that a push and a pull meet at the same Hub, with the same artifact.
+"""
 
 from __future__ import annotations
 
