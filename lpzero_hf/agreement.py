@@ -175,17 +175,7 @@ def spearman(x: ArrayLike, y: ArrayLike) -> float | None:
 
 
 def kendall(x: ArrayLike, y: ArrayLike) -> float | None:
-    """Kendall's rank correlation tau-b, which corrects for ties (Kendall, 1945).
-
-    Args:
-        x: [n].
-        y: [n].
-
-    Returns:
-        In [-1, 1]; None where it is undefined: n < 3, or x or y all equal.
-
-    Raises:
-        UsageError: not two equally long vectors of at least two finite numbers.
+    """Kendall's rank correlation tau-b, which corrects for ties (Kendall, 1945); arguments and result as of `spearman`.
 
     Example:
         >>> round(kendall([1, 2, 3, 4], [10, 30, 40, 20]), 6)

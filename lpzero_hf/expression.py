@@ -201,15 +201,6 @@ def parse(text: str, operations: Operations = BUILT_IN) -> Expression:
     return Expression(left, op, right, reduce, aggregate)
 
 
-def parse_branch(text: str, operations: Operations = BUILT_IN) -> Branch:
-    """The branch that `text` spells, for example `log(abs(W))`. Raises `UsageError` as `parse` does."""
-    reader = _Reader(text)
-    branch = _branch(reader, operations)
-    if reader.kind != "end":
-        raise reader.fail("the end")
-    return branch
-
-
 def _branch(reader: _Reader, operations: Operations) -> Branch:
     names: list[str] = []
     start = reader.start

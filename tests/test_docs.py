@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 import lpzero_hf
+from tests.families import tiny_model
 from tests.pages import ROOT, commands, differing, run_page
 
 Run = Callable[..., tuple[int, str, str]]
@@ -21,11 +22,15 @@ PAGES = sorted(DOCS.rglob("*.md"))
 RUN = [page for page in PAGES if re.search(r"^```(python|console)", page.read_text(encoding="utf-8"), re.MULTILINE)]
 
 
-@pytest.mark.parametrize("page", RUN, ids=lambda page: page.stem)
+LONG = pytest.param(ROOT / "README.md", marks=pytest.mark.slow)  # minutes: pytest -m slow tests/test_docs.py
+
+
+@pytest.mark.parametrize("page", [*RUN, ROOT / "CONTRIBUTING.md", LONG], ids=lambda page: page.stem)
 def test_every_block_of_a_page_runs(page: Path, lpz: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("LPZ_DATA", raising=False)  # a reader has none
     monkeypatch.setattr(os, "sched_getaffinity", lambda process: {0}, raising=False)  # one worker: no process to start
+    tiny_model("mamba").config.save_pretrained("path/to/mamba")  # that of the README
     done, elsewhere = run_page(page, lpz)
     assert done + len(elsewhere) > 0
     for example, place in elsewhere:

@@ -22,7 +22,6 @@ from lpzero_hf.expression import (
     canonical_chain,
     facts,
     parse,
-    parse_branch,
 )
 from lpzero_hf.operations import BINARY
 
@@ -41,7 +40,6 @@ def test_an_expression_is_what_its_text_spells(expression: Expression) -> None:
     assert parse(str(expression)) == expression
     spaced = str(expression).replace("(", " ( ").replace(",", " ,\n")
     assert parse(spaced) == expression
-    assert parse_branch(str(expression.left)) == expression.left
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,7 @@ from lpz_report.command import command, only_in_python
 from lpzero_hf.errors import LpzError
 from lpzero_hf.evaluation import Setting
 from lpzero_hf.plan import Plan
+from lpzero_hf.pruning import REASONS
 from lpzero_hf.runs import FORMAT, VERSION
 from lpzero_hf.searching import search
 
@@ -75,6 +76,9 @@ def test_a_report_tells_the_numbers_of_its_run(run: Path, lpz: Lpz, tmp_path: Pa
         for text in split["winner"]["expressions"] + split["ensemble"]["expressions"]:
             assert text in page
     assert result["versions"]["torch"] in page
+    reasons = {reason for split in result["splits"] for reason in [*split["pruned"], *split["rejected"]]}
+    assert reasons
+    assert all(f"{REASONS[reason]}</td>" in page for reason in reasons)
 
 
 def test_the_same_runs_give_the_same_page(run: Path) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,7 +10,7 @@ import typer
 from lpz_cli import options
 from lpz_cli.grouping import grouped
 from lpz_cli.output import print_json, print_table, quiet_stdout
-from lpz_cli.progress import progress_bar
+from lpz_cli.progress import counting
 from lpz_cli.score import shown
 
 if TYPE_CHECKING:
@@ -78,7 +76,7 @@ def nas(
             benchmark = registry.benchmark(among)
             rows, tokens = benchmark.batch_size, benchmark.seq_len
         setting = conditions.setting(batch_size or rows, seq_len or tokens)
-        with _told() as tell:
+        with counting("architectures scored") as tell:
             found = find_architecture(
                 space, proxy, budget, trials=trials, out=out, resume=resume, among=among, front=front,
                 setting=setting, cache=ScoreCache(), workers=spread.processes(setting.device),
@@ -92,19 +90,6 @@ def nas(
         print_json(found.to_json())
     else:
         _as_tables(found, str(budget), out)
-
-
-@contextmanager
-def _told() -> Iterator[Callable[[int, int, float | None], None]]:
-    """A bar of architectures scored, with the best score so far."""
-    with progress_bar() as bar:
-        task = bar.add_task("architectures scored", total=None)
-
-        def tell(done: int, total: int, best: float | None) -> None:
-            told = f"architectures scored {done}/{total}" + ("" if best is None else f" · best {shown(best)}")
-            bar.update(task, description=told, completed=done, total=total)
-
-        yield tell
 
 
 def _as_tables(found: Found, budget: str, out: Path) -> None:

@@ -28,13 +28,14 @@ def progress_bar() -> Progress:
 
 
 @contextmanager
-def counting(what: str) -> Iterator[Callable[[int, int], None]]:
-    """A bar that is told (steps done, steps in all)."""
+def counting(what: str) -> Iterator[Callable[..., None]]:
+    """A bar that is told (steps done, steps in all) and, of a search, the best score so far."""
     with progress_bar() as bar:
         task = bar.add_task(what, total=None)
 
-        def tell(done: int, steps: int) -> None:
-            bar.update(task, description=f"{what} {done}/{steps}", completed=done, total=steps)
+        def tell(done: int, steps: int, best: float | None = None) -> None:
+            told = f"{what} {done}/{steps}" + ("" if best is None else f" · best {best:.6g}")
+            bar.update(task, description=told, completed=done, total=steps)
 
         yield tell
 

@@ -17,6 +17,7 @@ from lpzero_hf.errors import LpzError
 from lpzero_hf.fitness import mid_ranks
 from lpzero_hf.found import SearchResult, Split, Winner, read_result
 from lpzero_hf.plugins import PluginRegistry
+from lpzero_hf.pruning import REASONS
 from lpzero_hf.runs import read_history
 
 MEMBERS = ("split", "member", "expression", "better is", "complexity")
@@ -232,7 +233,10 @@ def _effort(result: SearchResult) -> Part:
     rows = [
         [words("evaluated"), words("")] + [number(split.evaluated) for split in result.splits],
         *(
-            [words("rejected unseen" if when == "pruned" else "rejected after evaluation"), words(reason)]
+            [
+                words("rejected unseen" if when == "pruned" else "rejected after evaluation"),
+                words(REASONS.get(reason, reason)),
+            ]
             + [number(getattr(split, when).get(reason, 0)) for split in result.splits]
             for when, reason in reasons
         ),
