@@ -7,23 +7,46 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from lpzero_hf.files import read_json, write_json, write_text
+from studies.ablations import Ablations
 from studies.capture import Capture, estimated
+from studies.features import Features
+from studies.figure1 import Figure1
+from studies.figure5 import Figure5
+from studies.figure6 import Figure6
+from studies.figure7 import Figure7
 from studies.grades import Grades
 from studies.how_many import HowMany
 from studies.markdown import table
+from studies.nas import Nas
 from studies.noise import Noise
 from studies.opening import Opening
 from studies.pareto import Pareto
+from studies.published import Published
+from studies.rebuilt import Rebuilt
 from studies.searched import SEARCHES
 from studies.sensitivity import Sensitivity
 from studies.study import RUNS, Run, Study, read
+from studies.table3 import Table3
+from studies.table4 import Table4
+from studies.table5 import Table5
 from studies.transfer import Transfer
+from studies.winners import Winners
 
 ROOT = Path(__file__).parent.parent
 SHOWN = RUNS / "shown.json"  # how long tables and figures took
 STUDIES: tuple[Study, ...] = (  # in the order of RESULTS.md
     Opening(),
+    Figure1(),
+    Table3(),
+    Table4(),
+    Figure5(),
+    Figure6(),
+    Figure7(),
+    Table5(),
+    Published(),
+    Rebuilt(),
     Grades(),
+    Winners(),
     Capture(),
     *SEARCHES,
     Transfer(),
@@ -31,6 +54,9 @@ STUDIES: tuple[Study, ...] = (  # in the order of RESULTS.md
     Sensitivity(),
     Noise(),
     Pareto(),
+    Ablations(),
+    Features(),
+    Nas(),
 )
 INTRODUCTION = """\
 rho is Spearman's, tau is Kendall's tau-b, both between a proxy's score, turned so that larger should be better, and

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import random
-import sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -17,7 +15,6 @@ from lpz_nas.assembling import assemble, extreme, values_of
 from lpz_nas.optuna_study import Objective, corners, create_study, forget_interrupted, suggest
 from lpz_nas.outcome import pareto
 
-from benchmarks import nas as measurement
 from lpzero_hf import Choice, ModelProxy, Setting, Space, load_model, load_proxy, minibatch
 from lpzero_hf.batches import embedded_tokenizer
 from lpzero_hf.errors import LpzError, UsageError
@@ -25,6 +22,7 @@ from lpzero_hf.layout import count_parameters
 from lpzero_hf.models import build_model
 from lpzero_hf.plugins import load_plugins
 from lpzero_hf.scoring import ScoreError
+from studies import choosing
 
 SMALL = Setting(batch_size=2, seq_len=8)
 NAME = "d64.e32.k2-h2.i64-h4.i128"
@@ -237,8 +235,8 @@ def test_the_measurement_knows_the_best_choice_and_chance() -> None:
     scores: dict[str, list[float | None]] = {
         "oracle": list(goodness), "inverse": [-g for g in goodness], "silent": [None, *goodness[1:]],
     }  # fmt: skip
-    limits, found = measurement.play(goodness, sizes, measurement.choosers(sizes, scores), 5, 8, 20)
-    rows = {name: measurement.summary(name, made, found["largest"]) for name, made in found.items()}
+    limits, found = choosing.play(goodness, sizes, choosing.choosers(sizes, scores), 5, 8, 20)
+    rows = {name: choosing.summary(name, made, found["largest"]) for name, made in found.items()}
     assert limits == sorted(limits)
     assert limits[-1] == max(sizes)
     assert rows["oracle"]["percentile"] == rows["oracle"]["regret"] == {"value": 0, "low": 0, "high": 0}
@@ -251,22 +249,6 @@ def test_the_measurement_knows_the_best_choice_and_chance() -> None:
 
 def test_a_choice_is_placed_among_its_candidates_alone() -> None:
     goodness = [5.0, 1.0, 2.0, 3.0, 3.0]
-    assert measurement.truth(goodness, [1, 2, 3], 2) == (50.0, 1.0, 0.0)
-    assert measurement.truth(goodness, [1, 2, 3], 3) == (0.0, 0.0, 1.0)
-    assert measurement.truth(goodness, [2, 3, 4], 3) == (25.0, 0.0, 1.0)  # one is as good
-
-
-def test_the_measurement_prints_a_row_for_every_way_to_choose(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    file = tmp_path / "rows.json"
-    options = ["tiny-gpt2", "--proxy", "num_layers", "--budgets", "3", "--seeds", "2", "--workers", "1"]
-    monkeypatch.setattr(sys, "argv", ["nas", *options, "--json", str(file)])
-    assert measurement.main() == 0
-    out, _ = capsys.readouterr()
-    document = json.loads(file.read_text(encoding="utf-8"))
-    assert {row["chooser"] for row in document["rows"]} == {"chance", "largest", "num_layers"}
-    assert out.count("\n| ") == 3
-    assert document["metric"] == "validation loss (nats per token)"
-    monkeypatch.setattr(sys, "argv", ["nas", "tiny-gpt3"])
-    assert measurement.main() == 2
+    assert choosing.truth(goodness, [1, 2, 3], 2) == (50.0, 1.0, 0.0)
+    assert choosing.truth(goodness, [1, 2, 3], 3) == (0.0, 0.0, 1.0)
+    assert choosing.truth(goodness, [2, 3, 4], 3) == (25.0, 0.0, 1.0)  # one is as good

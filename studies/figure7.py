@@ -1,0 +1,38 @@
+"""Figure 7: with and without pruning."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from studies.cases import PRUNING
+from studies.curves import case_table, curves, rejections
+from studies.study import Runs, Study
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+class Figure7(Study):
+    """The curves of both, from the searches of the ablations, and what pruning rejects."""
+
+    name = "figure7"
+    title = "Figure 7: with and without pruning"
+    needs = ("ablations",)
+    makes = False
+    figures = ("figure7",)
+
+    def show(self, runs: Runs) -> str:
+        """What both reach, and the rejected candidates by reason."""
+        found = runs["ablations"]
+        return (
+            "Pruning rejects a candidate unseen that is equal to one evaluated before, constant or never valid; each "
+            "search evaluates as many expressions either way. The paper's rules cover a part of these reasons.\n\n"
+            + case_table(found, PRUNING)
+            + "\n\n"
+            + rejections(found, PRUNING)
+        )
+
+    def draw(self, runs: Runs) -> Mapping[str, Figure]:
+        """Fitness so far, for both spaces."""
+        return {"figure7": curves("Figure 7: with and without pruning", runs["ablations"], PRUNING)}
