@@ -14,6 +14,7 @@ from studies.figure1 import Figure1
 from studies.figure5 import Figure5
 from studies.figure6 import Figure6
 from studies.figure7 import Figure7
+from studies.ensembles import Ensembles
 from studies.grades import Grades
 from studies.how_many import HowMany
 from studies.markdown import table
@@ -49,6 +50,7 @@ STUDIES: tuple[Study, ...] = (  # in the order of RESULTS.md
     Winners(),
     Capture(),
     *SEARCHES,
+    Ensembles(),
     Transfer(),
     HowMany(),
     Sensitivity(),
