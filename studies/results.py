@@ -9,12 +9,12 @@ from pathlib import Path
 from lpzero_hf.files import read_json, write_json, write_text
 from studies.ablations import Ablations
 from studies.capture import Capture, estimated
+from studies.ensembles import Ensembles
 from studies.features import Features
 from studies.figure1 import Figure1
 from studies.figure5 import Figure5
 from studies.figure6 import Figure6
 from studies.figure7 import Figure7
-from studies.ensembles import Ensembles
 from studies.grades import Grades
 from studies.how_many import HowMany
 from studies.markdown import table
