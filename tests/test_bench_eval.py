@@ -29,7 +29,7 @@ from tests.forks import forked, needs_fork
 from tests.trained import write_benchmark
 
 Lpz = Callable[..., tuple[int, str, str]]
-
+Built = Callable[[Callable[[int], None]], list[int]]  # installs what happens at each model; their numbers
 
 NAMES = [f"d64.e32.k{k}-h{heads}.i{inner}" for k in (1, 2, 4) for heads in (1, 2) for inner in (64, 128)]
 OPTIONS = ("--batch-size", "2", "--seq-len", "8", "--device", "cpu", "--workers", "1")
@@ -203,7 +203,7 @@ def test_scores_that_are_missing_are_reported_and_the_output_stays_one_document(
 
 
 @pytest.fixture
-def built(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[int], None]], list[int]]:
+def built(monkeypatch: pytest.MonkeyPatch) -> Built:
     """Count the models built to be scored, and do something at each."""
 
     def install(do: Callable[[int], None]) -> list[int]:
@@ -227,7 +227,7 @@ def test_a_killed_evaluation_goes_on_where_it_stopped(
     made: str,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
-    built: Callable[[Callable[[int], None]], list[int]],
+    built: Built,
 ) -> None:
     def die_at_the_sixth(number: int) -> None:
         if number == 5:
@@ -259,7 +259,7 @@ def test_two_evaluations_at_once_share_one_cache(
     made: str,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
-    built: Callable[[Callable[[int], None]], list[int]],
+    built: Built,
 ) -> None:
     command = ("bench", "eval", made, *BRIEF, "--json")
     built(lambda number: time.sleep(0.05))  # so that they take turns

@@ -1,4 +1,7 @@
-"""Benchmarks made by training: losses that fall, the same bits again, interruptions, and files that went bad."""
+"""Benchmarks made by training: losses that fall, the same bits again, interruptions, and files that went bad.
+
+The file is long because one toy space, trained in a moment, serves the training, the benchmark and the command.
+"""
 
 from __future__ import annotations
 
