@@ -1,0 +1,206 @@
+"""The studies: RESULTS.md is what the run files give, run files belong to studies, and cheap studies really run."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import re
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lpzero_hf.errors import LpzError
+from lpzero_hf.plan import Plan
+from lpzero_hf.plugins import load_plugins
+from lpzero_hf.spaces import Architecture
+from studies import study as module
+from studies.ablations import Ablations
+from studies.cases import LONGER, STRATEGY, UNARY, label
+from studies.checks import activation_check, parameter_check
+from studies.comparing import APART, Pair, comparison
+from studies.curves import band, bound
+from studies.features import Features
+from studies.nas import Nas
+from studies.papers import Printed
+from studies.rebuilt import rebuilt
+from studies.results import ROOT, STUDIES, text
+from studies.study import RUNS, make, read
+
+MADE = [study.name for study in STUDIES if study.makes]
+MISSING = [name for name in MADE if not (RUNS / f"{name}.json").exists()]
+LARGEST = 400_000  # bytes of a run file
+needs_data = pytest.mark.skipif("LPZ_DATA" not in os.environ, reason="the folder of ground truth (LPZ_DATA) is not set")
+complete = pytest.mark.skipif(bool(MISSING), reason=f"run files are still to be made: {', '.join(MISSING)}")
+
+
+def quiet(what: str, done: int, total: int) -> None:
+    """No progress."""
+
+
+# What is in the repository ---------------------------------------------------------------------------------
+
+
+@complete
+def test_results_are_what_the_run_files_give(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("LPZ_DATA", raising=False)
+    made = text({name: read(name) for name in MADE})
+    assert (ROOT / "RESULTS.md").read_text(encoding="utf-8") == made
+
+
+@complete
+def test_every_figure_that_results_name_is_there_and_no_other() -> None:
+    named = set(re.findall(r"\(figures/(.*?)\)", (ROOT / "RESULTS.md").read_text(encoding="utf-8")))
+    assert named == {file.name for file in (ROOT / "figures").glob("*.png")}
+
+
+@complete
+def test_figures_are_drawn_by_the_names_that_a_study_gives() -> None:
+    data = {name: read(name).data for name in MADE}
+    for study in STUDIES:
+        assert tuple(study.draw(data)) == study.figures, study.name
+
+
+@pytest.mark.parametrize("file", sorted(RUNS.glob("*.json")), ids=lambda file: file.stem)
+def test_a_run_file_is_of_a_study_finite_and_small(file: Path) -> None:
+    if file.stem == "shown":
+        pytest.skip("how long the tables took, no run")
+    run = read(file.stem)
+    assert run.study == file.stem
+    assert file.stem in MADE
+    assert {"cores", "processor", "torch", "transformers", "lpzero-hf", "python"} <= set(run.machine)
+    assert re.fullmatch(r"\d{4}-\d\d-\d\d", run.made)
+    json.dumps(run.data, allow_nan=False)
+    assert file.stat().st_size < LARGEST
+
+
+def test_studies_need_what_others_make_and_have_names_of_their_own() -> None:
+    names = [study.name for study in STUDIES]
+    assert len(set(names)) == len(names)
+    assert {need for study in STUDIES for need in study.needs} <= set(MADE)
+
+
+def test_a_run_file_that_is_missing_names_the_command_that_makes_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "RUNS", tmp_path)
+    with pytest.raises(LpzError, match="python -m studies --run nas"):
+        read("nas")
+
+
+# Made for real, small --------------------------------------------------------------------------------------
+
+
+@needs_data
+def test_features_are_made_kept_and_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "RUNS", tmp_path)
+    made = make(Features(benchmarks=("flexibert",), seeds=(42, 43), train=40), quiet)
+    assert read("features") == made
+    rows = {row["features"]: row for row in made.data["rows"]}
+    assert all(0.85 < rho < 0.95 for rho in rows["d_model, n_layer"]["rho"])
+    assert rows["all"]["all"][0] > rows["d_model, n_layer"]["all"][0]  # more features, fitted to all
+    assert f"{rows['all']['all'][0]:.4f}" in Features().show({"features": made.data})
+
+
+def test_nas_chooses_with_a_proxy_by_both_quantities(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LPZ_CACHE", str(tmp_path))
+    study = Nas("tiny-gpt2", [("num_layers",)], budgets=3, seeds=2, most=20, workers=1)
+    data = study.make(quiet)
+    assert [one["quantity"] for one in data["tables"]] == ["params", "decoder_params"]
+    for one in data["tables"]:
+        rows = {row["chooser"]: row for row in one["rows"]}
+        assert set(rows) == {"chance", "largest", "num_layers"}
+        assert rows["chance"]["percentile"]["value"] == pytest.approx(50)
+        assert [row["regret"]["value"] for row in one["rows"]] == sorted(row["regret"]["value"] for row in one["rows"])
+    assert study.show({"nas": data}).count("| num_layers |") == 2
+
+
+@pytest.mark.slow
+def test_ablations_search_every_case_and_never_pass_the_optimum(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LPZ_CACHE", str(tmp_path))
+    base = Plan(("tiny-gpt2",), train=12, limit=14, iterations=20)
+    data = Ablations(base, seeds=1, workers=1).make(quiet)
+    assert label(LONGER) not in data["searches"]
+    for cases in (STRATEGY, UNARY):
+        for part, of in cases.items():
+            for name, changes in of.items():
+                for run in data["searches"].get(label(changes), []):
+                    best = bound(data["optimum"], part, name)
+                    assert best is None or run["fitness"] <= best + 1e-9
+                    assert run["good"] <= run["evaluated"]
+                    assert [best for _, best in run["steps"]] == sorted(best for _, best in run["steps"])
+    assert "evolution" in Ablations().show({"ablations": data})
+
+
+# The parts -------------------------------------------------------------------------------------------------
+
+
+def test_a_curve_holds_the_largest_fitness_between_its_steps() -> None:
+    runs: list[dict[str, Any]] = [{"evaluated": 5, "steps": [[1, 0.2], [4, 0.6]]}]
+    x, _, middle, _ = band(runs)
+    assert list(x) == [1, 2, 3, 4, 5]
+    assert list(middle) == [0.2, 0.2, 0.2, 0.6, 0.6]
+
+
+@needs_data
+def test_checks_of_published_scores_see_what_they_look_for() -> None:
+    entries = load_plugins().benchmark("flexibert").trained()[:60]
+    long = [1000.0 * sum(layer[3] == 3 for layer in entry.architecture.layers) for entry in entries]
+    assert parameter_check(entries, long)["residual"] < 1e-6
+    wide = [float(sum(int(layer[2]) for layer in entry.architecture.layers)) for entry in entries]
+    assert parameter_check(entries, wide)["residual"] > 100
+    own = [float(sum(int(layer[3]) for layer in entry.architecture.layers)) for entry in entries]
+    honest = {"Activation Distance": own, "Activation Distance Normalized": [1.0] * len(own)}
+    assert activation_check(entries, honest)["steps"] == 0
+    hooks, grown = 0, []
+    for entry, terms in zip(entries, own, strict=True):
+        hooks += len(entry.architecture.layers)
+        grown.append(hooks * terms)
+    assert activation_check(entries, honest | {"Activation Distance": grown})["steps"] == len(entries) - 1
+
+
+def test_the_sum_of_layer_norms_has_a_gradient_of_rounding_alone() -> None:
+    architecture = Architecture((128,), (("sdp", 2, 512, 1), ("dft", 2, 512, 1)))
+    single, double = rebuilt((architecture, False)), rebuilt((architecture, True))
+    assert 0 < double["SNIP"] < 1e-6 * single["SNIP"]
+    assert math.isclose(single["Head Confidence"], double["Head Confidence"], rel_tol=0.05)
+    other = replace(architecture, layers=tuple((*layer[:2], 1024, layer[3]) for layer in architecture.layers))
+    assert rebuilt((other, False)) == single  # no width enters
+
+
+def graded(proxy: str, rho: float, orientation: int = 1) -> dict[str, Any]:
+    """A grade as a run file has it."""
+    estimate = {"value": rho, "low": rho, "high": rho}
+    agreement = {"n": 4, "spearman": estimate, "kendall": estimate, "top": 0.0}
+    return {"proxy": proxy, "orientation": orientation, "agreement": agreement, "seconds": 0.0, "unscored": {}}
+
+
+def test_a_difference_asks_for_a_reason_and_a_sign_is_one() -> None:
+    keys, truth = ["a", "b", "c", "d"], [1.0, 2.0, 3.0, 4.0]
+    grades = [graded("near", 0.9), graded("turned", 1.0, -1), graded("apart", 1.0)]
+    mine = dict.fromkeys(("near", "turned", "apart"), truth)
+    runs = {
+        "grades": {
+            "x": {
+                "architectures": keys, "truth": truth, "facts": {"better": "larger"}, "grades": grades, "scores": mine,
+            }
+        },
+        "winners": {"x": {"grades": []}},
+        "published": {"x": {"architectures": keys, "scores": {"falling": truth[::-1]}}},
+    }  # fmt: skip
+    pairs = [
+        Pair("Near", "near", "", "never told"),
+        Pair("Turned", "turned", "falling", "never told"),
+        Pair("Apart", "apart", "falling", "the sign"),
+        Pair("Unexplained", "near"),
+    ]
+    printed = {"Near": Printed(0.9 + APART / 2, "", ""), "Unexplained": Printed(0.2, "0.1", "")}
+    told = comparison("x", pairs, printed, runs)
+    assert "never told" not in told
+    assert "1. Apart: the sign" in told
+    assert "2. Unexplained: no cause was found." in told
+    assert "| Unexplained | 0.200 (0.1) | — | `near` |" in told
