@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from lpzero_hf.errors import LpzError as LpzError
     from lpzero_hf.errors import NotApplicable as NotApplicable
     from lpzero_hf.evaluation import Setting as Setting
+    from lpzero_hf.executors import LocalExecutor as LocalExecutor
+    from lpzero_hf.executors import ProcessExecutor as ProcessExecutor
+    from lpzero_hf.executors import RayExecutor as RayExecutor
     from lpzero_hf.expression import Expression as Expression
     from lpzero_hf.expression import parse as parse
     from lpzero_hf.expression_proxies import expression_proxy as expression_proxy
@@ -58,6 +61,9 @@ _HOMES = {
     "Benchmark": "benchmarks",
     "Trained": "benchmarks",
     "Setting": "evaluation",
+    "LocalExecutor": "executors",
+    "ProcessExecutor": "executors",
+    "RayExecutor": "executors",
     "Expression": "expression",
     "parse": "expression",
     "expression_proxy": "expression_proxies",

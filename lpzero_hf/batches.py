@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import warnings
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,10 +27,26 @@ POSITION_LIMITS = ("max_position_embeddings", "n_positions", "max_seq_len", "n_c
 RELATIVE_POSITIONS = {"t5", "mt5", "umt5", "longt5", "bloom", "mpt", "xlnet", "mamba", "mamba2", "transfo-xl"}
 
 
+@dataclass(frozen=True)
+class Text:
+    """What a text file holds, for a process on a machine that does not have the file.
+
+    Args:
+        path: of the file.
+        content: what it holds.
+    """
+
+    path: Path
+    content: str
+
+    def __str__(self) -> str:
+        return str(self.path)
+
+
 def minibatch(
     model: PreTrainedModel | None = None,
     *,
-    text: str | Path | None = None,
+    text: str | Path | Text | None = None,
     tokenizer: PreTrainedTokenizerBase | None = None,
     batch_size: int = BATCH_SIZE,
     seq_len: int | None = None,
@@ -43,7 +60,7 @@ def minibatch(
 
     Args:
         model: what the minibatch must fit: vocabulary, positions, kind of head. None for no checks.
-        text: a file to read (UTF-8); None for the embedded public-domain text.
+        text: a file to read (UTF-8), or what it holds; None for the embedded public-domain text.
         tokenizer: None for the embedded byte-level BPE tokenizer.
         batch_size: number of sequences B.
         seq_len: tokens per sequence T; by default 128, or the model's positions if those are fewer.
@@ -183,8 +200,10 @@ def embedded_tokenizer() -> PreTrainedTokenizerBase:
     )
 
 
-def read_text(text: str | Path | None) -> str:
+def read_text(text: str | Path | Text | None) -> str:
     """What a text file holds, or the embedded text for None. Raises `MinibatchError` as `token_stream` does."""
+    if isinstance(text, Text):
+        return text.content
     path = Path(text) if text is not None else Path(str(files("lpzero_hf") / "data" / "text.txt"))
     try:
         content = path.read_text(encoding="utf-8")
@@ -197,7 +216,7 @@ def read_text(text: str | Path | None) -> str:
     return content
 
 
-def token_stream(text: str | Path | None, tokenizer: PreTrainedTokenizerBase) -> Tensor:
+def token_stream(text: str | Path | Text | None, tokenizer: PreTrainedTokenizerBase) -> Tensor:
     """The token ids [N] of a text file, or of the embedded text for None.
 
     Raises:

@@ -112,7 +112,7 @@ def made_benchmark(path: Path, space: Callable[[str], Space]) -> Benchmark:
         entries = first_seed(document, home)
         return Benchmark(
             name=document["name"],
-            summary=f"{document['plan']['n']} models trained by `lpz bench train`",
+            summary=f"{len({row['architecture'] for row in document['trained']})} models trained by `lpz bench train`",
             space=home,
             metric=document["metric"],
             larger_is_better=document["larger_is_better"],

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 
 class LpzError(Exception):
@@ -46,6 +46,10 @@ class MinibatchWarning(UserWarning):
     """A proxy that was calibrated on minibatches of one size meets another."""
 
 
+class ExecutorWarning(UserWarning):
+    """Work goes on, but elsewhere, more slowly, or without a part that was asked for."""
+
+
 class NotApplicable(Exception):
     """Raised by a proxy that has no meaning on this model; the message says why."""
 
@@ -60,6 +64,12 @@ def one_line(error: BaseException) -> str:
     name = type(error).__name__
     text = f"{name}: {text}" if text else name
     return text if len(text) <= 300 else text[:297] + "..."
+
+
+def listed(reasons: Mapping[str, str], most: int = 10) -> str:
+    """`"a: why; b: why; and 3 more"`: what failed with its causes, on one line."""
+    shown = [f"{name}: {reason}" for name, reason in list(reasons.items())[:most]]
+    return "; ".join(shown + ([f"and {len(reasons) - most} more"] if len(reasons) > most else []))
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:

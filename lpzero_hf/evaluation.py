@@ -14,11 +14,11 @@ import torch
 import transformers
 
 import lpzero_hf
-from lpzero_hf.batches import BATCH_SIZE, SEQUENCE_LENGTH, embedded_tokenizer, minibatch, read_text, warn_of_size
+from lpzero_hf.batches import BATCH_SIZE, SEQUENCE_LENGTH, Text, embedded_tokenizer, minibatch, read_text, warn_of_size
 from lpzero_hf.cache import ScoreCache, digest
 from lpzero_hf.errors import MinibatchError, MinibatchWarning, one_line
+from lpzero_hf.executors import Executor, Failure, executor_for
 from lpzero_hf.models import build_model
-from lpzero_hf.parallel import each
 from lpzero_hf.plugins import OWN, Claim, PluginRegistry, load_plugins
 from lpzero_hf.proxy import Proxy, StatisticProxy, source_digest
 from lpzero_hf.reduction import STATISTICS
@@ -58,6 +58,10 @@ class Setting:
         facts = asdict(self) | {"text": content, "device": torch.device(self.device).type}
         return digest(facts, STATISTICS, lpzero_hf.__version__, torch.__version__, transformers.__version__)
 
+    def carried_text(self) -> Text | None:
+        """The text with its contents, for workers on other machines."""
+        return None if self.text is None else Text(self.text, read_text(self.text))
+
 
 def evaluate(
     configs: Mapping[str, PreTrainedConfig],
@@ -67,13 +71,15 @@ def evaluate(
     cache: ScoreCache | None = None,
     workers: int = 1,
     threads: int = 1,
+    executor: Executor | None = None,
     plugins: PluginRegistry | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> dict[str, dict[str, Row]]:
     """Score every architecture with every proxy, sharing passes; a score known already is not made again.
 
     Each score reaches the cache when its architecture is done, so an interrupted call goes on where it
-    stopped. A score that failed is not remembered. One that cannot be built fails alone.
+    stopped. A score that failed is not remembered. One that cannot be built, or that kills every worker it is given
+    to, fails alone.
 
     Args:
         configs: architectures by any name.
@@ -82,6 +88,7 @@ def evaluate(
         cache: None remembers nothing.
         workers: processes.
         threads: CPU threads in each; they decide the rounding, the number of workers does not.
+        executor: where to work instead, see `lpzero_hf.executors`.
         plugins: where names are looked up; by default everything installed.
         progress: called with (architectures done, architectures in all).
 
@@ -90,7 +97,7 @@ def evaluate(
 
     Raises:
         UsageError: a proxy is unknown.
-        LpzError: the text or the cache cannot be read, or a worker died.
+        LpzError: the text or the cache cannot be read, or there are no workers to be had.
     """
     plugins = load_plugins() if plugins is None else plugins
     setting = Setting() if setting is None else setting
@@ -110,16 +117,14 @@ def evaluate(
     done = len(configs) - len(tasks)
     tell = progress or (lambda done, total: None)
     tell(done, len(configs))
-    work = functools.partial(
-        _score_one,
-        setting=setting,
-        plugins=plugins,
-        cache=cache,
-        subjects=subjects,
-        keys=keys,
-    )
-    for number, made in each(work, tasks, workers=workers, threads=threads):
-        rows[tasks[number][0]] |= made
+    work = functools.partial(_score_one, setting=setting, text=setting.carried_text(), plugins=plugins)
+    for number, made in executor_for(executor, workers, threads).map(work, tasks):
+        name = tasks[number][0]
+        if isinstance(made, Failure):
+            made = {proxy.name: _failed(proxy, made.reason) for proxy in chosen if proxy.name not in rows[name]}
+        if cache is not None:  # here and not in the worker, which may be on another machine
+            cache.put(subjects[name], {keys[p]: r for p, r in made.items() if p in keys and r["status"] != "failed"})
+        rows[name] |= made
         done += 1
         tell(done, len(configs))
     return {name: {proxy.name: rows[name][proxy.name] for proxy in chosen} for name in configs}
@@ -159,12 +164,10 @@ def _score_one(
     task: tuple[str, PreTrainedConfig, Sequence[Wanted]],
     *,
     setting: Setting,
+    text: Text | None,
     plugins: PluginRegistry,
-    cache: ScoreCache | None,
-    subjects: Mapping[str, str],
-    keys: Mapping[str, str],
 ) -> dict[str, Row]:
-    name, config, wanted = task
+    _, config, wanted = task
     chosen = choose(wanted, plugins)
     try:
         model = build_model(
@@ -176,7 +179,7 @@ def _score_one(
         )
         batch = minibatch(
             model,
-            text=setting.text,
+            text=text,
             tokenizer=embedded_tokenizer(),
             batch_size=setting.batch_size,
             seq_len=setting.seq_len,
@@ -189,22 +192,20 @@ def _score_one(
     except MinibatchError:  # wrong for every architecture
         raise
     except Exception as error:  # one architecture must not cost the scores of the others
-        return {proxy.name: _failed(proxy, error) for proxy in chosen}
+        return {proxy.name: _failed(proxy, one_line(error)) for proxy in chosen}
     rows = {row.proxy: asdict(row) for row in scores.rows}
     for proxy in chosen:
         if isinstance(proxy, StatisticProxy):
             rows[proxy.name]["seconds"] += scores.seconds[proxy.network.name]
-    if cache is not None:
-        cache.put(subjects[name], {keys[p]: row for p, row in rows.items() if p in keys and row["status"] != "failed"})
     return rows
 
 
-def _failed(proxy: Proxy, error: Exception) -> Row:
+def _failed(proxy: Proxy, reason: str) -> Row:
     return {
         "proxy": proxy.name,
         "value": None,
         "status": "failed",
-        "reason": one_line(error),
+        "reason": reason,
         "orientation": proxy.orientation,
         "passes": proxy.passes,
         "seconds": 0.0,

@@ -14,6 +14,7 @@ from lpzero_hf.benchmarks import Benchmark, Trained
 from lpzero_hf.cache import ScoreCache
 from lpzero_hf.errors import LpzError
 from lpzero_hf.evaluation import Row, Setting, evaluate
+from lpzero_hf.executors import Executor
 from lpzero_hf.plugins import PluginRegistry, load_plugins
 from lpzero_hf.proxy import Orientation
 from lpzero_hf.scoring import Wanted, choose
@@ -86,6 +87,7 @@ def grade(
     cache: ScoreCache | None = None,
     workers: int = 1,
     threads: int = 1,
+    executor: Executor | None = None,
     plugins: PluginRegistry | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Report:
@@ -101,6 +103,7 @@ def grade(
         cache: see `evaluate`, as for what follows.
         workers: processes.
         threads: CPU threads in each.
+        executor: where to work instead, see `lpzero_hf.executors`.
         plugins: where names are looked up.
         progress: called with (architectures done, architectures in all).
 
@@ -122,6 +125,7 @@ def grade(
         cache=cache,
         workers=workers,
         threads=threads,
+        executor=executor,
         plugins=plugins,
         progress=progress,
     )

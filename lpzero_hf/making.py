@@ -14,20 +14,18 @@ from typing import Any, Literal
 
 import torch
 import transformers
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 import lpzero_hf
 from lpzero_hf.batches import embedded_tokenizer, token_stream
 from lpzero_hf.benchmarks import FORMAT, VERSION
-from lpzero_hf.errors import LpzError, UsageError, one_line
-from lpzero_hf.files import read_json, replacing, write_json
+from lpzero_hf.errors import LpzError, MinibatchError, UsageError, listed, one_line
+from lpzero_hf.executors import Executor, Failure, executor_for
+from lpzero_hf.files import read_json, write_json
 from lpzero_hf.layout import count_body_parameters
 from lpzero_hf.models import build_model
-from lpzero_hf.parallel import each
 from lpzero_hf.spaces import Architecture, Space
-from lpzero_hf.training import Recipe, train
+from lpzero_hf.training import Outcome, Recipe, train
 
 
 @dataclass(frozen=True)
@@ -110,11 +108,15 @@ def make_benchmark(
     validation: Path,
     workers: int = 1,
     threads: int = 1,
+    executor: Executor | None = None,
     device: str = "cpu",
     command: str = "",
     progress: Callable[[int, int], None] | None = None,
 ) -> Path:
     """Train every architecture of a plan; goes on where an interrupted call with the same plan stopped.
+
+    A training that fails, for want of memory for example, does not stop the others: at last it is written down under
+    `failed` with its cause, and an error lists it. The same call tries it again.
 
     Args:
         plan: what to train, and how.
@@ -125,6 +127,7 @@ def make_benchmark(
         validation: the file to measure on.
         workers: processes; several may share one GPU.
         threads: CPU threads in each; they decide the rounding, the number of workers does not.
+        executor: where to work instead, see `lpzero_hf.executors`.
         device: where to train.
         command: what to write down as the way to make it again.
         progress: called with (models trained, models in all).
@@ -134,22 +137,17 @@ def make_benchmark(
 
     Raises:
         UsageError: the folder holds a run of another plan; the message says what differs.
-        LpzError: a file cannot be read or written.
+        LpzError: a file cannot be read or written, there are no workers to be had, or trainings failed; if not all of
+            them did, `benchmark.json` holds the others.
     """
+    executor = executor_for(executor, workers, threads)
+    threads = executor.threads
     runs = plan.runs(space)
     tokenizer = embedded_tokenizer()
-    # a copy, for tensors that share memory cannot be saved
-    streams = {"text": token_stream(text, tokenizer), "validation": token_stream(validation, tokenizer).clone()}
+    streams = {"text": token_stream(text, tokenizer), "validation": token_stream(validation, tokenizer)}
     corpus = {key: {"tokens": len(ids), "sha256": _fingerprint(ids)} for key, ids in streams.items()}
     settings = {"corpus": corpus, "threads": threads, "device": torch.device(device).type, "versions": _versions()}
     _agree(out / "plan.json", asdict(plan) | settings)
-    tokens = out / "tokens.safetensors"
-    try:
-        with replacing(tokens) as temporary:
-            save_file(streams, temporary)
-    except SafetensorError as error:
-        raise LpzError(f"cannot write '{tokens}': {one_line(error)}; make room, or choose another --out") from error
-
     trained = {run: _result(out, *run) for run in runs if _result_file(out, *run).exists()}
     waiting = [run for run in runs if run not in trained]
     done = len(runs) - len(waiting)
@@ -158,17 +156,24 @@ def make_benchmark(
     work = functools.partial(
         _train_one,
         configs={run[0]: space.config(space.parse(run[0])) for run in runs},
-        tokens=tokens,
-        content=json.dumps(corpus),
+        streams=streams,
         recipe=plan.recipe,
         mask_id=tokenizer.mask_token_id,
         device=device,
-        out=out,
     )
-    for _ in each(work, waiting, workers=workers, threads=threads):
+    failed: dict[tuple[str, int], str] = {}
+    for number, made in executor.map(work, waiting):
+        run = waiting[number]
+        if isinstance(made, Failure):
+            failed[run] = made.reason
+        else:  # written here and not in the worker, which may be on another machine
+            write_json(_result_file(out, *run), {"architecture": run[0], "seed": run[1]} | asdict(made), indent=None)
         done += 1
         if progress is not None:
             progress(done, len(runs))
+    told = listed({f"{run[0]} with seed {run[1]}": failed[run] for run in runs if run in failed})
+    if len(failed) == len(runs):
+        raise LpzError(f"every training failed: {told}")
     document = {
         "format": FORMAT,
         "version": VERSION,
@@ -182,9 +187,18 @@ def make_benchmark(
         "threads": threads,
         "corpus": corpus,
         "plan": asdict(plan),
-        "trained": [trained.get(run) or _result(out, *run) for run in runs],
+        "trained": [trained.get(run) or _result(out, *run) for run in runs if run not in failed],
     }
+    if failed:
+        document["failed"] = [
+            {"architecture": run[0], "seed": run[1], "reason": failed[run]} for run in runs if run in failed
+        ]
     write_json(out / "benchmark.json", document)
+    if failed:
+        raise LpzError(
+            f"{len(failed)} of {len(runs)} trainings failed: {told}; '{out / 'benchmark.json'}' holds all others, and "
+            "the same command tries these again"
+        )
     return out / "benchmark.json"
 
 
@@ -192,28 +206,20 @@ def _train_one(
     run: tuple[str, int],
     *,
     configs: dict[str, Any],
-    tokens: Path,
-    content: str,
+    streams: dict[str, Tensor],
     recipe: Recipe,
     mask_id: int | None,
     device: str,
-    out: Path,
-) -> None:
+) -> Outcome | Failure:
     name, seed = run
-    streams = _tokens(tokens, content)
-    outcome = train(
-        configs[name], streams["text"], streams["validation"], recipe, seed=seed, mask_id=mask_id, device=device
-    )
-    write_json(_result_file(out, name, seed), {"architecture": name, "seed": seed} | asdict(outcome), indent=None)
-
-
-@functools.cache
-def _tokens(file: Path, content: str) -> dict[str, Tensor]:
-    """The streams in a file; `content` tells one that was written anew from the one kept in memory."""
     try:
-        return load_file(file)
-    except (OSError, SafetensorError) as error:
-        raise LpzError(f"cannot read '{file}' ({error}); run again") from error
+        return train(
+            configs[name], streams["text"], streams["validation"], recipe, seed=seed, mask_id=mask_id, device=device
+        )
+    except (MinibatchError, UsageError):  # wrong for every architecture
+        raise
+    except Exception as error:  # one architecture must not cost the others
+        return Failure(one_line(error))
 
 
 def _result_file(out: Path, name: str, seed: int) -> Path:

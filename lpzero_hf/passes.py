@@ -11,6 +11,7 @@ from torch import Tensor
 from lpzero_hf.cache import ScoreCache
 from lpzero_hf.errors import LpzError
 from lpzero_hf.evaluation import Setting, evaluate
+from lpzero_hf.executors import Executor
 from lpzero_hf.expression import Expression
 from lpzero_hf.expression_proxies import expression_proxy
 from lpzero_hf.plugins import PluginRegistry
@@ -26,8 +27,7 @@ class Passes:
         configs: n architectures by any name.
         setting: minibatch, seed, precision and device.
         cache: of scores.
-        workers: processes.
-        threads: CPU threads in each.
+        executor: where to work; by default in this process, with one thread.
         plugins: where operations are looked up.
     """
 
@@ -38,21 +38,18 @@ class Passes:
         plugins: PluginRegistry,
         *,
         cache: ScoreCache | None = None,
-        workers: int = 1,
-        threads: int = 1,
+        executor: Executor | None = None,
     ) -> None:
         self.configs, self.n = dict(configs), len(configs)
         self.setting, self.plugins, self.cache = setting, plugins, cache
-        self.workers, self.threads = workers, threads
+        self.executor = executor
         self._scored: dict[Expression, Tensor] = {}
 
     def part(self, architectures: Sequence[int]) -> Passes:
         """Some of the architectures."""
         names = list(self.configs)
         some = {names[i]: self.configs[names[i]] for i in architectures}
-        return Passes(
-            some, self.setting, self.plugins, cache=self.cache, workers=self.workers, threads=self.threads
-        )  # fmt: skip
+        return Passes(some, self.setting, self.plugins, cache=self.cache, executor=self.executor)
 
     def score(self, expression: Expression) -> Tensor:
         """[n], the scores of all architectures; NaN where there is none.
@@ -74,9 +71,8 @@ class Passes:
             return
         proxies = [expression_proxy(expression, operations=self.plugins.operations) for expression in new]
         rows = evaluate(
-            self.configs, proxies, self.setting,
-            cache=self.cache, workers=self.workers, threads=self.threads, plugins=self.plugins,
-        )  # fmt: skip
+            self.configs, proxies, self.setting, cache=self.cache, executor=self.executor, plugins=self.plugins
+        )
         for expression, proxy in zip(new, proxies, strict=True):
             made = [row[proxy.name] for row in rows.values()]
             for row in made:

@@ -11,6 +11,7 @@ from scipy.stats import rankdata  # type: ignore[import-untyped]  # scipy ships 
 from lpzero_hf.cache import ScoreCache
 from lpzero_hf.errors import UsageError
 from lpzero_hf.evaluation import Row, Setting, evaluate
+from lpzero_hf.executors import Executor
 from lpzero_hf.plugins import PluginRegistry, load_plugins
 from lpzero_hf.scoring import Wanted
 from lpzero_hf.spaces import Space
@@ -44,6 +45,7 @@ def rank(
     cache: ScoreCache | None = None,
     workers: int = 1,
     threads: int = 1,
+    executor: Executor | None = None,
     plugins: PluginRegistry | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> list[Ranked]:
@@ -60,6 +62,7 @@ def rank(
         cache: keeps scores for the next time; None keeps none.
         workers: processes.
         threads: CPU threads in each.
+        executor: where to work instead, see `lpzero_hf.executors`.
         plugins: where names are looked up.
         progress: called with (architectures done, architectures in all).
 
@@ -92,6 +95,7 @@ def rank(
         cache=cache,
         workers=workers,
         threads=threads,
+        executor=executor,
         plugins=plugins,
         progress=progress,
     )

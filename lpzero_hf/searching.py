@@ -22,6 +22,7 @@ from lpzero_hf.cache import ScoreCache, cache_folder
 from lpzero_hf.candidates import ExpressionSpace
 from lpzero_hf.errors import LpzError, UsageError
 from lpzero_hf.evaluation import evaluate
+from lpzero_hf.executors import Executor, executor_for
 from lpzero_hf.expression import Expression
 from lpzero_hf.expression_proxies import wanted_by
 from lpzero_hf.files import write_json
@@ -53,6 +54,7 @@ def search(
     ceiling: bool = False,
     workers: int = 1,
     threads: int = 1,
+    executor: Executor | None = None,
     plugins: PluginRegistry | None = None,
     progress: Progress | None = None,
     **settings: Any,
@@ -71,6 +73,7 @@ def search(
         ceiling: also search on all architectures at once, which bounds what can be reached.
         workers: processes for capture.
         threads: CPU threads in each; they decide the rounding.
+        executor: where to work instead, see `lpzero_hf.executors`.
         plugins: where names are looked up; by default everything installed.
         progress: called with (what is done, steps done, steps in all, the largest fitness so far or None).
         settings: the other arguments of `Plan`.
@@ -97,6 +100,7 @@ def search(
                 "the winners are graded on its architectures held out"
             )
     plugins = load_plugins() if plugins is None else plugins
+    executor = executor_for(executor, workers, threads)
     tell = progress or (lambda what, done, total, best: None)
     folder = None if out is None else Path(out)
     space = plan.space(plugins.operations)
@@ -107,7 +111,7 @@ def search(
     if folder is not None:
         open_run(folder, plan.to_json(), resume)
     for ground in grounds:
-        ground.capture(plan, space.wanted if plan.tabled else None, workers, threads, plugins, tell)
+        ground.capture(plan, space.wanted if plan.tabled else None, executor, plugins, tell)
     captured = time.perf_counter() - start
     splits = [_search_split(number, plan, space, grounds, folder, tell) for number in range(plan.splits)]
     bound = None
@@ -121,7 +125,7 @@ def search(
         {ground.name: ground.keys for ground in grounds},
         {ground.name: ground.truth.tolist() for ground in grounds},
         splits,
-        {ground.name: ground.test(splits, plan, workers, threads, plugins, tell) for ground in tested},
+        {ground.name: ground.test(splits, plan, executor, plugins, tell) for ground in tested},
         bound,
         {"capture": captured, "all": time.perf_counter() - start},
         {
@@ -156,21 +160,19 @@ class _Ground:
             )
 
     def capture(
-        self, plan: Plan, wanted: Wanted | None, workers: int, threads: int, plugins: PluginRegistry, tell: Progress
+        self, plan: Plan, wanted: Wanted | None, executor: Executor, plugins: PluginRegistry, tell: Progress
     ) -> None:
         """Make the tables, and score the baselines."""
         if wanted is None:
             cache = ScoreCache()
-            self.source = Passes(
-                self.configs, plan.setting, plugins, cache=cache, workers=workers, threads=threads
-            )  # fmt: skip
+            self.source = Passes(self.configs, plan.setting, plugins, cache=cache, executor=executor)
         else:
-            self.source = self._stack(plan, wanted, workers, threads, plugins, tell)
+            self.source = self._stack(plan, wanted, executor, plugins, tell)
         if plan.train is not None and plan.train < len(self.keys):
             with ScoreCache() as cache:
                 rows = evaluate(
                     self.configs, BASELINES, plan.setting,
-                    cache=cache, workers=workers, threads=threads, plugins=plugins,
+                    cache=cache, executor=executor, plugins=plugins,
                     progress=lambda done, total: tell(f"baselines of {self.name}", done, total, None),
                 )  # fmt: skip
             for proxy in BASELINES:
@@ -178,12 +180,10 @@ class _Ground:
                 if None not in values:
                     self.baselines[proxy] = torch.tensor(values, dtype=torch.float64)
 
-    def _stack(
-        self, plan: Plan, wanted: Wanted, workers: int, threads: int, plugins: PluginRegistry, tell: Progress
-    ) -> Stack:
+    def _stack(self, plan: Plan, wanted: Wanted, executor: Executor, plugins: PluginRegistry, tell: Progress) -> Stack:
         tables = make_tables(
             self.configs, wanted, plan.setting, cache_folder() / "tables",
-            workers=workers, threads=threads, plugins=plugins,
+            executor=executor, plugins=plugins,
             progress=lambda done, total: tell(f"capture of {self.name}", done, total, None),
         )  # fmt: skip
         return Stack(tables, wanted, plan.setting.device)
@@ -198,11 +198,11 @@ class _Ground:
         return Subject(self.source.part(part), Fitness(truth.tolist(), plan.fitness, device))
 
     def test(
-        self, splits: Sequence[Split], plan: Plan, workers: int, threads: int, plugins: PluginRegistry, tell: Progress
+        self, splits: Sequence[Split], plan: Plan, executor: Executor, plugins: PluginRegistry, tell: Progress
     ) -> list[Agreement]:
         """How well each split's winner ranks all architectures."""
         wanted = wanted_by([split.winner.expressions[0] for split in splits], plugins.operations)
-        self.source = self._stack(plan, wanted, workers, threads, plugins, tell)
+        self.source = self._stack(plan, wanted, executor, plugins, tell)
         return [
             _agreement(_scores([self], [split.winner.expressions[0]], split.winner.orientations)[0], self.truth)
             for split in splits

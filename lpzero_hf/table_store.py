@@ -13,15 +13,15 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from lpzero_hf.batches import embedded_tokenizer, minibatch
+from lpzero_hf.batches import Text, embedded_tokenizer, minibatch
 from lpzero_hf.cache import digest
 from lpzero_hf.capture import capture
-from lpzero_hf.errors import LpzError, MinibatchError, one_line
+from lpzero_hf.errors import LpzError, MinibatchError, listed, one_line
 from lpzero_hf.evaluation import Setting, identity
+from lpzero_hf.executors import Executor, Failure, executor_for
 from lpzero_hf.expression import VERSION
 from lpzero_hf.files import replacing
 from lpzero_hf.models import build_model
-from lpzero_hf.parallel import each
 from lpzero_hf.plugins import PluginRegistry
 from lpzero_hf.tables import GROUPS, Pair, Table, Wanted, tabulate
 
@@ -29,6 +29,19 @@ if TYPE_CHECKING:
     from transformers import PreTrainedConfig
 
 Chains = Mapping[str, tuple[tuple[str, ...], ...]]
+
+
+class CaptureFailed(LpzError):
+    """Some architectures have no table; those of all others are made and kept.
+
+    Args:
+        reasons: why, by the name of the architecture.
+    """
+
+    def __init__(self, reasons: Mapping[str, str]) -> None:
+        self.reasons = dict(reasons)
+        what = "architecture" if len(reasons) == 1 else f"{len(reasons)} architectures:"
+        super().__init__(f"no statistics of {what} {listed(reasons)}; those of all others are kept")
 
 
 def make_tables(
@@ -39,6 +52,7 @@ def make_tables(
     *,
     workers: int = 1,
     threads: int = 1,
+    executor: Executor | None = None,
     plugins: PluginRegistry,
     progress: Callable[[int, int], None] | None = None,
 ) -> list[Table]:
@@ -51,25 +65,36 @@ def make_tables(
         folder: where tables are kept; each is there whole or not at all.
         workers: processes.
         threads: CPU threads in each; they decide the rounding.
+        executor: where to work instead, see `lpzero_hf.executors`.
         plugins: where layouts and operations are looked up.
         progress: called with (architectures done, architectures in all).
 
     Raises:
-        LpzError: an architecture cannot be built or captured, or a kept table is damaged.
+        CaptureFailed: architectures cannot be built or captured; the tables of the others are kept.
+        LpzError: a kept table is damaged, or there are no workers to be had.
     """
-    key = table_key(wanted, setting, threads)
+    executor = executor_for(executor, workers, threads)
+    key = table_key(wanted, setting, executor.threads)
     files = {name: folder / f"{digest(identity(config), key)}.safetensors" for name, config in configs.items()}
     missing = [name for name, file in files.items() if not file.exists()]
     tell = progress or (lambda done, total: None)
     done = len(configs) - len(missing)
     tell(done, len(configs))
     work = functools.partial(
-        _make_one, chains=dict(wanted.chains), pairs=wanted.pairs, setting=setting, plugins=plugins
-    )
-    tasks = [(name, configs[name], files[name]) for name in missing]
-    for _ in each(work, tasks, workers=workers, threads=threads):
+        _make_one,
+        chains=dict(wanted.chains), pairs=wanted.pairs, setting=setting, text=setting.carried_text(), plugins=plugins,
+    )  # fmt: skip
+    reasons: dict[str, str] = {}
+    for number, made in executor.map(work, [configs[name] for name in missing]):
+        name = missing[number]
+        if isinstance(made, Failure):
+            reasons[name] = made.reason
+        else:
+            write_table(files[name], made)  # here and not in the worker, which may be on another machine
         done += 1
         tell(done, len(configs))
+    if reasons:
+        raise CaptureFailed({name: reasons[name] for name in missing if name in reasons})
     return [read_table(file, wanted) for file in files.values()]
 
 
@@ -82,20 +107,20 @@ def table_key(wanted: Wanted, setting: Setting, threads: int) -> str:
 
 
 def _make_one(
-    task: tuple[str, PreTrainedConfig, Path],
+    config: PreTrainedConfig,
     *,
     chains: Chains,
     pairs: tuple[Pair, ...],
     setting: Setting,
+    text: Text | None,
     plugins: PluginRegistry,
-) -> None:
-    name, config, file = task
+) -> Table | Failure:
     wanted = Wanted(chains, pairs, plugins.operations)
     try:
         model = build_model(config, seed=setting.seed, dtype=getattr(torch, setting.dtype), device=setting.device)
         batch = minibatch(
             model,
-            text=setting.text,
+            text=text,
             tokenizer=embedded_tokenizer(),
             batch_size=setting.batch_size,
             seq_len=setting.seq_len,
@@ -103,12 +128,11 @@ def _make_one(
             random_tokens=setting.random_tokens,
         )
         captured = capture(model, batch, list(wanted.reductions.values()), plugins.layout(model), seed=setting.seed)
-        table = tabulate(wanted, captured)
-    except MinibatchError:  # its message says what to do
+        return tabulate(wanted, captured)
+    except MinibatchError:  # wrong for every architecture
         raise
-    except LpzError as error:
-        raise LpzError(f"no statistics of architecture {name}: {error}") from error
-    write_table(file, table)
+    except Exception as error:  # one architecture must not cost the tables of the others
+        return Failure(str(error) if isinstance(error, LpzError) else one_line(error))
 
 
 def write_table(file: Path, table: Table) -> None:

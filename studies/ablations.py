@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from lpzero_hf.parallel import each
+from lpzero_hf.executors import executor_for
 from lpzero_hf.plan import Plan
 from studies.cases import AGGREGATION, LONGER, OPTIMUM, POPULATION, PRUNING, STRATEGY, UNARY, label
 from studies.curves import case_table, curves
@@ -88,7 +88,7 @@ class Ablations(Study):
 
     def _done(self, function: Callable[[Task], Result], tasks: Sequence[Task], what: str, tell: Tell) -> list[Result]:
         results: dict[int, Result] = {}
-        for number, result in each(function, tasks, workers=self.workers):
+        for number, result in executor_for(None, self.workers).every(function, tasks):
             results[number] = result
             tell(what, len(results), len(tasks))
         return [results[number] for number in range(len(tasks))]

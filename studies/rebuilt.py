@@ -12,9 +12,9 @@ from torch import nn
 
 from lpzero_hf.agreement import kendall, spearman
 from lpzero_hf.batches import embedded_tokenizer, minibatch
+from lpzero_hf.executors import executor_for
 from lpzero_hf.grading import spaced
 from lpzero_hf.models import build_model
-from lpzero_hf.parallel import each
 from lpzero_hf.plugins import load_plugins
 from lpzero_hf.spaces import Architecture
 from studies.markdown import signed, table
@@ -54,7 +54,7 @@ class Rebuilt(Study):
         tasks = [(entry.architecture, doubled) for doubled in (False, True) for entry in entries]
         tasks = tasks[: len(entries) + self.doubled]
         made: dict[int, dict[str, float]] = {}
-        for number, scores in each(rebuilt, tasks, workers=self.workers):
+        for number, scores in executor_for(None, self.workers).every(rebuilt, tasks):
             made[number] = scores
             tell("models as they were scored", len(made), len(tasks))
         return {

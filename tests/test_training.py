@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import math
-import multiprocessing
 import os
 import resource
 import signal
@@ -37,7 +36,6 @@ from lpzero_hf.layout import count_body_parameters, count_parameters
 from lpzero_hf.making import Plan, body_parameters, make_benchmark
 from lpzero_hf.models import build_model
 from lpzero_hf.objective import objective
-from lpzero_hf.parallel import each
 from lpzero_hf.spaces import Choice, Space, Value
 from lpzero_hf.training import Outcome, Recipe, train, validation_loss
 
@@ -570,37 +568,3 @@ def test_a_killed_run_leaves_no_worker_and_goes_on_where_it_stopped(
     assert lpz(*arguments, "--out", str(tmp_path / "whole"), "--workers", "1")[0] == 0
     assert timeless(tmp_path / "killed" / "benchmark.json") == timeless(tmp_path / "whole" / "benchmark.json")
     assert finished.items() <= results(tmp_path / "killed").items()
-
-
-# Workers ------------------------------------------------------------------------------------------------------
-
-
-def test_an_error_in_a_worker_is_raised_here_and_ends_no_stranger() -> None:
-    stranger = multiprocessing.get_context("spawn").Process(target=time.sleep, args=(60,), daemon=True)
-    stranger.start()
-    try:
-        with pytest.raises(ValueError, match=r"math domain error|nonnegative"):
-            list(each(math.sqrt, [-1.0] * 20, workers=2))
-        deadline = time.monotonic() + 30
-        while multiprocessing.active_children() != [stranger]:
-            assert time.monotonic() < deadline, multiprocessing.active_children()
-            time.sleep(0.02)
-    finally:
-        stranger.kill()
-
-
-def test_a_worker_that_dies_is_told() -> None:
-    with pytest.raises(LpzError, match=r"a worker process died, .*fewer --workers"):
-        list(each(os._exit, [1] * 4, workers=2))
-
-
-@pytest.mark.parametrize("counts", [{"workers": 0}, {"threads": 0}])
-def test_nobody_cannot_work(counts: dict[str, int]) -> None:
-    with pytest.raises(UsageError, match="at least one of each"):
-        list(each(math.sqrt, [1.0], **counts))
-
-
-def test_one_worker_uses_its_threads_and_puts_them_back() -> None:
-    before = torch.get_num_threads()
-    assert list(each(lambda task: (task, torch.get_num_threads()), "ab", threads=3)) == [(0, ("a", 3)), (1, ("b", 3))]
-    assert torch.get_num_threads() == before

@@ -126,12 +126,11 @@ def evaluate(
         from lpzero_hf.grading import grade
 
         setting = conditions.setting(batch_size or benchmark.batch_size, seq_len or benchmark.seq_len)
-        with counting("architectures scored") as tell:
+        with spread.start(setting.device) as executor, counting("architectures scored") as tell:
             report = grade(
                 benchmark, proxy or "all", setting, limit=limit,
                 cache=None if no_cache else ScoreCache(),
-                workers=spread.processes(setting.device), threads=spread.threads,
-                plugins=registry, progress=tell,
+                executor=executor, plugins=registry, progress=tell,
             )  # fmt: skip
         if scores is not None:
             _write_scores(report, scores)
@@ -252,7 +251,7 @@ def train(
         warmup=max(1, steps // 10),
         windows=windows,
     )
-    with quiet_stdout(), counting("models trained") as tell:
+    with quiet_stdout(), spread.start(chosen) as executor, counting("models trained") as tell:
         file = make_benchmark(
             Plan(space, n, repeats, seeds, seed, sample, min_params, max_params, recipe),
             load_plugins(no_plugin or ()).space(space),
@@ -260,8 +259,7 @@ def train(
             name=name or out.resolve().name,
             text=text,
             validation=validation,
-            workers=spread.processes(chosen),
-            threads=spread.threads,
+            executor=executor,
             device=chosen,
             command=shlex.join(["lpz", *sys.argv[1:]]),
             progress=tell,

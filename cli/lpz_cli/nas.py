@@ -12,6 +12,7 @@ from lpz_cli.grouping import grouped
 from lpz_cli.output import print_json, print_table, quiet_stdout
 from lpz_cli.progress import counting
 from lpz_cli.score import shown
+from lpzero_hf.errors import UsageError
 
 if TYPE_CHECKING:
     from lpz_nas import Found
@@ -76,11 +77,12 @@ def nas(
             benchmark = registry.benchmark(among)
             rows, tokens = benchmark.batch_size, benchmark.seq_len
         setting = conditions.setting(batch_size or rows, seq_len or tokens)
-        with counting("architectures scored") as tell:
+        if among is None and spread.executor in ("process", "ray"):
+            raise UsageError(f"--executor {spread.executor} has something to do with --among BENCH alone")
+        with spread.start(setting.device) as executor, counting("architectures scored") as tell:
             found = find_architecture(
                 space, proxy, budget, trials=trials, out=out, resume=resume, among=among, front=front,
-                setting=setting, cache=ScoreCache(), workers=spread.processes(setting.device),
-                threads=spread.threads, plugins=registry, progress=tell,
+                setting=setting, cache=ScoreCache(), executor=executor, plugins=registry, progress=tell,
             )  # fmt: skip
         if plots:
             from lpz_cli.nas_plots import draw_front

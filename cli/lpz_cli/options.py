@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     import torch
 
     from lpzero_hf.evaluation import Setting
+    from lpzero_hf.executors import Executor
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
 NoPlugin = Annotated[
@@ -99,6 +100,21 @@ class Conditions:
 class Spread:
     """How the work on many architectures is spread."""
 
+    executor: Annotated[
+        Literal["local", "process", "ray"] | None,
+        typer.Option(
+            "--executor",
+            help="local: in this process; process: in several; ray: on a Ray cluster. By default, process where there "
+            "are several --workers.",
+            show_default=False,
+        ),
+    ] = None
+    address: Annotated[
+        str | None,
+        typer.Option(
+            "--address", metavar="HOST:PORT", help="The Ray cluster to work on; without, one is started here."
+        ),
+    ] = None
     workers: Annotated[
         int | None, typer.Option("--workers", min=1, help="Processes; else one per core, or one on a GPU.")
     ] = None
@@ -106,11 +122,31 @@ class Spread:
         int, typer.Option("--threads", min=1, help="CPU threads per process; they decide the last digits of results.")
     ] = 1
 
-    def processes(self, device: str) -> int:
-        """As many as asked for; else one per core that this process may use, or one on a GPU."""
-        if self.workers is not None:
-            return self.workers
-        return len(os.sched_getaffinity(0)) if device == "cpu" and hasattr(os, "sched_getaffinity") else 1
+    def __post_init__(self) -> None:
+        if self.address is not None and self.executor != "ray":
+            raise UsageError("--address is that of a Ray cluster; use it with --executor ray")
+        if self.executor == "local" and self.workers not in (None, 1):
+            raise UsageError(f"--executor local works alone; for {self.workers} workers use --executor process")
+
+    def start(self, device: str) -> Executor:
+        """The executor asked for, to be used as a context manager. Raises `UsageError` if there is no such one."""
+        from lpzero_hf.executors import LocalExecutor, ProcessExecutor, RayExecutor, cores
+
+        if self.executor == "ray":
+            return RayExecutor(self.address, workers=self.workers, threads=self.threads, gpus=_gpus(device))
+        workers = self.workers or (max(1, cores() // self.threads) if device == "cpu" else 1)
+        if self.executor == "process" or (self.executor is None and workers > 1):
+            return ProcessExecutor(workers, self.threads)
+        return LocalExecutor(self.threads)
+
+
+def _gpus(device: str) -> int:
+    """The GPUs that a task on Ray needs."""
+    if not device.startswith("cuda"):
+        return 0
+    if device != "cuda":
+        raise UsageError(f"Ray gives each task a GPU; with --executor ray, say --device cuda, not {device}")
+    return 1
 
 
 @dataclass(frozen=True)

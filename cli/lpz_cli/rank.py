@@ -39,10 +39,10 @@ def rank(
         from lpzero_hf.ranking import rank as rank_architectures
 
         setting = conditions.setting(batch_size, seq_len)
-        with counting("architectures scored") as tell:
+        with spread.start(setting.device) as executor, counting("architectures scored") as tell:
             ranking = rank_architectures(
                 space, proxy, n=n, by=sample, setting=setting, cache=ScoreCache(),
-                workers=spread.processes(setting.device), threads=spread.threads, plugins=registry, progress=tell,
+                executor=executor, plugins=registry, progress=tell,
             )  # fmt: skip
     names = list(ranking[0].rows)
     rows: list[dict[str, Any]] = [

@@ -94,11 +94,10 @@ def search(
             prune=not no_prune, early=early, iterations=iterations, population=population, seed=conditions.seed,
             limit=limit, setting=setting,
         )  # fmt: skip
-        with _told() as tell:
+        with spread.start(setting.device) as executor, _told() as tell:
             result = run(
                 plan, out=out, resume=resume, test=test or (), ceiling=ceiling,
-                workers=spread.processes(setting.device), threads=spread.threads,
-                plugins=load_plugins(no_plugin or ()), progress=tell,
+                executor=executor, plugins=load_plugins(no_plugin or ()), progress=tell,
             )  # fmt: skip
         if plots and out is not None:
             from lpz_cli.search_plots import draw_search

@@ -10,6 +10,7 @@ from lpz_nas.evaluator import verdict_of
 from lpz_nas.outcome import Tried, best, none_within, without_score
 from lpzero_hf.cache import ScoreCache
 from lpzero_hf.evaluation import Setting, evaluate
+from lpzero_hf.executors import Executor
 from lpzero_hf.plugins import PluginRegistry
 from lpzero_hf.proxy import Proxy
 from lpzero_hf.spaces import Architecture, Space
@@ -28,6 +29,7 @@ def compare(
     cache: ScoreCache | None = None,
     workers: int = 1,
     threads: int = 1,
+    executor: Executor | None = None,
     plugins: PluginRegistry | None = None,
     progress: Progress | None = None,
 ) -> tuple[list[Tried], int]:
@@ -43,6 +45,7 @@ def compare(
         cache: keeps scores for the next time; None keeps none.
         workers: processes.
         threads: CPU threads in each.
+        executor: where to work instead, see `lpzero_hf.executors`.
         plugins: where names are looked up.
         progress: called with (architectures scored, architectures to score, None).
 
@@ -66,6 +69,7 @@ def compare(
         cache=cache,
         workers=workers,
         threads=threads,
+        executor=executor,
         plugins=plugins,
         progress=None if progress is None else lambda done, total: progress(done, total, None),
     )

@@ -24,6 +24,7 @@ from lpzero_hf.batches import read_text
 from lpzero_hf.cache import ScoreCache
 from lpzero_hf.errors import LpzError, UsageError
 from lpzero_hf.evaluation import Setting
+from lpzero_hf.executors import Executor, executor_for
 from lpzero_hf.files import write_json
 from lpzero_hf.models import build_model
 from lpzero_hf.plugins import PluginRegistry, load_plugins
@@ -50,6 +51,7 @@ def find_architecture(
     cache: ScoreCache | None = None,
     workers: int = 1,
     threads: int = 1,
+    executor: Executor | None = None,
     plugins: PluginRegistry | None = None,
     progress: Progress | None = None,
 ) -> Found:
@@ -75,6 +77,7 @@ def find_architecture(
         cache: keeps scores for the next time; None keeps none.
         workers: processes, with `among`; otherwise a proposal waits for what became of the one before.
         threads: CPU threads in each.
+        executor: where to work instead, see `lpzero_hf.executors`.
         plugins: where names are looked up.
         progress: called with (architectures scored, architectures to score, best score so far).
 
@@ -96,6 +99,8 @@ def find_architecture(
     if trials < 1:
         raise UsageError(f"{trials} trials find nothing; ask for at least 1")
     start = time.perf_counter()
+    executor = executor_for(executor, workers, threads)
+    threads = executor.threads
     plugins = load_plugins() if plugins is None else plugins
     space = plugins.space(space) if isinstance(space, str) else space
     chosen = find_proxy(proxy, plugins)
@@ -130,7 +135,7 @@ def find_architecture(
         else:
             tried, proposed = compare(
                 space, [entry.architecture for entry in benchmark.trained()], chosen, budget, trials=trials,
-                setting=setting, cache=cache, workers=workers, threads=threads, plugins=plugins, progress=follow,
+                setting=setting, cache=cache, executor=executor, plugins=plugins, progress=follow,
             )  # fmt: skip
     except Exception as error:
         if isinstance(error, NothingScored) or not scored:

@@ -1,0 +1,184 @@
+"""Works on a Ray cluster: many machines, or this one."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import torch
+
+from lpzero_hf.errors import LpzError, UsageError, one_line
+from lpzero_hf.executors.base import Executor, Failure, Outcome, Result, Task, attempt
+from lpzero_hf.executors.process import cores, warn_if_crowded
+from lpzero_hf.executors.tries import Tries
+
+PATIENCE = 10  # seconds without news until the cluster is asked whether it has room at all
+TCP_SECONDS = 5
+ANSWER_SECONDS = 30
+QUIET = (
+    "RAY_USAGE_STATS_ENABLED",  # nothing is told to anybody
+    "RAY_ENABLE_UV_RUN_RUNTIME_ENV",  # the working folder is not sent to the nodes
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO",  # tasks without a GPU see what this process sees, and no warning is given
+)
+PROBE = "import ray, sys; ray.init(sys.argv[1], log_to_driver=False, logging_level='ERROR')"
+
+
+class RayExecutor(Executor):
+    """Works on a Ray cluster. Every node needs this library and the same plugins; results come back to this process,
+    so nodes need not share files.
+
+    Connects when first used. A cluster that it has started on this machine ends with `close`; a connection that the
+    caller has made already (`ray.init`) is used, and left open.
+
+    Args:
+        address: of a cluster: "host:port", "ray://host:port", or "auto" for the one that this machine is part of. None
+            starts one on this machine.
+        workers: tasks at a time; None for as many as the cluster has cores for, or this machine for one started here.
+        threads: CPU threads, and cores, of each task.
+        gpus: GPUs that each task needs; a fraction lets tasks share one.
+
+    Raises:
+        UsageError: less than one worker or thread.
+
+    Example:
+        >>> from lpzero_hf.executors import RayExecutor
+        >>> with RayExecutor(workers=2) as executor:  # doctest: +SKIP
+        ...     sorted(executor.map(abs, [-1, 2]))
+        [(0, 1), (1, 2)]
+    """
+
+    def __init__(
+        self, address: str | None = None, *, workers: int | None = None, threads: int = 1, gpus: float = 0.0
+    ) -> None:
+        if threads < 1 or (workers is not None and workers < 1):
+            raise UsageError(f"{workers} workers of {threads} threads cannot work; ask for at least one of each")
+        super().__init__(threads)
+        self.address, self.workers, self.gpus = address, workers, gpus
+        if address is None:
+            self.workers = max(1, cores() // threads) if workers is None else workers
+            warn_if_crowded(self.workers, threads)
+        self._connected = False
+
+    def map(self, work: Callable[[Task], Result], tasks: Sequence[Task]) -> Iterator[tuple[int, Result | Failure]]:
+        """See `Executor.map`. A task whose node has died is done again on another."""
+        if not tasks:
+            return
+        ray = self._ray()
+        slots = self._slots(ray)
+        at_once = self.workers or 2 * slots  # twice, so that no node waits for this process
+        remote = ray.remote(num_cpus=self.threads, num_gpus=self.gpus, max_retries=0)(_in_worker)
+        shared = ray.put(work)
+        tries = Tries(len(tasks))
+        numbers: dict[Any, int] = {}  # of the tasks on their way, by Ray's reference
+        try:
+            while tries.left:
+                while tries.busy < at_once and (taken := tries.take()) is not None:
+                    numbers[remote.remote(shared, tasks[taken], self.threads)] = taken
+                ready = ray.wait(list(numbers), num_returns=1, timeout=PATIENCE)[0]
+                if not ready:
+                    self._slots(ray)
+                for reference in ready:
+                    number = numbers.pop(reference)
+                    got = _got(ray, reference)
+                    if isinstance(got, Outcome):
+                        tries.done(number)
+                        yield number, got.get()
+                    elif failure := tries.died(number, got):
+                        yield number, failure
+        finally:
+            for reference in numbers:
+                with contextlib.suppress(Exception):  # the cluster may be gone
+                    ray.cancel(reference, force=True)
+
+    def close(self) -> None:
+        """Leave the cluster, and end it if it was started here."""
+        if self._connected:
+            import ray
+
+            ray.shutdown()
+            self._connected = False
+
+    def _ray(self) -> Any:
+        """Ray, connected."""
+        for name in QUIET:  # before the first import
+            os.environ.setdefault(name, "0")
+        try:
+            import ray
+        except ImportError as error:
+            raise LpzError("the executor 'ray' needs Ray; install it with `pip install 'lpzero-hf[ray]'`") from error
+        if not ray.is_initialized():
+            options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
+            if self.address is None:
+                options |= {"num_cpus": (self.workers or 1) * self.threads, "include_dashboard": False}
+            else:
+                _probe(self.address)
+            try:
+                ray.init(self.address or "local", **options)
+            except Exception as error:  # Ray has many ways to say no
+                raise LpzError(f"Ray does not start: {one_line(error)}") from error
+            self._connected = True
+        return ray
+
+    def _slots(self, ray: Any) -> int:
+        """How many tasks the cluster has room for. Raises `LpzError` if no node has room for one."""
+        nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+        fitting = [
+            int(node.get("CPU", 0) // self.threads)
+            for node in nodes
+            if node.get("CPU", 0) >= self.threads and node.get("GPU", 0) >= self.gpus
+        ]
+        if not fitting:
+            wanted = f"{self.threads} cores" + (f" and {self.gpus:g} GPUs" if self.gpus else "")
+            raise LpzError(f"no node of the Ray cluster has {wanted}; ask for fewer --threads, or for --device cpu")
+        return sum(fitting)
+
+
+def _in_worker(work: Callable[[Task], Result], task: Task, threads: int) -> Outcome[Result]:
+    torch.set_num_threads(threads)
+    return attempt(work, task)
+
+
+def _got(ray: Any, reference: Any) -> Outcome[Any] | str:
+    """What became of a task that is done with, or what its worker has died of."""
+    errors = ray.exceptions
+    died = (
+        errors.WorkerCrashedError, errors.NodeDiedError, errors.LocalRayletDiedError, errors.OutOfMemoryError,
+        errors.ObjectLostError, errors.ObjectFetchTimedOutError,
+    )  # fmt: skip
+    try:
+        return ray.get(reference)  # type: ignore[no-any-return]  # Ray is untyped here
+    except died as error:
+        return type(error).__name__
+    except errors.RayError as error:
+        raise LpzError(
+            f"a Ray worker cannot do its task: {one_line(getattr(error, 'cause', None) or error)}; every node needs "
+            "lpzero-hf, the same plugins and versions, and room for Ray's files"
+        ) from error
+
+
+def _probe(address: str) -> None:
+    """Raises `LpzError` unless a cluster answers at `address`; Ray itself would wait for it for ever."""
+    place = address.removeprefix("ray://").rpartition(":")
+    remedy = "; check the address (`ray status` shows it on the cluster), or leave --address out to start one here"
+    if address != "auto":
+        if not (place[0] and place[2].isdecimal()):
+            raise UsageError(f"'{address}' is no address of a Ray cluster: auto, host:port or ray://host:port")
+        try:
+            socket.create_connection((place[0].strip("[]"), int(place[2])), TCP_SECONDS).close()
+        except (OSError, OverflowError) as error:
+            raise LpzError(f"no Ray cluster at {address} ({error}){remedy}") from error
+    try:
+        tried = subprocess.run(
+            [sys.executable, "-c", PROBE, address], capture_output=True, text=True, timeout=ANSWER_SECONDS, check=False
+        )
+    except subprocess.TimeoutExpired as error:
+        raise LpzError(f"no Ray cluster answers at {address} within {ANSWER_SECONDS} s{remedy}") from error
+    if tried.returncode:
+        said = tried.stderr.strip().splitlines() or ["no reason given"]
+        raise LpzError(f"cannot connect to a Ray cluster at {address}: {said[-1]}{remedy}")

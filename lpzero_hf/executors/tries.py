@@ -1,0 +1,68 @@
+"""Which task comes next, and how often one whose worker has died is tried again."""
+
+from __future__ import annotations
+
+import warnings
+from collections import deque
+
+from lpzero_hf.errors import ExecutorWarning
+from lpzero_hf.executors.base import Failure
+
+TRIES = 3  # workers that a task may cost before it is given up
+
+
+class Tries:
+    """The tasks of one `Executor.map`, by number.
+
+    A task whose worker has died is tried again after all others. Its last try is made alone, so that no task is given
+    up for what another beside it has done: one that takes all memory can kill its neighbours' workers, too.
+
+    Args:
+        count: number of tasks.
+    """
+
+    def __init__(self, count: int) -> None:
+        self._waiting = deque(range(count))
+        self._last: deque[int] = deque()  # those with one try left
+        self._busy: set[int] = set()
+        self._deaths = [0] * count
+
+    @property
+    def left(self) -> int:
+        """Number of tasks that are not done, those in the hands of workers included."""
+        return len(self._waiting) + len(self._last) + len(self._busy)
+
+    @property
+    def busy(self) -> int:
+        """Number of tasks in the hands of workers."""
+        return len(self._busy)
+
+    def take(self) -> int | None:
+        """The next task for a worker; None if there is none now."""
+        queue = self._waiting or (self._last if not self._busy else None)
+        if not queue:
+            return None
+        number = queue.popleft()
+        self._busy.add(number)
+        return number
+
+    def done(self, number: int) -> None:
+        """A worker has done the task."""
+        self._busy.remove(number)
+
+    def died(self, number: int, cause: str) -> Failure | None:
+        """The task's worker has died: the failure if that was its last try; else a warning, and it is tried again."""
+        self._busy.remove(number)
+        self._deaths[number] += 1
+        deaths = self._deaths[number]
+        if deaths == TRIES:
+            return Failure(f"its worker died {TRIES} times, perhaps for want of memory ({cause})")
+        (self._last if deaths == TRIES - 1 else self._waiting).append(number)
+        alone = ", alone" if deaths == TRIES - 1 else ""
+        warnings.warn(
+            f"a worker died ({cause}), perhaps for want of memory; another does its task again{alone} "
+            f"(try {deaths + 1} of {TRIES})",
+            ExecutorWarning,
+            stacklevel=3,
+        )
+        return None
