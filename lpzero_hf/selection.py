@@ -15,6 +15,7 @@ from torch import Tensor
 
 from lpzero_hf.fitness import Fitness, mid_ranks
 from lpzero_hf.judging import Combine, combined
+from lpzero_hf.threads import threads
 
 RESAMPLES = 1000
 MEMBERS = 5
@@ -45,7 +46,8 @@ def select(
         The row of the winner, and those of the ensemble, where a row may appear more than once.
     """
     rows = distinct(scores)
-    fittest = _fittest_of_resamples([part[rows] for part in scores], truths, kind, combine, seed)
+    with threads(1):
+        fittest = _fittest_of_resamples([part[rows] for part in scores], truths, kind, combine, seed)
     # one vector per candidate, in which every benchmark has the same weight
     ranks = torch.cat([mid_ranks(part[rows]) / part.shape[1] ** 1.5 for part in scores], dim=1)
     members = _nearest(ranks, ranks[fittest].mean(0), MEMBERS)

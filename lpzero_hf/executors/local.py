@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable, Iterator, Sequence
 
-import torch
-
 from lpzero_hf.executors.base import Executor, Failure, Result, Task
+from lpzero_hf.threads import threads
 
 
 class LocalExecutor(Executor):
@@ -24,16 +22,6 @@ class LocalExecutor(Executor):
 
     def map(self, work: Callable[[Task], Result], tasks: Sequence[Task]) -> Iterator[tuple[int, Result | Failure]]:
         """See `Executor.map`; `work` may be any function."""
-        with _threads(self.threads):
+        with threads(self.threads):
             for number, task in enumerate(tasks):
                 yield number, work(task)
-
-
-@contextlib.contextmanager
-def _threads(count: int) -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
