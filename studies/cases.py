@@ -19,7 +19,7 @@ def _in_both(cases: Mapping[str, Changes]) -> Cases:
 
 STRATEGY = _in_both({"evolution": {}, "random search": {"strategy": "random"}})
 PRUNING = _in_both({"pruned": {}, "not pruned": {"prune": False}})
-POPULATION = _in_both({str(size): {"population": size} for size in (80, 100, 200)})
+POPULATION = _in_both({"80": {}, "100": {"population": 100}, "200": {"population": 200}})
 AGGREGATION = _in_both({"sum": {"aggregates": ("sum",)}, "mean": {"aggregates": ("mean",)}, "either": {}})
 OPTIMUM = _in_both({"evolution": {}})
 UNARY: Cases = {

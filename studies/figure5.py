@@ -35,9 +35,9 @@ class Figure5(Study):
     def show(self, runs: Runs) -> str:
         """What is seen."""
         return (
-            "Published scores above, ours below; the trained performance is turned so that larger is better. Which "
-            "panels the paper shows could not be checked; these are proxies whose scores were published. On "
-            "FlexiBERT the truth makes four clouds, of two depths and two hidden sizes."
+            "Published scores above, ours below, against the trained performance, turned so that larger is better. Which "
+            "panels the paper shows could not be checked; these are proxies whose scores were published. The published "
+            "FlexiBERT scores stand in bands, since their models have one hidden size and one width."
         )
 
     def draw(self, runs: Runs) -> Mapping[str, Figure]:
@@ -66,5 +66,8 @@ def _scatter(axes: Any, title: str, made: Mapping[str, float | None], truth: Map
     axes.scatter(x, y, s=6, alpha=0.5, linewidths=0, color=colour)
     if min(x) > 0 and max(x) > WIDE * min(x):
         axes.set_xscale("log")
+    else:
+        axes.locator_params(axis="x", nbins=4)
     axes.set_title(f"{title}\nrho {spearman(x, y):+.3f}", fontsize=8)
     axes.tick_params(labelsize=6)
+    axes.xaxis.get_offset_text().set_fontsize(6)

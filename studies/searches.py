@@ -99,7 +99,7 @@ def searched(task: Search) -> dict[str, Any]:
     while strategy.done < strategy.total:
         made = strategy.iterate()
         good += (made.fitness or 0.0) > GOOD
-        if not steps or made.best > steps[-1][1]:
+        if not steps or round(made.best, 6) > steps[-1][1]:
             steps.append((strategy.done, round(made.best, 6)))
     fittest = strategy.archive.fittest()
     return {

@@ -34,7 +34,7 @@ PAIRS = (
     Pair(
         "Synaptic Saliency", "synaptic_saliency_lpzero", "Synaptic Saliency",
         f"{ROUNDING} Ours takes absolute values, as the code does; without them, as Zhou et al. define it, see "
-        "`synaptic_saliency` above.",
+        "`synaptic_saliency` below.",
     ),
     Pair(
         "Head Confidence", "attention_confidence_lpzero", "Head Confidence",
