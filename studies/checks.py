@@ -52,16 +52,7 @@ def activation_check(entries: Sequence[Trained], scores: Mapping[str, Sequence[f
 
 def lpzero_check(entries: Sequence[Trained], scores: Sequence[float]) -> dict[str, Any]:
     """The published winner's scores beside a closed formula of widths and depth."""
-    made = []
-    for entry in entries:
-        width, depth = float(entry.architecture.shared[0]), len(entry.architecture.layers)
-        plainly, scaled = DEVIATION**2, DEVIATION**2 / (2 * depth)
-        sites = [
-            site
-            for _, inner in entry.architecture.layers
-            for site in (plainly + width**-2, scaled + width**-2, plainly + width**-2, scaled + float(inner) ** -2)
-        ]
-        made.append(float(np.mean(sites)))
+    made = [closed_form(entry) for entry in entries]
     truth = [-entry.quality for entry in entries]
     return {
         "with_theirs": spearman(made, scores),
@@ -69,6 +60,18 @@ def lpzero_check(entries: Sequence[Trained], scores: Sequence[float]) -> dict[st
         "rho": spearman(made, truth),
         "theirs": spearman(scores, truth),
     }
+
+
+def closed_form(entry: Trained) -> float:
+    """The mean over linear layers of the variance of the weights and 1 / inputs^2."""
+    width, depth = float(entry.architecture.shared[0]), len(entry.architecture.layers)
+    plainly, scaled = DEVIATION**2, DEVIATION**2 / (2 * depth)
+    sites = [
+        site
+        for _, inner in entry.architecture.layers
+        for site in (plainly + width**-2, scaled + width**-2, plainly + width**-2, scaled + float(inner) ** -2)
+    ]
+    return float(np.mean(sites))
 
 
 def width_check(entries: Sequence[Trained], scores: Sequence[float]) -> dict[str, Any]:

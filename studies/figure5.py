@@ -35,9 +35,9 @@ class Figure5(Study):
     def show(self, runs: Runs) -> str:
         """What is seen."""
         return (
-            "Published scores above, ours below, against the trained performance, turned so that larger is better. Which "
-            "panels the paper shows could not be checked; these are proxies whose scores were published. The published "
-            "FlexiBERT scores stand in bands, since their models have one hidden size and one width."
+            "Published scores above, ours below, against the trained performance, turned so that larger is better. "
+            "Which panels the paper shows could not be checked; these are proxies whose scores were published. The "
+            "published FlexiBERT scores stand in bands, since their models have one hidden size and one width."
         )
 
     def draw(self, runs: Runs) -> Mapping[str, Figure]:

@@ -17,6 +17,7 @@ from studies.figure6 import Figure6
 from studies.figure7 import Figure7
 from studies.grades import Grades
 from studies.how_many import HowMany
+from studies.initialised import Initialised
 from studies.markdown import table
 from studies.nas import Nas
 from studies.noise import Noise
@@ -46,6 +47,7 @@ STUDIES: tuple[Study, ...] = (  # in the order of RESULTS.md
     Table5(),
     Published(),
     Rebuilt(),
+    Initialised(),
     Grades(),
     Winners(),
     Capture(),

@@ -31,7 +31,11 @@ PAIRS = (
         "Jacobian of each sample, as Celotti et al. do.",
     ),
     Pair("Synflow", "synflow", "synflow"),
-    Pair("GraSP", "grasp", "grasp"),
+    Pair(
+        "GraSP", "grasp", "grasp",
+        "its sign hangs on the initialisation: with GPT-2's, which divides the deviation of output projections by the "
+        "square root of twice the depth, ours turns round as well (see What the initialisation decides).",
+    ),
     Pair(
         "EZNAS", "eznas", "eznas",
         "the code takes the determinant of the signs of a gradient that is square only for some layers; the published "
@@ -44,7 +48,8 @@ PAIRS = (
         "LPZero", "lpzero_paper_gpt2", "lpzero",
         "the published winner depends on depth through GPT-2's initialisation alone, which divides the deviation of "
         "output projections by the square root of twice the depth (see Published scores). Our model draws all "
-        "weights with one deviation, and so its winner loses that part.",
+        "weights with one deviation, and so its winner loses that part; besides, it takes the softmax over a layer's "
+        "outputs, theirs over its inputs (see What the initialisation decides).",
     ),
     Pair("(ours) lpzero-gpt2", "lpzero-gpt2"),
 )  # fmt: skip

@@ -23,6 +23,7 @@ from studies.checks import activation_check, parameter_check
 from studies.comparing import APART, Pair, comparison
 from studies.curves import band, bound
 from studies.features import Features
+from studies.initialised import scaled
 from studies.nas import Nas
 from studies.papers import Printed
 from studies.rebuilt import rebuilt
@@ -171,6 +172,18 @@ def test_the_sum_of_layer_norms_has_a_gradient_of_rounding_alone() -> None:
     assert math.isclose(single["Head Confidence"], double["Head Confidence"], rel_tol=0.05)
     other = replace(architecture, layers=tuple((*layer[:2], 1024, layer[3]) for layer in architecture.layers))
     assert rebuilt((other, False)) == single  # no width enters
+
+
+def test_the_papers_winner_is_a_closed_formula_of_widths_and_depth() -> None:
+    inners = (200, 300, 400, 200)
+    made = scaled(Architecture((64, 128, 1), tuple((2, inner) for inner in inners)))["lpzero_paper_gpt2"]
+    drawn, output = 0.02**2, 0.02**2 / (2 * len(inners))
+    sites = [
+        variance + outputs**-2  # ours takes the softmax of a gradient over the outputs
+        for inner in inners
+        for variance, outputs in ((drawn, 3 * 64), (output, 64), (drawn, inner), (output, 64))
+    ]
+    assert made == pytest.approx(sum(sites) / len(sites), rel=0.02)
 
 
 def graded(proxy: str, rho: float, orientation: int = 1) -> dict[str, Any]:
