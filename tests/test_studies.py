@@ -175,7 +175,7 @@ def test_the_sum_of_layer_norms_has_a_gradient_of_rounding_alone() -> None:
 
 
 def test_the_papers_winner_is_a_closed_formula_of_widths_and_depth() -> None:
-    inners = (200, 300, 400, 200)
+    inners = (512, 600, 800, 512)
     made = scaled(Architecture((64, 128, 1), tuple((2, inner) for inner in inners)))["lpzero_paper_gpt2"]
     drawn, output = 0.02**2, 0.02**2 / (2 * len(inners))
     sites = [
