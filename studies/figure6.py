@@ -28,8 +28,8 @@ class Figure6(Study):
         return (
             f"Both evaluate as many expressions on the same {found['train']} architectures of `{found['benchmark']}`. "
             "Median and quartiles are over seeds; both spaces were also searched exhaustively, so that the dashed "
-            "optimum is known. The printed curves were not available to us as numbers.\n\n "
-            "" + case_table(found, STRATEGY)
+            "optimum is known. The printed curves were not available to us as numbers.\n\n"
+            + case_table(found, STRATEGY)
         )
 
     def draw(self, runs: Runs) -> Mapping[str, Figure]:
