@@ -1,17 +1,23 @@
 """What scoring costs as models grow: time and peak memory of Llama-shaped models, each in a process of its own.
 
     python -m benchmarks.sizes [--sizes 10M 30M 100M ...] [--batch-size 2] [--seq-len 64] [--json FILE] [--plot FILE]
+    python -m benchmarks.sizes --sizes 1B --only backward --json FILE     one measurement, in this process
 
-Three rows for each size: proxies of shapes (`params`, `flops`), of weights (`l2_norm`), and all that share one
-backward pass, in bfloat16 with checkpointing (left out above `--most`). The peak is the largest resident size of the
-process (`resource.getrusage`), the libraries included; the plan is what `lpz score --plan` expects beyond them.
+Four rows for each size: proxies of shapes (`params`, `flops`), of weights (`l2_norm`), and all that share one
+backward pass, in bfloat16 with checkpointing (left out above `--most`): first those that take time in proportion to
+the weights, then all. Those that are not among the first decompose every weight or its gradient, which is cubic in the
+width (`CUBIC`). The slope of a task is the exponent of seconds over parameters, fitted to all its sizes: 1 is linear.
+The peak is the largest resident size of the process (VmHWM), the libraries included; the plan is what `lpz score
+--plan` expects beyond them.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import resource
+import math
+import os
+import shlex
 import subprocess
 import sys
 import time
@@ -40,7 +46,8 @@ SIZES = {  # hidden size, feed-forward width, blocks, heads
     "1B": (2048, 5632, 19, 32),
     "7B": (4096, 11008, 32, 32),
 }
-TASKS = ("shapes", "weights", "backward")
+TASKS = ("shapes", "weights", "linear backward", "backward")
+CUBIC = ("synaptic_diversity", "synaptic_diversity_lpzero", "eznas")
 
 
 def llama(size: str) -> LlamaConfig:
@@ -63,10 +70,11 @@ def measure(size: str, task: str, batch_size: int, seq_len: int) -> dict[str, An
     chosen = {
         "shapes": [plugins.proxy("params"), plugins.proxy("flops")],
         "weights": [plugins.proxy("params"), plugins.proxy("l2_norm")],
+        "linear backward": [plugins.proxy("params"), *(proxy for proxy in single if proxy.name not in CUBIC)],
         "backward": [plugins.proxy("params"), *single],
     }[task]
-    start = time.perf_counter()
-    half = task == "backward"
+    start, worked = time.perf_counter(), time.process_time()
+    half = "backward" in task
     model = build_model(config, lazy=True, dtype=torch.bfloat16 if half else torch.float32)
     batch = minibatch(model, batch_size=batch_size, seq_len=seq_len)
     expected = plan(model, batch, chosen, plugins.layout(model), checkpointing=half)
@@ -78,14 +86,40 @@ def measure(size: str, task: str, batch_size: int, seq_len: int) -> dict[str, An
         "proxies": len(chosen),
         "parameters": int(scores["params"].require()),
         "seconds": time.perf_counter() - start,
-        "peak_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+        "cpu_seconds": time.process_time() - worked,
+        "peak_bytes": peak_bytes(),
         "planned_bytes": expected.bytes,
         "failed": failed,
     }
 
 
+def peak_bytes() -> int:
+    """The largest resident size of this process; unlike that of `getrusage`, not its parent's."""
+    status = Path("/proc/self/status").read_text(encoding="ascii")
+    return int(status.partition("VmHWM:")[2].split()[0]) * 1024
+
+
+def slope(rows: list[dict[str, Any]]) -> float | None:
+    """The exponent of seconds over parameters, by least squares of their logarithms; None of fewer than two sizes."""
+    points = [(math.log(row["parameters"]), math.log(row["seconds"])) for row in rows]
+    if len(points) < 2:
+        return None
+    x, y = (sum(values) / len(points) for values in zip(*points, strict=True))
+    return sum((a - x) * (b - y) for a, b in points) / sum((a - x) ** 2 for a, _ in points)
+
+
+def circumstances(batch_size: int, seq_len: int) -> dict[str, Any]:
+    """What the numbers depend on."""
+    return {
+        "minibatch": [batch_size, seq_len],
+        "threads": torch.get_num_threads(),
+        "versions": {"torch": torch.__version__, "transformers": transformers.__version__},
+        "load_average": os.getloadavg()[0],
+    }
+
+
 def draw(rows: list[dict[str, Any]], path: Path) -> None:
-    """Time and memory over parameters, both axes logarithmic, beside a line of slope 1."""
+    """Time and memory over parameters, both axes logarithmic; the dotted line is linear."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(9, 4), layout="constrained")
@@ -95,6 +129,9 @@ def draw(rows: list[dict[str, Any]], path: Path) -> None:
         for task in TASKS:
             mine = [row for row in rows if row["task"] == task]
             axes.loglog([r["parameters"] for r in mine], [r[quantity] for r in mine], "o-", label=task)
+        sizes = sorted({row["parameters"] for row in rows})
+        first = max(row[quantity] for row in rows if row["parameters"] == sizes[0])
+        axes.loglog(sizes, [first * size / sizes[0] for size in sizes], ":", color="grey", label="linear")
         axes.set(xlabel="parameters", ylabel=label)
         axes.legend()
     figure.savefig(path)
@@ -109,39 +146,45 @@ def main() -> None:
     parser.add_argument("--seq-len", type=int, default=64)
     parser.add_argument("--json", type=Path)
     parser.add_argument("--plot", type=Path)
-    parser.add_argument("--only", choices=TASKS, help=argparse.SUPPRESS)
+    parser.add_argument("--only", choices=TASKS, help="one measurement, in this process")
     arguments = parser.parse_args()
     if arguments.only:
-        print(json.dumps(measure(arguments.sizes[0], arguments.only, arguments.batch_size, arguments.seq_len)))
+        row = measure(arguments.sizes[0], arguments.only, arguments.batch_size, arguments.seq_len)
+        if arguments.json:
+            about = circumstances(arguments.batch_size, arguments.seq_len)
+            write_json(
+                arguments.json, {"command": f"python -m benchmarks.sizes {shlex.join(sys.argv[1:])}"} | about | row
+            )
+        print(json.dumps(row))
         return
     order, rows = list(SIZES), []
     for size in arguments.sizes:
         for task in TASKS:
-            if task == "backward" and order.index(size) > order.index(arguments.most):
+            if "backward" in task and order.index(size) > order.index(arguments.most):
                 continue
             command = [sys.executable, "-m", "benchmarks.sizes", "--sizes", size, "--only", task]
             command += ["--batch-size", str(arguments.batch_size), "--seq-len", str(arguments.seq_len)]
             out = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
             rows.append(json.loads(out))
             print(f"{size} {task}: {rows[-1]['seconds']:.1f} s", file=sys.stderr)
-    result = {
-        "batch_size": arguments.batch_size,
-        "seq_len": arguments.seq_len,
-        "threads": torch.get_num_threads(),
-        "versions": {"torch": torch.__version__, "transformers": transformers.__version__},
-        "rows": rows,
-    }
+    slopes = {task: slope([row for row in rows if row["task"] == task]) for task in TASKS}
+    result = circumstances(arguments.batch_size, arguments.seq_len) | {"slopes": slopes, "rows": rows}
     if arguments.json:
         write_json(arguments.json, result)
     if arguments.plot:
         draw(rows, arguments.plot)
     table = Table(title=f"Llama shapes, {arguments.batch_size} x {arguments.seq_len} tokens")
-    for column in ("model", "proxies of", "parameters", "s", "peak MiB", "planned MiB"):
+    for column in ("model", "proxies of", "parameters", "s", "s per billion", "peak MiB", "planned MiB"):
         table.add_column(column, justify="left" if column in ("model", "proxies of") else "right")
     for row in rows:
         memory = [f"{row[key] / 2**20:.0f}" for key in ("peak_bytes", "planned_bytes")]
-        table.add_row(row["size"], row["task"], f"{row['parameters']:,}", f"{row['seconds']:.1f}", *memory)
-    Console(width=100).print(table)
+        seconds = f"{row['seconds']:.1f}", f"{row['seconds'] / row['parameters'] * 1e9:.0f}"
+        table.add_row(row["size"], row["task"], f"{row['parameters']:,}", *seconds, *memory)
+    console = Console(width=100)
+    console.print(table)
+    for task, exponent in slopes.items():
+        if exponent is not None:
+            console.print(f"{task}: seconds grow with the power {exponent:.2f} of parameters")
 
 
 if __name__ == "__main__":

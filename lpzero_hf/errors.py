@@ -50,6 +50,10 @@ class ExecutorWarning(UserWarning):
     """Work goes on, but elsewhere, more slowly, or without a part that was asked for."""
 
 
+class MicroBatchWarning(UserWarning):
+    """A device ran out of memory, so a minibatch runs in parts."""
+
+
 class NotApplicable(Exception):
     """Raised by a proxy that has no meaning on this model; the message says why."""
 

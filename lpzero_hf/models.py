@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from lpzero_hf.deferred import Ledger, NotDeferrable
+from lpzero_hf.downloads import check_disk
 from lpzero_hf.errors import LpzError, ModelError, UsageError, did_you_mean, one_line
 from lpzero_hf.lazy import Checkpoint, Source, make_lazy
 from lpzero_hf.plugins import PluginRegistry, load_plugins
@@ -86,7 +87,8 @@ def load_model(
 
     Raises:
         UsageError: the source is unknown, or has no checkpoint to load.
-        ModelError: the configuration is unreadable, or the model cannot be built.
+        ModelError: the configuration is unreadable, the model cannot be built, or there is no room on the disk for
+            its checkpoint.
 
     Example:
         >>> from lpzero_hf import load_model
@@ -104,6 +106,8 @@ def load_model(
     if pretrained and location is None:
         raise UsageError(f"'{source}' has no checkpoint to load; leave out --pretrained for random weights")
     recipe = _Recipe(config, location if pretrained else None, seed, dtype, torch.device(device), trust_remote_code)
+    if pretrained and isinstance(location, str):
+        check_disk(location)
     failure = f"cannot {'load' if pretrained else 'build'} '{source}'"
     model = recipe.make(failure, lazy=lazy)
     tokenizer = None if location is None else _tokenizer(location, trust_remote_code)

@@ -114,7 +114,11 @@ def objective(model: PreTrainedModel, batch: Batch, seed: int) -> Tensor:
     loss: Tensor | None = output.get("loss")
     if loss is not None and loss.dim() == 0:
         return loss
-    hidden = first_output(output)
+    return project(first_output(output), seed)
+
+
+def project(hidden: Tensor, seed: int) -> Tensor:
+    """The mean of a seeded random projection of `hidden` [..., d]."""
     generator = torch.Generator().manual_seed(seed)
     direction = torch.randn(hidden.shape[-1], generator=generator).to(hidden)
     return (hidden @ direction).mean()

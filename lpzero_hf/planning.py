@@ -6,20 +6,19 @@ the workspace of one layer, the copies that some proxies make. The estimate is m
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
-from lpzero_hf.errors import LpzError
+from lpzero_hf.errors import InvalidScore, LpzError, NotApplicable
 from lpzero_hf.isolation import isolated
 from lpzero_hf.lazy import source_of
+from lpzero_hf.memory import available_bytes, resident_bytes
 from lpzero_hf.objective import objective, with_labels
-from lpzero_hf.proxy import FunctionProxy, ModelProxy, Proxy, StatisticProxy
+from lpzero_hf.proxy import FunctionProxy, ModelProxy, Proxy, StatisticProxy, Subject
 from lpzero_hf.reduction import Network
 from lpzero_hf.shapes import ShapesOnly
 
@@ -29,7 +28,6 @@ if TYPE_CHECKING:
     from lpzero_hf.layout import ModelLayout
 
 GIB = 2**30
-CGROUP = (("memory.max", "memory.current"), ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes"))
 
 
 class DoesNotFit(LpzError):
@@ -99,6 +97,8 @@ class Plan:
         available: bytes that are free on the device (RAM for the CPU); None where that cannot be told.
         proxies: what is planned for.
         checkpointing: whether blocks keep their inputs alone.
+        micro_batch: how many sequences run at a time, None for all.
+        fallback: why the whole model is built where the proxies would need less, or "".
     """
 
     requires: str
@@ -110,6 +110,8 @@ class Plan:
     available: int | None
     proxies: tuple[Proxy, ...]
     checkpointing: bool
+    micro_batch: int | None = None
+    fallback: str = ""
 
     @property
     def bytes(self) -> int:
@@ -124,6 +126,8 @@ class Plan:
     def describe(self) -> str:
         """One line for people."""
         parts = f"{self.bytes / GIB:.1f} GiB of {self.memory}"
+        if self.fallback:
+            parts = f"{parts} ({self.fallback}, so that the whole model is built)"
         largest = max(self.passes, key=lambda need: need.total, default=None)
         if self.requires != "model" or largest is None:
             what = "one weight at a time" if self.requires == "weights" else "no weights"
@@ -152,16 +156,20 @@ class Plan:
     def remedy(self) -> str:
         """The flags that would make it fit, the mildest first."""
         assert self.available is not None
-        half, one = min(self.footprint.itemsize, 2), min(self.footprint.sequences, 1)
+        size, half, all_ = self.footprint.itemsize, min(self.footprint.itemsize, 2), self.footprint.sequences
         ways = [
-            ("--checkpointing", self.footprint.itemsize, True, self.footprint.sequences),
-            ("--dtype bfloat16", half, self.checkpointing, self.footprint.sequences),
-            ("--batch-size 1", self.footprint.itemsize, self.checkpointing, one),
-            ("--dtype bfloat16 --checkpointing", half, True, self.footprint.sequences),
-            ("--dtype bfloat16 --checkpointing --batch-size 1", half, True, one),
+            ("--checkpointing", size, True, all_, self.micro_batch),
+            ("--dtype bfloat16", half, self.checkpointing, all_, self.micro_batch),
+            ("--micro-batch 1", size, self.checkpointing, all_, 1),
+            ("--batch-size 1", size, self.checkpointing, min(all_, 1), None),
+            ("--dtype bfloat16 --checkpointing", half, True, all_, self.micro_batch),
+            ("--dtype bfloat16 --checkpointing --micro-batch 1", half, True, all_, 1),
+            ("--dtype bfloat16 --checkpointing --batch-size 1", half, True, min(all_, 1), None),
         ]
-        for flags, itemsize, checkpointing, sequences in ways:
-            needs = _needs(self.footprint, self.proxies, itemsize, checkpointing, sequences)
+        for flags, itemsize, checkpointing, sequences, micro_batch in ways:
+            needs = _needs(
+                self.footprint, self.proxies, itemsize, checkpointing, sequences, micro_batch, self.device == "cpu"
+            )
             weights = self.weights * itemsize // self.footprint.itemsize
             if self.requires == "model" and weights + max(need.total for need in needs) <= self.available:
                 return f"It would fit with {flags}"
@@ -179,6 +187,8 @@ class Plan:
             "available": self.available,
             "fits": self.fits,
             "checkpointing": self.checkpointing,
+            "micro_batch": self.micro_batch,
+            "fallback": self.fallback,
         }
 
 
@@ -189,9 +199,13 @@ def plan(
     layout: ModelLayout,
     *,
     checkpointing: bool = False,
+    micro_batch: int | None = None,
     device: str | torch.device = "cpu",
 ) -> Plan:
     """What `score(model, batch, proxies)` will need; nothing is computed but shapes.
+
+    Whether a proxy of shapes can do with them is tried: where the model looks at values (a router of experts), it has
+    to be built.
 
     Args:
         model: a lazy model, see `load_model`; an ordinary one is planned for as if it had to be built.
@@ -199,12 +213,12 @@ def plan(
         proxies: what it is scored with.
         layout: of `model`.
         checkpointing: as for `score`.
+        micro_batch: as for `score`.
         device: where it will run.
     """
-    source = source_of(model)
     kinds = {proxy.requires for proxy in proxies}
-    streams = source is not None and source.read is not None
-    requires = "model" if "model" in kinds or ("weights" in kinds and not streams) else max(kinds, default="shapes")
+    fallback = "" if "model" in kinds else _fallback(model, batch, proxies, layout)
+    requires = "model" if fallback else max(kinds, key=("shapes", "weights", "model").index, default="shapes")
     sizes = {id(p): p for p in model.parameters()}.values()
     itemsize = max((p.element_size() for p in sizes), default=4)
     footprint = Footprint(
@@ -217,7 +231,8 @@ def plan(
         kept = _kept(model, batch, layout)
         footprint = Footprint(**(asdict(footprint) | (kept or _guessed(batch, layout, itemsize))))
         weights = sum(p.numel() * p.element_size() for p in sizes)
-        passes = _needs(footprint, proxies, itemsize, checkpointing, footprint.sequences)
+        on_host = torch.device(device).type == "cpu"
+        passes = _needs(footprint, proxies, itemsize, checkpointing, footprint.sequences, micro_batch, on_host)
     else:
         weights, passes = 0, ()
         if requires == "weights":  # the weight, as it is drawn or read and as it is reduced
@@ -225,13 +240,40 @@ def plan(
     where = torch.device(device)
     return Plan(
         requires, footprint, weights, passes, str(where) if where.type == "cuda" else "cpu", resident_bytes(),
-        available_bytes(where), tuple(proxies), checkpointing,
+        available_bytes(where), tuple(proxies), checkpointing, micro_batch, fallback,
     )  # fmt: skip
 
 
+def _fallback(model: PreTrainedModel, batch: Mapping[str, Any], proxies: Sequence[Proxy], layout: ModelLayout) -> str:
+    """Why a lazy model has to be built for proxies of shapes and weights; "" if it has not."""
+    source, name = source_of(model), type(model).__name__
+    if source is None:
+        return ""
+    if source.read is None and any(proxy.requires == "weights" for proxy in proxies):
+        return f"the weights of {name} cannot be made or read one at a time"
+    for proxy in proxies:
+        if isinstance(proxy, ModelProxy) and proxy.requires == "shapes":
+            try:
+                with ShapesOnly(), isolated(model):
+                    proxy.evaluate(Subject(model, with_labels(model, dict(batch), 42), layout, 42))
+            except (NotApplicable, InvalidScore):
+                continue
+            except Exception:  # as `score` finds out
+                return f"'{proxy.name}' does not come from shapes alone, for {name} looks at values to find its way"
+    return ""
+
+
 def _needs(
-    footprint: Footprint, proxies: Sequence[Proxy], itemsize: int, checkpointing: bool, sequences: int
+    footprint: Footprint,
+    proxies: Sequence[Proxy],
+    itemsize: int,
+    checkpointing: bool,
+    sequences: int,
+    micro_batch: int | None = None,
+    on_host: bool = True,
 ) -> tuple[Need, ...]:
+    """What each pass needs, with other settings than those that `footprint` was taken with."""
+    at_once = min(micro_batch or sequences, sequences)
     scale = itemsize / footprint.itemsize * sequences / max(footprint.sequences, 1)
     whole = footprint.outside + footprint.blocks
     kept = footprint.outside + footprint.inputs + footprint.block if checkpointing else whole
@@ -244,14 +286,19 @@ def _needs(
     needs = []
     for network, members in networks.items():
         gradients = any(r.moment in ("gradient", "backward") for proxy in members for r in proxy.reductions)
-        copies, activations = 0, int(scale * ((kept if gradients else footprint.block) + passing))
+        part = scale * at_once / max(sequences, 1) if network.substitute is None else scale
+        copies, activations = 0, int(part * ((kept if gradients else footprint.block) + passing))
+        if part < scale and on_host:  # what is kept of micro-batches is kept in RAM
+            copies = footprint.parameters * wide if gradients else 0
+            read = any(r.moment in ("forward", "backward") for proxy in members for r in proxy.reductions)
+            activations += int(scale * footprint.blocks) if read else 0
         if network.substitute is not None:
             size = network.substitute(torch.ones(1)).element_size()
             copies = footprint.parameters * size
             activations = int((whole + passing) * size / footprint.itemsize / max(footprint.sequences, 1))
         needs.append(Need(network.name, copies, workspace if gradients else 0, activations))
     for proxy in proxies:
-        if isinstance(proxy, ModelProxy) and proxy.requires == "model":
+        if isinstance(proxy, ModelProxy) and (proxy.requires == "model" or (not networks and proxy.needs != "none")):
             copies = int(proxy.holds * footprint.parameters * wide)
             activations = int(scale * (2 * whole if proxy.holds else footprint.block + passing))
             needs.append(Need(proxy.name, copies, workspace if proxy.holds else 0, activations))
@@ -326,41 +373,3 @@ def _guessed(batch: Mapping[str, Any], layout: ModelLayout, itemsize: int) -> di
         "outside": 4 * tokens * width * itemsize, "inputs": inputs, "blocks": sum(blocks) * repeats,
         "block": max(blocks), "tensor": tokens * width * itemsize,
     }  # fmt: skip
-
-
-def resident_bytes() -> int:
-    """What this process holds in RAM; 0 where that cannot be told."""
-    try:
-        pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
-        return pages * os.sysconf("SC_PAGE_SIZE")
-    except (OSError, ValueError):
-        return 0
-
-
-def available_bytes(device: torch.device, root: Path = Path("/")) -> int | None:
-    """What is free on `device`: of RAM, the less of what the machine has and what a control group grants.
-
-    Args:
-        device: of torch.
-        root: where the system's files are.
-
-    Returns:
-        Bytes; None where that cannot be told.
-    """
-    if device.type == "cuda":
-        return int(torch.cuda.mem_get_info(device)[0])
-    if device.type != "cpu":
-        return None
-    free: list[int] = []
-    try:
-        lines = (root / "proc/meminfo").read_text(encoding="ascii").splitlines()
-        free += [int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:")]
-    except (OSError, ValueError):
-        pass
-    for limit, usage in CGROUP:
-        try:
-            most, used = ((root / "sys/fs/cgroup" / name).read_text(encoding="ascii") for name in (limit, usage))
-            free.append(max(0, int(most) - int(used)))
-        except (OSError, ValueError):  # no such group, or "max"
-            continue
-    return min(free) if free else None

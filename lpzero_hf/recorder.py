@@ -1,8 +1,7 @@
 """Hooks on a running model that hand each statistic to the reductions that read it.
 
 W and G are read when a weight's gradient is complete, A when a linear layer has run and J when the
-gradient reaches its output, H and S when a mixer has run. What a reduction returns is kept, the tensors
-are not: each gradient is freed as soon as it has been reduced.
+gradient reaches its output, H and S when a mixer has run.
 
 With checkpointing, blocks keep their inputs alone and run again in the backward pass. Nothing is reduced a second time
 there; an output that waits for its gradient is let go when its block has run, and taken from the second run.
@@ -10,9 +9,10 @@ there; an output that waits for its gradient is let go when its block has run, a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -25,28 +25,12 @@ from lpzero_hf.attention import AttentionWatch
 from lpzero_hf.errors import CaptureError, one_line
 from lpzero_hf.layout import Block, Mixer, ModelLayout, WeightSite, input_embeddings
 from lpzero_hf.objective import Batch, real_targets, real_tokens
-from lpzero_hf.reduction import Captured, Moment, Reduced, Reduction
+from lpzero_hf.reducing import Reducer, Where, widened
+from lpzero_hf.reduction import Moment
+from lpzero_hf.waiting import Event, Pair, Waiting
 
 FP16_LOSS_SCALE = 2.0**12  # a power of two, undone exactly; keeps half-precision gradients from vanishing
 NO_GRADIENT = "no gradient reaches the model's blocks: its objective does not depend on them"
-
-
-Event = tuple[int, int]  # (how-manieth block to run, how-manieth of its layers and mixers to finish)
-
-
-@dataclass
-class _Pair:
-    """A tensor and its gradient, handed to `meet` once both are there."""
-
-    name: str
-    meet: Callable[[Tensor, Tensor], None]
-    tensor: Tensor | None
-    version: int
-    gradient: Tensor | None = None
-
-    @property
-    def overwritten(self) -> bool:
-        return self.tensor is not None and self.tensor._version != self.version
 
 
 @dataclass
@@ -58,6 +42,7 @@ class _Output:
     places: tuple[str, ...]
     block: int
     mask: Tensor
+    call: int
     event: Event | None = None
     version: int = -1
 
@@ -68,50 +53,60 @@ class _Output:
     def overwritten(self) -> bool:
         return self.tensor._version != self.version
 
+    @property
+    def where(self) -> Where:
+        return Where(self.places, self.block, self.name, self.call)
+
 
 class Recorder:
-    """Hooks on a model's blocks that hand each statistic to the reductions that read it."""
+    """Hooks on a model's blocks that hand each statistic to the reductions that read it.
+
+    Args:
+        layout: where the blocks are.
+        reducer: takes the statistics.
+        protected: linear layers whose outputs the model overwrites, and is handed copies of.
+        checkpointing: let blocks run a second time.
+    """
 
     def __init__(
-        self,
-        layout: ModelLayout,
-        reductions: Sequence[Reduction],
-        batch: Batch,
-        protected: frozenset[str],
-        checkpointing: bool = False,
+        self, layout: ModelLayout, reducer: Reducer, protected: frozenset[str], checkpointing: bool = False
     ) -> None:
-        self.layout = layout
-        self.reductions = list(dict.fromkeys(reductions))
-        self.moments = {r.moment for r in self.reductions}
-        self.values: dict[Reduction, list[Reduced]] = {r: [] for r in self.reductions}
-        self.failures: dict[Reduction, Exception] = {}
-        self.masks = real_tokens(batch), real_targets(batch)  # of the encoder (or only) blocks, of the decoder's
-        self.mask = self.masks[0]
-        self.batch_size, self.lengths = len(self.mask), {mask.shape[1] for mask in self.masks}
+        self.layout, self.reducer = layout, reducer
+        self.protected, self.checkpointing = protected, checkpointing
         self.loss_scale = 1.0
         self.reached = False  # whether any weight received a gradient
         self.broken = False  # whether the pass broke off
-        self.protected = protected  # linear layers whose outputs the model overwrites
         self.spoilt: set[str] = set()
-        self.pairs: list[_Pair] = []  # outputs waiting for their gradients
-        self.checkpointing = checkpointing
-        self.let_go: dict[Event, list[_Pair]] = {}  # those to be taken from the second run of their block
+        self.waiting = Waiting()
+        self.feed_forward: list[_Output] = []
+        self.calls: Counter[tuple[int, str]] = Counter()
+
+    def begin(self, batch: Batch) -> None:
+        """Expect a pass over `batch`, which is the minibatch or a part of it."""
+        self.masks = real_tokens(batch), real_targets(batch)  # of the encoder (or only) blocks, of the decoder's
+        self.mask = self.masks[0]
+        self.batch_size, self.lengths = len(self.mask), {mask.shape[1] for mask in self.masks}
+        self._forget()
         self.replaying: int | None = None  # the block that runs a second time
         self.event = 0
         # The state of the running block and mixer:
         self.applied = -1  # how many blocks have started, less one
-        self.feed_forward: list[_Output] = []
         self.mixer: Mixer | None = None
         self.context: Tensor | None = None  # the input of the mixer's latest linear layer
         self.probabilities: Tensor | None = None
         self.heads = 0
+
+    def _forget(self) -> None:
+        for held in (self.waiting, self.feed_forward, self.calls):
+            held.clear()
 
     # Weights -----------------------------------------------------------------------------------------
 
     def read_weight(self, site: WeightSite, weight: Tensor) -> None:
         """Reduce W now, and W with G as soon as its gradient is complete."""
         for name, matrix in zip(site.names, site.matrices(weight.detach()), strict=True):
-            self._reduce("weight", ("linear", f"{site.part}_linear"), site.block, name, {"W": matrix})
+            where = Where(("linear", f"{site.part}_linear"), site.block, name)
+            self.reducer.reduce("weight", where, {"W": matrix})
         if weight.requires_grad:
             weight.register_post_accumulate_grad_hook(partial(self._on_gradient, site))
 
@@ -119,16 +114,13 @@ class Recorder:
         gradient, parameter.grad = parameter.grad, None
         assert gradient is not None
         self.reached = True
-        matrices = site.matrices(parameter.detach()), site.matrices(gradient)
-        for name, W, G in zip(site.names, *matrices, strict=True):
-            tensors = {"W": W, "G": self._unscaled(G)}
-            self._reduce("gradient", ("linear", f"{site.part}_linear"), site.block, name, tensors)
+        self.reducer.take_gradient(site, parameter, self._unscaled(gradient))
 
     # The forward pass --------------------------------------------------------------------------------
 
     @contextmanager
     def watching(self, model: PreTrainedModel) -> Iterator[None]:
-        """Hooks on every block, mixer and linear layer, for one pass; `isolated` takes them off again."""
+        """Hooks on every block, mixer and linear layer; `isolated` takes them off again."""
         forwards = {block.module: block.module.__dict__.get("forward") for block in self.layout.blocks}
         for block in self.layout.blocks:
             self._watch_block(block)
@@ -137,16 +129,14 @@ class Recorder:
         for site in self.layout.linears:
             assert site.module is not None
             site.module.register_forward_hook(partial(self._on_linear, site))
-        if "backward" in self.moments or any(r.place == "embedding" for r in self.reductions):
+        if self._reads("backward") or any(r.place == "embedding" for r in self.reducer.reductions):
             for embedding in input_embeddings(model):
                 embedding.register_forward_hook(self._on_embedding)
         try:
             with AttentionWatch(self._on_softmax, self._on_attention):
                 yield
         finally:
-            self.pairs.clear()
-            self.let_go.clear()
-            self.feed_forward.clear()
+            self._forget()
             for module, forward in forwards.items():
                 module.__dict__.pop("forward", None)
                 if forward is not None:
@@ -184,6 +174,8 @@ class Recorder:
         self.replaying, self.event, self.mixer, self.context = block, 0, None, None
         try:
             yield
+        except torch.OutOfMemoryError:
+            raise
         except Exception as error:
             reason = f"a block cannot run a second time ({one_line(error)}); score this model without checkpointing"
             raise CaptureError(reason) from error
@@ -194,12 +186,10 @@ class Recorder:
         self.event += 1
         return self.applied if self.replaying is None else self.replaying, self.event
 
-    def _take(self, event: Event, tensor: Tensor) -> None:
-        """Hand over what the second run put out."""
-        for pair in self.let_go.pop(event, ()):
-            pair.tensor = tensor.detach()
-            pair.version = tensor._version
-            self._meet(pair)
+    def _call(self, name: str, block: int) -> int:
+        """How often the layer or mixer `name` had run in this block before."""
+        self.calls[block, name] += 1
+        return self.calls[block, name] - 1
 
     def _on_block_start(self, block: Block, module: nn.Module, inputs: Any) -> None:
         self.applied += 1
@@ -214,27 +204,24 @@ class Recorder:
             if block.experts is None or last:
                 self._read_output(layer)
         self.feed_forward.clear()
-        for (ran, _), pairs in self.let_go.items():
-            for pair in pairs if ran == self.applied else ():
-                if pair.overwritten and pair.name:
-                    self.spoilt.add(pair.name)
-                pair.tensor = None
+        self.spoilt |= self.waiting.block_has_run(self.applied)
 
     def _on_linear(self, site: WeightSite, module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Any:
         if self.applied < 0:
             return None
         if self.mixer is not None:
             self.context = inputs[0]
+        call = -1 if self.replaying is not None else self._call(site.name, self.applied)
         if self._batch_first(output) is None:
             return None
         event = self._next_event()
         if self.replaying is not None:
-            self._take(event, output)
+            self.waiting.take(event, output)
             return output.clone() if site.name in self.protected else None
         places = ("linear", f"{site.part}_linear")
-        self._read_output(_Output(site.name, output, places, self.applied, self.mask, event))
+        self._read_output(_Output(site.name, output, places, self.applied, self.mask, call, event))
         if self.mixer is None:
-            self.feed_forward.append(_Output(site.name, output, (), self.applied, self.mask, event))
+            self.feed_forward.append(_Output(site.name, output, (), self.applied, self.mask, call, event))
         return output.clone() if site.name in self.protected else None
 
     def _on_experts(self, block: Block, module: nn.Module, inputs: Any, output: Any) -> None:
@@ -244,14 +231,17 @@ class Recorder:
             return
         event = self._next_event()
         if self.replaying is not None:
-            self._take(event, tensor)
-        else:
-            self.feed_forward.append(_Output(f"{block.name} experts", tensor, (), self.applied, self.mask, event))
+            self.waiting.take(event, tensor)
+            return
+        name = f"{block.name} experts"
+        self.feed_forward.append(
+            _Output(name, tensor, (), self.applied, self.mask, self._call(name, self.applied), event)
+        )
 
     def _on_embedding(self, module: nn.Module, inputs: Any, output: Tensor) -> Tensor:
         """Read the embeddings, and let gradients reach a first mixer that has no weights before it."""
         leaf = output.detach().requires_grad_(torch.is_grad_enabled())
-        self._read_output(_Output("embedding", leaf, ("embedding",), 0, self.masks[0]))
+        self._read_output(_Output("embedding", leaf, ("embedding",), 0, self.masks[0], self._call("embedding", 0)))
         return leaf.clone()  # which the model may scale in place
 
     def _read_output(self, output: _Output) -> None:
@@ -262,32 +252,20 @@ class Recorder:
         A = self._batch_first(output.tensor)
         if A is None:
             return
-        tensors = {"A": A, "mask": _fitting(output.mask, A)}
-        self._reduce("forward", output.places, output.block, output.name, tensors)
-        wanted = any(r.moment == "backward" and r.place in output.places for r in self.reductions)
-        if wanted and output.tensor.requires_grad:
-            meet = partial(self._reduce_output, output.places, output.block, output.name, _fitting(output.mask, A))
-            self._hold(_Pair(output.name, meet, output.tensor.detach(), output.version), output.tensor, output.event)
+        mask = _fitting(output.mask, A)
+        self.reducer.take("forward", output.where, {"A": A, "mask": mask})
+        if output.tensor.requires_grad and self._reads("backward", *output.places):
+            meet = partial(self._reduce_output, output.where, mask)
+            pair = Pair(output.name, meet, output.tensor.detach(), output.version)
+            self.waiting.hold(pair, output.tensor, output.event if self.checkpointing else None)
 
-    def _hold(self, pair: _Pair, tensor: Tensor, event: Event | None) -> None:
-        """Wait for the gradient of `tensor`, and for `tensor` itself where its block runs again."""
-        self.pairs.append(pair)
-        tensor.register_hook(partial(self._on_pair_gradient, pair))
-        if self.checkpointing and event is not None:
-            self.let_go.setdefault(event, []).append(pair)
-
-    def _on_pair_gradient(self, pair: _Pair, gradient: Tensor) -> None:
-        pair.gradient = gradient.detach()
-        self._meet(pair)
-
-    def _meet(self, pair: _Pair) -> None:
-        if pair.tensor is not None and pair.gradient is not None:
-            tensor, gradient, pair.tensor, pair.gradient = pair.tensor, pair.gradient, None, None
-            pair.meet(tensor, gradient)
+    def _reads(self, moment: Moment, *places: str) -> bool:
+        """Whether a reduction reads something then, at one of these places if any are named."""
+        return any(r.moment == moment and (not places or r.place in places) for r in self.reducer.reductions)
 
     def overwritten(self) -> set[str]:
         """The layers whose outputs the model has overwritten before they were read."""
-        return self.spoilt | {pair.name for pair in self.pairs if pair.overwritten and pair.name}
+        return self.spoilt | self.waiting.overwritten()
 
     # Mixers ------------------------------------------------------------------------------------------
 
@@ -308,30 +286,32 @@ class Recorder:
         if self.mixer is None or self.replaying is not None:
             return
         self.heads = heads
-        if any("S" in r.reads for r in self.reductions):
+        if any("S" in r.reads for r in self.reducer.reductions):
             self.probabilities = probabilities()
 
     def _on_mixer_end(self, module: nn.Module, inputs: Any, output: Any) -> None:
         mixer, context, S = self.mixer, self.context, self.probabilities
         self.mixer, self.context, self.probabilities = None, None, None
         mixed = output[0] if isinstance(output, tuple | list) else output
-        out = self._batch_first(mixed)
-        if mixer is None or out is None:
+        if mixer is None:
+            return
+        out, call = self._batch_first(mixed), self._call(mixer.name, self.applied) if self.replaying is None else -1
+        if out is None:
             return
         event: Event | None = self._next_event()
         if self.replaying is not None:
             assert event is not None
-            self._take(event, mixed if context is None else context)
+            self.waiting.take(event, mixed if context is None else context)
             return
         if any(block.module is module for block in self.layout.blocks):
             event = None  # the block is its own mixer: this hook does not see its second run
-        mask, block = _fitting(self.mask, out), max(self.applied, 0)
+        mask, where = _fitting(self.mask, out), Where(("mixer",), max(self.applied, 0), mixer.name, call)
         if S is not None:
-            self._reduce("forward", ("attention",), block, mixer.name, {"S": S, "mask": mask})
-        if not any(r.place == "mixer" for r in self.reductions):
+            self.reducer.take("forward", replace(where, places=("attention",)), {"S": S, "mask": mask})
+        if not any(r.place == "mixer" for r in self.reducer.reductions):
             return
         if S is None and not (mixer.attention and mixer.heads):
-            S = _widened(out.detach()).softmax(-1)
+            S = widened(out.detach()).softmax(-1)
         tensors = {"mask": mask} if S is None else {"S": S, "mask": mask}
         if context is None and not self.heads:  # a mixer without heads or weights: its output is its one head
             context = mixed
@@ -339,19 +319,18 @@ class Recorder:
         if context is not None and flat is not None:
             heads = mixer.head_count(flat.shape[-1], self.heads)
             tensors["H"] = _split_heads(flat, heads)
-            if "backward" in self.moments and context.requires_grad:
-                meet = partial(self._reduce_context, mixer.name, block, heads, mask)
-                self._hold(_Pair("", meet, context.detach(), context._version), context, event)
-        self._reduce("forward", ("mixer",), block, mixer.name, tensors)
+            if context.requires_grad and self._reads("backward", "mixer"):
+                meet = partial(self._reduce_context, where, heads, mask)
+                pair = Pair("", meet, context.detach(), context._version)
+                self.waiting.hold(pair, context, event if self.checkpointing else None)
+        self.reducer.take("forward", where, tensors)
 
-    def _reduce_context(
-        self, name: str, block: int, heads: int, mask: Tensor, context: Tensor, gradient: Tensor
-    ) -> None:
+    def _reduce_context(self, where: Where, heads: int, mask: Tensor, context: Tensor, gradient: Tensor) -> None:
         H, dH = self._batch_first(context), self._batch_first(self._unscaled(gradient))
         assert H is not None
         assert dH is not None
         tensors = {"H": _split_heads(H, heads), "dH": _split_heads(dH, heads), "mask": mask}
-        self._reduce("backward", ("mixer",), block, name, tensors)
+        self.reducer.take("backward", where, tensors)
 
     # The pass as a whole -------------------------------------------------------------------------------
 
@@ -367,68 +346,31 @@ class Recorder:
             cause = error
             if not isinstance(error, CaptureError):
                 cause = CaptureError(f"{type(model).__name__} does not run on this minibatch: {one_line(error)}")
-            for reduction in self.reductions:
-                if reduction.moment in moments:
-                    self.failures.setdefault(reduction, cause)
+            self.reducer.fail(cause, moments)
 
     def backward(self, scalar: Tensor) -> None:
-        """Differentiate `scalar`; the hooks do the rest."""
+        """Differentiate `scalar`, the objective or a part of it; the hooks do the rest."""
         if not scalar.isfinite():
             value = float(scalar.detach())
             raise CaptureError(f"the objective is {value}; check the labels (are all of them -100?) and the dtype")
         if not scalar.requires_grad:
             raise CaptureError(NO_GRADIENT)
-        if scalar.dtype == torch.float16 or any(s.dtype == torch.float16 for s in self._parameters()):
+        weights = (parameter for block in self.layout.blocks for parameter in block.module.parameters())
+        if any(tensor.dtype == torch.float16 for tensor in (scalar, *weights)):
             self.loss_scale = FP16_LOSS_SCALE
         (scalar * self.loss_scale).backward()
-        if "gradient" in self.moments and not self.reached:
+        if "gradient" in self.reducer.moments and not self.reached:
             raise CaptureError(NO_GRADIENT)
-        if any(pair.gradient is not None for pair in self.pairs):
-            raise CaptureError("a block ran otherwise a second time; score this model without checkpointing")
+        self.waiting.check()
 
-    def _parameters(self) -> Iterator[Tensor]:
-        for block in self.layout.blocks:
-            yield from block.module.parameters()
-
-    def _reduce_output(
-        self, places: tuple[str, ...], block: int, name: str, mask: Tensor, output: Tensor, gradient: Tensor
-    ) -> None:
+    def _reduce_output(self, where: Where, mask: Tensor, output: Tensor, gradient: Tensor) -> None:
         A, J = self._batch_first(output), self._batch_first(self._unscaled(gradient))
         assert A is not None
         assert J is not None
-        self._reduce("backward", places, block, name, {"A": A, "J": J, "mask": mask})
-
-    # Reducing ----------------------------------------------------------------------------------------
-
-    @torch.no_grad()
-    def _reduce(
-        self, moment: Moment, places: tuple[str, ...], block: int, site: str, tensors: dict[str, Tensor]
-    ) -> None:
-        versions = {name: tensor._version for name, tensor in tensors.items()}
-        known: dict[object, Tensor] = {}  # a site may lie in several places; a function that reads it runs once
-        for reduction in self.reductions:
-            ready = reduction.moment == moment and reduction.place in places and tensors.keys() >= set(reduction.reads)
-            if not ready or reduction in self.failures:
-                continue
-            try:
-                same = (reduction.function, reduction.reads)
-                if same not in known:
-                    value = reduction.function(*(_widened(tensors[name]) for name in reduction.reads))
-                    known[same] = torch.as_tensor(value).detach()
-                self.values[reduction].append(Reduced(block, site, known[same]))
-                for name, tensor in tensors.items():
-                    if tensor._version != versions[name]:
-                        raise CaptureError(f"the reduction writes into {name}, which belongs to the model")
-            except Exception as error:  # a proxy's own fault: reported in its row, the others go on
-                self.failures[reduction] = error
-
-    def result(self) -> Captured:
-        """Everything reduced, in the order of the blocks."""
-        ordered = {r: sorted(v, key=lambda reduced: reduced.block) for r, v in self.values.items()}
-        return Captured(ordered, self.failures)
+        self.reducer.take("backward", where, {"A": A, "J": J, "mask": mask})
 
     def _unscaled(self, gradient: Tensor) -> Tensor:
-        gradient = _widened(gradient.detach())
+        gradient = widened(gradient.detach())
         return gradient if self.loss_scale == 1.0 else gradient / self.loss_scale
 
     def _batch_first(self, tensor: Any) -> Tensor | None:
@@ -455,8 +397,3 @@ def _fitting(mask: Tensor, tensor: Tensor) -> Tensor:
 def _split_heads(context: Tensor, heads: int) -> Tensor:
     """The context [B, T, h * d] of a mixer as [B, h, T, d]."""
     return context.reshape(*context.shape[:2], heads, -1).transpose(1, 2)
-
-
-def _widened(tensor: Tensor) -> Tensor:
-    """`tensor` in at least single precision, so that sums do not lose what bf16 and fp16 would lose."""
-    return tensor.float() if tensor.dtype in (torch.float16, torch.bfloat16) else tensor

@@ -25,6 +25,9 @@ from lpzero_hf.reduction import WORDS, Captured, Network, Reduced, Reduction
 from lpzero_hf.shapes import ShapesOnly
 
 Status = Literal["ok", "not applicable", "invalid", "failed"]
+OUT_OF_MEMORY = (
+    "out of memory, and passes of its own run on the whole minibatch; a smaller --batch-size or --seq-len needs less"
+)
 Wanted = str | Proxy | Callable[..., float]
 
 
@@ -98,6 +101,7 @@ def score(
     seed: int = 42,
     dtype: torch.dtype | None = None,
     checkpointing: bool = False,
+    micro_batch: int | None = None,
     plugins: PluginRegistry | None = None,
     progress: Callable[[str, int, int], None] | None = None,
 ) -> Scores:
@@ -116,6 +120,8 @@ def score(
         dtype: precision of the shared passes; None keeps the model's.
         checkpointing: in the shared passes, keep the inputs of blocks alone and run each block a second time for its
             gradients: less memory, more time, the same scores.
+        micro_batch: in the shared passes, run at most so many sequences at a time: the same scores to rounding. None
+            runs all, and fewer (with a `MicroBatchWarning`) where the device runs out of memory.
         plugins: where names are looked up; by default everything installed.
         progress: called with (what runs next, steps done, steps in all).
 
@@ -124,7 +130,7 @@ def score(
         there and does not stop the others.
 
     Raises:
-        UsageError: a proxy is unknown, or two have one name.
+        UsageError: a proxy is unknown, two have one name, or `micro_batch` is less than 1.
         LayoutError: the model has no blocks that could be found.
         MinibatchError: the minibatch is empty or does not fit the model.
 
@@ -137,6 +143,8 @@ def score(
     """
     plugins = load_plugins() if plugins is None else plugins
     chosen = choose(proxies, plugins)
+    if micro_batch is not None and micro_batch < 1:
+        raise UsageError(f"micro-batches of {micro_batch} sequences hold none; ask for at least 1")
     model = _sufficient(model, chosen)
     checked = check_minibatch(batch, model)
     warn_of_size(chosen, *checked["input_ids"].shape)
@@ -155,7 +163,7 @@ def score(
     for network, members in shared.items():
         tell(done)
         start = time.perf_counter()
-        rows |= _run_shared(model, checked, network, members, layout, seed, dtype, checkpointing)
+        rows |= _run_shared(model, checked, network, members, layout, seed, dtype, checkpointing, micro_batch)
         seconds[network.name] = time.perf_counter() - start
         done += 1
     for proxy in own:
@@ -212,12 +220,14 @@ def _run_shared(
     seed: int,
     dtype: torch.dtype | None,
     checkpointing: bool,
+    micro_batch: int | None,
 ) -> dict[str, Score]:
     reductions = list(dict.fromkeys(r for proxy in proxies for r in proxy.reductions))
     try:
         captured = capture(
-            model, batch, reductions, layout, network=network, dtype=dtype, seed=seed, checkpointing=checkpointing
-        )
+            model, batch, reductions, layout, network=network, dtype=dtype, seed=seed, checkpointing=checkpointing,
+            micro_batch=micro_batch,
+        )  # fmt: skip
     except Exception as error:  # whatever a stranger's model raises belongs in the rows
         return {proxy.name: _failed(proxy, error) for proxy in proxies}
 
@@ -275,6 +285,8 @@ def _judge(proxy: Proxy, evaluate: Callable[[], float]) -> Score:
         return _row(proxy, None, "not applicable", str(error), start)
     except InvalidScore as error:
         return _row(proxy, None, "invalid", str(error), start)
+    except torch.OutOfMemoryError:
+        return _row(proxy, None, "failed", OUT_OF_MEMORY, start)
     except Exception as error:  # whatever a stranger's proxy raises belongs in its row
         return _row(proxy, None, "failed", one_line(error), start)
     if not math.isfinite(value):

@@ -124,6 +124,37 @@ for name in sys.argv[1:]:
 """
 
 
+DISK_SCRIPT = """
+import sys
+from pathlib import Path
+from huggingface_hub.constants import HF_HUB_CACHE
+from lpzero_hf import downloads, load_model
+from lpzero_hf.errors import LpzError
+assert downloads.free_disk(Path(HF_HUB_CACHE) / "not" / "made") > 2**20
+for free in (1, 2**40, 1):
+    downloads.free_disk = lambda folder: free
+    try:
+        print(type(load_model("someone/tiny", pretrained=True).model).__name__)
+    except LpzError as error:
+        print(type(error).__name__, error, list(Path(HF_HUB_CACHE).rglob("*.safetensors")))
+"""
+
+
+def test_a_checkpoint_that_the_disk_has_no_room_for_is_not_downloaded(saved: Path, tmp_path: Path) -> None:
+    """It is refused, loaded where there is room, and needs no room once it is in the cache."""
+    environment = os.environ | {"HF_HOME": str(tmp_path / "home"), "HF_HUB_DISABLE_XET": "1", "HF_HUB_OFFLINE": "0"}
+    with serve_hub({"someone/tiny": saved}) as endpoint:
+        command = [sys.executable, "-W", "ignore", "-c", DISK_SCRIPT]
+        done = subprocess.run(
+            command, env=environment | {"HF_ENDPOINT": endpoint}, capture_output=True, text=True, check=True
+        )
+    refused, *loaded = done.stdout.splitlines()
+    assert refused.startswith("ModelError the checkpoint of 'someone/tiny' needs 0.0 GiB of disk; 0.0 GiB are free in ")
+    assert "Set HF_HOME to a folder on a larger disk, or leave out --pretrained" in refused
+    assert refused.endswith(" []")
+    assert loaded == ["GPT2LMHeadModel", "GPT2LMHeadModel"]
+
+
 def test_hub_ids_are_fetched_cached_and_missed_clearly(saved: Path, tmp_path: Path) -> None:
     environment = os.environ | {"HF_HOME": str(tmp_path / "home"), "HF_HUB_DISABLE_XET": "1"}
 

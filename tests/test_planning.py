@@ -13,19 +13,22 @@ import pytest
 import torch
 
 from lpzero_hf import load_model, minibatch
-from lpzero_hf.planning import DoesNotFit, Plan, available_bytes, plan
+from lpzero_hf.memory import available_bytes
+from lpzero_hf.planning import DoesNotFit, Plan, plan
 from lpzero_hf.plugins import load_plugins
 from tests.families import tiny_model
 
 Lpz = Callable[..., tuple[int, str, str]]
 
 
-def planned(*names: str, source: str = "gpt2-variant", checkpointing: bool = False) -> Plan:
+def planned(*names: str, checkpointing: bool = False, micro_batch: int | None = None) -> Plan:
     """The plan of some proxies on a zoo model."""
     plugins = load_plugins()
-    model = load_model(source, lazy=True).model
+    model = load_model("gpt2-variant", lazy=True).model
     proxies = [plugins.proxy(name) for name in names]
-    return plan(model, minibatch(model), proxies, plugins.layout(model), checkpointing=checkpointing)
+    return plan(
+        model, minibatch(model), proxies, plugins.layout(model), checkpointing=checkpointing, micro_batch=micro_batch
+    )
 
 
 def test_what_is_needed_decides_the_plan() -> None:
@@ -74,6 +77,29 @@ def test_the_command_plans_refuses_and_can_be_forced(lpz: Lpz, tmp_path: Path, m
     assert "--force" in err
     assert lpz("score", *small, "--force")[0] == 0
     assert lpz("score", *small[:1], "-p", "params", "--batch-size", "2")[0] == 0
+
+
+@pytest.mark.parametrize(("family", "whole"), [("mixtral", True), ("llama", False)])
+def test_a_family_that_cannot_do_with_shapes_is_planned_for_as_a_whole(
+    lpz: Lpz, tmp_path: Path, family: str, whole: bool
+) -> None:
+    tiny_model(family).config.save_pretrained(tmp_path)
+    small = ("score", str(tmp_path), "-p", "flops", "-p", "params", "--batch-size", "2", "--seq-len", "16")
+    document = json.loads(lpz(*small, "--plan", "--json")[1])["models"][0]["plan"]
+    assert document["requires"] == ("model" if whole else "shapes")
+    assert (document["weights"] > 0) == whole
+    assert ("'flops' does not come from shapes alone" in document["fallback"]) == whole
+    assert [need["name"] for need in document["passes"]] == (["flops"] if whole else [])
+    code, _, err = lpz(*small)
+    assert code == 0
+    assert ("MixtralForCausalLM looks at values to find its way, so that the whole model is built" in err) == whole
+
+
+def test_micro_batches_are_planned_for() -> None:
+    whole, part = planned("snip"), planned("snip", micro_batch=2)
+    assert part.passes[0].activations < 0.2 * whole.passes[0].activations
+    assert part.passes[0].copies == 4 * part.footprint.parameters  # the gradients that are summed
+    assert planned("fisher", micro_batch=2).passes[0].activations > planned("snip", micro_batch=2).passes[0].activations
 
 
 # A process starts with the peak of the one that made it in `ru_maxrss`, so its own high-water mark is read.

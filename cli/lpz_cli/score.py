@@ -51,6 +51,12 @@ def score(
     checkpointing: Annotated[
         bool, typer.Option("--checkpointing", help="Run blocks twice to keep less: the same scores in less memory.")
     ] = False,
+    micro_batch: Annotated[
+        int | None,
+        typer.Option(
+            "--micro-batch", min=1, help="Sequences at a time, added up; fewer when a GPU runs out of memory."
+        ),
+    ] = None,
     plan: Annotated[bool, typer.Option("--plan", help="Say what memory this would need, and score nothing.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Try even what is expected not to fit into memory.")] = False,
     trust_remote_code: Annotated[
@@ -110,11 +116,12 @@ def score(
                 return result
             if not force:
                 expected.check()
-            if expected.bytes > NOTABLE:
+            if expected.bytes > NOTABLE or expected.fallback:
                 typer.echo(f"{model} needs {expected.describe()}", err=True)
             result.scores = score_model(
-                loaded.model, batch, names, seed=seed, checkpointing=checkpointing, plugins=registry, progress=tell
-            )
+                loaded.model, batch, names, seed=seed, checkpointing=checkpointing, micro_batch=micro_batch,
+                plugins=registry, progress=tell,
+            )  # fmt: skip
         except LpzError as error:
             result.error = error
         except Exception as error:  # a model of a stranger's must not cost the scores of the others

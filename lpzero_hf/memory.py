@@ -1,0 +1,76 @@
+"""What is free, of memory and of disk, and what this process holds.
+
+Every function says None, 0 or does nothing where the system does not tell.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import shutil
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import torch
+
+CGROUP = (("memory.max", "memory.current"), ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes"))
+
+
+def resident_bytes() -> int:
+    """What this process holds in RAM; 0 where that cannot be told."""
+    try:
+        pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
+        return pages * os.sysconf("SC_PAGE_SIZE")
+    except (OSError, ValueError):
+        return 0
+
+
+def available_bytes(device: torch.device, root: Path = Path("/")) -> int | None:
+    """What is free on `device`: of RAM, the less of what the machine has and what a control group grants.
+
+    Args:
+        device: of torch.
+        root: where the system's files are.
+
+    Returns:
+        Bytes; None where that cannot be told.
+    """
+    if device.type == "cuda":
+        return int(torch.cuda.mem_get_info(device)[0])
+    if device.type != "cpu":
+        return None
+    free: list[int] = []
+    try:
+        lines = (root / "proc/meminfo").read_text(encoding="ascii").splitlines()
+        free += [int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:")]
+    except (OSError, ValueError):
+        pass
+    for limit, usage in CGROUP:
+        try:
+            most, used = ((root / "sys/fs/cgroup" / name).read_text(encoding="ascii") for name in (limit, usage))
+            free.append(max(0, int(most) - int(used)))
+        except (OSError, ValueError):  # no such group, or "max"
+            continue
+    return min(free) if free else None
+
+
+def free_disk(folder: Path) -> int:
+    """Bytes free where `folder` is, or would be made."""
+    while not folder.exists() and folder != folder.parent:
+        folder = folder.parent
+    return shutil.disk_usage(folder).free
+
+
+def give_back() -> None:
+    """Return to the system what this process has freed; glibc keeps it in pieces that large tensors do not fit into."""
+    if (trim := _malloc_trim()) is not None:
+        trim(0)
+
+
+@cache
+def _malloc_trim() -> Any:
+    try:
+        return ctypes.CDLL(None).malloc_trim
+    except (AttributeError, OSError, TypeError):  # another C library
+        return None
