@@ -115,16 +115,22 @@ def minibatch(
 
 
 def warn_of_size(proxies: Iterable[Proxy], batch_size: int, seq_len: int) -> None:
-    """Warn (`MinibatchWarning`) of proxies that were calibrated on minibatches of another size."""
+    """Warn (`MinibatchWarning`) of proxies that were searched on minibatches of another size.
+
+    Sums over sites, tokens and heads grow unequally with a minibatch, so that the branches of an expression, or the
+    members of an ensemble, weigh otherwise on another one, and may rank otherwise.
+    """
+    found: dict[tuple[int, int], list[str]] = {}
     for proxy in proxies:
-        if proxy.minibatch not in (None, (batch_size, seq_len)):
-            of = " x ".join(map(str, proxy.minibatch or ()))
-            warnings.warn(
-                f"the scales of '{proxy.name}' hold for minibatches of {of} tokens, this one has {batch_size} x "
-                f"{seq_len}; its members may weigh unequally",
-                MinibatchWarning,
-                stacklevel=3,
-            )
+        if proxy.minibatch is not None and proxy.minibatch != (batch_size, seq_len):
+            found.setdefault(proxy.minibatch, []).append(f"'{proxy.name}'")
+    for (sequences, tokens), names in found.items():
+        warnings.warn(
+            f"searched on minibatches of {sequences} x {tokens} tokens, may rank otherwise on this one of {batch_size} "
+            f"x {seq_len}: {', '.join(names)}; use --batch-size {sequences} --seq-len {tokens}",
+            MinibatchWarning,
+            stacklevel=3,
+        )
 
 
 def check_minibatch(batch: Mapping[str, Any], model: PreTrainedModel) -> dict[str, Any]:

@@ -75,7 +75,7 @@ class Proxy(ABC):
 
     @property
     def minibatch(self) -> tuple[int, int] | None:
-        """The sequences and tokens of the minibatch that this proxy was calibrated on; None if any will do."""
+        """The sequences and tokens of the minibatch that this proxy was searched on; None if any will do."""
         return None
 
     @property

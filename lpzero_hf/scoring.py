@@ -147,7 +147,8 @@ def score(
         raise UsageError(f"micro-batches of {micro_batch} sequences hold none; ask for at least 1")
     model = _sufficient(model, chosen)
     checked = check_minibatch(batch, model)
-    warn_of_size(chosen, *checked["input_ids"].shape)
+    if proxies != "all":
+        warn_of_size(chosen, *checked["input_ids"].shape)
     layout = plugins.layout(model)
     shared = _by_network(chosen)
     own = [p for p in chosen if isinstance(p, ModelProxy | FunctionProxy)]

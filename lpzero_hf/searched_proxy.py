@@ -37,10 +37,10 @@ class SearchedProxy(StatisticProxy):
 
     @property
     def minibatch(self) -> tuple[int, int] | None:
-        """Of an ensemble: the sequences and tokens of the minibatch that its scales hold for; None for any."""
+        """The sequences and tokens of the minibatch that it was searched on; None if the artifact does not say."""
         told = self.artifact.provenance.get("minibatch", {})
         both = told.get("batch_size"), told.get("seq_len")
-        return (both[0], both[1]) if len(self.artifact.members) > 1 and None not in both else None
+        return None if None in both else (both[0], both[1])
 
     def searched_on(self, benchmark: str) -> Set[str]:
         """As the artifact tells."""

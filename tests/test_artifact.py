@@ -399,15 +399,16 @@ def test_an_ensembles_numbers_are_those_of_what_is_exported(result: SearchResult
     assert made.provenance["train"]["tiny-gpt2"]["n"] == 12
 
 
-def test_an_ensemble_on_another_minibatch_is_warned_of(
-    result: SearchResult, gpt2: PreTrainedModel, batch: Batch, lpz: Lpz, tmp_path: Path
+@pytest.mark.parametrize("which", ["winner", "ensemble"])
+def test_another_minibatch_than_that_of_the_search_is_warned_of(
+    which: str, result: SearchResult, gpt2: PreTrainedModel, batch: Batch, lpz: Lpz, tmp_path: Path
 ) -> None:
-    made = artifact_of(result, "together", which="ensemble")
-    with pytest.warns(MinibatchWarning, match="hold for minibatches of 2 x 8 tokens, this one has 4 x 12"):
+    made = artifact_of(result, "together", which=which)
+    with pytest.warns(MinibatchWarning, match="minibatches of 2 x 8 tokens, may rank otherwise on this one of 4 x 12"):
         score(gpt2, batch, [searched_proxy(made)])
     write_artifact(tmp_path / "a.json", made)
     of = ("score", "gpt2-variant", "--proxy", str(tmp_path / "a.json"), "--seq-len", "8")
-    assert "warning: the scales of 'together'" in lpz(*of, "--batch-size", "3")[2]
+    assert "of 3 x 8: 'together'; use --batch-size 2 --seq-len 8" in lpz(*of, "--batch-size", "3")[2]
     assert lpz(*of, "--batch-size", "2")[2] == ""
 
 
