@@ -21,8 +21,9 @@ import shlex
 import subprocess
 import sys
 import time
+import warnings
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 import transformers
@@ -31,12 +32,16 @@ from rich.table import Table
 from transformers import LlamaConfig
 
 from lpzero_hf import minibatch, score
+from lpzero_hf.errors import MinibatchWarning
 from lpzero_hf.files import write_json
 from lpzero_hf.models import build_model
 from lpzero_hf.planning import plan
 from lpzero_hf.plugins import load_plugins
 from lpzero_hf.proxy import StatisticProxy
 from lpzero_hf.reduction import LOSS
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 SIZES = {  # hidden size, feed-forward width, blocks, heads
     "10M": (256, 688, 2, 4),
@@ -78,7 +83,9 @@ def measure(size: str, task: str, batch_size: int, seq_len: int) -> dict[str, An
     model = build_model(config, lazy=True, dtype=torch.bfloat16 if half else torch.float32)
     batch = minibatch(model, batch_size=batch_size, seq_len=seq_len)
     expected = plan(model, batch, chosen, plugins.layout(model), checkpointing=half)
-    scores = score(model, batch, chosen, checkpointing=half)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", MinibatchWarning)  # nothing is ranked here
+        scores = score(model, batch, chosen, checkpointing=half)
     failed = {row.proxy: row.reason for row in scores.rows if row.status == "failed"}
     return {
         "size": size,
@@ -118,7 +125,7 @@ def circumstances(batch_size: int, seq_len: int) -> dict[str, Any]:
     }
 
 
-def draw(rows: list[dict[str, Any]], path: Path) -> None:
+def figure_of(rows: list[dict[str, Any]]) -> Figure:
     """Time and memory over parameters, both axes logarithmic; the dotted line is linear."""
     from matplotlib.figure import Figure
 
@@ -134,7 +141,7 @@ def draw(rows: list[dict[str, Any]], path: Path) -> None:
         axes.loglog(sizes, [first * size / sizes[0] for size in sizes], ":", color="grey", label="linear")
         axes.set(xlabel="parameters", ylabel=label)
         axes.legend()
-    figure.savefig(path)
+    return figure
 
 
 def main() -> None:
@@ -172,7 +179,7 @@ def main() -> None:
     if arguments.json:
         write_json(arguments.json, result)
     if arguments.plot:
-        draw(rows, arguments.plot)
+        figure_of(rows).savefig(arguments.plot)
     table = Table(title=f"Llama shapes, {arguments.batch_size} x {arguments.seq_len} tokens")
     for column in ("model", "proxies of", "parameters", "s", "s per billion", "peak MiB", "planned MiB"):
         table.add_column(column, justify="left" if column in ("model", "proxies of") else "right")

@@ -156,9 +156,9 @@ def by_seed(document: Mapping[str, Any]) -> dict[int, dict[str, float]]:
 def describe(benchmark: Benchmark) -> dict[str, Any]:
     """Facts about a benchmark for people: what was trained, the spread of the results, and their noise.
 
-    For one made by `lpz bench train` with several seeds, the noise ceiling is the mean Spearman's rho between
-    the rankings by two seeds of the architectures trained with both: no proxy can be expected to agree better
-    with one seed's ranking than another seed does.
+    For one made by `lpz bench train` with several seeds, the noise is told by the mean Spearman's rho between
+    the rankings by two seeds of the architectures trained with both. A proxy that knew what an architecture
+    reaches on average would agree with one seed's ranking by about the square root of that.
     """
     entries = benchmark.trained()
     values = [entry.quality for entry in entries]

@@ -4,7 +4,7 @@
     python -m studies --run [NAME ...]      make those run files (all of them) first, with what the cache holds
     python -m studies --from-nothing        the same in an empty cache
 
-The ground truth is read from the folder named by LPZ_DATA, or from what `lpz bench get` has downloaded.
+Making them takes the upstream files in the folder named by LPZ_DATA; showing them takes nothing.
 """
 
 from __future__ import annotations
@@ -30,6 +30,9 @@ def main() -> int:
     parser.add_argument("--from-nothing", action="store_true")
     arguments = parser.parse_args()
     chosen = names if arguments.from_nothing or arguments.run == [] else arguments.run or []
+    if chosen == names and "LPZ_DATA" not in os.environ:
+        print("error: set LPZ_DATA to the folder of the upstream files; see docs/how-to/reproduce.md", file=sys.stderr)
+        return 2
     try:
         if arguments.from_nothing:
             with tempfile.TemporaryDirectory(prefix="lpz-studies-") as folder:

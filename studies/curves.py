@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 Searches = Sequence[Mapping[str, Any]]  # of one case, one for each seed
-HEADS = ("space", "case", "fitness: median [quartiles]", "optimum", "gap of the median", "reached", "evaluated", "s")
+HEADS = ("space", "case", "fitness: median [quartiles]", "optimum", "gap of the median", "reached", "evaluated")
 
 
 def searches(found: Mapping[str, Any], cases: Cases) -> dict[str, dict[str, Searches]]:
@@ -53,9 +53,9 @@ def case_table(found: Mapping[str, Any], cases: Cases) -> str:
             if best is not None:
                 reached = sum(value > best - 1e-9 for value in finals(runs))
                 told = [f"{best:.4f}", f"{best - middle:.4f}", f"{reached} of {len(runs)}"]
-            evaluated, seconds = (statistics.median(run[what] for run in runs) for what in ("evaluated", "seconds"))
+            evaluated = statistics.median(run["evaluated"] for run in runs)
             fitness = f"{middle:.4f} [{low:.4f}, {high:.4f}]"
-            rows.append([part, case, fitness, *told, f"{evaluated:.0f}", f"{seconds:.1f}"])
+            rows.append([part, case, fitness, *told, f"{evaluated:.0f}"])
     return table(HEADS, rows, left=2)
 
 

@@ -13,7 +13,6 @@ class Ensembles(Study):
     name = "ensembles"
     title = "One expression, or the ranks of several"
     makes = False
-    needs = tuple(study.name for study in SEARCHES)
 
     def show(self, runs: Runs) -> str:
         """A row for each search and benchmark."""

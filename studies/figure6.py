@@ -18,7 +18,6 @@ class Figure6(Study):
 
     name = "figure6"
     title = "Figure 6: evolution against random search"
-    needs = ("ablations",)
     makes = False
     figures = ("figure6",)
 

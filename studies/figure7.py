@@ -18,7 +18,6 @@ class Figure7(Study):
 
     name = "figure7"
     title = "Figure 7: with and without pruning"
-    needs = ("ablations",)
     makes = False
     figures = ("figure7",)
 

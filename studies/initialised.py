@@ -38,7 +38,6 @@ class Initialised(Study):
 
     name = "initialised"
     title = "Published GPT-2 scores: what the initialisation decides"
-    needs = ("grades", "published")
 
     def __init__(self, limit: int = 40, workers: int = WORKERS) -> None:
         self.limit, self.workers = limit, workers

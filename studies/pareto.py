@@ -28,7 +28,6 @@ class Pareto(Study):
     name = "pareto"
     title = "Agreement against complexity and time"
     figures = ("pareto-time",)
-    needs = ("grades", "search-flexibert", "search-flexibert-2", "search-gpt2")
 
     def make(self, tell: Tell) -> dict[str, Any]:
         """Seconds of every proxy alone, on one thread: the median over a few architectures."""

@@ -1,7 +1,9 @@
 """The scores that other groups have published for each architecture, and two things that can be read off them.
 
 The files are not part of what `lpz bench get` downloads: they are read from the folder named by LPZ_DATA, in `make`
-only.
+only. `nas-bench-bert/published_scores.csv` is data/BERT_results_activation.csv of the GitHub repository
+aaronserianni/training-free-nas; `lpzero/` holds saved_logs/random_GPT2_wt103/*_scores_seed_1111.yaml and
+BERT_results_activation_lpzero.csv of pprp/LPZero.
 """
 
 from __future__ import annotations

@@ -43,7 +43,6 @@ class Rebuilt(Study):
 
     name = "rebuilt"
     title = "Published scores, rebuilt"
-    needs = ("published",)
 
     def __init__(self, limit: int = 100, doubled: int = 10, workers: int = WORKERS) -> None:
         self.limit, self.doubled, self.workers = limit, doubled, workers

@@ -91,8 +91,8 @@ def write(timed: bool = False) -> list[Path]:
         for name, figure in study.draw(data).items():
             written.append(ROOT / "figures" / f"{name}.png")
             save(figure, written[-1])
-    text(runs)
     if timed:
+        text(runs)
         write_json(SHOWN, {"seconds": round(time.perf_counter() - start, 1)})
     write_text(ROOT / "RESULTS.md", text(runs))
     return written
@@ -123,10 +123,10 @@ def _times(runs: Mapping[str, Run]) -> str:
         f"transformers {of['transformers']}, Python {of['python']}"
         for of in map(dict, sorted(machines))
     )  # fmt: skip
-    shown = read_json(SHOWN, "make it: `python -m studies --run`")["seconds"]
+    shown = f", in {read_json(SHOWN, 'delete it')['seconds']:.0f} s" if SHOWN.exists() else ""
     return (
-        f"`python -m studies` makes this file and its figures from the run files in `studies/runs`, in {shown:.0f} s. "
+        f"`python -m studies` makes this file and its figures from the run files in `studies/runs`{shown}. "
         f"`python -m studies --from-nothing` makes the run files as well, in an empty cache: {total / 3600:.1f} hours "
-        "by the sum of the following, some of which were measured beside other work. "
+        "by the sum of the following, most of which were measured beside other work on the same cores. "
         f"Machine: {told}.\n\n{table(['run', 'made', 's'], rows)}"
     )

@@ -56,12 +56,12 @@ class Sensitivity(Study):
         """A table per benchmark."""
         parts = [
             f"{ARCHITECTURES} architectures of each benchmark, evenly spaced among those that none of these was "
-            "searched on; one thing is changed at a time. Each cell: rho with the truth, and in parentheses rho with "
-            "the same proxy's scores in the first row. The last row is the mean and standard deviation of rho over ten "
-            "seeds, which draw both weights and minibatch. Of 40 architectures, a rho of 0.95 has a 95% interval of about "
-            "±0.04, one of 0.5 of about ±0.25. `lpzero-any` adds branches that grow unequally with the minibatch, and "
-            "ranks far worse off the 4 x 32 tokens that it was searched on (there, see the winners above); so lpzero-hf "
-            "warns of a searched proxy on another minibatch."
+            "searched on; one thing is changed at a time. Each cell: rho with the truth, and in parentheses rho "
+            "with the same proxy's scores in the first row. The last row is the mean and standard deviation of "
+            "rho over ten seeds, which draw both weights and minibatch. Of 40 architectures, a rho of 0.95 has a "
+            "95% interval of about ±0.04, one of 0.5 of about ±0.25. `lpzero-any` adds branches that grow "
+            "unequally with the minibatch, and ranks far worse off the 4 x 32 tokens that it was searched on "
+            "(there, see the winners above); so lpzero-hf warns of a searched proxy on another minibatch."
         ]  # fmt: skip
         for name in BENCHMARKS:
             data = runs[self.name][name]

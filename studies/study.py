@@ -33,14 +33,12 @@ class Study(ABC):
     Attributes:
         name: of the study and of its run file.
         title: heading of its section in RESULTS.md.
-        needs: names of the studies whose data it shows.
         makes: whether it has data of its own.
         figures: file names of its figures without ending.
     """
 
     name: ClassVar[str]
     title: ClassVar[str]
-    needs: ClassVar[tuple[str, ...]] = ()
     makes: ClassVar[bool] = True
     figures: ClassVar[tuple[str, ...]] = ()
 

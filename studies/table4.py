@@ -34,7 +34,8 @@ PAIRS = (
     Pair(
         "GraSP", "grasp", "grasp",
         "its sign hangs on the initialisation: with GPT-2's, which divides the deviation of output projections by the "
-        "square root of twice the depth, ours turns round as well (see What the initialisation decides).",
+        "square root of twice the depth, ours turns round as well (see Published GPT-2 scores: "
+        "what the initialisation decides).",
     ),
     Pair(
         "EZNAS", "eznas", "eznas",
@@ -49,7 +50,7 @@ PAIRS = (
         "the published winner depends on depth through GPT-2's initialisation alone, which divides the deviation of "
         "output projections by the square root of twice the depth (see Published scores). Our model draws all "
         "weights with one deviation, and so its winner loses that part; besides, it takes the softmax over a layer's "
-        "outputs, theirs over its inputs (see What the initialisation decides).",
+        "outputs, theirs over its inputs (see Published GPT-2 scores: what the initialisation decides).",
     ),
     Pair("(ours) lpzero-gpt2", "lpzero-gpt2"),
 )  # fmt: skip
@@ -60,7 +61,6 @@ class Table4(Study):
 
     name = "table4"
     title = "Table 4: proxies on GPT-2"
-    needs = ("grades", "published", "winners")
     makes = False
 
     def show(self, runs: Runs) -> str:

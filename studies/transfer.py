@@ -29,7 +29,6 @@ class Transfer(Study):
 
     name = "transfer"
     title = "Found on one benchmark, tested on the others"
-    needs = tuple(FOUND_ON)
 
     def make(self, tell: Tell) -> dict[str, Any]:
         """Score the winners of every split on the benchmarks that they were not searched on."""

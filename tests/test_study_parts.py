@@ -25,13 +25,13 @@ def test_the_interval_over_splits_adds_both_variances() -> None:
     found = pooled(apart)
     assert found is not None
     assert found.value == pytest.approx(0.6)
-    assert found.high - found.value == pytest.approx(1.96 * 0.1)
+    assert found.high - found.value == pytest.approx(1.96 * 0.1 * math.sqrt(2))
     wide = pooled([Estimate(0.6, 0.6 - 0.196, 0.6 + 0.196)] * 2)
     assert wide is not None
     assert wide.high - wide.value == pytest.approx(0.196)
     together = pooled([Estimate(0.5, 0.5 - 0.196, 0.5 + 0.196), Estimate(0.7, 0.7 - 0.196, 0.7 + 0.196)])
     assert together is not None
-    assert together.high - together.value == pytest.approx(1.96 * math.sqrt(0.1**2 + 0.1**2))
+    assert together.high - together.value == pytest.approx(1.96 * math.sqrt(2 * 0.1**2 + 0.1**2))
     assert pooled([None]) is None
 
 
