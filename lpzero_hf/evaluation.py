@@ -14,6 +14,7 @@ import torch
 import transformers
 
 import lpzero_hf
+from lpzero_hf import halvings
 from lpzero_hf.batches import BATCH_SIZE, SEQUENCE_LENGTH, Text, embedded_tokenizer, minibatch, read_text, warn_of_size
 from lpzero_hf.cache import ScoreCache, digest
 from lpzero_hf.errors import MinibatchError, MinibatchWarning, one_line
@@ -52,11 +53,11 @@ class Setting:
     dtype: str = "float32"
     device: str = "cpu"
 
-    def key(self) -> str:
-        """A digest of the setting, of the contents of the text, and of the versions that fix the numbers."""
+    def key(self, threads: int) -> str:
+        """A digest of all that fixes the numbers: the setting, the contents of the text, the versions, CPU threads."""
         content = hashlib.sha256(read_text(self.text).encode()).hexdigest()
         facts = asdict(self) | {"text": content, "device": torch.device(self.device).type}
-        return digest(facts, STATISTICS, lpzero_hf.__version__, torch.__version__, transformers.__version__)
+        return digest(facts, STATISTICS, lpzero_hf.__version__, torch.__version__, transformers.__version__, threads)
 
     def carried_text(self) -> Text | None:
         """The text with its contents, for workers on other machines."""
@@ -78,8 +79,9 @@ def evaluate(
     """Score every architecture with every proxy, sharing passes; a score known already is not made again.
 
     Each score reaches the cache when its architecture is done, so an interrupted call goes on where it
-    stopped. A score that failed is not remembered. One that cannot be built, or that kills every worker it is given
-    to, fails alone.
+    stopped. A score that failed is not remembered, nor those of an architecture that was run in micro-batches for want
+    of memory (with a `MicroBatchWarning`), which equal those of the whole minibatch but for rounding. One that cannot
+    be built, or that kills every worker it is given to, fails alone.
 
     Args:
         configs: architectures by any name.
@@ -104,7 +106,8 @@ def evaluate(
     chosen = choose(proxies, plugins)
     warn_of_size(chosen, setting.batch_size, setting.seq_len)
     keys = {proxy.name: key for proxy in chosen if (key := _key(proxy, plugins))}
-    context = setting.key()
+    executor = executor_for(executor, workers, threads)
+    context = setting.key(executor.threads)
     subjects = {name: digest(identity(config), context) for name, config in configs.items()}
     kept = {} if cache is None else cache.get_many(subjects.values(), keys.values())
     rows: dict[str, dict[str, Row]] = {
@@ -118,11 +121,16 @@ def evaluate(
     tell = progress or (lambda done, total: None)
     tell(done, len(configs))
     work = functools.partial(_score_one, setting=setting, text=setting.carried_text(), plugins=plugins)
-    for number, made in executor_for(executor, workers, threads).map(work, tasks):
+    told: set[str] = set()
+    for number, result in executor.map(work, tasks):
         name = tasks[number][0]
-        if isinstance(made, Failure):
-            made = {proxy.name: _failed(proxy, made.reason) for proxy in chosen if proxy.name not in rows[name]}
-        if cache is not None:  # here and not in the worker, which may be on another machine
+        if isinstance(result, Failure):
+            made = {proxy.name: _failed(proxy, result.reason) for proxy in chosen if proxy.name not in rows[name]}
+            halved: list[str] = []
+        else:
+            made, halved = result
+        halvings.tell(halved, told)
+        if cache is not None and not halved:  # here and not in the worker, which may be on another machine
             cache.put(subjects[name], {keys[p]: r for p, r in made.items() if p in keys and r["status"] != "failed"})
         rows[name] |= made
         done += 1
@@ -166,6 +174,15 @@ def _score_one(
     setting: Setting,
     text: Text | None,
     plugins: PluginRegistry,
+) -> tuple[dict[str, Row], list[str]]:
+    """The rows of one architecture, and what was said of micro-batches."""
+    with halvings.hearing() as heard:
+        rows = _rows(task, setting, text, plugins)
+    return rows, heard
+
+
+def _rows(
+    task: tuple[str, PreTrainedConfig, Sequence[Wanted]], setting: Setting, text: Text | None, plugins: PluginRegistry
 ) -> dict[str, Row]:
     _, config, wanted = task
     chosen = choose(wanted, plugins)

@@ -13,6 +13,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from lpzero_hf import halvings
 from lpzero_hf.batches import Text, embedded_tokenizer, minibatch
 from lpzero_hf.cache import digest
 from lpzero_hf.capture import capture
@@ -58,6 +59,9 @@ def make_tables(
 ) -> list[Table]:
     """The table of every architecture in order; one that is in `folder` already is not made again.
 
+    Not kept is a table made in micro-batches for want of memory (with a `MicroBatchWarning`): it equals that of the
+    whole minibatch but for rounding.
+
     Args:
         configs: architectures by any name.
         wanted: what the tables hold; its operations are those of `plugins`.
@@ -85,17 +89,23 @@ def make_tables(
         chains=dict(wanted.chains), pairs=wanted.pairs, setting=setting, text=setting.carried_text(), plugins=plugins,
     )  # fmt: skip
     reasons: dict[str, str] = {}
-    for number, made in executor.map(work, [configs[name] for name in missing]):
+    passing: dict[str, Table] = {}  # not kept
+    told: set[str] = set()
+    for number, result in executor.map(work, [configs[name] for name in missing]):
         name = missing[number]
+        made, halved = (result, []) if isinstance(result, Failure) else result
+        halvings.tell(halved, told)
         if isinstance(made, Failure):
             reasons[name] = made.reason
+        elif halved:
+            passing[name] = made
         else:
             write_table(files[name], made)  # here and not in the worker, which may be on another machine
         done += 1
         tell(done, len(configs))
     if reasons:
         raise CaptureFailed({name: reasons[name] for name in missing if name in reasons})
-    return [read_table(file, wanted) for file in files.values()]
+    return [passing[name] if name in passing else read_table(file, wanted) for name, file in files.items()]
 
 
 def table_key(wanted: Wanted, setting: Setting, threads: int) -> str:
@@ -103,12 +113,26 @@ def table_key(wanted: Wanted, setting: Setting, threads: int) -> str:
     used = {name for chains in wanted.chains.values() for chain in chains for name in chain}
     versions = {name: wanted.operations[name].version for name in sorted(used)}
     chains = {name: list(all_) for name, all_ in wanted.chains.items()}
-    return digest(VERSION, setting.key(), chains, list(wanted.pairs), versions, threads)
+    return digest(VERSION, setting.key(threads), chains, list(wanted.pairs), versions)
 
 
 def _make_one(
     config: PreTrainedConfig,
     *,
+    chains: Chains,
+    pairs: tuple[Pair, ...],
+    setting: Setting,
+    text: Text | None,
+    plugins: PluginRegistry,
+) -> tuple[Table | Failure, list[str]]:
+    """The table of one architecture, and what was said of micro-batches."""
+    with halvings.hearing() as heard:
+        made = _table(config, chains, pairs, setting, text, plugins)
+    return made, heard
+
+
+def _table(
+    config: PreTrainedConfig,
     chains: Chains,
     pairs: tuple[Pair, ...],
     setting: Setting,

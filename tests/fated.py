@@ -1,4 +1,4 @@
-"""Models that go well, fail or kill their process, in a space that worker processes can find."""
+"""Models that go well, fail, kill their process or need much memory, in a space that worker processes can find."""
 
 from __future__ import annotations
 
@@ -7,13 +7,14 @@ import signal
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import torch
 from transformers import AutoConfig, AutoModelForCausalLM, GPT2Config, GPT2LMHeadModel
 
 from lpzero_hf.spaces import Choice, Space, Value
 
 
 class FatedConfig(GPT2Config):
-    """Of a GPT-2 whose forward pass goes well, fails or kills the process, as `fate` says."""
+    """Of a GPT-2 whose forward pass goes well, fails, kills the process or has room for one sample, as `fate` says."""
 
     model_type = "fated-gpt2"
 
@@ -28,6 +29,8 @@ class FatedModel(GPT2LMHeadModel):
             raise RuntimeError("this architecture never works")
         if self.config.fate == "kills":
             os.kill(os.getpid(), signal.SIGKILL)
+        if self.config.fate == "tight" and len(named["input_ids"]) > 1 and torch.is_grad_enabled():
+            raise torch.OutOfMemoryError("CUDA out of memory.")
         return super().forward(*arguments, **named)
 
 

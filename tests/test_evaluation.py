@@ -185,6 +185,13 @@ def test_another_setting_is_computed_anew(cache: ScoreCache, counting: Counting,
     assert len(counting.calls) == 4
 
 
+def test_scores_of_another_number_of_threads_are_made_anew(cache: ScoreCache, counting: Counting) -> None:
+    proxy = counting.proxy("p")
+    for threads, calls in ((1, 2), (2, 4), (2, 4), (1, 4)):
+        evaluate(TWO, [proxy], SMALL, cache=cache, threads=threads)
+        assert len(counting.calls) == calls
+
+
 def test_the_content_of_the_text_counts_and_not_its_path(cache: ScoreCache, counting: Counting, tmp_path: Path) -> None:
     one, other = tmp_path / "one.txt", tmp_path / "other.txt"
     one.write_text("to be or not to be, that is the question " * 5)

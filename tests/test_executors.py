@@ -20,7 +20,7 @@ import pytest
 import torch
 
 from lpzero_hf.cache import ScoreCache
-from lpzero_hf.errors import ExecutorWarning, LpzError, UsageError
+from lpzero_hf.errors import ExecutorWarning, LpzError, MicroBatchWarning, UsageError
 from lpzero_hf.evaluation import evaluate
 from lpzero_hf.executors import Executor, Failure, LocalExecutor, ProcessExecutor, RayExecutor, cores, executor_for
 from lpzero_hf.executors.tries import TRIES, Tries
@@ -210,6 +210,20 @@ def test_processes_make_the_tables_of_the_local_executor(tmp_path: Path) -> None
         folders[name] = {file.name: file.read_bytes() for file in (tmp_path / name).iterdir()}
     assert len(folders["local"]) == 2
     assert folders["local"] == folders["process"]
+
+
+def test_the_user_is_told_of_micro_batches_in_a_worker(tmp_path: Path) -> None:
+    configs = {"tight": fated("tight"), "too": fated("tight", 24), "well": fated("well")}
+    wanted = Plan(("tiny-gpt2",)).space(load_plugins().operations).wanted
+    for executor in (LocalExecutor(), ProcessExecutor(1)):
+        with pytest.warns(MicroBatchWarning, match="micro-batches of 1 of 2") as told:
+            rows = evaluate(configs, ["snip", "params"], SMALL, executor=executor)
+        assert len(told) == 1
+        assert {row["status"] for made in rows.values() for row in made.values()} == {"ok"}
+    with pytest.warns(MicroBatchWarning, match="micro-batches of 1 of 2"):
+        made = make_tables(configs, wanted, SMALL, tmp_path, executor=ProcessExecutor(1), plugins=load_plugins())
+    assert len(made) == 3
+    assert len(list(tmp_path.glob("*.safetensors"))) == 1
 
 
 def test_a_worker_that_is_killed_half_way_changes_nothing(tmp_path: Path) -> None:

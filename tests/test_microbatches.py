@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,6 +17,7 @@ from transformers.models.gpt2.modeling_gpt2 import GPT2Block
 
 from lpzero_hf import minibatch, score
 from lpzero_hf.batches import embedded_tokenizer
+from lpzero_hf.cache import ScoreCache
 from lpzero_hf.candidates import ExpressionSpace
 from lpzero_hf.capture import capture
 from lpzero_hf.errors import CaptureError, MicroBatchWarning
@@ -24,6 +26,7 @@ from lpzero_hf.plugins import load_plugins
 from lpzero_hf.proxy import StatisticProxy
 from lpzero_hf.reduction import LOSS, Network, Reduction
 from lpzero_hf.scoring import Scores
+from lpzero_hf.table_store import make_tables
 from lpzero_hf.tables import Table, Wanted, tabulate
 from tests.families import tiny_model
 
@@ -252,6 +255,27 @@ def test_benchmarks_halve_as_well(monkeypatch: pytest.MonkeyPatch) -> None:
     with room_for(2, GPT2LMHeadModel), pytest.warns(MicroBatchWarning, match="micro-batches of 2 of 4"):
         halved = evaluate({"a": config}, ["snip"], setting)["a"]["snip"]["value"]
     assert halved == pytest.approx(whole, rel=1e-5)
+
+
+def test_what_ran_in_parts_for_want_of_memory_is_not_kept_as_that_of_the_whole(tmp_path: Path) -> None:
+    configs, setting = {"a": tiny_model("gpt2").config}, Setting(batch_size=4, seq_len=8)
+    whole = evaluate(configs, ["snip"], setting)["a"]["snip"]["value"]
+    with ScoreCache(tmp_path / "scores.sqlite") as cache:
+        with room_for(2, GPT2LMHeadModel), pytest.warns(MicroBatchWarning):
+            evaluate(configs, ["snip"], setting, cache=cache)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", MicroBatchWarning)
+            assert evaluate(configs, ["snip"], setting, cache=cache)["a"]["snip"]["value"].hex() == whole.hex()
+        with room_for(2, GPT2LMHeadModel):  # now it is there, and nothing runs
+            assert evaluate(configs, ["snip"], setting, cache=cache)["a"]["snip"]["value"].hex() == whole.hex()
+    plugins = load_plugins()
+    wanted = ExpressionSpace().wanted
+    with room_for(2, GPT2LMHeadModel), pytest.warns(MicroBatchWarning, match="micro-batches of 2 of 4"):
+        (halved,) = make_tables(configs, wanted, setting, tmp_path / "tables", plugins=plugins)
+    assert not list(tmp_path.glob("tables/*.safetensors"))
+    (table,) = make_tables(configs, wanted, setting, tmp_path / "tables", plugins=plugins)
+    assert len(list(tmp_path.glob("tables/*.safetensors"))) == 1
+    assert halved.totals.keys() == table.totals.keys()
 
 
 def test_the_command_takes_micro_batches_and_tells_of_halving(lpz: Lpz) -> None:
