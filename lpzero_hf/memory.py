@@ -14,7 +14,10 @@ from typing import Any
 
 import torch
 
-CGROUP = (("memory.max", "memory.current"), ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes"))
+CGROUP = (  # limit, usage, and a line of the statistics: files that the kernel drops from memory when it needs room
+    ("memory.max", "memory.current", "memory.stat", "inactive_file"),
+    ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes", "memory/memory.stat", "total_inactive_file"),
+)
 
 
 def resident_bytes() -> int:
@@ -46,13 +49,23 @@ def available_bytes(device: torch.device, root: Path = Path("/")) -> int | None:
         free += [int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:")]
     except (OSError, ValueError):
         pass
-    for limit, usage in CGROUP:
+    for limit, usage, statistics, inactive in CGROUP:
+        group = root / "sys/fs/cgroup"
         try:
-            most, used = ((root / "sys/fs/cgroup" / name).read_text(encoding="ascii") for name in (limit, usage))
-            free.append(max(0, int(most) - int(used)))
+            most, used = (int((group / name).read_text(encoding="ascii")) for name in (limit, usage))
         except (OSError, ValueError):  # no such group, or "max"
             continue
+        free.append(max(0, most - max(0, used - _line(group / statistics, inactive))))
     return min(free) if free else None
+
+
+def _line(file: Path, name: str) -> int:
+    """The number in the line of that name; 0 where there is none."""
+    try:
+        lines = (line.split() for line in file.read_text(encoding="ascii").splitlines())
+        return next((int(line[1]) for line in lines if line[0] == name), 0)
+    except (OSError, ValueError, IndexError):
+        return 0
 
 
 def free_disk(folder: Path) -> int:

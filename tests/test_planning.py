@@ -59,8 +59,16 @@ def test_free_memory_is_the_less_of_machine_and_control_group(tmp_path: Path) ->
     (group / "memory.max").write_text("3000\n")
     (group / "memory.current").write_text("1000\n")
     assert available_bytes(cpu, tmp_path) == 2000
+    (group / "memory.stat").write_text("anon 100\ninactive_file 700\nactive_file 100\n")
+    assert available_bytes(cpu, tmp_path) == 2700
     (group / "memory.max").write_text("max\n")
     assert available_bytes(cpu, tmp_path) == 4096
+    (group / "memory").mkdir()
+    (group / "memory/memory.limit_in_bytes").write_text("3000\n")
+    (group / "memory/memory.usage_in_bytes").write_text("1000\n")
+    assert available_bytes(cpu, tmp_path) == 2000
+    (group / "memory/memory.stat").write_text("inactive_file 1\ntotal_inactive_file 500\n")
+    assert available_bytes(cpu, tmp_path) == 2500
 
 
 def test_the_command_plans_refuses_and_can_be_forced(lpz: Lpz, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
