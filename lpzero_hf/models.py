@@ -70,6 +70,7 @@ def load_model(
     trust_remote_code: bool = False,
     plugins: PluginRegistry | None = None,
     lazy: bool = False,
+    force: bool = False,
 ) -> LoadedModel:
     """Build or load a model.
 
@@ -84,6 +85,7 @@ def load_model(
         plugins: where zoo names are looked up.
         lazy: give its weights no memory. `score` makes what its proxies need: nothing for counts, one weight at a
             time for norms of weights, else the whole model. The scores are the same.
+        force: download even a checkpoint that the disk seems to have no room for.
 
     Raises:
         UsageError: the source is unknown, or has no checkpoint to load.
@@ -106,7 +108,7 @@ def load_model(
     if pretrained and location is None:
         raise UsageError(f"'{source}' has no checkpoint to load; leave out --pretrained for random weights")
     recipe = _Recipe(config, location if pretrained else None, seed, dtype, torch.device(device), trust_remote_code)
-    if pretrained and isinstance(location, str):
+    if pretrained and isinstance(location, str) and not force:
         check_disk(location)
     failure = f"cannot {'load' if pretrained else 'build'} '{source}'"
     model = recipe.make(failure, lazy=lazy)

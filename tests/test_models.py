@@ -137,22 +137,38 @@ for free in (1, 2**40, 1):
         print(type(load_model("someone/tiny", pretrained=True).model).__name__)
     except LpzError as error:
         print(type(error).__name__, error, list(Path(HF_HUB_CACHE).rglob("*.safetensors")))
+print(downloads.missing_bytes("someone/parts"), downloads.missing_bytes("someone/old"))
+print(type(load_model("someone/again", pretrained=True, force=True).model).__name__)
 """
 
 
 def test_a_checkpoint_that_the_disk_has_no_room_for_is_not_downloaded(saved: Path, tmp_path: Path) -> None:
     """It is refused, loaded where there is room, and needs no room once it is in the cache."""
     environment = os.environ | {"HF_HOME": str(tmp_path / "home"), "HF_HUB_DISABLE_XET": "1", "HF_HUB_OFFLINE": "0"}
-    with serve_hub({"someone/tiny": saved}) as endpoint:
+    parts, old = tmp_path / "parts", tmp_path / "old"
+    for folder, weights, files in (
+        (parts, "model.safetensors", ("model-1.safetensors", "model-2.safetensors", "consolidated.safetensors")),
+        (old, "pytorch_model.bin", ("pytorch_model-1.bin", "training_args.bin", "other.safetensors")),
+    ):
+        folder.mkdir()
+        for file in files:
+            (folder / file).write_bytes(bytes(1000))
+        named = {"weight_map": {"a": files[0], "b": files[0], "c": files[1] if folder == parts else files[0]}}
+        (folder / f"{weights}.index.json").write_text(json.dumps(named))
+    (parts / "model.fp16.safetensors").write_bytes(bytes(1000))
+    folders = {"someone/tiny": saved, "someone/again": saved, "someone/parts": parts, "someone/old": old}
+    with serve_hub(folders) as endpoint:
         command = [sys.executable, "-W", "ignore", "-c", DISK_SCRIPT]
         done = subprocess.run(
             command, env=environment | {"HF_ENDPOINT": endpoint}, capture_output=True, text=True, check=True
         )
     refused, *loaded = done.stdout.splitlines()
     assert refused.startswith("ModelError the checkpoint of 'someone/tiny' needs 0.0 GiB of disk; 0.0 GiB are free in ")
-    assert "Set HF_HOME to a folder on a larger disk, or leave out --pretrained" in refused
+    assert (
+        "Set HF_HOME to a folder on a larger disk, leave out --pretrained for random weights, or say --force" in refused
+    )
     assert refused.endswith(" []")
-    assert loaded == ["GPT2LMHeadModel", "GPT2LMHeadModel"]
+    assert loaded == ["GPT2LMHeadModel", "GPT2LMHeadModel", "2000 1000", "GPT2LMHeadModel"]
 
 
 def test_hub_ids_are_fetched_cached_and_missed_clearly(saved: Path, tmp_path: Path) -> None:

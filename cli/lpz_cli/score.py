@@ -58,7 +58,7 @@ def score(
         ),
     ] = None,
     plan: Annotated[bool, typer.Option("--plan", help="Say what memory this would need, and score nothing.")] = False,
-    force: Annotated[bool, typer.Option("--force", help="Try even what is expected not to fit into memory.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Try even what is expected not to fit.")] = False,
     trust_remote_code: Annotated[
         bool, typer.Option("--trust-remote-code", help="Let the model's own code run. Never run without this.")
     ] = False,
@@ -95,7 +95,7 @@ def score(
         try:
             loaded = load_model(
                 model, pretrained=pretrained, seed=seed, dtype=getattr(torch, conditions.dtype),
-                device=device, trust_remote_code=trust_remote_code, plugins=registry, lazy=True,
+                device=device, trust_remote_code=trust_remote_code, plugins=registry, lazy=True, force=force,
             )  # fmt: skip
             batch = minibatch(
                 loaded.model, text=conditions.text, tokenizer=loaded.tokenizer, batch_size=batch_size,
