@@ -8,7 +8,7 @@ from __future__ import annotations
 import gc
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -18,7 +18,7 @@ from lpzero_hf.errors import CaptureError, MicroBatchWarning
 from lpzero_hf.isolation import isolated
 from lpzero_hf.layout import ModelLayout
 from lpzero_hf.lazy import source_of
-from lpzero_hf.microbatches import WHOLE, Shares, shares, split
+from lpzero_hf.microbatches import Indivisible, Shares, shares, split
 from lpzero_hf.objective import Batch, objective
 from lpzero_hf.recorder import Recorder
 from lpzero_hf.reducing import Reducer, Where
@@ -63,10 +63,11 @@ def capture(
     """
     work = _Pass(model, batch, reductions, layout, network, dtype, seed, checkpointing)
     samples = len(batch["input_ids"])
-    size = samples if micro_batch is None else min(micro_batch, samples)
+    size = asked = samples if micro_batch is None else min(micro_batch, samples)
     while True:
         try:
-            return work.run(size)
+            captured = work.run(size)
+            return captured if size == asked else work.explained(captured)
         except torch.OutOfMemoryError as error:
             if size == 1 or not work.divisible:
                 raise CaptureError(work.out_of_memory()) from error
@@ -104,13 +105,27 @@ class _Pass:
                 return done
             protected |= done
 
-    def out_of_memory(self) -> str:
-        """The error, with the flags that are not in use yet."""
-        ways = ["a smaller --seq-len"]
+    def explained(self, captured: Captured) -> Captured:
+        """With a refusal of micro-batches, which nobody but this module asked for, told as the want of memory it is."""
+        failures: dict[Reduction, Exception] = {
+            reduction: CaptureError(self.out_of_memory(error.cause)) if isinstance(error, Indivisible) else error
+            for reduction, error in captured.failures.items()
+        }
+        return replace(captured, failures=failures)
+
+    def out_of_memory(self, whole: str = "") -> str:
+        """The error, with the flags that are not in use yet.
+
+        Args:
+            whole: why the minibatch cannot run in parts, if it is known that it cannot.
+        """
+        ways = ["a smaller --batch-size or --seq-len" if whole else "a smaller --seq-len"]
         half = (self.dtype or self.model.dtype).itemsize <= 2
         ways += [] if half else ["--dtype bfloat16"]
         ways += [] if self.checkpointing or self.network.departs else ["--checkpointing"]
         how = "even with one sequence at a time" if self.divisible else f"in the {self.network.name} pass"
+        if whole:
+            how = f"with the whole minibatch, and it cannot run in parts ({whole})"
         return f"out of memory on {self.model.device} {how}; {' or '.join(ways)} needs less"
 
     @property
@@ -201,7 +216,7 @@ class _Pass:
         state = _random_state(self.model.device)
         scalar = divided.objective(self.model, batch, part, self.seed)
         if not torch.equal(state, _random_state(self.model.device)):
-            raise CaptureError(f"{type(self.model).__name__} draws random numbers; {WHOLE}")
+            raise Indivisible(f"{type(self.model).__name__} draws random numbers")
         return scalar
 
 

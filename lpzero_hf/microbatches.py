@@ -32,6 +32,18 @@ Targets = Callable[[Tensor], Tensor]
 TARGETS: dict[str, Targets] = {"next": lambda labels: labels[:, 1:], "same": lambda labels: labels}
 
 
+class Indivisible(CaptureError):
+    """A minibatch cannot run in parts.
+
+    Args:
+        cause: why, without a remedy.
+    """
+
+    def __init__(self, cause: str) -> None:
+        self.cause = cause
+        super().__init__(f"{cause}; {WHOLE}")
+
+
 @dataclass(frozen=True)
 class Shares:
     """How the objective of a minibatch is divided among its samples.
@@ -68,7 +80,7 @@ def split(batch: Batch, size: int) -> list[tuple[slice, Batch]]:
     """`batch` in parts of at most `size` samples: which they are, and their batch.
 
     Raises:
-        CaptureError: something in it is neither of samples nor the same for all of them.
+        Indivisible: something in it is neither of samples nor the same for all of them.
     """
     samples = len(batch["input_ids"])
     parts = [slice(start, min(start + size, samples)) for start in range(0, samples, size)]
@@ -76,13 +88,13 @@ def split(batch: Batch, size: int) -> list[tuple[slice, Batch]]:
 
 
 def rows(batch: Batch, chosen: slice | Tensor) -> Batch:
-    """Some samples of `batch`. Raises `CaptureError` as `split` does."""
+    """Some samples of `batch`. Raises `Indivisible` as `split` does."""
     samples, picked = len(batch["input_ids"]), {}
     for name, value in batch.items():
         if isinstance(value, Tensor) and value.dim() and len(value) == samples and "head_mask" not in name:
             picked[name] = value[chosen]
         elif isinstance(value, Tensor) and value.dim() and len(value) != 1 and "head_mask" not in name:
-            raise CaptureError(f"'{name}' {list(value.shape)} cannot be split into {samples} samples; {WHOLE}")
+            raise Indivisible(f"'{name}' {list(value.shape)} cannot be split into {samples} samples")
         else:
             picked[name] = value
     return picked
@@ -97,7 +109,7 @@ def shares(model: PreTrainedModel, batch: Batch, begin: Callable[[Batch], Any]) 
         begin: called with the batch of each trial.
 
     Raises:
-        CaptureError: samples see each other, or the loss is no mean cross-entropy of the targets.
+        Indivisible: samples see each other, or the loss is no mean cross-entropy of the targets.
     """
     labels = batch.get("labels")
     rich = batch["input_ids"].new_ones(len(batch["input_ids"])) if labels is None else _counts(labels, "same")
@@ -127,7 +139,7 @@ def _check_independence(model: PreTrainedModel, batch: Batch, both: Tensor, firs
         apart = torch.linalg.vector_norm((both - alone).float())
         if apart <= tolerance * torch.linalg.vector_norm(both.float()):
             return
-    raise CaptureError(f"the samples of a minibatch see each other in {type(model).__name__}; {WHOLE}")
+    raise Indivisible(f"the samples of a minibatch see each other in {type(model).__name__}")
 
 
 def _divided(model: PreTrainedModel, batch: Batch, trial: Batch, output: Any, items: dict[str, Tensor]) -> Shares:
@@ -154,7 +166,7 @@ def _divided(model: PreTrainedModel, batch: Batch, trial: Batch, output: Any, it
             if items and _close(loss, summed / int(items[ITEMS]), tolerance):
                 return Shares(_counts(batch["labels"], name), divides=True)
     what = f"has a part of its own ({extra[0]})" if extra else "is no mean cross-entropy of its targets"
-    raise CaptureError(f"the loss of {type(model).__name__} {what}, so micro-batches would not add up to it; {WHOLE}")
+    raise Indivisible(f"the loss of {type(model).__name__} {what}, so micro-batches would not add up to it")
 
 
 def _close(loss: Tensor, expected: Tensor, tolerance: float) -> bool:

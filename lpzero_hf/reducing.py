@@ -16,10 +16,11 @@ from torch import Tensor
 from lpzero_hf.errors import CaptureError
 from lpzero_hf.layout import WeightSite
 from lpzero_hf.memory import give_back
+from lpzero_hf.microbatches import Indivisible
 from lpzero_hf.reduction import Captured, Moment, Reduced, Reduction
 
 LARGE = 2**22  # numbers in a weight whose reductions leave much freed memory behind
-TORN = "'{}' does not run alike on every micro-batch; score this model with its whole minibatch, without --micro-batch"
+TORN = "'{}' does not run alike on every micro-batch"
 
 
 @dataclass(frozen=True)
@@ -77,7 +78,7 @@ class Reducer:
                 and their gradients.
 
         Raises:
-            CaptureError: another micro-batch showed nothing there, or tensors of other shapes.
+            Indivisible: another micro-batch showed nothing there, or tensors of other shapes.
         """
         if self.seen is not None:
             self.seen.add(where)
@@ -95,7 +96,7 @@ class Reducer:
             return
         before = self.kept.setdefault((moment, where), [])
         if len(before) != self.part or any(part.keys() != wanted for part in before):
-            raise CaptureError(TORN.format(where.site))
+            raise Indivisible(TORN.format(where.site))
         if not self.last:  # a copy, for the model may overwrite its own
             before.append({name: tensors[name].detach().to("cpu", copy=True) for name in wanted})
             return
@@ -104,7 +105,7 @@ class Reducer:
         for name in wanted:
             mine = tensors[name].detach()
             if any(part[name].shape[1:] != mine.shape[1:] for part in before):
-                raise CaptureError(TORN.format(where.site))
+                raise Indivisible(TORN.format(where.site))
             joined[name] = torch.cat([*(part[name].to(mine.device) for part in before), mine])
         self.reduce(moment, where, joined)
 
@@ -123,12 +124,12 @@ class Reducer:
             give_back()
 
     def complete(self) -> None:
-        """What is left when the last part has run. Raises `CaptureError` if some site missed it."""
+        """What is left when the last part has run. Raises `Indivisible` if some site missed it."""
         for site, weight, gradient in list(self.sums.values()):  # the last part did not use them
             del self.sums[id(weight)]
             self.take_gradient(site, weight, gradient.to(weight.device))
         if self.kept:
-            raise CaptureError(TORN.format(next(iter(self.kept))[1].site))
+            raise Indivisible(TORN.format(next(iter(self.kept))[1].site))
 
     # Reducing ------------------------------------------------------------------------------------------
 

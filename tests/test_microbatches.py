@@ -192,7 +192,7 @@ def test_running_out_of_memory_halves_the_micro_batch_and_says_so() -> None:
     whole = score(model, batch, SINGLE)
     with room_for(1, model.transformer) as sizes, pytest.warns(MicroBatchWarning) as told:
         halved = score(model, batch, SINGLE)
-    assert [str(w.message).partition("going on with ")[2][:19] for w in told] == [
+    assert [str(w.message).partition("going on with ")[2][:19] for w in told if w.category is MicroBatchWarning] == [
         "micro-batches of 2 ",
         "micro-batches of 1 ",
     ]
@@ -308,6 +308,19 @@ def test_a_loss_with_a_part_of_its_own_is_refused() -> None:
     model = tiny_model("mixtral", output_router_logits=True)
     assert isinstance(model, MixtralForCausalLM)
     assert "has a part of its own (aux_loss)" in refusal(model, padded(model))
+
+
+def test_a_refusal_that_no_flag_asked_for_is_told_as_want_of_memory() -> None:
+    model = tiny_model("mixtral", output_router_logits=True)
+    with room_for(2, model.model), pytest.warns(MicroBatchWarning):
+        reason = score(model, padded(model), "snip")["snip"].reason
+    assert reason.startswith(
+        "CaptureError: out of memory on cpu with the whole minibatch, and it cannot run in parts ("
+    )
+    assert "has a part of its own (aux_loss)" in reason
+    assert "a smaller --batch-size or --seq-len or --dtype bfloat16 or --checkpointing needs less" in reason
+    assert "--micro-batch" not in reason
+    assert "without --micro-batch" in score(model, padded(model), "snip", micro_batch=2)["snip"].reason
 
 
 def test_a_loss_that_is_no_mean_over_targets_is_refused() -> None:
