@@ -110,15 +110,17 @@ def search(
         plan.start(space, Judge([]), plan.seed)  # says that the space is too large
     if folder is not None:
         open_run(folder, plan.to_json(), resume)
-    for ground in grounds:
-        ground.capture(plan, space.wanted if plan.tabled else None, executor, plugins, tell)
-    captured = time.perf_counter() - start
-    splits = [_search_split(number, plan, space, grounds, folder, tell) for number in range(plan.splits)]
-    bound = None
-    if ceiling:
-        judge = Judge([ground.subject(range(len(ground.keys)), plan) for ground in grounds], plan.combine, plan.early)
-        whole = _run(plan.start(space, judge, plan.seed), None, "ceiling", tell)[0]
-        bound = whole.archive.fittest()[0]
+    with ScoreCache() as cache:
+        for ground in grounds:
+            ground.capture(plan, space.wanted if plan.tabled else None, cache, executor, plugins, tell)
+        captured = time.perf_counter() - start
+        splits = [_search_split(number, plan, space, grounds, folder, tell) for number in range(plan.splits)]
+        bound = None
+        if ceiling:
+            everything = [ground.subject(range(len(ground.keys)), plan) for ground in grounds]
+            judge = Judge(everything, plan.combine, plan.early)
+            whole = _run(plan.start(space, judge, plan.seed), None, "ceiling", tell)[0]
+            bound = whole.archive.fittest()[0]
     result = SearchResult(
         plan,
         space.size,
@@ -160,21 +162,25 @@ class _Ground:
             )
 
     def capture(
-        self, plan: Plan, wanted: Wanted | None, executor: Executor, plugins: PluginRegistry, tell: Progress
+        self,
+        plan: Plan,
+        wanted: Wanted | None,
+        cache: ScoreCache,
+        executor: Executor,
+        plugins: PluginRegistry,
+        tell: Progress,
     ) -> None:
         """Make the tables, and score the baselines."""
         if wanted is None:
-            cache = ScoreCache()
             self.source = Passes(self.configs, plan.setting, plugins, cache=cache, executor=executor)
         else:
             self.source = self._stack(plan, wanted, executor, plugins, tell)
         if plan.train is not None and plan.train < len(self.keys):
-            with ScoreCache() as cache:
-                rows = evaluate(
-                    self.configs, BASELINES, plan.setting,
-                    cache=cache, executor=executor, plugins=plugins,
-                    progress=lambda done, total: tell(f"baselines of {self.name}", done, total, None),
-                )  # fmt: skip
+            rows = evaluate(
+                self.configs, BASELINES, plan.setting,
+                cache=cache, executor=executor, plugins=plugins,
+                progress=lambda done, total: tell(f"baselines of {self.name}", done, total, None),
+            )  # fmt: skip
             for proxy in BASELINES:
                 values = [rows[key][proxy]["value"] for key in self.keys]
                 if None not in values:

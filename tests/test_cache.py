@@ -24,6 +24,59 @@ from lpzero_hf.errors import LpzError
 FLOATS = [0.1, 1 / 3, -0.0, 5e-324, 1.7976931348623157e308, 2.0**53 + 2, 1e22, 123456789.123456789]
 
 
+SMALL = ("--batch-size", "2", "--seq-len", "8", "--device", "cpu", "--workers", "1")
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("bench", "eval", "tiny-gpt2", "-p", "params", "--limit", "4"),
+        ("rank", "tiny-gpt2", "-p", "params", "--n", "2"),
+        (
+            "search",
+            "tiny-gpt2",
+            "--limit",
+            "4",
+            "--train",
+            "3",
+            "--unary",
+            "3",
+            "-s",
+            "random",
+            "--iterations",
+            "2",
+            "--population",
+            "2",
+        ),
+    ],
+    ids=lambda command: command[0],
+)
+def test_the_commands_close_what_they_open(
+    lpz: Callable[..., tuple[int, str, str]],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    command: tuple[str, ...],
+) -> None:
+    made: list[ScoreCache] = []
+    closed: list[ScoreCache] = []
+    opening, closing = ScoreCache.__init__, ScoreCache.close
+
+    def opened(self: ScoreCache, path: Path | None = None) -> None:
+        opening(self, path)
+        made.append(self)
+
+    def close(self: ScoreCache) -> None:
+        closing(self)
+        closed.append(self)
+
+    monkeypatch.setenv("LPZ_CACHE", str(tmp_path))
+    monkeypatch.setattr(ScoreCache, "__init__", opened)
+    monkeypatch.setattr(ScoreCache, "close", close)
+    assert lpz(*command, *SMALL)[0] == 0
+    assert made
+    assert closed == made
+
+
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
     return tmp_path / "deep" / "er" / "scores.sqlite"

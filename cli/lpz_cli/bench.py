@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -126,10 +127,13 @@ def evaluate(
         from lpzero_hf.grading import grade
 
         setting = conditions.setting(batch_size or benchmark.batch_size, seq_len or benchmark.seq_len)
-        with spread.start(setting.device) as executor, counting("architectures scored") as tell:
+        with (
+            spread.start(setting.device) as executor,
+            nullcontext() if no_cache else ScoreCache() as cache,
+            counting("architectures scored") as tell,
+        ):
             report = grade(
-                benchmark, proxy or "all", setting, limit=limit,
-                cache=None if no_cache else ScoreCache(),
+                benchmark, proxy or "all", setting, limit=limit, cache=cache,
                 executor=executor, plugins=registry, progress=tell,
             )  # fmt: skip
         if scores is not None:

@@ -79,10 +79,14 @@ def nas(
         setting = conditions.setting(batch_size or rows, seq_len or tokens)
         if among is None and spread.executor in ("process", "ray"):
             raise UsageError(f"--executor {spread.executor} has something to do with --among BENCH alone")
-        with spread.start(setting.device) as executor, counting("architectures scored") as tell:
+        with (
+            spread.start(setting.device) as executor,
+            ScoreCache() as cache,
+            counting("architectures scored") as tell,
+        ):
             found = find_architecture(
                 space, proxy, budget, trials=trials, out=out, resume=resume, among=among, front=front,
-                setting=setting, cache=ScoreCache(), executor=executor, plugins=registry, progress=tell,
+                setting=setting, cache=cache, executor=executor, plugins=registry, progress=tell,
             )  # fmt: skip
         if plots:
             from lpz_cli.nas_plots import draw_front

@@ -39,9 +39,13 @@ def rank(
         from lpzero_hf.ranking import rank as rank_architectures
 
         setting = conditions.setting(batch_size, seq_len)
-        with spread.start(setting.device) as executor, counting("architectures scored") as tell:
+        with (
+            spread.start(setting.device) as executor,
+            ScoreCache() as cache,
+            counting("architectures scored") as tell,
+        ):
             ranking = rank_architectures(
-                space, proxy, n=n, by=sample, setting=setting, cache=ScoreCache(),
+                space, proxy, n=n, by=sample, setting=setting, cache=cache,
                 executor=executor, plugins=registry, progress=tell,
             )  # fmt: skip
     names = list(ranking[0].rows)

@@ -21,9 +21,7 @@ if TYPE_CHECKING:
 
 Strategy = Literal["evolution", "random", "exhaustive"]
 Fold = Literal["sum", "mean", "any"]
-Fitness = Literal["spearman", "kendall"]
 Combine = Literal["mean", "worst"]
-Select = Literal["bagging", "best"]
 
 
 @grouped
