@@ -83,7 +83,7 @@ def _sizes(data: Mapping[str, Any]) -> str:
         f"{data['threads']} thread, each in a process of its own; backward passes in bfloat16 with checkpointing. "
         "`linear backward` leaves out the proxies that decompose every weight or gradient, which is cubic in the width "
         f"(`synaptic_diversity`, `synaptic_diversity_lpzero`, `eznas`).\n\n{table(heads, rows, left=2)}\n\n"
-        f"Seconds grow with the parameters to the power of: {slopes}."
+        f"Seconds grow with the parameters to the power of: {slopes}; 1 is linear."
     )
 
 

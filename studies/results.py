@@ -9,6 +9,7 @@ from pathlib import Path
 from lpzero_hf.files import read_json, write_json, write_text
 from studies.ablations import Ablations
 from studies.capture import Capture, estimated
+from studies.costs import Costs
 from studies.ensembles import Ensembles
 from studies.features import Features
 from studies.figure1 import Figure1
@@ -58,6 +59,7 @@ STUDIES: tuple[Study, ...] = (  # in the order of RESULTS.md
     Sensitivity(),
     Noise(),
     Pareto(),
+    Costs(),
     Ablations(),
     Features(),
     Nas(),
