@@ -34,6 +34,15 @@ def die(task: str) -> str:
     return task.upper()
 
 
+def meet(folder: str) -> None:
+    """Returns when three are at work at a time."""
+    (Path(folder) / str(os.getpid())).touch()
+    deadline = time.monotonic() + 20
+    while len(list(Path(folder).iterdir())) < 3:
+        assert time.monotonic() < deadline, "the others do not come"
+        time.sleep(0.01)
+
+
 def first_then_long(folder: str) -> None:
     """Takes no time once, and very long after that."""
     if (Path(folder) / "first").exists():

@@ -22,6 +22,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 from lpzero_hf.cache import ScoreCache
 from lpzero_hf.evaluation import Setting, evaluate
@@ -34,6 +35,7 @@ from lpzero_hf.proxy import ModelProxy, Subject
 from lpzero_hf.table_store import make_tables
 from tests import executor_tasks
 from tests.architectures import CONFIGS, SMALL, TWO
+from tests.fated import fated
 from tests.test_evaluation import BROKEN
 
 STORE = 100 * 2**20
@@ -139,6 +141,13 @@ def command(address: str) -> tuple[int, str, str]:
     return code, out.getvalue(), err.getvalue()
 
 
+def crew(folder: Path) -> Any:
+    """Three tasks that need each other, on the cluster of three cores that this process is connected to."""
+    (folder / "meeting").mkdir()
+    with patch("lpzero_hf.executors.ray.cores", lambda: 1):  # of this machine
+        return list(RayExecutor().map(executor_tasks.meet, [str(folder / "meeting")] * 3))
+
+
 def main() -> None:
     """Do everything, and leave what came of it."""
     folder = Path(sys.argv[1])
@@ -172,6 +181,8 @@ def main() -> None:
         note("raised", lambda: told(lambda: list(executor.map(executor_tasks.root, [-1.0] * 4))))
         note("scores", lambda: scores(executor, folder))
         note("tables", lambda: tables(executor, folder))
+        note("tight", lambda: evaluate({"tight": fated("tight")}, "snip", SMALL, executor=executor))
+        note("crew", lambda: crew(folder))
         note("command", lambda: command(cluster.address))
         note("loss of a node", lambda: loss_of_a_node(executor, folder, other))
         deadly = ["a", f"once:{folder / 'died'}", "always", "b"]

@@ -118,6 +118,17 @@ def test_every_task_is_done_once_in_other_processes_and_with_its_threads(found: 
 
 
 @needs_ray
+def test_an_existing_connection_is_used_to_the_number_of_its_cores(found: dict[str, Any]) -> None:
+    assert sorted(found["crew"]) == [(0, None), (1, None), (2, None)]
+
+
+@needs_ray
+def test_the_user_is_told_of_micro_batches_in_a_worker(found: dict[str, Any]) -> None:
+    assert found["tight"]["tight"]["snip"]["status"] == "ok"
+    assert "micro-batches of 1 of 2" in found["tight, warnings"][0]
+
+
+@needs_ray
 def test_errors_of_the_work_arrive_as_they_are(found: dict[str, Any]) -> None:
     assert isinstance(found["refused"], UsageError)
     assert str(found["refused"]) == "task 1 makes no sense"

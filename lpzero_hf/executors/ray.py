@@ -60,9 +60,8 @@ class RayExecutor(Executor):
             raise UsageError(f"{workers} workers of {threads} threads cannot work; ask for at least one of each")
         super().__init__(threads)
         self.address, self.workers, self.gpus = address, workers, gpus
-        if address is None:
-            self.workers = max(1, cores() // threads) if workers is None else workers
-            warn_if_crowded(self.workers, threads)
+        if address is None and workers is not None:
+            warn_if_crowded(workers, threads)
         self._connected = False
 
     def map(self, work: Callable[[Task], Result], tasks: Sequence[Task]) -> Iterator[tuple[int, Result | Failure]]:
@@ -115,7 +114,8 @@ class RayExecutor(Executor):
         if not ray.is_initialized():
             options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
             if self.address is None:
-                options |= {"num_cpus": (self.workers or 1) * self.threads, "include_dashboard": False}
+                here = self.workers or max(1, cores() // self.threads)
+                options |= {"num_cpus": here * self.threads, "include_dashboard": False}
             else:
                 _probe(self.address)
             try:
