@@ -1,6 +1,6 @@
 """How capture and scoring scale over worker processes and over the number of architectures.
 
-    python -m benchmarks.scaling [BENCH] [--workers 1 2] [--architectures 24] [--series 10 20 40 80] [--repeats 3]
+    python -m benchmarks.scaling [BENCH] [--workers 1 2] [--architectures 60] [--series 10 20 40 80] [--repeats 3]
         [--json FILE]
 
 Everything is made anew each time, in a folder that is empty before: `capture` makes the tables of a search, `scores`
@@ -176,7 +176,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("benchmark", metavar="BENCH", nargs="?", default="tiny-gpt2")
     parser.add_argument("--workers", type=int, nargs="+", default=[1, 2], help="the first is what others are held to")
-    parser.add_argument("--architectures", type=int, default=24)
+    parser.add_argument("--architectures", type=int, default=60)
     parser.add_argument("--series", type=int, nargs="+", default=[10, 20, 40, 80])
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--json", type=Path, help="file to write")
