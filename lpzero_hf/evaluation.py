@@ -23,7 +23,7 @@ from lpzero_hf.models import build_model
 from lpzero_hf.plugins import OWN, Claim, PluginRegistry, load_plugins
 from lpzero_hf.proxy import Proxy, StatisticProxy, source_digest
 from lpzero_hf.reduction import STATISTICS
-from lpzero_hf.scoring import Wanted, choose, score
+from lpzero_hf.scoring import Wanted, choose, everything, score
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig
@@ -104,7 +104,8 @@ def evaluate(
     plugins = load_plugins() if plugins is None else plugins
     setting = Setting() if setting is None else setting
     chosen = choose(proxies, plugins)
-    warn_of_size(chosen, setting.batch_size, setting.seq_len)
+    if not everything(proxies):
+        warn_of_size(chosen, setting.batch_size, setting.seq_len)
     keys = {proxy.name: key for proxy in chosen if (key := _key(proxy, plugins))}
     executor = executor_for(executor, workers, threads)
     context = setting.key(executor.threads)

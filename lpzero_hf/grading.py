@@ -17,7 +17,7 @@ from lpzero_hf.evaluation import Row, Setting, evaluate
 from lpzero_hf.executors import Executor
 from lpzero_hf.plugins import PluginRegistry, load_plugins
 from lpzero_hf.proxy import Orientation
-from lpzero_hf.scoring import Wanted, choose
+from lpzero_hf.scoring import Wanted, choose, everything
 
 SEARCHED_ON = "it was searched on this one"
 BASELINES = ("num_layers", "num_heads", "params", "decoder_params")
@@ -120,7 +120,7 @@ def grade(
         raise LpzError(f"{len(entries)} architectures of benchmark '{benchmark.name}' cannot be ranked; it takes 3")
     rows = evaluate(
         {entry.key: benchmark.space.config(entry.architecture) for entry in entries},
-        chosen,
+        "all" if everything(proxies) else chosen,
         setting,
         cache=cache,
         workers=workers,

@@ -147,7 +147,7 @@ def score(
         raise UsageError(f"micro-batches of {micro_batch} sequences hold none; ask for at least 1")
     model = _sufficient(model, chosen)
     checked = check_minibatch(batch, model)
-    if proxies != "all":
+    if not everything(proxies):
         warn_of_size(chosen, *checked["input_ids"].shape)
     layout = plugins.layout(model)
     shared = _by_network(chosen)
@@ -173,6 +173,11 @@ def score(
         done += 1
     tell(done)
     return Scores(tuple(rows[p.name] for p in chosen), seconds)
+
+
+def everything(proxies: Wanted | Iterable[Wanted]) -> bool:
+    """Whether all installed proxies are asked for, so that none of them is asked for by name."""
+    return proxies == "all" or (isinstance(proxies, list | tuple) and "all" in proxies)
 
 
 def choose(proxies: Wanted | Iterable[Wanted], plugins: PluginRegistry) -> list[Proxy]:

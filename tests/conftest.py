@@ -39,7 +39,7 @@ def batch() -> dict[str, torch.Tensor]:
 @pytest.fixture
 def lpz(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[int, str, str]]:
     """Run `lpz` in this process: exit code, stdout and stderr."""
-    monkeypatch.delenv("LPZ_DEBUG", raising=False)
+    monkeypatch.setenv("LPZ_DEBUG", "")  # and put back afterwards, whatever --debug leaves
 
     def run(*arguments: str) -> tuple[int, str, str]:
         from lpz_cli.main import run as run_lpz

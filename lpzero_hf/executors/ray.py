@@ -91,9 +91,10 @@ class RayExecutor(Executor):
                     elif failure := tries.died(number, got):
                         yield number, failure
         finally:
-            for reference in numbers:
-                with contextlib.suppress(Exception):  # the cluster may be gone
-                    ray.cancel(reference, force=True)
+            if self.address is not None or not self._connected:  # one that was started here ends with its tasks
+                for reference in numbers:
+                    with contextlib.suppress(Exception):  # the cluster may be gone
+                        ray.cancel(reference, force=True)
 
     def close(self) -> None:
         """Leave the cluster, and end it if it was started here."""
