@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.sizes import TASKS, figure_of
+from benchmarks.sizes import SIZES, TASKS, figure_of, llama
 from lpzero_hf.files import read_json
 from studies.markdown import table
 from studies.study import Runs, Study
@@ -83,7 +83,21 @@ def _sizes(data: Mapping[str, Any]) -> str:
         f"{data['threads']} thread, each in a process of its own; backward passes in bfloat16 with checkpointing. "
         "`linear backward` leaves out the proxies that decompose every weight or gradient, which is cubic in the width "
         f"(`synaptic_diversity`, `synaptic_diversity_lpzero`, `eznas`).\n\n{table(heads, rows, left=2)}\n\n"
-        f"Seconds grow with the parameters to the power of: {slopes}; 1 is linear."
+        f"Seconds grow with the parameters to the power of: {slopes}; 1 is linear. {_within(data['rows'])}"
+    )
+
+
+def _within(rows: Sequence[Mapping[str, Any]]) -> str:
+    """How the linear backward pass grows with the parameters of the blocks, which are what it reads."""
+    found = {row["size"]: row for row in rows if row["task"] == "linear backward"}
+    small, large = found["100M"], found["1B"]
+    inside = [row["parameters"] - 2 * llama(row["size"]).vocab_size * SIZES[row["size"]][0] for row in (small, large)]
+    shares = [count / row["parameters"] for count, row in zip(inside, (small, large), strict=True)]
+    return (
+        "No proxy of these reads the weights of embedding and head, and the share of the blocks grows with a model, from "
+        f"{shares[0]:.0%} at 100M to {shares[1]:.0%} at 1B: there `linear backward` takes "
+        f"{large['seconds'] / small['seconds']:.1f} times as long for {inside[1] / inside[0]:.1f} times as many "
+        "parameters in blocks."
     )
 
 
