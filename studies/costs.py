@@ -94,8 +94,8 @@ def _within(rows: Sequence[Mapping[str, Any]]) -> str:
     inside = [row["parameters"] - 2 * llama(row["size"]).vocab_size * SIZES[row["size"]][0] for row in (small, large)]
     shares = [count / row["parameters"] for count, row in zip(inside, (small, large), strict=True)]
     return (
-        "No proxy of these reads the weights of embedding and head, and the share of the blocks grows with a model, from "
-        f"{shares[0]:.0%} at 100M to {shares[1]:.0%} at 1B: there `linear backward` takes "
+        "No proxy of these reads the weights of embedding and head, and the share of the blocks grows with a model, "
+        f"from {shares[0]:.0%} at 100M to {shares[1]:.0%} at 1B: there `linear backward` takes "
         f"{large['seconds'] / small['seconds']:.1f} times as long for {inside[1] / inside[0]:.1f} times as many "
         "parameters in blocks."
     )
