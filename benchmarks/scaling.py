@@ -22,7 +22,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import platform
 import random
 import statistics
 import sys
@@ -32,12 +31,10 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import torch
-import transformers
-
+from benchmarks.machine import machine
 from benchmarks.score import single_backward_proxies
 from lpzero_hf.evaluation import evaluate
-from lpzero_hf.executors import ProcessExecutor, cores
+from lpzero_hf.executors import ProcessExecutor
 from lpzero_hf.files import write_json
 from lpzero_hf.making import body_parameters
 from lpzero_hf.plan import Plan
@@ -139,20 +136,6 @@ def line(rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
     return {"slope": slope, "intercept": intercept, "r2": statistics.correlation(x, y) ** 2}
 
 
-def machine() -> dict[str, Any]:
-    """What the times depend on."""
-    info = Path("/proc/cpuinfo")
-    names = [row for row in info.read_text().splitlines() if row.startswith("model name")] if info.exists() else []
-    return {
-        "cores": cores(),
-        "processor": names[0].partition(":")[2].strip() if names else platform.processor() or platform.machine(),
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "transformers": transformers.__version__,
-        "load_before": round(os.getloadavg()[0], 2),
-    }
-
-
 def report(rows: Sequence[Mapping[str, Any]], fits: Mapping[str, Mapping[str, float]]) -> str:
     """The measurements as Markdown."""
     lines = [
@@ -183,7 +166,7 @@ def main() -> int:
     arguments = parser.parse_args()
     if min(arguments.architectures, *arguments.series) <= max(arguments.workers):
         parser.error("there must be more architectures than workers")
-    about = machine()
+    about = machine() | {"load_before": round(os.getloadavg()[0], 2)}
     bench = Bench(arguments.benchmark)
     wanted = cells(arguments.workers, arguments.architectures, arguments.series)
     begin = time.perf_counter()

@@ -210,7 +210,7 @@ class _Ground:
         wanted = wanted_by([split.winner.expressions[0] for split in splits], plugins.operations)
         self.source = self._stack(plan, wanted, executor, plugins, tell)
         return [
-            _agreement(_scores([self], [split.winner.expressions[0]], split.winner.orientations)[0], self.truth)
+            agreement_of(_scores([self], [split.winner.expressions[0]], split.winner.orientations)[0], self.truth)
             for split in splits
         ]
 
@@ -238,7 +238,7 @@ def _search_split(
     held = [sorted(set(range(len(ground.keys))) - set(part)) for ground, part in zip(grounds, parts, strict=True)]
     trained_on = {g.name: [g.keys[i] for i in part] for g, part in zip(grounds, parts, strict=True)}
     baselines = {
-        ground.name: {name: _agreement(scores[rest], ground.truth[rest]) for name, scores in ground.baselines.items()}
+        ground.name: {name: agreement_of(scores[rest], ground.truth[rest]) for name, scores in ground.baselines.items()}
         for ground, rest in zip(grounds, held, strict=True)
         if len(rest) > 1
     }
@@ -312,13 +312,13 @@ def _graded(
     for ground, scores, part, other in zip(grounds, all_scores, parts, held, strict=True):
         rows = scores.reshape(len(chosen), -1).tolist()
         kept[ground.name] = [[value if math.isfinite(value) else None for value in row] for row in rows]
-        train[ground.name] = _agreement(scores[..., list(part)], ground.truth[list(part)])
+        train[ground.name] = agreement_of(scores[..., list(part)], ground.truth[list(part)])
         if len(other) > 1:
-            rest[ground.name] = _agreement(scores[..., list(other)], ground.truth[list(other)])
+            rest[ground.name] = agreement_of(scores[..., list(other)], ground.truth[list(other)])
     return Winner(expressions, orientations, train, rest, kept)
 
 
-def _agreement(scores: Tensor, truth: Tensor) -> Agreement:
+def agreement_of(scores: Tensor, truth: Tensor) -> Agreement:
     """Of scores [n], or of the summed ranks of several [m, n], leaving out architectures without a finite one."""
     good = torch.isfinite(scores) if scores.dim() == 1 else torch.isfinite(scores).all(0)
     if (n := int(good.sum())) < 2:

@@ -19,7 +19,6 @@ class Costs(Study):
 
     name = "costs"
     title = "What it costs"
-    makes = False
     figures = ("sizes",)
 
     def show(self, runs: Runs) -> str:

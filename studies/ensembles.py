@@ -12,7 +12,6 @@ class Ensembles(Study):
 
     name = "ensembles"
     title = "One expression, or the ranks of several"
-    makes = False
 
     def show(self, runs: Runs) -> str:
         """A row for each search and benchmark."""

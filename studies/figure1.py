@@ -21,7 +21,6 @@ class Figure1(Study):
 
     name = "figure1"
     title = "Figure 1: which proxies beat the number of parameters on FlexiBERT"
-    makes = False
     figures = ("figure1",)
 
     def show(self, runs: Runs) -> str:

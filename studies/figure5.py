@@ -28,7 +28,6 @@ class Figure5(Study):
 
     name = "figure5"
     title = "Figure 5: scores against trained performance"
-    makes = False
     figures = ("figure5-flexibert", "figure5-gpt2-wt103")
 
     def show(self, runs: Runs) -> str:

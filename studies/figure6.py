@@ -18,7 +18,6 @@ class Figure6(Study):
 
     name = "figure6"
     title = "Figure 6: evolution against random search"
-    makes = False
     figures = ("figure6",)
 
     def show(self, runs: Runs) -> str:

@@ -18,7 +18,6 @@ class Figure7(Study):
 
     name = "figure7"
     title = "Figure 7: with and without pruning"
-    makes = False
     figures = ("figure7",)
 
     def show(self, runs: Runs) -> str:

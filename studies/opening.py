@@ -45,7 +45,6 @@ class Opening(Study):
 
     name = "opening"
     title = "At a glance"
-    makes = False
 
     def show(self, runs: Runs) -> str:
         """The table, and how to read it."""

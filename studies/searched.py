@@ -8,15 +8,14 @@ from typing import Any
 
 import torch
 
-from lpzero_hf.agreement import Agreement, Estimate, Truth
+from lpzero_hf.agreement import Agreement, Estimate
 from lpzero_hf.cache import cache_folder
 from lpzero_hf.expression import Expression
-from lpzero_hf.fitness import mid_ranks
 from lpzero_hf.found import SearchResult, Split, Winner
 from lpzero_hf.grading import spaced
 from lpzero_hf.plan import Plan
 from lpzero_hf.plugins import load_plugins
-from lpzero_hf.searching import search
+from lpzero_hf.searching import agreement_of, search
 from lpzero_hf.stack import Stack
 from lpzero_hf.table_store import make_tables
 from studies.markdown import pooled, table
@@ -83,7 +82,7 @@ def _split(
     for count in TOPS:
         chosen = split.fittest[:count]
         tops[str(count)] = {
-            name: agreement_of(
+            name: agreement_on(
                 stacks[name], [c.expression for c in chosen], [c.orientation for c in chosen], truths[name], held[name]
             ).to_dict()
             for name in stacks
@@ -105,7 +104,7 @@ def _split(
                 "expression": str(candidate.expression),
                 "fitness": candidate.fitness,
                 "held_out": {
-                    name: _rho(agreement_of(stack, [candidate.expression], [1], truths[name], held[name]))
+                    name: _rho(agreement_on(stack, [candidate.expression], [1], truths[name], held[name]))
                     for name, stack in stacks.items()
                 },
             }
@@ -136,7 +135,7 @@ def stack_of(name: str, plan: Plan, tell: Tell) -> Stack:
     return Stack(tables, wanted)
 
 
-def agreement_of(
+def agreement_on(
     stack: Stack,
     expressions: Sequence[Expression],
     orientations: Sequence[int],
@@ -144,13 +143,9 @@ def agreement_of(
     part: Sequence[int],
 ) -> Agreement:
     """Of one expression, or of the summed ranks of several, on some architectures; those without a score left out."""
-    scores = torch.stack([stack.score(e) * o for e, o in zip(expressions, orientations, strict=True)])[:, list(part)]
-    good = torch.isfinite(scores).all(0)
-    if int(good.sum()) < 3:
-        return Agreement(int(good.sum()), None, None, 0.0)
-    scores = scores[:, good]
-    joined = scores[0] if len(scores) == 1 else mid_ranks(scores).sum(0)
-    return Truth(truth[list(part)][good].numpy()).agreement(joined.numpy())
+    chosen = list(part)
+    scores = torch.stack([stack.score(e) * o for e, o in zip(expressions, orientations, strict=True)])[:, chosen]
+    return agreement_of(scores[0] if len(scores) == 1 else scores, truth[chosen])
 
 
 def estimates(splits: Sequence[Data], kind: str, *path: str) -> list[Estimate | None]:

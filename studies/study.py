@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import datetime
-import os
-import platform
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
@@ -13,16 +11,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
-import transformers
 
-import lpzero_hf
+from benchmarks.machine import machine
+from lpzero_hf.executors import cores
 from lpzero_hf.files import read_json, write_json
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 RUNS = Path(__file__).parent / "runs"
-WORKERS = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+WORKERS = cores()
 Tell = Callable[[str, int, int], None]
 Runs = Mapping[str, Mapping[str, Any]]  # the data of every study by its name
 
@@ -33,14 +31,17 @@ class Study(ABC):
     Attributes:
         name: of the study and of its run file.
         title: heading of its section in RESULTS.md.
-        makes: whether it has data of its own.
         figures: file names of its figures without ending.
     """
 
     name: ClassVar[str]
     title: ClassVar[str]
-    makes: ClassVar[bool] = True
     figures: ClassVar[tuple[str, ...]] = ()
+
+    @property
+    def makes(self) -> bool:
+        """Whether it has data of its own: whether its class says how to make them."""
+        return type(self).make is not Study.make
 
     def make(self, tell: Tell) -> dict[str, Any]:
         """The data: plain values for JSON. Scores and branch tables that are in the cache are taken from there.
@@ -96,24 +97,3 @@ def make(study: Study, tell: Tell) -> Run:
 def read(name: str) -> Run:
     """The run of a study. Raises `LpzError` if there is none."""
     return Run(**read_json(RUNS / f"{name}.json", f"make it: `python -m studies --run {name}`"))
-
-
-def machine() -> dict[str, Any]:
-    """Cores, processor and versions of what runs here."""
-    return {
-        "cores": WORKERS,
-        "processor": processor(),
-        "lpzero-hf": lpzero_hf.__version__,
-        "torch": torch.__version__,
-        "transformers": transformers.__version__,
-        "python": platform.python_version(),
-    }
-
-
-def processor() -> str:
-    """The name of this machine's processor."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return platform.processor()
-    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "")

@@ -81,7 +81,6 @@ class Table3(Study):
 
     name = "table3"
     title = "Table 3: proxies on FlexiBERT"
-    makes = False
 
     def show(self, runs: Runs) -> str:
         """The table, and why figures differ."""

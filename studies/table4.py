@@ -61,7 +61,6 @@ class Table4(Study):
 
     name = "table4"
     title = "Table 4: proxies on GPT-2"
-    makes = False
 
     def show(self, runs: Runs) -> str:
         """The table, and why figures differ."""

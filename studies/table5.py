@@ -20,7 +20,6 @@ class Table5(Study):
 
     name = "table5"
     title = "Table 5: the number of unary operations"
-    makes = False
     figures = ("table5",)
 
     def show(self, runs: Runs) -> str:

@@ -11,8 +11,7 @@ from lpzero_hf.expression import parse
 from lpzero_hf.plan import Plan
 from lpzero_hf.plugins import load_plugins
 from studies.markdown import interval, signed, table
-from studies.searched import agreement_of as agreement_on
-from studies.searched import both, stack_of
+from studies.searched import agreement_on, both, stack_of
 from studies.study import Runs, Study, Tell, read
 
 BENCHMARKS = ("flexibert", "gpt2-wt103", "tiny-gpt2")

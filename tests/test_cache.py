@@ -1,4 +1,7 @@
-"""The score cache keeps scores exactly, shared by many processes, through kills, full disks and damaged files."""
+"""The score cache keeps scores exactly, shared by many processes, through kills, full disks and damaged files.
+
+The file is long because every way to lose a score is tried on the same cache, one after the other.
+"""
 
 from __future__ import annotations
 
