@@ -12,9 +12,9 @@ import torch
 from transformers.utils import logging
 
 from lpzero_hf import minibatch, score
-from lpzero_hf.capture import capture
+from lpzero_hf.capture.capture import capture
+from lpzero_hf.capture.spec import Reduction
 from lpzero_hf.plugins import load_plugins
-from lpzero_hf.reduction import Reduction
 from tests.families import FAMILIES, tiny_model
 
 

@@ -34,18 +34,18 @@ from rich.table import Table as Rows
 from benchmarks.score import single_backward_proxies
 from benchmarks.sizes import SIZES, llama
 from lpzero_hf import minibatch, score
-from lpzero_hf.agreement import spearman
+from lpzero_hf.benchmarks.agreement import spearman
+from lpzero_hf.benchmarks.grade import spaced
+from lpzero_hf.expressions.stacked import Stack
+from lpzero_hf.expressions.tables import Wanted, gram
 from lpzero_hf.files import write_json
-from lpzero_hf.fitness import Fitness
-from lpzero_hf.grading import spaced
-from lpzero_hf.judging import Judge, Subject
-from lpzero_hf.models import build_model
-from lpzero_hf.plan import Plan
+from lpzero_hf.models.load import build_model
 from lpzero_hf.plugins import load_plugins
-from lpzero_hf.stack import Stack
-from lpzero_hf.strategies import Exhaustive
-from lpzero_hf.table_store import make_tables
-from lpzero_hf.tables import Wanted, gram
+from lpzero_hf.search.config import Plan
+from lpzero_hf.search.correlation import Fitness
+from lpzero_hf.search.fitness import Judge, Subject
+from lpzero_hf.search.strategies import Exhaustive
+from lpzero_hf.search.table_cache import make_tables
 
 SAMPLED = 1000  # expressions whose ranks on both devices are compared
 

@@ -33,13 +33,13 @@ from typing import TYPE_CHECKING, Any
 
 from benchmarks.machine import machine
 from benchmarks.score import single_backward_proxies
-from lpzero_hf.evaluation import evaluate
+from lpzero_hf.benchmarks.make import body_parameters
 from lpzero_hf.executors import ProcessExecutor
 from lpzero_hf.files import write_json
-from lpzero_hf.making import body_parameters
-from lpzero_hf.plan import Plan
 from lpzero_hf.plugins import load_plugins
-from lpzero_hf.table_store import make_tables
+from lpzero_hf.scoring.evaluate import evaluate
+from lpzero_hf.search.config import Plan
+from lpzero_hf.search.table_cache import make_tables
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig

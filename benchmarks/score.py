@@ -28,10 +28,10 @@ from rich.console import Console
 from rich.table import Table
 
 from lpzero_hf import load_model, minibatch, score
-from lpzero_hf.objective import with_labels
+from lpzero_hf.capture.spec import LOSS
+from lpzero_hf.models.objective import with_labels
 from lpzero_hf.plugins import load_plugins
-from lpzero_hf.proxy import StatisticProxy
-from lpzero_hf.reduction import LOSS
+from lpzero_hf.proxies.base import StatisticProxy
 
 TASKS = ("build", "plain", "together")
 

@@ -19,19 +19,19 @@ from pathlib import Path
 
 import torch
 
-from lpzero_hf.batches import embedded_tokenizer, minibatch
-from lpzero_hf.expression import Expression
-from lpzero_hf.expression_proxies import expression_proxy
-from lpzero_hf.fitness import Fitness
-from lpzero_hf.grading import spaced
-from lpzero_hf.judging import Judge, Subject
-from lpzero_hf.models import build_model
-from lpzero_hf.plan import Plan
+from lpzero_hf.benchmarks.grade import spaced
+from lpzero_hf.expressions.expression import Expression
+from lpzero_hf.expressions.stacked import Stack
+from lpzero_hf.models.load import build_model
+from lpzero_hf.models.minibatch import embedded_tokenizer, minibatch
 from lpzero_hf.plugins import load_plugins
-from lpzero_hf.scoring import score
-from lpzero_hf.stack import Stack
-from lpzero_hf.strategies import Exhaustive
-from lpzero_hf.table_store import make_tables
+from lpzero_hf.proxies.expression_proxy import expression_proxy
+from lpzero_hf.scoring.score import score
+from lpzero_hf.search.config import Plan
+from lpzero_hf.search.correlation import Fitness
+from lpzero_hf.search.fitness import Judge, Subject
+from lpzero_hf.search.strategies import Exhaustive
+from lpzero_hf.search.table_cache import make_tables
 
 
 def main() -> int:

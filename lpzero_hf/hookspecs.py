@@ -12,12 +12,12 @@ if TYPE_CHECKING:
     import typer
     from transformers import PreTrainedModel
 
-    from lpzero_hf.benchmarks import Benchmark
-    from lpzero_hf.layout import ModelLayout
-    from lpzero_hf.models import ZooModel
-    from lpzero_hf.operations import Unary
-    from lpzero_hf.proxy import Proxy
-    from lpzero_hf.spaces import Space
+    from lpzero_hf.benchmarks.benchmark import Benchmark
+    from lpzero_hf.expressions.operations import Unary
+    from lpzero_hf.models.layout import ModelLayout
+    from lpzero_hf.models.load import ZooModel
+    from lpzero_hf.proxies.base import Proxy
+    from lpzero_hf.spaces.space import Space
 
 PROJECT = "lpzero_hf"
 hookspec = pluggy.HookspecMarker(PROJECT)

@@ -19,11 +19,11 @@ from lpzero_hf.errors import PluginError, PluginWarning, UsageError, did_you_mea
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedModel
 
-    from lpzero_hf.benchmarks import Benchmark
-    from lpzero_hf.layout import ModelLayout
-    from lpzero_hf.operations import Unary
-    from lpzero_hf.proxy import Proxy
-    from lpzero_hf.spaces import Space
+    from lpzero_hf.benchmarks.benchmark import Benchmark
+    from lpzero_hf.expressions.operations import Unary
+    from lpzero_hf.models.layout import ModelLayout
+    from lpzero_hf.proxies.base import Proxy
+    from lpzero_hf.spaces.space import Space
 
 OWN = "lpzero-hf"
 DISABLE_VARIABLE = "LPZ_NO_PLUGINS"
@@ -143,7 +143,7 @@ class PluginRegistry:
     @functools.cached_property
     def proxies(self) -> dict[str, Claim]:
         """Every proxy on offer by name. Raises `PluginError` if two distributions claim one name."""
-        from lpzero_hf.proxy import as_proxy
+        from lpzero_hf.proxies.base import as_proxy
 
         def name_of(proxy: Proxy) -> str:
             return proxy.name
@@ -153,28 +153,28 @@ class PluginRegistry:
     @functools.cached_property
     def operations(self) -> dict[str, Unary]:
         """Every unary operation by name. Raises `PluginError` if two distributions claim one name."""
-        from lpzero_hf.operations import Unary
+        from lpzero_hf.expressions.operations import Unary
 
         return {name: claim.item for name, claim in self._named("operation", "lpz_operations", Unary).items()}
 
     @functools.cached_property
     def models(self) -> dict[str, Claim]:
         """Every zoo model on offer by name. Raises `PluginError` if two distributions claim one name."""
-        from lpzero_hf.models import ZooModel
+        from lpzero_hf.models.load import ZooModel
 
         return self._named("zoo model", "lpz_models", ZooModel)
 
     @functools.cached_property
     def spaces(self) -> dict[str, Claim]:
         """Every space on offer by name. Raises `PluginError` if two distributions claim one name."""
-        from lpzero_hf.spaces import Space
+        from lpzero_hf.spaces.space import Space
 
         return self._named("space", "lpz_spaces", Space)
 
     @functools.cached_property
     def benchmarks(self) -> dict[str, Claim]:
         """Every benchmark on offer by name. Raises `PluginError` if two distributions claim one name."""
-        from lpzero_hf.benchmarks import Benchmark
+        from lpzero_hf.benchmarks.benchmark import Benchmark
 
         return self._named("benchmark", "lpz_benchmarks", Benchmark)
 
@@ -193,7 +193,7 @@ class PluginRegistry:
         Raises:
             LayoutError: nobody found any blocks.
         """
-        from lpzero_hf.layout import find_layout
+        from lpzero_hf.models.layout import find_layout
 
         answers = [layout for _, layout in self._ask("lpz_model_layout", model=model) if layout is not None]
         return answers[-1] if answers else find_layout(model)
@@ -215,23 +215,23 @@ class PluginRegistry:
             return self.proxies[name].item  # type: ignore[no-any-return]  # Claim holds any kind of item
         path, name = Path(name).expanduser(), name if isinstance(name, str) else ""
         if not name or name.endswith(".json") or (not name.startswith(HUB_PREFIX) and _is_file(path)):
-            from lpzero_hf.artifact import read_artifact
+            from lpzero_hf.artifacts.artifact import read_artifact
 
             artifact = read_artifact(path, self.operations)
         elif "(" in name:
-            from lpzero_hf.expression import parse
-            from lpzero_hf.expression_proxies import expression_proxy
+            from lpzero_hf.expressions.expression import parse
+            from lpzero_hf.proxies.expression_proxy import expression_proxy
 
             expression = parse(name, self.operations)
             return self._once(str(expression), lambda: expression_proxy(expression, operations=self.operations))
         elif name.startswith(HUB_PREFIX) or name.count("/") == 1:
-            from lpzero_hf.hub import pull
+            from lpzero_hf.artifacts.hub import pull
 
             artifact = pull(name.removeprefix(HUB_PREFIX), operations=self.operations).artifact
         else:
             near = did_you_mean(name, self.proxies)
             raise UsageError(f"unknown proxy '{name}'{near} (`lpz proxies` lists them all)")
-        from lpzero_hf.searched_proxy import searched_proxy
+        from lpzero_hf.proxies.searched_proxy import searched_proxy
 
         return self._once(artifact.digest, lambda: searched_proxy(artifact, self.operations))
 
@@ -269,7 +269,7 @@ class PluginRegistry:
             UsageError: there is none.
             LpzError: the file is no benchmark.
         """
-        from lpzero_hf.benchmarks import made_benchmark
+        from lpzero_hf.benchmarks.benchmark import made_benchmark
 
         if name in self.benchmarks:
             return self.benchmarks[name].item  # type: ignore[no-any-return]  # Claim holds any kind of item

@@ -1,4 +1,4 @@
-"""Makes the embedded text and tokenizer of `lpzero_hf/data`.
+"""Makes the embedded text and tokenizer of `lpzero_hf/models/data`.
 
     apt-get install bible-kjv bible-kjv-text
     bible -f "Gen1:1-Gen50:26" | python scripts/make_data.py
@@ -15,7 +15,7 @@ from pathlib import Path
 
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
-DATA = Path(__file__).parent.parent / "lpzero_hf" / "data"
+DATA = Path(__file__).parent.parent / "lpzero_hf" / "models" / "data"
 VOCABULARY = 4096
 SPECIAL_TOKENS = ["<pad>", "<mask>", "<eos>"]
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from lpzero_hf.executors import executor_for
-from lpzero_hf.plan import Plan
+from lpzero_hf.search.config import Plan
 from studies.cases import AGGREGATION, LONGER, OPTIMUM, POPULATION, PRUNING, STRATEGY, UNARY, label
 from studies.curves import case_table, curves
 from studies.searches import Grids, Search, enumerated, make_all, searched

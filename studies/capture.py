@@ -7,12 +7,12 @@ import time
 from pathlib import Path
 from typing import Any
 
-from lpzero_hf.cache import cache_folder
-from lpzero_hf.evaluation import identity
-from lpzero_hf.grading import spaced
-from lpzero_hf.plan import Plan
+from lpzero_hf.benchmarks.grade import spaced
 from lpzero_hf.plugins import load_plugins
-from lpzero_hf.table_store import make_tables
+from lpzero_hf.scoring.cache import cache_folder
+from lpzero_hf.scoring.evaluate import identity
+from lpzero_hf.search.config import Plan
+from lpzero_hf.search.table_cache import make_tables
 from studies.markdown import table
 from studies.study import WORKERS, Runs, Study, Tell
 

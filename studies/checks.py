@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from lpzero_hf.agreement import kendall, spearman
-from lpzero_hf.benchmarks import Trained
+from lpzero_hf.benchmarks.agreement import kendall, spearman
+from lpzero_hf.benchmarks.benchmark import Trained
 
 OPERATIONS = ("sdp", "wma", "dft", "dct", "conv5", "conv9")
 DEVIATION = 0.02  # of GPT-2's random weights

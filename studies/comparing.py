@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from lpzero_hf.agreement import Agreement, kendall, spearman
+from lpzero_hf.benchmarks.agreement import Agreement, kendall, spearman
 from studies.grades import agreement
 from studies.markdown import plain, signed, table
 from studies.papers import Printed

@@ -25,6 +25,7 @@ class Ensembles(Study):
         heads = ["search", "benchmark", "winner", "five", *(f"fittest {count}" for count in TOPS)]
         return (
             "rho held out, ten splits. `winner` and `five` are what `lpz search` reports: the candidate nearest to the "
-            "mean of 1,000 resamples' fittest, and five that come near that mean together (`lpzero_hf/selection.py`); "
+            "mean of 1,000 resamples' fittest, and five that come near that mean together "
+            "(`lpzero_hf/search/selection.py`); "
             f"`fittest n` sums the ranks of the n fittest on the architectures searched on.\n\n{table(heads, rows, 2)}"
         )

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lpzero_hf.agreement import kendall, spearman
+from lpzero_hf.benchmarks.agreement import kendall, spearman
 from lpzero_hf.plugins import load_plugins
-from lpzero_hf.spaces import Architecture
+from lpzero_hf.spaces.space import Architecture
 from studies.markdown import spread, table
 from studies.study import Runs, Study, Tell
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from lpzero_hf.agreement import spearman
+from lpzero_hf.benchmarks.agreement import spearman
 from studies import table3, table4
 from studies.comparing import Pair, column, goodness, scores
 from studies.study import Runs, Study

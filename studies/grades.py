@@ -6,12 +6,12 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
-from lpzero_hf.agreement import Agreement
-from lpzero_hf.benchmarks import describe
-from lpzero_hf.cache import ScoreCache
-from lpzero_hf.grading import Report, grade
+from lpzero_hf.benchmarks.agreement import Agreement
+from lpzero_hf.benchmarks.benchmark import describe
+from lpzero_hf.benchmarks.grade import Report, grade
 from lpzero_hf.plugins import load_plugins
-from lpzero_hf.searched_proxy import SearchedProxy
+from lpzero_hf.proxies.searched_proxy import SearchedProxy
+from lpzero_hf.scoring.cache import ScoreCache
 from studies.markdown import interval, row, signed
 from studies.study import WORKERS, Runs, Study, Tell
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from lpzero_hf.plan import Plan
-from lpzero_hf.searching import search
+from lpzero_hf.search.config import Plan
+from lpzero_hf.search.search import search
 from studies.markdown import interval, table
 from studies.searched import both, estimates
 from studies.study import WORKERS, Runs, Study, Tell

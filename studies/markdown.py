@@ -6,7 +6,7 @@ import math
 import statistics
 from collections.abc import Callable, Iterable, Sequence
 
-from lpzero_hf.agreement import Estimate
+from lpzero_hf.benchmarks.agreement import Estimate
 
 
 def row(*cells: str) -> str:

@@ -8,11 +8,11 @@ from typing import Any
 from lpz_nas.budget import count
 from lpz_nas.evaluator import find_proxy, verdict_of
 
-from lpzero_hf.benchmarks import Benchmark, Trained
-from lpzero_hf.cache import ScoreCache
-from lpzero_hf.evaluation import Row, Setting, evaluate
-from lpzero_hf.making import body_parameters
+from lpzero_hf.benchmarks.benchmark import Benchmark, Trained
+from lpzero_hf.benchmarks.make import body_parameters
 from lpzero_hf.plugins import load_plugins
+from lpzero_hf.scoring.cache import ScoreCache
+from lpzero_hf.scoring.evaluate import Row, Setting, evaluate
 from studies.choosing import LARGEST, choosers, play, summary
 from studies.markdown import table
 from studies.study import WORKERS, Runs, Study, Tell

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from scipy import stats  # type: ignore[import-untyped]  # scipy ships no types
 
-from lpzero_hf.agreement import Estimate, kendall, spearman
-from lpzero_hf.benchmarks import by_seed
+from lpzero_hf.benchmarks.agreement import Estimate, kendall, spearman
+from lpzero_hf.benchmarks.benchmark import by_seed
 from lpzero_hf.plugins import load_plugins
 from studies.markdown import interval, table
 from studies.study import Runs, Study, Tell

@@ -8,7 +8,7 @@ from functools import partial
 
 import numpy as np
 
-from lpzero_hf.agreement import Truth, Vector
+from lpzero_hf.benchmarks.agreement import Truth, Vector
 from studies.markdown import interval, pooled, spread, table
 from studies.searched import both
 from studies.study import Runs, Study

@@ -6,13 +6,13 @@ import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from lpzero_hf.agreement import Agreement
-from lpzero_hf.batches import embedded_tokenizer, minibatch
-from lpzero_hf.grading import spaced
-from lpzero_hf.models import build_model
+from lpzero_hf.benchmarks.agreement import Agreement
+from lpzero_hf.benchmarks.grade import spaced
+from lpzero_hf.models.load import build_model
+from lpzero_hf.models.minibatch import embedded_tokenizer, minibatch
 from lpzero_hf.plugins import load_plugins
-from lpzero_hf.scoring import score
-from lpzero_hf.searched_proxy import SearchedProxy
+from lpzero_hf.proxies.searched_proxy import SearchedProxy
+from lpzero_hf.scoring.score import score
 from studies.markdown import table
 from studies.study import Runs, Study, Tell
 

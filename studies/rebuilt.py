@@ -10,13 +10,13 @@ from typing import Any
 import torch
 from torch import nn
 
-from lpzero_hf.agreement import kendall, spearman
-from lpzero_hf.batches import embedded_tokenizer, minibatch
+from lpzero_hf.benchmarks.agreement import kendall, spearman
+from lpzero_hf.benchmarks.grade import spaced
 from lpzero_hf.executors import executor_for
-from lpzero_hf.grading import spaced
-from lpzero_hf.models import build_model
+from lpzero_hf.models.load import build_model
+from lpzero_hf.models.minibatch import embedded_tokenizer, minibatch
 from lpzero_hf.plugins import load_plugins
-from lpzero_hf.spaces import Architecture
+from lpzero_hf.spaces.space import Architecture
 from studies.markdown import signed, table
 from studies.study import WORKERS, Runs, Study, Tell
 

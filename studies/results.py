@@ -83,7 +83,7 @@ def write(timed: bool = False) -> list[Path]:
     Returns:
         The files written.
     """
-    from lpz_cli.plots import save
+    from lpz_cli.plots.scatter import save
 
     start = time.perf_counter()
     runs = {study.name: read(study.name) for study in STUDIES if study.makes}

@@ -8,16 +8,16 @@ from typing import Any
 
 import torch
 
-from lpzero_hf.agreement import Agreement, Estimate
-from lpzero_hf.cache import cache_folder
-from lpzero_hf.expression import Expression
-from lpzero_hf.found import SearchResult, Split, Winner
-from lpzero_hf.grading import spaced
-from lpzero_hf.plan import Plan
+from lpzero_hf.benchmarks.agreement import Agreement, Estimate
+from lpzero_hf.benchmarks.grade import spaced
+from lpzero_hf.expressions.expression import Expression
+from lpzero_hf.expressions.stacked import Stack
 from lpzero_hf.plugins import load_plugins
-from lpzero_hf.searching import agreement_of, search
-from lpzero_hf.stack import Stack
-from lpzero_hf.table_store import make_tables
+from lpzero_hf.scoring.cache import cache_folder
+from lpzero_hf.search.config import Plan
+from lpzero_hf.search.result import SearchResult, Split, Winner
+from lpzero_hf.search.search import agreement_of, search
+from lpzero_hf.search.table_cache import make_tables
 from studies.markdown import pooled, table
 from studies.study import WORKERS, Runs, Study, Tell
 

@@ -9,19 +9,19 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from lpzero_hf.benchmarks import Benchmark, Trained
-from lpzero_hf.cache import cache_folder
-from lpzero_hf.candidates import ExpressionSpace
-from lpzero_hf.fitness import Fitness
-from lpzero_hf.grading import spaced
-from lpzero_hf.judging import Judge, Subject
-from lpzero_hf.passes import Passes
-from lpzero_hf.plan import Plan
+from lpzero_hf.benchmarks.benchmark import Benchmark, Trained
+from lpzero_hf.benchmarks.grade import spaced
+from lpzero_hf.expressions.stacked import Stack
+from lpzero_hf.expressions.tables import Table
 from lpzero_hf.plugins import load_plugins
-from lpzero_hf.stack import Stack
-from lpzero_hf.strategies import Exhaustive
-from lpzero_hf.table_store import make_tables
-from lpzero_hf.tables import Table
+from lpzero_hf.scoring.cache import cache_folder
+from lpzero_hf.search.config import Plan
+from lpzero_hf.search.correlation import Fitness
+from lpzero_hf.search.direct_scores import Passes
+from lpzero_hf.search.expression_space import ExpressionSpace
+from lpzero_hf.search.fitness import Judge, Subject
+from lpzero_hf.search.strategies import Exhaustive
+from lpzero_hf.search.table_cache import make_tables
 from studies.cases import BOTH, TABLED
 
 GOOD = 0.6  # the paper's Table 5 counts the candidates above it

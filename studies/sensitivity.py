@@ -6,13 +6,13 @@ import statistics
 from dataclasses import replace
 from typing import Any
 
-from lpzero_hf.agreement import spearman
-from lpzero_hf.benchmarks import Benchmark
-from lpzero_hf.cache import ScoreCache
-from lpzero_hf.evaluation import Setting, evaluate
-from lpzero_hf.grading import spaced
+from lpzero_hf.benchmarks.agreement import spearman
+from lpzero_hf.benchmarks.benchmark import Benchmark
+from lpzero_hf.benchmarks.grade import spaced
 from lpzero_hf.plugins import load_plugins
-from lpzero_hf.proxy import Proxy
+from lpzero_hf.proxies.base import Proxy
+from lpzero_hf.scoring.cache import ScoreCache
+from lpzero_hf.scoring.evaluate import Setting, evaluate
 from studies.markdown import table
 from studies.study import WORKERS, Runs, Study, Tell
 

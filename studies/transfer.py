@@ -7,9 +7,9 @@ from typing import Any
 
 import torch
 
-from lpzero_hf.expression import parse
-from lpzero_hf.plan import Plan
+from lpzero_hf.expressions.expression import parse
 from lpzero_hf.plugins import load_plugins
+from lpzero_hf.search.config import Plan
 from studies.markdown import interval, signed, table
 from studies.searched import agreement_on, both, stack_of
 from studies.study import Runs, Study, Tell, read

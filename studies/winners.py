@@ -6,15 +6,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from lpzero_hf.agreement import Truth
-from lpzero_hf.cache import cache_folder
-from lpzero_hf.candidates import ExpressionSpace
-from lpzero_hf.grading import Grade, spaced
-from lpzero_hf.plan import Plan
+from lpzero_hf.benchmarks.agreement import Truth
+from lpzero_hf.benchmarks.grade import Grade, spaced
+from lpzero_hf.expressions.stacked import Stack
 from lpzero_hf.plugins import load_plugins
-from lpzero_hf.searched_proxy import SearchedProxy
-from lpzero_hf.stack import Stack
-from lpzero_hf.table_store import make_tables
+from lpzero_hf.proxies.searched_proxy import SearchedProxy
+from lpzero_hf.scoring.cache import cache_folder
+from lpzero_hf.search.config import Plan
+from lpzero_hf.search.expression_space import ExpressionSpace
+from lpzero_hf.search.table_cache import make_tables
 from studies.grades import DIGITS, agreement
 from studies.markdown import interval, signed, table
 from studies.study import WORKERS, Runs, Study, Tell

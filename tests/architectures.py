@@ -6,14 +6,14 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from lpz_zoo.gpt2_model import FlexibleGPT2Config
+from lpz_zoo.gpt2 import FlexibleGPT2Config
 from transformers import BertConfig, GPT2Config, PreTrainedConfig
 
-from lpzero_hf.batches import embedded_tokenizer, minibatch
-from lpzero_hf.evaluation import Setting
-from lpzero_hf.models import build_model
-from lpzero_hf.proxy import Subject
-from lpzero_hf.scoring import score
+from lpzero_hf.models.load import build_model
+from lpzero_hf.models.minibatch import embedded_tokenizer, minibatch
+from lpzero_hf.proxies.base import Subject
+from lpzero_hf.scoring.evaluate import Setting
+from lpzero_hf.scoring.score import score
 
 SMALL = Setting(batch_size=2, seq_len=8)
 

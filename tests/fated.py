@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, GPT2Config, GPT2LMHeadModel
 
-from lpzero_hf.spaces import Choice, Space, Value
+from lpzero_hf.spaces.space import Choice, Space, Value
 
 
 class FatedConfig(GPT2Config):

@@ -24,15 +24,15 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
-from lpzero_hf.cache import ScoreCache
-from lpzero_hf.evaluation import Setting, evaluate
+from lpzero_hf.benchmarks.grade import grade
 from lpzero_hf.executors import RayExecutor
 from lpzero_hf.files import write_text
-from lpzero_hf.grading import grade
-from lpzero_hf.plan import Plan
 from lpzero_hf.plugins import load_plugins
-from lpzero_hf.proxy import ModelProxy, Subject
-from lpzero_hf.table_store import make_tables
+from lpzero_hf.proxies.base import ModelProxy, Subject
+from lpzero_hf.scoring.cache import ScoreCache
+from lpzero_hf.scoring.evaluate import Setting, evaluate
+from lpzero_hf.search.config import Plan
+from lpzero_hf.search.table_cache import make_tables
 from tests import executor_tasks
 from tests.architectures import CONFIGS, SMALL, TWO
 from tests.fated import fated

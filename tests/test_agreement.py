@@ -13,8 +13,8 @@ import pytest
 from numpy.typing import NDArray
 from scipy import stats
 
-from lpzero_hf import agreement as module
-from lpzero_hf.agreement import Agreement, Estimate, Truth, agreement, kendall, precision_at_top, spearman
+from lpzero_hf.benchmarks import agreement as module
+from lpzero_hf.benchmarks.agreement import Agreement, Estimate, Truth, agreement, kendall, precision_at_top, spearman
 from lpzero_hf.errors import UsageError
 
 Vector = NDArray[np.float64]

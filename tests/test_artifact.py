@@ -26,7 +26,7 @@ from scipy import stats  # type: ignore[import-untyped]  # scipy ships no types
 from transformers import PreTrainedModel
 
 from lpzero_hf import grade, load_proxy, score, search
-from lpzero_hf.artifact import (
+from lpzero_hf.artifacts.artifact import (
     LARGEST,
     Artifact,
     Member,
@@ -37,13 +37,13 @@ from lpzero_hf.artifact import (
     write_artifact,
 )  # fmt: skip
 from lpzero_hf.errors import InvalidScore, LpzError, MinibatchWarning, UsageError
-from lpzero_hf.evaluation import Setting
-from lpzero_hf.exporting import artifact_of, default_name
-from lpzero_hf.expression import parse
-from lpzero_hf.expression_proxies import expression_proxy
-from lpzero_hf.found import SearchResult, read_result
+from lpzero_hf.expressions.expression import parse
 from lpzero_hf.plugins import load_plugins
-from lpzero_hf.searched_proxy import quantile, searched_proxy
+from lpzero_hf.proxies.expression_proxy import expression_proxy
+from lpzero_hf.proxies.searched_proxy import quantile, searched_proxy
+from lpzero_hf.scoring.evaluate import Setting
+from lpzero_hf.search.export import artifact_of, default_name
+from lpzero_hf.search.result import SearchResult, read_result
 
 Lpz = Callable[..., tuple[int, str, str]]
 Batch = dict[str, torch.Tensor]

@@ -19,12 +19,12 @@ from typing import Any
 import pytest
 from transformers import PreTrainedModel
 
-from lpzero_hf import evaluation
-from lpzero_hf.agreement import spearman
-from lpzero_hf.benchmarks import FORMAT
-from lpzero_hf.grading import BASELINES
-from lpzero_hf.models import build_model
+from lpzero_hf.benchmarks.agreement import spearman
+from lpzero_hf.benchmarks.benchmark import FORMAT
+from lpzero_hf.benchmarks.grade import BASELINES
+from lpzero_hf.models.load import build_model
 from lpzero_hf.plugins import PluginRegistry
+from lpzero_hf.scoring import evaluate as evaluation
 from tests.forks import forked, needs_fork
 from tests.trained import write_benchmark
 

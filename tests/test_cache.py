@@ -21,8 +21,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lpzero_hf.cache import CacheError, ScoreCache, cache_folder, digest
 from lpzero_hf.errors import LpzError
+from lpzero_hf.scoring.cache import CacheError, ScoreCache, cache_folder, digest
 
 FLOATS = [0.1, 1 / 3, -0.0, 5e-324, 1.7976931348623157e308, 2.0**53 + 2, 1e22, 123456789.123456789]
 
@@ -181,7 +181,7 @@ def test_processes_that_create_and_write_one_file_at_once_lose_nothing(path: Pat
 OPENERS = """
 import sys, time
 from pathlib import Path
-from lpzero_hf.cache import ScoreCache
+from lpzero_hf.scoring.cache import ScoreCache
 folder = Path(sys.argv[1])
 for i in range(30):
     while time.time() < float(sys.argv[2]) + i * 0.02:
@@ -222,7 +222,7 @@ def test_threads_share_one_cache(path: Path) -> None:
 WRITER = """
 import sys
 from pathlib import Path
-from lpzero_hf.cache import ScoreCache
+from lpzero_hf.scoring.cache import ScoreCache
 cache = ScoreCache(Path(sys.argv[1]))
 print("open", flush=True)
 for i in range(10**9):
@@ -251,7 +251,7 @@ def test_a_killed_writer_leaves_only_whole_puts(path: Path) -> None:
 FULL = """
 import resource, sys
 from pathlib import Path
-from lpzero_hf.cache import ScoreCache
+from lpzero_hf.scoring.cache import ScoreCache
 from lpzero_hf.errors import LpzError
 cache = ScoreCache(Path(sys.argv[1]))
 resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
@@ -348,7 +348,7 @@ def test_a_file_that_may_only_be_read_gives_its_rows_and_refuses_new_ones(path: 
 
 
 def test_a_lock_that_is_never_given_up_is_told(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lpzero_hf.cache.BUSY_SECONDS", 0.1)
+    monkeypatch.setattr("lpzero_hf.scoring.cache.BUSY_SECONDS", 0.1)
     with ScoreCache(path) as one, ScoreCache(path) as two:
         one._connection.execute("BEGIN IMMEDIATE")
         refusal(lambda: two.put("s", {"p@1": {}}), path, "locked")

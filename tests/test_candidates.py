@@ -10,11 +10,11 @@ from itertools import groupby, product
 import pytest
 from scipy import stats  # type: ignore[import-untyped]  # scipy ships no types
 
-from lpzero_hf.candidates import ExpressionSpace
 from lpzero_hf.errors import UsageError
-from lpzero_hf.expression import BUILT_IN, DISCONNECT, Expression, canonical_chain
-from lpzero_hf.operations import BINARY
-from lpzero_hf.tables import PAIRS
+from lpzero_hf.expressions.expression import BUILT_IN, DISCONNECT, Expression, canonical_chain
+from lpzero_hf.expressions.operations import BINARY
+from lpzero_hf.expressions.tables import PAIRS
+from lpzero_hf.search.expression_space import ExpressionSpace
 
 FIVE = {name: BUILT_IN[name] for name in ("abs", "l1_norm", "to_mean_scalar", "no_op", "disconnect")}
 LENGTHS = [(1, 1), (2, 2), (2, 1), (1, 2), (3, 4)]

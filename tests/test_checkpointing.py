@@ -7,7 +7,7 @@ import torch
 
 from lpzero_hf import minibatch, score
 from lpzero_hf.plugins import load_plugins
-from lpzero_hf.proxy import StatisticProxy
+from lpzero_hf.proxies.base import StatisticProxy
 from tests.families import tiny_model
 
 PROXIES = [name for name, claim in load_plugins().proxies.items() if isinstance(claim.item, StatisticProxy)]

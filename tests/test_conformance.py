@@ -18,9 +18,9 @@ from transformers import GPT2Config, MambaConfig, PreTrainedModel
 from lpzero_hf import ModelProxy, NotApplicable, Proxy, Reduction, StatisticProxy
 from lpzero_hf.errors import InvalidScore, UsageError
 from lpzero_hf.plugins import load_plugins
-from lpzero_hf.proxy import Subject
+from lpzero_hf.proxies.base import Subject
 from lpzero_hf.testing import FAMILIES, ConformanceError, check_proxy, checks, tiny_batch, tiny_model
-from lpzero_hf.testing.state import changes, disturb, state
+from lpzero_hf.testing.model_state import changes, disturb, state
 
 pytest_plugins = "pytester"
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 from lpz_zoo.benchmarks import FLEXIBERT_FILES, GPT2_FILES
-from lpz_zoo.downloads import ATTEMPTS, DownloadError, RemoteFiles
+from lpz_zoo.remote_files import ATTEMPTS, DownloadError, RemoteFiles
 
 from tests.mirror import ALWAYS, Mirror, serve_mirror
 
@@ -27,7 +27,7 @@ LARGE = f"{SOURCE}/data/large.json"
 CHILD = """
 import sys
 from pathlib import Path
-from lpz_zoo.downloads import RemoteFiles
+from lpz_zoo.remote_files import RemoteFiles
 if len(sys.argv) > 3:
     import resource
     resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[3]),) * 2)

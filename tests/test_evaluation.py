@@ -12,12 +12,12 @@ import pytest
 import torch
 from transformers import PreTrainedModel
 
-from lpzero_hf import evaluation
-from lpzero_hf.cache import ScoreCache
 from lpzero_hf.errors import MinibatchError, NotApplicable, UsageError
-from lpzero_hf.evaluation import Setting, evaluate
-from lpzero_hf.proxy import ModelProxy, Subject
-from lpzero_hf.scoring import score
+from lpzero_hf.proxies.base import ModelProxy, Subject
+from lpzero_hf.scoring import evaluate as evaluation
+from lpzero_hf.scoring.cache import ScoreCache
+from lpzero_hf.scoring.evaluate import Setting, evaluate
+from lpzero_hf.scoring.score import score
 from tests.architectures import CONFIGS, SMALL, TWO, gpt2_config, one_by_one, size
 
 Rows = Mapping[str, Mapping[str, Mapping[str, Any]]]
@@ -213,7 +213,9 @@ def test_a_proxy_of_another_version_is_computed_anew_and_one_without_version_alw
         assert len(counting.calls) == calls
 
 
-@pytest.mark.parametrize("place", ["lpzero_hf.evaluation.STATISTICS", "torch.__version__", "transformers.__version__"])
+@pytest.mark.parametrize(
+    "place", ["lpzero_hf.scoring.evaluate.STATISTICS", "torch.__version__", "transformers.__version__"]
+)
 def test_what_fixes_the_numbers_makes_all_scores_new(
     cache: ScoreCache, counting: Counting, monkeypatch: pytest.MonkeyPatch, place: str
 ) -> None:

@@ -19,18 +19,18 @@ from typing import Any
 import pytest
 import torch
 
-from lpzero_hf.cache import ScoreCache
+from lpzero_hf.benchmarks.make import Plan as TrainingPlan
+from lpzero_hf.benchmarks.make import make_benchmark
+from lpzero_hf.benchmarks.train import Recipe
 from lpzero_hf.errors import ExecutorWarning, LpzError, MicroBatchWarning, UsageError
-from lpzero_hf.evaluation import evaluate
 from lpzero_hf.executors import Executor, Failure, LocalExecutor, ProcessExecutor, RayExecutor, cores, executor_for
-from lpzero_hf.executors.tries import TRIES, Tries
-from lpzero_hf.making import Plan as TrainingPlan
-from lpzero_hf.making import make_benchmark
-from lpzero_hf.plan import Plan
+from lpzero_hf.executors.retries import TRIES, Tries
 from lpzero_hf.plugins import load_plugins
-from lpzero_hf.searching import search
-from lpzero_hf.table_store import CaptureFailed, make_tables
-from lpzero_hf.training import Recipe
+from lpzero_hf.scoring.cache import ScoreCache
+from lpzero_hf.scoring.evaluate import evaluate
+from lpzero_hf.search.config import Plan
+from lpzero_hf.search.search import search
+from lpzero_hf.search.table_cache import CaptureFailed, make_tables
 from tests.architectures import CONFIGS, SMALL, TWO
 from tests.executor_tasks import die, first_then_long, hide, refuse, root, where
 from tests.fated import FATES, fated
@@ -310,7 +310,7 @@ def test_tables_of_the_others_are_kept_and_an_error_names_those_that_failed(tmp_
 
 
 def test_a_search_that_cannot_capture_an_architecture_names_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from lpzero_hf.benchmarks import Benchmark, Trained
+    from lpzero_hf.benchmarks.benchmark import Benchmark, Trained
 
     monkeypatch.setenv("LPZ_CACHE", str(tmp_path))
     entries = [
@@ -329,7 +329,7 @@ def test_a_search_that_cannot_capture_an_architecture_names_it(tmp_path: Path, m
 
 def test_a_training_that_fails_is_written_down_and_does_not_stop_the_others(tmp_path: Path) -> None:
     text = tmp_path / "text.txt"
-    text.write_text(files("lpzero_hf").joinpath("data", "text.txt").read_text("utf-8")[:6000])
+    text.write_text(files("lpzero_hf.models").joinpath("data", "text.txt").read_text("utf-8")[:6000])
     recipe = Recipe(steps=2, batch_size=2, seq_len=8, warmup=1, windows=2, evaluations=1)
     plan = TrainingPlan("fates", n=3, max_parameters=5000, repeats=0, seeds=1, recipe=recipe)
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from lpzero_hf.errors import UsageError
-from lpzero_hf.expression import (
+from lpzero_hf.expressions.expression import (
     BUILT_IN,
     FOLDS,
     Branch,
@@ -23,7 +23,7 @@ from lpzero_hf.expression import (
     facts,
     parse,
 )
-from lpzero_hf.operations import BINARY
+from lpzero_hf.expressions.operations import BINARY
 
 SNIP = "sum(sum(product(abs(W), abs(G))))"
 chains = st.lists(st.sampled_from(sorted(BUILT_IN)), min_size=1, max_size=4).map(tuple)

@@ -23,12 +23,12 @@ from transformers import (
 )
 
 from lpzero_hf import minibatch, score
-from lpzero_hf.capture import capture
+from lpzero_hf.capture.capture import capture
+from lpzero_hf.capture.spec import Reduction
 from lpzero_hf.errors import CaptureError, LayoutError
-from lpzero_hf.layout import find_layout
-from lpzero_hf.objective import objective, with_labels
+from lpzero_hf.models.layout import find_layout
+from lpzero_hf.models.objective import objective, with_labels
 from lpzero_hf.plugins import load_plugins
-from lpzero_hf.reduction import Reduction
 from tests.families import FAMILIES, tiny_model
 
 # What a family does not have, and why; every other proxy must give a finite score on every family.

@@ -11,7 +11,7 @@ import pytest
 import scipy.fft
 import torch
 import torch.nn.functional as F
-from lpz_zoo.flexibert_model import (
+from lpz_zoo.flexibert import (
     OPERATIONS,
     FlexiBertConfig,
     FlexiBertForMaskedLM,
@@ -29,8 +29,8 @@ from transformers import AutoConfig, AutoModel, AutoModelForMaskedLM, ConvBertCo
 from transformers.models.convbert.modeling_convbert import ConvBertSelfAttention
 
 from lpzero_hf import find_layout, load_model, minibatch, score
-from lpzero_hf.capture import capture
-from lpzero_hf.reduction import Reduction
+from lpzero_hf.capture.capture import capture
+from lpzero_hf.capture.spec import Reduction
 
 HIDDEN, EMBEDDING = 32, 16
 

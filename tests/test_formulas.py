@@ -23,7 +23,7 @@ from transformers.pytorch_utils import Conv1D
 
 import lpzero_hf
 from lpzero_hf.plugins import load_plugins
-from lpzero_hf.searched_proxy import SearchedProxy
+from lpzero_hf.proxies.searched_proxy import SearchedProxy
 
 B, T, VOCABULARY, POSITIONS, WIDTH, HEADS, HEAD, KV_HEADS, LAYERS = 4, 12, 97, 32, 32, 4, 8, 2, 2
 INNER = {"gpt2": 4 * WIDTH, "llama": 136}

@@ -14,11 +14,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from lpzero_hf.artifact import Artifact, Member, _digest, parse_artifact
+from lpzero_hf.artifacts.artifact import Artifact, Member, _digest, parse_artifact
 from lpzero_hf.errors import LpzError
-from lpzero_hf.expression import BUILT_IN, FOLDS, STATISTIC_NAMES, parse
-from lpzero_hf.operations import BINARY
-from lpzero_hf.searched_proxy import searched_proxy
+from lpzero_hf.expressions.expression import BUILT_IN, FOLDS, STATISTIC_NAMES, parse
+from lpzero_hf.expressions.operations import BINARY
+from lpzero_hf.proxies.searched_proxy import searched_proxy
 
 AGREEMENT = {"n": 10, "spearman": {"value": 0.9, "low": 0.8, "high": 0.95}, "kendall": None, "top": 0.5}
 VALID = Artifact(

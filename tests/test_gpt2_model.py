@@ -9,13 +9,13 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
-from lpz_zoo.gpt2_model import FlexibleGPT2Config, FlexibleGPT2LMHeadModel, FlexibleGPT2Model
+from lpz_zoo.gpt2 import FlexibleGPT2Config, FlexibleGPT2LMHeadModel, FlexibleGPT2Model
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModel, AutoModelForCausalLM
 
 from lpzero_hf import find_layout, load_model, score
-from lpzero_hf.layout import count_body_parameters, count_parameters
-from lpzero_hf.models import build_model
+from lpzero_hf.models.layout import count_body_parameters, count_parameters
+from lpzero_hf.models.load import build_model
 
 VOCABULARY, CUTOFFS = 60, (20, 45)
 LAYERS = [{"heads": 2, "inner": 12}, {"heads": 4, "inner": 20}]

@@ -10,14 +10,14 @@ from typing import Any
 import pytest
 from transformers import GPT2Config
 
-from lpzero_hf.agreement import kendall, spearman
-from lpzero_hf.benchmarks import Benchmark, Trained
+from lpzero_hf.benchmarks.agreement import kendall, spearman
+from lpzero_hf.benchmarks.benchmark import Benchmark, Trained
+from lpzero_hf.benchmarks.grade import BASELINES, chance, grade
 from lpzero_hf.errors import LpzError, NotApplicable
-from lpzero_hf.evaluation import Setting, evaluate
-from lpzero_hf.grading import BASELINES, chance, grade
-from lpzero_hf.models import build_model
-from lpzero_hf.proxy import ModelProxy, Proxy, Subject
-from lpzero_hf.spaces import Architecture, Choice, Space
+from lpzero_hf.models.load import build_model
+from lpzero_hf.proxies.base import ModelProxy, Proxy, Subject
+from lpzero_hf.scoring.evaluate import Setting, evaluate
+from lpzero_hf.spaces.space import Architecture, Choice, Space
 from tests.architectures import SMALL, TWO, one_by_one, size
 
 TOY = Space(

@@ -18,10 +18,10 @@ from pathlib import Path
 import pytest
 from huggingface_hub import ModelCard, constants
 
-from lpzero_hf.artifact import ARTIFACT_FILE, LARGEST, Artifact, Member, write_artifact
-from lpzero_hf.card import card
+from lpzero_hf.artifacts.artifact import ARTIFACT_FILE, LARGEST, Artifact, Member, write_artifact
+from lpzero_hf.artifacts.card import card
+from lpzero_hf.artifacts.hub import pull, push_to_hub, reference
 from lpzero_hf.errors import LpzError
-from lpzero_hf.hub import pull, push_to_hub, reference
 from tests.hub import running_hub
 from tests.hub_state import TOKEN, Hub, Repository
 

@@ -11,11 +11,11 @@ from torch import nn
 from transformers import AutoConfig, PreTrainedModel
 
 from lpzero_hf import load_model, minibatch, score
-from lpzero_hf.deferred import Ledger
-from lpzero_hf.lazy import Source, make_lazy, source_of
-from lpzero_hf.models import build_model
-from lpzero_hf.proxy import StatisticProxy
-from lpzero_hf.reduction import Reduction
+from lpzero_hf.capture.spec import Reduction
+from lpzero_hf.models.deferred_init import Ledger
+from lpzero_hf.models.lazy import Source, make_lazy, source_of
+from lpzero_hf.models.load import build_model
+from lpzero_hf.proxies.base import StatisticProxy
 from tests.families import FAMILIES, tiny_model
 
 SHAPES = ["params", "decoder_params", "attention_params", "num_layers", "num_heads", "flops"]

@@ -10,24 +10,24 @@ from typing import Any
 
 import pytest
 import torch
-from lpz_zoo.flexibert_model import FlexiBertConfig, FlexiBertForMaskedLM, LayerSpec
+from lpz_zoo.flexibert import FlexiBertConfig, FlexiBertForMaskedLM, LayerSpec
 from torch import Tensor, nn
 from transformers import BertModel, GPT2LMHeadModel, MixtralForCausalLM, PreTrainedModel
 from transformers.models.gpt2.modeling_gpt2 import GPT2Block
 
 from lpzero_hf import minibatch, score
-from lpzero_hf.batches import embedded_tokenizer
-from lpzero_hf.cache import ScoreCache
-from lpzero_hf.candidates import ExpressionSpace
-from lpzero_hf.capture import capture
+from lpzero_hf.capture.capture import capture
+from lpzero_hf.capture.spec import LOSS, Network, Reduction
 from lpzero_hf.errors import CaptureError, MicroBatchWarning
-from lpzero_hf.evaluation import Setting, evaluate
+from lpzero_hf.expressions.tables import Table, Wanted, tabulate
+from lpzero_hf.models.minibatch import embedded_tokenizer
 from lpzero_hf.plugins import load_plugins
-from lpzero_hf.proxy import StatisticProxy
-from lpzero_hf.reduction import LOSS, Network, Reduction
-from lpzero_hf.scoring import Scores
-from lpzero_hf.table_store import make_tables
-from lpzero_hf.tables import Table, Wanted, tabulate
+from lpzero_hf.proxies.base import StatisticProxy
+from lpzero_hf.scoring.cache import ScoreCache
+from lpzero_hf.scoring.evaluate import Setting, evaluate
+from lpzero_hf.scoring.score import Scores
+from lpzero_hf.search.expression_space import ExpressionSpace
+from lpzero_hf.search.table_cache import make_tables
 from tests.families import tiny_model
 
 Lpz = Callable[..., tuple[int, str, str]]

@@ -11,9 +11,9 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from lpzero_hf import minibatch, score
-from lpzero_hf.batches import embedded_tokenizer, position_limit
 from lpzero_hf.errors import MinibatchError
-from lpzero_hf.objective import with_labels
+from lpzero_hf.models.minibatch import embedded_tokenizer, position_limit
+from lpzero_hf.models.objective import with_labels
 from scripts.make_data import DATA, train
 from tests.families import tiny_model
 

@@ -13,8 +13,8 @@ import torch
 from transformers import PreTrainedModel
 
 from lpzero_hf import load_model, minibatch, score
-from lpzero_hf.batches import embedded_tokenizer
 from lpzero_hf.errors import ModelError, UsageError
+from lpzero_hf.models.minibatch import embedded_tokenizer
 from tests.hub import serve_hub
 
 
@@ -128,7 +128,8 @@ DISK_SCRIPT = """
 import sys
 from pathlib import Path
 from huggingface_hub.constants import HF_HUB_CACHE
-from lpzero_hf import downloads, load_model
+from lpzero_hf import load_model
+from lpzero_hf.models import disk_space as downloads
 from lpzero_hf.errors import LpzError
 assert downloads.free_disk(Path(HF_HUB_CACHE) / "not" / "made") > 2**20
 for free in (1, 2**40, 1):

@@ -16,12 +16,12 @@ from lpz_nas.optuna_study import Objective, corners, create_study, forget_interr
 from lpz_nas.outcome import pareto
 
 from lpzero_hf import Choice, ModelProxy, Setting, Space, load_model, load_proxy, minibatch
-from lpzero_hf.batches import embedded_tokenizer
 from lpzero_hf.errors import LpzError, UsageError
-from lpzero_hf.layout import count_parameters
-from lpzero_hf.models import build_model
+from lpzero_hf.models.layout import count_parameters
+from lpzero_hf.models.load import build_model
+from lpzero_hf.models.minibatch import embedded_tokenizer
 from lpzero_hf.plugins import load_plugins
-from lpzero_hf.scoring import ScoreError
+from lpzero_hf.scoring.score import ScoreError
 from studies import choosing
 
 SMALL = Setting(batch_size=2, seq_len=8)

@@ -25,7 +25,7 @@ from transformers import AutoModel, AutoModelForCausalLM
 
 from lpzero_hf import Choice, Setting, Space, load_proxy
 from lpzero_hf.errors import LpzError
-from lpzero_hf.layout import count_parameters
+from lpzero_hf.models.layout import count_parameters
 from lpzero_hf.plugins import load_plugins
 
 Lpz = Callable[..., tuple[int, str, str]]

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from lpzero_hf.operations import BINARY, REAL, UNARY, Interval, Unary
+from lpzero_hf.expressions.operations import BINARY, REAL, UNARY, Interval, Unary
 
 BY_NAME = {operation.name: operation for operation in UNARY}
 every = pytest.mark.parametrize("operation", UNARY, ids=lambda operation: operation.name)

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from lpzero_hf.errors import LpzError, UsageError
-from lpzero_hf.packaging import RESERVED, Package, refuse_taken, write_package
+from lpzero_hf.packaging.package import RESERVED, Package, refuse_taken, write_package
 from lpzero_hf.plugins import PluginRegistry
 from tests.wheels import ROOT, build
 

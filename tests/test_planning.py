@@ -13,9 +13,9 @@ import pytest
 import torch
 
 from lpzero_hf import load_model, minibatch
-from lpzero_hf.memory import available_bytes
-from lpzero_hf.planning import DoesNotFit, Plan, plan
+from lpzero_hf.models.memory import available_bytes
 from lpzero_hf.plugins import load_plugins
+from lpzero_hf.scoring.memory_estimate import DoesNotFit, Plan, plan
 from tests.families import tiny_model
 
 Lpz = Callable[..., tuple[int, str, str]]
@@ -78,7 +78,7 @@ def test_the_command_plans_refuses_and_can_be_forced(lpz: Lpz, tmp_path: Path, m
     assert document["plan"]["requires"] == "model"
     assert "scores" not in document
     assert "it fits" in lpz("score", *small, "--plan")[1]
-    monkeypatch.setattr("lpzero_hf.planning.available_bytes", lambda device: 1)
+    monkeypatch.setattr("lpzero_hf.scoring.memory_estimate.available_bytes", lambda device: 1)
     code, out, err = lpz("score", *small)
     assert (code, out) == (1, "")
     assert "needs about" in err

@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 
 from lpzero_hf import search
-from lpzero_hf.artifact import ARTIFACT_FILE, read_artifact
-from lpzero_hf.evaluation import Setting
-from lpzero_hf.packaging import write_package
-from lpzero_hf.plugin_export import package_of
+from lpzero_hf.artifacts.artifact import ARTIFACT_FILE, read_artifact
+from lpzero_hf.packaging.artifact_template import package_of
+from lpzero_hf.packaging.package import write_package
+from lpzero_hf.scoring.evaluate import Setting
 from tests.hub import running_hub
 from tests.hub_state import TOKEN
 from tests.wheels import build, fresh_python, own_wheel, run

@@ -14,9 +14,8 @@ from scipy import stats  # type: ignore[import-untyped]  # scipy ships no types
 from torch import Tensor
 from transformers import GPT2Config, PreTrainedConfig
 
-from lpzero_hf.candidates import ExpressionSpace
-from lpzero_hf.evaluation import Setting
-from lpzero_hf.expression import (
+from lpzero_hf.benchmarks.grade import spaced
+from lpzero_hf.expressions.expression import (
     BUILT_IN,
     DISCONNECT,
     FOLDS,
@@ -27,14 +26,15 @@ from lpzero_hf.expression import (
     canonical,
     parse,
 )
-from lpzero_hf.fitness import Fitness
-from lpzero_hf.grading import spaced
-from lpzero_hf.judging import Judge, Subject, _Bound, combined
+from lpzero_hf.expressions.stacked import Stack
+from lpzero_hf.expressions.tables import PAIRS, Wanted
 from lpzero_hf.plugins import load_plugins
-from lpzero_hf.pruning import REASONS, Pruner, useless
-from lpzero_hf.stack import Stack
-from lpzero_hf.table_store import make_tables
-from lpzero_hf.tables import PAIRS, Wanted
+from lpzero_hf.scoring.evaluate import Setting
+from lpzero_hf.search.correlation import Fitness
+from lpzero_hf.search.expression_space import ExpressionSpace
+from lpzero_hf.search.fitness import Judge, Subject, _Bound, combined
+from lpzero_hf.search.pruning import REASONS, Pruner, useless
+from lpzero_hf.search.table_cache import make_tables
 
 NAMES = [name for name in BUILT_IN if name != "disconnect"]
 DROPPED = {name: Branch("G" if name == "W" else "W", DISCONNECT) for name in STATISTIC_NAMES}

@@ -21,14 +21,14 @@ from typing import Any
 
 import pytest
 
+from lpzero_hf.benchmarks.grade import grade
 from lpzero_hf.errors import LpzError, UsageError
-from lpzero_hf.evaluation import evaluate
 from lpzero_hf.executors import Failure
 from lpzero_hf.executors import ray as ray_module
-from lpzero_hf.grading import grade
-from lpzero_hf.plan import Plan
 from lpzero_hf.plugins import load_plugins
-from lpzero_hf.table_store import make_tables
+from lpzero_hf.scoring.evaluate import evaluate
+from lpzero_hf.search.config import Plan
+from lpzero_hf.search.table_cache import make_tables
 from tests.architectures import CONFIGS, SMALL, TWO
 from tests.ray_driver import COMMAND, LIMIT, PROXIES, SCORED, SETTING
 from tests.test_bench_eval import kept

@@ -16,11 +16,11 @@ from lpz_report import report
 from lpz_report.command import command, only_in_python
 
 from lpzero_hf.errors import LpzError
-from lpzero_hf.evaluation import Setting
-from lpzero_hf.plan import Plan
-from lpzero_hf.pruning import REASONS
-from lpzero_hf.runs import FORMAT, VERSION
-from lpzero_hf.searching import search
+from lpzero_hf.scoring.evaluate import Setting
+from lpzero_hf.search.config import Plan
+from lpzero_hf.search.pruning import REASONS
+from lpzero_hf.search.run_folder import FORMAT, VERSION
+from lpzero_hf.search.search import search
 
 Lpz = Callable[..., tuple[int, str, str]]
 BRIEF = Setting(batch_size=2, seq_len=8)

@@ -8,7 +8,7 @@ import pytest
 from lpz_report.figures import ranked
 from lpz_report.trees import draw_tree, spell
 
-from lpzero_hf.expression import parse
+from lpzero_hf.expressions.expression import parse
 
 
 @pytest.mark.parametrize(

@@ -18,18 +18,18 @@ import numpy as np
 import pytest
 from scipy import stats  # type: ignore[import-untyped]  # scipy ships no types
 
-from lpzero_hf.batches import embedded_tokenizer, minibatch
+from lpzero_hf.benchmarks.grade import BASELINES
 from lpzero_hf.errors import LpzError, UsageError
-from lpzero_hf.evaluation import Setting
-from lpzero_hf.expression import BUILT_IN, parse
-from lpzero_hf.found import SearchResult
-from lpzero_hf.grading import BASELINES
-from lpzero_hf.models import build_model
-from lpzero_hf.operations import Unary
+from lpzero_hf.expressions.expression import BUILT_IN, parse
+from lpzero_hf.expressions.operations import Unary
+from lpzero_hf.models.load import build_model
+from lpzero_hf.models.minibatch import embedded_tokenizer, minibatch
 from lpzero_hf.plugins import PluginRegistry, load_plugins
-from lpzero_hf.runs import read_history
-from lpzero_hf.scoring import score
-from lpzero_hf.searching import search
+from lpzero_hf.scoring.evaluate import Setting
+from lpzero_hf.scoring.score import score
+from lpzero_hf.search.result import SearchResult
+from lpzero_hf.search.run_folder import read_history
+from lpzero_hf.search.search import search
 from tests.searches import LOSSES, NAMES, OPTIONS, SHORT, timeless, write
 
 Lpz = Callable[..., tuple[int, str, str]]
@@ -321,7 +321,7 @@ def test_three_operations_are_searched_by_passes_over_the_models(
 CUBE = """
 import torch
 from lpzero_hf import hookimpl
-from lpzero_hf.operations import Unary
+from lpzero_hf.expressions.operations import Unary
 @hookimpl
 def lpz_operations():
     return [Unary("cube", lambda x: x * x * x, "x^3")]

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from lpzero_hf import searching
+from lpzero_hf.search import search as searching
 from tests.forks import forked, needs_fork
 from tests.searches import OPTIONS, SHORT, timeless, write
 

@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from lpzero_hf import selection
-from lpzero_hf.fitness import Fitness, mid_ranks
-from lpzero_hf.selection import distinct, select
+from lpzero_hf.search import selection
+from lpzero_hf.search.correlation import Fitness, mid_ranks
+from lpzero_hf.search.selection import distinct, select
 
 
 def candidates(noise: list[float], n: int = 30, seed: int = 0) -> tuple[Tensor, Tensor]:

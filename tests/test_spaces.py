@@ -11,13 +11,13 @@ from typing import Any
 
 import pytest
 import torch
-from lpz_zoo.flexibert_model import LinearTransform, MixedAttention, SelfAttention
+from lpz_zoo.flexibert import LinearTransform, MixedAttention, SelfAttention
 from lpz_zoo.spaces import SPACES
 from transformers import GPT2Config, PreTrainedModel
 
 from lpzero_hf.errors import UsageError
-from lpzero_hf.models import model_class
-from lpzero_hf.spaces import Architecture, Choice, Space
+from lpzero_hf.models.load import model_class
+from lpzero_hf.spaces.space import Architecture, Choice, Space
 
 ZOO = {space.name: space for space in SPACES}
 LITERAL = {

@@ -11,21 +11,21 @@ from typing import Any
 import pytest
 import torch
 
-from lpzero_hf.archive import Archive, Candidate, candidate_from
-from lpzero_hf.cache import cache_folder
-from lpzero_hf.candidates import ExpressionSpace
+from lpzero_hf.benchmarks.grade import spaced
 from lpzero_hf.errors import UsageError
-from lpzero_hf.evaluation import Setting
-from lpzero_hf.expression import BUILT_IN, Expression, canonical, parse
-from lpzero_hf.fitness import Fitness
-from lpzero_hf.grading import spaced
-from lpzero_hf.judging import Judge, Subject
+from lpzero_hf.expressions.expression import BUILT_IN, Expression, canonical, parse
+from lpzero_hf.expressions.stacked import Stack
+from lpzero_hf.expressions.tables import Wanted
 from lpzero_hf.plugins import load_plugins
-from lpzero_hf.pruning import Pruner
-from lpzero_hf.stack import Stack
-from lpzero_hf.strategies import Evolution, Exhaustive, Iteration, RandomSearch, Strategy
-from lpzero_hf.table_store import make_tables
-from lpzero_hf.tables import Wanted
+from lpzero_hf.scoring.cache import cache_folder
+from lpzero_hf.scoring.evaluate import Setting
+from lpzero_hf.search.archive import Archive, Candidate, candidate_from
+from lpzero_hf.search.correlation import Fitness
+from lpzero_hf.search.expression_space import ExpressionSpace
+from lpzero_hf.search.fitness import Judge, Subject
+from lpzero_hf.search.pruning import Pruner
+from lpzero_hf.search.strategies import Evolution, Exhaustive, Iteration, RandomSearch, Strategy
+from lpzero_hf.search.table_cache import make_tables
 
 FEW = {name: BUILT_IN[name] for name in ("abs", "l1_norm", "to_mean_scalar", "relu", "no_op", "disconnect")}
 WHOLE = ExpressionSpace()

@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 
 from lpzero_hf.errors import LpzError
-from lpzero_hf.plan import Plan
 from lpzero_hf.plugins import load_plugins
-from lpzero_hf.spaces import Architecture
+from lpzero_hf.search.config import Plan
+from lpzero_hf.spaces.space import Architecture
 from studies import study as module
 from studies.ablations import Ablations
 from studies.cases import LONGER, STRATEGY, UNARY, label

@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lpzero_hf.agreement import Agreement, Estimate, spearman
-from lpzero_hf.expression import parse
-from lpzero_hf.grading import spaced
-from lpzero_hf.plan import Plan
+from lpzero_hf.benchmarks.agreement import Agreement, Estimate, spearman
+from lpzero_hf.benchmarks.grade import spaced
+from lpzero_hf.expressions.expression import parse
 from lpzero_hf.plugins import load_plugins
+from lpzero_hf.search.config import Plan
 from studies.markdown import pooled, table
 from studies.noise import _ceiling
 from studies.pareto import front

@@ -12,15 +12,15 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from lpzero_hf.batches import embedded_tokenizer, minibatch
-from lpzero_hf.capture import capture
-from lpzero_hf.expression import BUILT_IN, FOLDS, Branch, Expression, facts
-from lpzero_hf.expression_proxies import expression_proxy, wanted_by
+from lpzero_hf.capture.capture import capture
+from lpzero_hf.capture.spec import Reduced, Reduction
+from lpzero_hf.expressions.expression import BUILT_IN, FOLDS, Branch, Expression, facts
+from lpzero_hf.expressions.stacked import Stack
+from lpzero_hf.expressions.tables import GROUP, gather, tabulate
+from lpzero_hf.models.minibatch import embedded_tokenizer, minibatch
 from lpzero_hf.plugins import load_plugins
-from lpzero_hf.reduction import Reduced, Reduction
-from lpzero_hf.scoring import score
-from lpzero_hf.stack import Stack
-from lpzero_hf.tables import GROUP, gather, tabulate
+from lpzero_hf.proxies.expression_proxy import expression_proxy, wanted_by
+from lpzero_hf.scoring.score import score
 from tests.families import tiny_model
 
 MODELS = ("gpt2", "bert", "llama", "mamba")  # mamba shows no softmax attention

@@ -30,7 +30,9 @@ def test_the_wheel_holds_its_packages_with_their_data_and_nothing_else(wheels: l
     names = zipfile.ZipFile(wheels[0]).namelist()
     tops = {name.split("/")[0] for name in names if not name.split("/")[0].endswith(".dist-info")}
     assert tops == {"lpzero_hf", "lpz_proxies", "lpz_nas", "lpz_report", "lpz_zoo", "lpz_cli"}
-    assert {"lpzero_hf/data/text.txt", "lpzero_hf/data/tokenizer.json", "lpzero_hf/py.typed"} <= set(names)
+    assert {"lpzero_hf/models/data/text.txt", "lpzero_hf/models/data/tokenizer.json", "lpzero_hf/py.typed"} <= set(
+        names
+    )
 
 
 def test_a_third_partys_proxy_stands_in_the_same_table(python: Path, tmp_path: Path) -> None:

@@ -23,21 +23,22 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
-from lpz_zoo.flexibert_model import FlexiBertConfig, LayerSpec
-from lpz_zoo.gpt2_model import FlexibleGPT2Config
+from lpz_zoo.flexibert import FlexiBertConfig, LayerSpec
+from lpz_zoo.gpt2 import FlexibleGPT2Config
 from transformers import BertConfig, PreTrainedModel
 
-from lpzero_hf import making, training
-from lpzero_hf.agreement import kendall, spearman
-from lpzero_hf.batches import embedded_tokenizer, token_stream
-from lpzero_hf.benchmarks import made_benchmark
+from lpzero_hf.benchmarks import make as making
+from lpzero_hf.benchmarks import train as training
+from lpzero_hf.benchmarks.agreement import kendall, spearman
+from lpzero_hf.benchmarks.benchmark import made_benchmark
+from lpzero_hf.benchmarks.make import Plan, body_parameters, make_benchmark
+from lpzero_hf.benchmarks.train import Outcome, Recipe, train, validation_loss
 from lpzero_hf.errors import LpzError, MinibatchError, UsageError
-from lpzero_hf.layout import count_body_parameters, count_parameters
-from lpzero_hf.making import Plan, body_parameters, make_benchmark
-from lpzero_hf.models import build_model
-from lpzero_hf.objective import objective
-from lpzero_hf.spaces import Choice, Space, Value
-from lpzero_hf.training import Outcome, Recipe, train, validation_loss
+from lpzero_hf.models.layout import count_body_parameters, count_parameters
+from lpzero_hf.models.load import build_model
+from lpzero_hf.models.minibatch import embedded_tokenizer, token_stream
+from lpzero_hf.models.objective import objective
+from lpzero_hf.spaces.space import Choice, Space, Value
 
 Lpz = Callable[..., tuple[int, str, str]]
 UNIFORM = math.log(4096)
@@ -67,7 +68,10 @@ PLAN = Plan("toy", n=3, repeats=1, seeds=2, recipe=RECIPE)
 @pytest.fixture(scope="session")
 def texts(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """A text to train on and one to validate on."""
-    folder, text = tmp_path_factory.mktemp("texts"), files("lpzero_hf").joinpath("data", "text.txt").read_text("utf-8")
+    folder, text = (
+        tmp_path_factory.mktemp("texts"),
+        files("lpzero_hf.models").joinpath("data", "text.txt").read_text("utf-8"),
+    )
     train_file, validation_file = folder / "train.txt", folder / "validation.txt"
     train_file.write_text(text[:30_000], encoding="utf-8")
     validation_file.write_text(text[-6000:], encoding="utf-8")

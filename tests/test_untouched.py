@@ -11,10 +11,10 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from lpzero_hf import score
-from lpzero_hf.isolation import isolated
-from lpzero_hf.proxy import ModelProxy, StatisticProxy, Subject
-from lpzero_hf.reduction import Reduction
-from lpzero_hf.testing.state import State, changes, disturb, state
+from lpzero_hf.capture.spec import Reduction
+from lpzero_hf.models.isolation import isolated
+from lpzero_hf.proxies.base import ModelProxy, StatisticProxy, Subject
+from lpzero_hf.testing.model_state import State, changes, disturb, state
 from tests.families import tiny_model
 
 

@@ -8,12 +8,12 @@ from lpz_zoo import WINNERS
 from transformers import PreTrainedModel
 
 from lpzero_hf import grade, score
-from lpzero_hf.artifact import parse_artifact
-from lpzero_hf.cache import ScoreCache
+from lpzero_hf.artifacts.artifact import parse_artifact
 from lpzero_hf.errors import LpzError
-from lpzero_hf.evaluation import Setting
 from lpzero_hf.plugins import load_plugins
-from lpzero_hf.searched_proxy import SearchedProxy
+from lpzero_hf.proxies.searched_proxy import SearchedProxy
+from lpzero_hf.scoring.cache import ScoreCache
+from lpzero_hf.scoring.evaluate import Setting
 
 SEARCHED_ON = {
     "lpzero-flexibert": ["flexibert"],

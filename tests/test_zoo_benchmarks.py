@@ -17,16 +17,16 @@ import pytest
 import torch
 import yaml
 from lpz_zoo.benchmarks import BENCHMARKS, FLEXIBERT_FILES, GPT2_FILES, LOGS, flexibert_entries, gpt2_entries
-from lpz_zoo.downloads import DownloadError, RemoteFiles
-from lpz_zoo.gpt2_model import FlexibleGPT2LMHeadModel
+from lpz_zoo.gpt2 import FlexibleGPT2LMHeadModel
+from lpz_zoo.remote_files import DownloadError, RemoteFiles
 from scipy.stats import spearmanr
 from torch import nn
 
-from lpzero_hf.benchmarks import Benchmark, Trained, describe, read_made
+from lpzero_hf.benchmarks.benchmark import Benchmark, Trained, describe, read_made
+from lpzero_hf.benchmarks.grade import chance
+from lpzero_hf.benchmarks.make import Plan, body_parameters
+from lpzero_hf.benchmarks.train import Recipe
 from lpzero_hf.errors import LpzError
-from lpzero_hf.grading import chance
-from lpzero_hf.making import Plan, body_parameters
-from lpzero_hf.training import Recipe
 
 TINY, FLEXIBERT, GPT2 = BENCHMARKS
 

@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
-from lpzero_hf.benchmarks import FORMAT, VERSION
+from lpzero_hf.benchmarks.benchmark import FORMAT, VERSION
 
 
 def write_benchmark(folder: Path, losses: Mapping[str, float]) -> str:

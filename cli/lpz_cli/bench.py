@@ -18,8 +18,8 @@ from lpz_cli.progress import counting, downloading
 from lpzero_hf.plugins import load_plugins
 
 if TYPE_CHECKING:
-    from lpzero_hf.agreement import Estimate
-    from lpzero_hf.grading import Grade, Report
+    from lpzero_hf.benchmarks.agreement import Estimate
+    from lpzero_hf.benchmarks.grade import Grade, Report
 
 bench_app = typer.Typer(help="Benchmarks: trained architectures, and how well proxies rank them.", no_args_is_help=True)
 DEFAULT = "tiny-gpt2"
@@ -71,7 +71,7 @@ def get(name: Name, json: options.Json = False, no_plugin: options.NoPlugin = No
 @bench_app.command()
 def show(name: Name = DEFAULT, json: options.Json = False, no_plugin: options.NoPlugin = None) -> None:
     """Describe a benchmark: what was trained, how the results spread, and how much of that is noise."""
-    from lpzero_hf.benchmarks import describe
+    from lpzero_hf.benchmarks.benchmark import describe
 
     with quiet_stdout():
         facts = describe(load_plugins(no_plugin or ()).benchmark(name))
@@ -119,12 +119,12 @@ def evaluate(
         registry = load_plugins(no_plugin or ())
         benchmark = registry.benchmark(name)
         if plots is not None:
-            from lpz_cli.plots import draw, need_matplotlib
+            from lpz_cli.plots.scatter import draw, need_matplotlib
 
             need_matplotlib()
 
-        from lpzero_hf.cache import ScoreCache
-        from lpzero_hf.grading import grade
+        from lpzero_hf.benchmarks.grade import grade
+        from lpzero_hf.scoring.cache import ScoreCache
 
         setting = conditions.setting(batch_size or benchmark.batch_size, seq_len or benchmark.seq_len)
         with (
@@ -171,7 +171,7 @@ def _plain(grade: Grade) -> list[Any]:
 
 
 def _as_table(report: Report) -> None:
-    from lpzero_hf.grading import SEARCHED_ON
+    from lpzero_hf.benchmarks.grade import SEARCHED_ON
 
     setting = report.setting
     title = (
@@ -243,8 +243,8 @@ def train(
     spread: options.Spread,
 ) -> None:
     """Make a benchmark: train architectures of a space on a text and write down how good each became."""
-    from lpzero_hf.making import Plan, make_benchmark
-    from lpzero_hf.training import Recipe
+    from lpzero_hf.benchmarks.make import Plan, make_benchmark
+    from lpzero_hf.benchmarks.train import Recipe
 
     chosen = str(options.resolve_device(device))
     recipe = Recipe(

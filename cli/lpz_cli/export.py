@@ -13,7 +13,7 @@ from lpz_cli.output import print_json, quiet_stdout
 from lpzero_hf.errors import LpzError, UsageError
 
 if TYPE_CHECKING:
-    from lpzero_hf.artifact import Artifact
+    from lpzero_hf.artifacts.artifact import Artifact
     from lpzero_hf.plugins import PluginRegistry
 
 
@@ -52,15 +52,15 @@ def export(
         else:
             artifact = _found(run, name, which, split, date, note, registry)
         if to == "artifact":
-            from lpzero_hf.artifact import write_artifact
+            from lpzero_hf.artifacts.artifact import write_artifact
 
             place = out or Path(f"{artifact.name}.json")
             _refuse_to_overwrite(place, registry)
             write_artifact(place, artifact, registry.operations)
             then = f"lpz score gpt2-variant --proxy {shlex.quote(str(place))}"
         else:
-            from lpzero_hf.packaging import refuse_taken, write_package
-            from lpzero_hf.plugin_export import package_of
+            from lpzero_hf.packaging.artifact_template import package_of
+            from lpzero_hf.packaging.package import refuse_taken, write_package
 
             package = package_of(artifact)
             refuse_taken(package, [artifact.name], registry, new_version=True)
@@ -77,7 +77,7 @@ def export(
 
 def _refuse_to_overwrite(place: Path, registry: PluginRegistry) -> None:
     """Raises `UsageError` unless there is nothing at `place`, or an artifact."""
-    from lpzero_hf.artifact import read_artifact
+    from lpzero_hf.artifacts.artifact import read_artifact
 
     if place.exists():
         try:
@@ -90,8 +90,8 @@ def _found(
     run: str, name: str | None, which: Which, split: int, date: str | None, note: str,
     registry: PluginRegistry,
 ) -> Artifact:  # fmt: skip
-    from lpzero_hf.exporting import artifact_of, default_name
-    from lpzero_hf.found import read_result
+    from lpzero_hf.search.export import artifact_of, default_name
+    from lpzero_hf.search.result import read_result
 
     result = read_result(Path(run), registry.operations)
     return artifact_of(
@@ -103,8 +103,8 @@ def _found(
 def _by_hand(
     text: str, name: str | None, orientation: Literal[1, -1], date: str | None, note: str, registry: PluginRegistry
 ) -> Artifact:
-    from lpzero_hf.exporting import artifact_by_hand
-    from lpzero_hf.expression import parse
+    from lpzero_hf.expressions.expression import parse
+    from lpzero_hf.search.export import artifact_by_hand
 
     if name is None:
         raise UsageError("an expression of your own has no name yet; give it one with --name")

@@ -29,7 +29,7 @@ def push(
     """
     with quiet_stdout():
         operations = load_plugins(no_plugin or ()).operations
-        from lpzero_hf.hub import push_to_hub
+        from lpzero_hf.artifacts.hub import push_to_hub
 
         pushed = push_to_hub(
             artifact, repo, private=private, message=message, branch=branch, operations=operations
@@ -62,8 +62,8 @@ def pull(
     """
     with quiet_stdout():
         operations = load_plugins(no_plugin or ()).operations
-        from lpzero_hf.artifact import write_artifact
-        from lpzero_hf.hub import pull as pull_from_hub
+        from lpzero_hf.artifacts.artifact import write_artifact
+        from lpzero_hf.artifacts.hub import pull as pull_from_hub
 
         pulled = pull_from_hub(repo, offline=offline, operations=operations)
         if out is not None:

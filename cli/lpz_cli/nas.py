@@ -61,14 +61,14 @@ def nas(
     """
     with quiet_stdout():
         if plots:
-            from lpz_cli.plots import need_matplotlib
+            from lpz_cli.plots.scatter import need_matplotlib
 
             need_matplotlib()
 
         from lpz_nas import Budget, find_architecture
 
-        from lpzero_hf.cache import ScoreCache
         from lpzero_hf.plugins import load_plugins
+        from lpzero_hf.scoring.cache import ScoreCache
 
         budget = Budget(max_params, min_params)
         registry = load_plugins(no_plugin or ())
@@ -89,7 +89,7 @@ def nas(
                 setting=setting, cache=cache, executor=executor, plugins=registry, progress=tell,
             )  # fmt: skip
         if plots:
-            from lpz_cli.nas_plots import draw_front
+            from lpz_cli.plots.nas_plots import draw_front
 
             draw_front(found, out / "plots" / "front.png")
     if json:

@@ -16,8 +16,8 @@ from lpzero_hf.errors import UsageError
 if TYPE_CHECKING:
     import torch
 
-    from lpzero_hf.evaluation import Setting
     from lpzero_hf.executors import Executor
+    from lpzero_hf.scoring.evaluate import Setting
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
 NoPlugin = Annotated[
@@ -90,7 +90,7 @@ class Conditions:
 
     def setting(self, batch_size: int, seq_len: int) -> Setting:
         """The setting with a minibatch of that size. Raises `UsageError` if the device is not there."""
-        from lpzero_hf.evaluation import Setting
+        from lpzero_hf.scoring.evaluate import Setting
 
         place = str(resolve_device(self.device))
         return Setting(batch_size, seq_len, self.text, self.random_tokens, self.seed, self.dtype, place)

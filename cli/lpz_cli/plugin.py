@@ -30,8 +30,8 @@ def new(
 
     Example: `lpz plugin new my-proxy && pip install -e my-proxy && lpz score gpt2-variant --proxy my_proxy`
     """
-    from lpz_cli.scaffold import scaffold
-    from lpzero_hf.packaging import refuse_taken, write_package
+    from lpzero_hf.packaging.package import refuse_taken, write_package
+    from lpzero_hf.packaging.proxy_template import scaffold
     from lpzero_hf.plugins import load_plugins
 
     package = scaffold(name)

@@ -35,8 +35,8 @@ def rank(
     """
     with quiet_stdout():
         registry = load_plugins(no_plugin or ())
-        from lpzero_hf.cache import ScoreCache
-        from lpzero_hf.ranking import rank as rank_architectures
+        from lpzero_hf.scoring.cache import ScoreCache
+        from lpzero_hf.scoring.rank import rank as rank_architectures
 
         setting = conditions.setting(batch_size, seq_len)
         with (

@@ -20,8 +20,8 @@ from lpzero_hf.plugins import PluginRegistry, load_plugins
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from lpzero_hf.planning import Plan
-    from lpzero_hf.scoring import Scores
+    from lpzero_hf.scoring.memory_estimate import Plan
+    from lpzero_hf.scoring.score import Scores
 
 NOTABLE = 2**30  # bytes: a run that needs more says so before it starts
 
@@ -87,9 +87,10 @@ def score(
     def work(model: str, tell: Callable[[str, int, int], None]) -> Result:
         import torch
 
-        from lpzero_hf import load_model, minibatch, planning
+        from lpzero_hf import load_model, minibatch
         from lpzero_hf import score as score_model
-        from lpzero_hf.scoring import choose
+        from lpzero_hf.scoring import memory_estimate as planning
+        from lpzero_hf.scoring.score import choose
 
         result = Result(model, {"model": model})
         try:

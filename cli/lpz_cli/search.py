@@ -16,8 +16,8 @@ from lpz_cli.progress import progress_bar
 from lpzero_hf.errors import UsageError
 
 if TYPE_CHECKING:
-    from lpzero_hf.agreement import Agreement
-    from lpzero_hf.found import SearchResult, Split, Winner
+    from lpzero_hf.benchmarks.agreement import Agreement
+    from lpzero_hf.search.result import SearchResult, Split, Winner
 
 Strategy = Literal["evolution", "random", "exhaustive"]
 Fold = Literal["sum", "mean", "any"]
@@ -77,13 +77,13 @@ def search(
         if (plots or resume) and out is None:
             raise UsageError("--plots and --resume need the folder of the search; name it with --out")
         if plots:
-            from lpz_cli.plots import need_matplotlib
+            from lpz_cli.plots.scatter import need_matplotlib
 
             need_matplotlib()
 
-        from lpzero_hf.plan import Plan
         from lpzero_hf.plugins import load_plugins
-        from lpzero_hf.searching import search as run
+        from lpzero_hf.search.config import Plan
+        from lpzero_hf.search.search import search as run
 
         setting = conditions.setting(batch_size, seq_len)
         plan = Plan(
@@ -98,7 +98,7 @@ def search(
                 executor=executor, plugins=load_plugins(no_plugin or ()), progress=tell,
             )  # fmt: skip
         if plots and out is not None:
-            from lpz_cli.search_plots import draw_search
+            from lpz_cli.plots.search_plots import draw_search
 
             draw_search(out, result)
     if json:

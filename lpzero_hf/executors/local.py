@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 
 from lpzero_hf.executors.base import Executor, Failure, Result, Task
-from lpzero_hf.threads import threads
+from lpzero_hf.executors.threads import threads
 
 
 class LocalExecutor(Executor):

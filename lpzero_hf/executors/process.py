@@ -16,7 +16,7 @@ import torch
 
 from lpzero_hf.errors import ExecutorWarning, LpzError, UsageError
 from lpzero_hf.executors.base import Executor, Failure, Outcome, Result, Task, attempt
-from lpzero_hf.executors.tries import TRIES, Tries
+from lpzero_hf.executors.retries import TRIES, Tries
 
 PATIENCE = 10  # seconds that a worker has to end
 

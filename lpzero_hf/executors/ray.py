@@ -16,7 +16,7 @@ import torch
 from lpzero_hf.errors import LpzError, UsageError, one_line
 from lpzero_hf.executors.base import Executor, Failure, Outcome, Result, Task, attempt
 from lpzero_hf.executors.process import cores, warn_if_crowded
-from lpzero_hf.executors.tries import Tries
+from lpzero_hf.executors.retries import Tries
 
 PATIENCE = 10  # seconds without news until the cluster is asked whether it has room at all
 TCP_SECONDS = 5

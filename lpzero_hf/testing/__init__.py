@@ -16,9 +16,9 @@ if TYPE_CHECKING:
     from lpzero_hf.testing.conformance import ConformanceError as ConformanceError
     from lpzero_hf.testing.conformance import check_proxy as check_proxy
     from lpzero_hf.testing.conformance import checks as checks
-    from lpzero_hf.testing.subjects import FAMILIES as FAMILIES
-    from lpzero_hf.testing.subjects import tiny_batch as tiny_batch
-    from lpzero_hf.testing.subjects import tiny_model as tiny_model
+    from lpzero_hf.testing.tiny_models import FAMILIES as FAMILIES
+    from lpzero_hf.testing.tiny_models import tiny_batch as tiny_batch
+    from lpzero_hf.testing.tiny_models import tiny_model as tiny_model
 
 _HOMES = {
     "ConformanceError": "conformance",

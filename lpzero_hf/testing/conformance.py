@@ -6,10 +6,10 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 
 from lpzero_hf.plugins import load_plugins
-from lpzero_hf.proxy import as_proxy
-from lpzero_hf.scoring import Wanted
-from lpzero_hf.testing.promises import CHECKS, Case, Check
-from lpzero_hf.testing.subjects import FAMILIES, MakeConfig
+from lpzero_hf.proxies.base import as_proxy
+from lpzero_hf.scoring.score import Wanted
+from lpzero_hf.testing.checks import CHECKS, Case, Check
+from lpzero_hf.testing.tiny_models import FAMILIES, MakeConfig
 
 
 class ConformanceError(AssertionError):

@@ -40,14 +40,14 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "lpz_check" in metafunc.fixturenames:
         metafunc.parametrize("lpz_check", _checks(metafunc.definition), indirect=True)
     if "lpz_family" in metafunc.fixturenames:
-        from lpzero_hf.testing.subjects import FAMILIES
+        from lpzero_hf.testing.tiny_models import FAMILIES
 
         metafunc.parametrize("lpz_family", list(FAMILIES), indirect=True)
 
 
 def _checks(test: pytest.Item) -> list[ParameterSet]:
     from lpzero_hf.errors import LpzError
-    from lpzero_hf.proxy import as_proxy
+    from lpzero_hf.proxies.base import as_proxy
     from lpzero_hf.testing.conformance import checks
 
     asked = [(proxy, mark.kwargs) for mark in test.iter_markers(MARK) for proxy in mark.args]
@@ -79,7 +79,7 @@ def lpz_family(request: pytest.FixtureRequest) -> str:
 @pytest.fixture
 def lpz_model(lpz_family: str) -> PreTrainedModel:
     """A tiny model of each family in turn, with random weights, in eval mode."""
-    from lpzero_hf.testing.subjects import tiny_model
+    from lpzero_hf.testing.tiny_models import tiny_model
 
     return tiny_model(lpz_family)
 
@@ -87,6 +87,6 @@ def lpz_model(lpz_family: str) -> PreTrainedModel:
 @pytest.fixture
 def lpz_batch() -> dict[str, Tensor]:
     """A minibatch for any tiny model: `input_ids` and `attention_mask`, int64 [4, 12], with padding."""
-    from lpzero_hf.testing.subjects import tiny_batch
+    from lpzero_hf.testing.tiny_models import tiny_batch
 
     return tiny_batch()

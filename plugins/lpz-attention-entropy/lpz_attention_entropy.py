@@ -10,7 +10,7 @@ from lpzero_hf.hookspecs import hookimpl
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from lpzero_hf.proxy import Proxy
+    from lpzero_hf.proxies.base import Proxy
 
 
 def entropy(S: Tensor, mask: Tensor) -> Tensor:
@@ -22,8 +22,8 @@ def entropy(S: Tensor, mask: Tensor) -> Tensor:
 @hookimpl
 def lpz_proxies() -> Iterable[Proxy]:
     """The one proxy of this package."""
-    from lpzero_hf.proxy import StatisticProxy, mean
-    from lpzero_hf.reduction import Reduction
+    from lpzero_hf.capture.spec import Reduction
+    from lpzero_hf.proxies.base import StatisticProxy, mean
 
     yield StatisticProxy(
         name="attention_entropy",

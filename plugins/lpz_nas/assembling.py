@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from lpzero_hf.spaces import Architecture, Choice, Row, Space, Value
+from lpzero_hf.spaces.space import Architecture, Choice, Row, Space, Value
 
 DEPTH = "number of layers"
 Pick = Callable[[str, Sequence[Value]], Value]

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import torch
 
 from lpzero_hf.errors import UsageError
-from lpzero_hf.layout import count_parameters
-from lpzero_hf.models import build_model
+from lpzero_hf.models.layout import count_parameters
+from lpzero_hf.models.load import build_model
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig

@@ -8,12 +8,12 @@ from collections.abc import Callable, Iterable
 from lpz_nas.budget import Budget, count
 from lpz_nas.evaluator import verdict_of
 from lpz_nas.outcome import Tried, best, none_within, without_score
-from lpzero_hf.cache import ScoreCache
-from lpzero_hf.evaluation import Setting, evaluate
 from lpzero_hf.executors import Executor
 from lpzero_hf.plugins import PluginRegistry
-from lpzero_hf.proxy import Proxy
-from lpzero_hf.spaces import Architecture, Space
+from lpzero_hf.proxies.base import Proxy
+from lpzero_hf.scoring.cache import ScoreCache
+from lpzero_hf.scoring.evaluate import Setting, evaluate
+from lpzero_hf.spaces.space import Architecture, Space
 
 Progress = Callable[[int, int, float | None], None]
 

@@ -9,16 +9,16 @@ from typing import TYPE_CHECKING, Any
 import torch
 from transformers import PreTrainedConfig, PreTrainedModel
 
-from lpzero_hf.batches import embedded_tokenizer, minibatch, position_limit, vocabulary_size
-from lpzero_hf.cache import ScoreCache, digest
 from lpzero_hf.errors import UsageError
-from lpzero_hf.evaluation import Setting, evaluate, identity
-from lpzero_hf.loading import LoadedProxy, load_proxy
-from lpzero_hf.objective import head_kind
+from lpzero_hf.models.minibatch import embedded_tokenizer, minibatch, position_limit, vocabulary_size
+from lpzero_hf.models.objective import head_kind
 from lpzero_hf.plugins import PluginRegistry, load_plugins
-from lpzero_hf.proxy import Proxy, as_proxy
-from lpzero_hf.scoring import ScoreError, score
-from lpzero_hf.spaces import Architecture, Space
+from lpzero_hf.proxies.base import Proxy, as_proxy
+from lpzero_hf.scoring.cache import ScoreCache, digest
+from lpzero_hf.scoring.evaluate import Setting, evaluate, identity
+from lpzero_hf.scoring.load_proxy import LoadedProxy, load_proxy
+from lpzero_hf.scoring.score import ScoreError, score
+from lpzero_hf.spaces.space import Architecture, Space
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -20,19 +20,19 @@ from lpz_nas.candidates import compare
 from lpz_nas.evaluator import ProxyEvaluator, find_proxy
 from lpz_nas.folder import RESULT, STUDY, WINNER, discard, open_folder, replacing_folder
 from lpz_nas.outcome import Found, NothingScored
-from lpzero_hf.batches import read_text
-from lpzero_hf.cache import ScoreCache
 from lpzero_hf.errors import LpzError, UsageError
-from lpzero_hf.evaluation import Setting
 from lpzero_hf.executors import Executor, executor_for
 from lpzero_hf.files import write_json
-from lpzero_hf.models import build_model
+from lpzero_hf.models.load import build_model
+from lpzero_hf.models.minibatch import read_text
 from lpzero_hf.plugins import PluginRegistry, load_plugins
-from lpzero_hf.proxy import Proxy
-from lpzero_hf.spaces import Space
+from lpzero_hf.proxies.base import Proxy
+from lpzero_hf.scoring.cache import ScoreCache
+from lpzero_hf.scoring.evaluate import Setting
+from lpzero_hf.spaces.space import Space
 
 if TYPE_CHECKING:
-    from lpzero_hf.benchmarks import Benchmark
+    from lpzero_hf.benchmarks.benchmark import Benchmark
 
 Progress = Callable[[int, int, float | None], None]
 

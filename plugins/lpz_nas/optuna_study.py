@@ -32,7 +32,7 @@ from lpz_nas.budget import Budget, count
 from lpz_nas.evaluator import ProxyEvaluator
 from lpz_nas.outcome import Tried
 from lpzero_hf.errors import LpzError, UsageError, one_line
-from lpzero_hf.spaces import Architecture, Space, Value
+from lpzero_hf.spaces.space import Architecture, Space, Value
 
 FINISHED = (TrialState.COMPLETE, TrialState.PRUNED)
 

@@ -15,7 +15,7 @@ from lpz_nas.assembling import assemble, values_of
 from lpz_nas.budget import Budget, count
 from lpz_nas.evaluator import ProxyEvaluator
 from lpzero_hf.errors import UsageError
-from lpzero_hf.spaces import Space
+from lpzero_hf.spaces.space import Space
 
 
 def param_space(space: Space) -> dict[str, Any]:

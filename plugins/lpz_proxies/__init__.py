@@ -10,15 +10,16 @@ from lpzero_hf.hookspecs import hookimpl
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-    from lpzero_hf.layout import ModelLayout
-    from lpzero_hf.operations import Unary
-    from lpzero_hf.proxy import Proxy
+    from lpzero_hf.expressions.operations import Unary
+    from lpzero_hf.models.layout import ModelLayout
+    from lpzero_hf.proxies.base import Proxy
 
 
 @hookimpl
 def lpz_proxies() -> Iterable[Proxy]:
     """Every built-in proxy, the trivial baselines first."""
-    from lpz_proxies import activations, attention, gradients, jacobian, passes, size, synflow, weights
+    from lpz_proxies import activations, attention, gradients, jacobian, size, synflow, weights
+    from lpz_proxies import own_passes as passes
 
     rooms = (size, weights, gradients, activations, attention, jacobian, synflow, passes)
     return [proxy for room in rooms for proxy in room.PROXIES]
@@ -27,7 +28,7 @@ def lpz_proxies() -> Iterable[Proxy]:
 @hookimpl
 def lpz_operations() -> Iterable[Unary]:
     """The 21 unary operations of LPZero."""
-    from lpzero_hf.operations import UNARY
+    from lpzero_hf.expressions.operations import UNARY
 
     return UNARY
 

@@ -8,9 +8,9 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from lpzero_hf.layout import ModelLayout
-from lpzero_hf.proxy import Proxy, StatisticProxy, total
-from lpzero_hf.reduction import Reduction
+from lpzero_hf.capture.spec import Reduction
+from lpzero_hf.models.layout import ModelLayout
+from lpzero_hf.proxies.base import Proxy, StatisticProxy, total
 
 MELLOR = "Mellor et al., Neural Architecture Search without Training, ICML 2021, arXiv:2006.04647"
 SERIANNI = "Serianni and Kalita, Training-free NAS for RNNs and Transformers, ACL 2023, arXiv:2306.00288"

@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from lpzero_hf.proxy import Proxy, StatisticProxy, mean
-from lpzero_hf.reduction import Reduction
+from lpzero_hf.capture.spec import Reduction
+from lpzero_hf.proxies.base import Proxy, StatisticProxy, mean
 
 ZERO_COST = "Abdelfattah et al., Zero-Cost Proxies for Lightweight NAS, ICLR 2021, arXiv:2101.08134"
 SERIANNI = "Serianni and Kalita, Training-free NAS for RNNs and Transformers, ACL 2023, arXiv:2306.00288"

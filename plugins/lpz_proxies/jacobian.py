@@ -11,10 +11,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from lpzero_hf.capture.spec import Reduction
 from lpzero_hf.errors import InvalidScore, NotApplicable
-from lpzero_hf.layout import ModelLayout
-from lpzero_hf.proxy import Proxy, StatisticProxy
-from lpzero_hf.reduction import Reduction
+from lpzero_hf.models.layout import ModelLayout
+from lpzero_hf.proxies.base import Proxy, StatisticProxy
 
 SHIFT = 1e-5  # k of the paper
 ROOT = 1 / 20

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from transformers import PreTrainedModel
 
-from lpzero_hf.layout import ModelLayout, WeightSite, find_layout
+from lpzero_hf.models.layout import ModelLayout, WeightSite, find_layout
 
 
 def xlnet(model: PreTrainedModel) -> ModelLayout:

@@ -7,10 +7,10 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from lpz_proxies.kernels import plain_kernels
 from lpzero_hf.errors import NotApplicable
-from lpzero_hf.isolation import isolated
-from lpzero_hf.layout import count_body_parameters, count_parameters
-from lpzero_hf.objective import run_model
-from lpzero_hf.proxy import ModelProxy, Proxy, Subject
+from lpzero_hf.models.isolation import isolated
+from lpzero_hf.models.layout import count_body_parameters, count_parameters
+from lpzero_hf.models.objective import run_model
+from lpzero_hf.proxies.base import ModelProxy, Proxy, Subject
 
 LITE = "Javaheripi et al., LiteTransformerSearch, NeurIPS 2022, arXiv:2203.02094"
 

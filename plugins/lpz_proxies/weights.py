@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from lpzero_hf.proxy import Proxy, StatisticProxy
-from lpzero_hf.reduction import Reduction
+from lpzero_hf.capture.spec import Reduction
+from lpzero_hf.proxies.base import Proxy, StatisticProxy
 
 
 def weight_norm(W: Tensor) -> Tensor:

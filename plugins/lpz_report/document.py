@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from lpzero_hf.agreement import Agreement
+from lpzero_hf.benchmarks.agreement import Agreement
 
 
 @dataclass(frozen=True)

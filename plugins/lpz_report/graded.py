@@ -9,10 +9,10 @@ from typing import Any
 from lpz_report import figures
 from lpz_report.document import Chapter, Figure, Part, Table, Tile, code, estimates, number, signed, words
 from lpz_report.metric import metric_of
-from lpzero_hf.agreement import Agreement
+from lpzero_hf.benchmarks.agreement import Agreement
+from lpzero_hf.benchmarks.grade import BASELINES
 from lpzero_hf.errors import LpzError, one_line
 from lpzero_hf.files import read_json
-from lpzero_hf.grading import BASELINES
 from lpzero_hf.plugins import PluginRegistry
 
 REMEDY = "make it again with `lpz bench eval ... --json > FILE`"

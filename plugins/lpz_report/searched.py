@@ -12,13 +12,13 @@ from lpz_report.document import Chapter, Drawing, Figure, Part, Table, code, est
 from lpz_report.metric import metric_of
 from lpz_report.summary import OURS, compared, lead, listed, tiles
 from lpz_report.trees import draw_tree, spell
-from lpzero_hf.agreement import Agreement
+from lpzero_hf.benchmarks.agreement import Agreement
 from lpzero_hf.errors import LpzError
-from lpzero_hf.fitness import mid_ranks
-from lpzero_hf.found import SearchResult, Split, Winner, read_result
 from lpzero_hf.plugins import PluginRegistry
-from lpzero_hf.pruning import REASONS
-from lpzero_hf.runs import read_history
+from lpzero_hf.search.correlation import mid_ranks
+from lpzero_hf.search.pruning import REASONS
+from lpzero_hf.search.result import SearchResult, Split, Winner, read_result
+from lpzero_hf.search.run_folder import read_history
 
 MEMBERS = ("split", "member", "expression", "better is", "complexity")
 FITTEST = ("split", "place", "fitness", "complexity", "expression")

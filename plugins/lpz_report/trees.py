@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from html import escape
 
-from lpzero_hf.expression import BUILT_IN, SHAPES, Branch, Expression, Operations
+from lpzero_hf.expressions.expression import BUILT_IN, SHAPES, Branch, Expression, Operations
 
 MEANING = {
     "W": "weights",
@@ -41,7 +41,7 @@ def draw_tree(expression: Expression, orientation: int, name: str, operations: O
         operations: unary operations by name.
 
     Example:
-        >>> from lpzero_hf.expression import parse
+        >>> from lpzero_hf.expressions.expression import parse
         >>> draw_tree(parse("sum(sum(product(abs(W), abs(G))))"), 1, "t").count("<rect")
         7
     """
@@ -85,7 +85,7 @@ def spell(expression: Expression, orientation: int = 1) -> str:
     """An expression in words.
 
     Example:
-        >>> from lpzero_hf.expression import parse
+        >>> from lpzero_hf.expressions.expression import parse
         >>> spell(parse("mean(sum(product(abs(W), no_op(G))))"))
         'the mean over blocks of the sum over elements of the product of abs of W (weights) and G (weight gradients)'
     """

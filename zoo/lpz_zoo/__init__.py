@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 from lpzero_hf.hookspecs import hookimpl
 
 if TYPE_CHECKING:
-    from lpzero_hf.benchmarks import Benchmark
-    from lpzero_hf.models import ZooModel
-    from lpzero_hf.proxy import Proxy
-    from lpzero_hf.spaces import Space
+    from lpzero_hf.benchmarks.benchmark import Benchmark
+    from lpzero_hf.models.load import ZooModel
+    from lpzero_hf.proxies.base import Proxy
+    from lpzero_hf.spaces.space import Space
 
 
 WINNERS = ("lpzero-flexibert", "lpzero-gpt2", "lpzero-any")
@@ -21,7 +21,7 @@ WINNERS = ("lpzero-flexibert", "lpzero-gpt2", "lpzero-any")
 @hookimpl
 def lpz_proxies() -> Iterable[Proxy]:
     """What `lpz search` has found on the benchmarks of this package, from their artifacts."""
-    from lpzero_hf.searched_proxy import shipped_proxy
+    from lpzero_hf.proxies.searched_proxy import shipped_proxy
 
     return [shipped_proxy(files(__name__) / "data" / f"{name}.json") for name in WINNERS]
 

@@ -7,12 +7,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lpz_zoo.downloads import RemoteFiles
+from lpz_zoo.remote_files import RemoteFiles
 from lpz_zoo.spaces import FLEXIBERT, LITE, SPACES
-from lpzero_hf.benchmarks import Benchmark, Trained, first_seed, read_made
+from lpzero_hf.benchmarks.benchmark import Benchmark, Trained, first_seed, read_made
 from lpzero_hf.errors import LpzError, one_line
 from lpzero_hf.files import read_json
-from lpzero_hf.spaces import Architecture, Row
+from lpzero_hf.spaces.space import Architecture, Row
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

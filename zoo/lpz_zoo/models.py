@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from transformers import BertConfig, GPT2Config, LlamaConfig
 
-from lpz_zoo import flexibert_model, gpt2_model
-from lpzero_hf.models import ZooModel
+from lpz_zoo import flexibert as flexibert_model
+from lpz_zoo import gpt2 as gpt2_model
+from lpzero_hf.models.load import ZooModel
 
 OWN_FAMILIES = (flexibert_model, gpt2_model)  # imported so that transformers knows their model types
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
-from lpzero_hf.spaces import Choice, Space, Value
+from lpzero_hf.spaces.space import Choice, Space, Value
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig
 
-    from lpz_zoo.flexibert_model import LayerSpec
+    from lpz_zoo.flexibert import LayerSpec
 
 FLEXIBERT = (
     "Tuli et al. 2022, arXiv:2205.11656; this subset: Serianni and Kalita, Training-free Neural Architecture Search "
@@ -21,21 +21,21 @@ LITE = "Javaheripi et al., LiteTransformerSearch, NeurIPS 2022, arXiv:2203.02094
 
 def flexibert_config(shared: Mapping[str, Value], layers: Sequence[Mapping[str, Value]]) -> PreTrainedConfig:
     """An encoder over BERT's vocabulary."""
-    from lpz_zoo.flexibert_model import FlexiBertConfig
+    from lpz_zoo.flexibert import FlexiBertConfig
 
     return FlexiBertConfig(hidden_size=cast("int", shared["hidden"]), layers=cast("list[LayerSpec]", layers))
 
 
 def gpt2_config(shared: Mapping[str, Value], layers: Sequence[Mapping[str, Value]]) -> PreTrainedConfig:
     """A decoder over WikiText-103's 50,264 words, as LiteTransformerSearch trains them."""
-    from lpz_zoo.gpt2_model import FlexibleGPT2Config
+    from lpz_zoo.gpt2 import FlexibleGPT2Config
 
     return FlexibleGPT2Config(**cast("dict[str, Any]", shared), layers=cast("list[dict[str, int]]", layers))
 
 
 def tiny_gpt2_config(shared: Mapping[str, Value], layers: Sequence[Mapping[str, Value]]) -> PreTrainedConfig:
     """A decoder over the 4,096 ids of the embedded tokenizer, without dropout."""
-    from lpz_zoo.gpt2_model import FlexibleGPT2Config
+    from lpz_zoo.gpt2 import FlexibleGPT2Config
 
     return FlexibleGPT2Config(
         **cast("dict[str, Any]", shared),

@@ -1,0 +1,1 @@
+"""Figures that the commands write, one module each."""

@@ -1,0 +1,279 @@
+"""Artifacts: searched proxies as data. One JSON file holds the expressions, the record of the search that found them,
+and a hash of it all; reading one validates everything and runs nothing."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from lpzero_hf.capture.spec import STATISTICS
+from lpzero_hf.errors import LpzError, UsageError, one_line
+from lpzero_hf.expressions.expression import BUILT_IN, VERSION, Expression, Operations, parse
+from lpzero_hf.files import write_text
+
+FORMAT, SCHEMA_VERSION = "lpzero-hf proxy", 1
+ARTIFACT_FILE = "lpzero-proxy.json"  # its name in a repository or a package
+LARGEST = 2**20  # bytes of an artifact
+STATISTICS_VERSION = f"{STATISTICS}.{VERSION}"
+
+
+@dataclass(frozen=True)
+class Member:
+    """One expression of an artifact.
+
+    Args:
+        expression: its text.
+        orientation: 1 if a larger score predicts a better model, -1 if a smaller one does.
+        scale: of a member of an ensemble, the scores of the architectures searched on, times the orientation,
+            ascending: the quantile of a model's score among them puts members on one scale. Empty for a single one.
+    """
+
+    expression: str
+    orientation: int
+    scale: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """A searched proxy: one expression, or a rank ensemble of a few.
+
+    Args:
+        name: lower case, as users type it.
+        members: its expressions.
+        operations: the version of every unary operation that they use.
+        provenance: the record of the search, as `provenance` in `lpzero_hf/artifacts/artifact.schema.json`.
+        statistics: the version of what statistics and expressions mean.
+
+    Example:
+        >>> told = {"benchmarks": [], "strategy": "by hand", "seed": 0, "train": {}, "held_out": {}, "versions": {}}
+        >>> snip = Artifact("my-snip", (Member("sum(sum(product(abs(W), abs(G))))", 1),), {"abs": "1"}, told)
+        >>> parse_artifact(snip.text) == snip
+        True
+    """
+
+    name: str
+    members: tuple[Member, ...]
+    operations: Mapping[str, str] = field(hash=False)
+    provenance: Mapping[str, Any] = field(hash=False)
+    statistics: str = STATISTICS_VERSION
+
+    @property
+    def expressions(self) -> tuple[str, ...]:
+        """The text of every member."""
+        return tuple(member.expression for member in self.members)
+
+    @property
+    def orientations(self) -> tuple[int, ...]:
+        """The orientation of every member."""
+        return tuple(member.orientation for member in self.members)
+
+    @property
+    def digest(self) -> str:
+        """The SHA-256 of everything else that the file says, in hexadecimal."""
+        return _digest(self._content())
+
+    @property
+    def text(self) -> str:
+        """The artifact as the JSON text of its file; equal artifacts have equal texts."""
+        return (
+            json.dumps(self._content() | {"sha256": self.digest}, indent=1, allow_nan=False, ensure_ascii=False) + "\n"
+        )
+
+    def _content(self) -> dict[str, Any]:
+        members: list[dict[str, Any]] = []
+        for member in self.members:
+            members.append({"expression": member.expression, "orientation": member.orientation})
+            if member.scale:
+                members[-1]["scale"] = list(member.scale)
+        return {
+            "format": FORMAT,
+            "version": SCHEMA_VERSION,
+            "name": self.name,
+            "statistics": self.statistics,
+            "operations": dict(self.operations),
+            "members": members,
+            "provenance": dict(self.provenance),
+        }
+
+    def parsed(self, operations: Operations = BUILT_IN) -> tuple[Expression, ...]:
+        """The expressions of the members.
+
+        Raises:
+            LpzError: one uses an operation that is not among `operations`, or of another version, or is malformed.
+        """
+        for name, version in self.operations.items():
+            if name not in operations:
+                raise LpzError(
+                    f"artifact '{self.name}' needs the operation '{name}', which no installed plugin offers; install "
+                    "the plugin that does"
+                )
+            if operations[name].version != version:
+                raise LpzError(
+                    f"artifact '{self.name}' was searched with version {_shortened(version)} of the operation "
+                    f"'{name}', and version {operations[name].version} is installed; install the other, or search again"
+                )
+        try:
+            expressions = tuple(parse(text, operations) for text in self.expressions)
+        except UsageError as error:
+            raise LpzError(f"artifact '{self.name}' holds no valid expression: {_shortened(str(error))}") from error
+        if set(operations_of(expressions)) - set(self.operations):
+            raise LpzError(f"artifact '{self.name}' does not tell the versions of all its operations; export it again")
+        if any(all(branch.dropped for branch in expression.branches) for expression in expressions):
+            raise LpzError(f"artifact '{self.name}' holds an expression that drops both branches; search again")
+        return expressions
+
+
+def operations_of(expressions: Sequence[Expression], operations: Operations = BUILT_IN) -> dict[str, str]:
+    """The unary operations that expressions use, with their versions where `operations` has them."""
+    used = {name for expression in expressions for branch in expression.branches for name in branch.chain}
+    return {name: operations[name].version if name in operations else "" for name in sorted(used)}
+
+
+def parse_artifact(text: str | bytes, source: str = "the artifact", operations: Operations = BUILT_IN) -> Artifact:
+    """The artifact that a JSON text holds.
+
+    Args:
+        text: at most 1 MiB.
+        source: what messages call it.
+        operations: the unary operations there are.
+
+    Raises:
+        LpzError: it is no artifact, of another version, damaged, too large, or needs operations that are not there.
+    """
+    document = _document(text, source)
+    claimed = document.pop("sha256")
+    try:
+        found = _digest(document)
+    except ValueError as error:  # a lone surrogate, which has no UTF-8
+        raise LpzError(f"{source} is no artifact ({one_line(error)}); export it again") from error
+    if found != claimed:
+        raise LpzError(f"{source} was changed after it was exported (its hash differs); get it again from its author")
+    if document["statistics"] != STATISTICS_VERSION:
+        raise LpzError(
+            f"{source} was made for version {document['statistics']} of the statistics, this is {STATISTICS_VERSION}; "
+            "install the lpzero-hf that made it, or search again"
+        )
+    members = tuple(
+        Member(member["expression"], member["orientation"], tuple(member.get("scale", ())))
+        for member in document["members"]
+    )
+    if len(members) > 1 and not all(member.scale for member in members):
+        raise LpzError(f"{source} is an ensemble without the scales of its members; export it again")
+    if any(list(member.scale) != sorted(member.scale) for member in members):
+        raise LpzError(f"{source} has a scale that does not ascend; export it again")
+    artifact = Artifact(
+        document["name"], members, document["operations"], document["provenance"], document["statistics"]
+    )
+    artifact.parsed(operations)
+    return artifact
+
+
+def read_artifact(path: Path | str, operations: Operations = BUILT_IN) -> Artifact:
+    """The artifact in a file. Raises `LpzError` as `parse_artifact` does, or if the file cannot be read."""
+    path = Path(path)
+    try:
+        if path.exists() and not path.is_file():  # a pipe would keep us waiting
+            raise LpzError(f"'{path}' is no file; give one that `lpz export` or `lpz pull` wrote")
+        with path.open("rb") as file:
+            content = file.read(LARGEST + 1)
+    except OSError as error:
+        raise LpzError(
+            f"cannot read the artifact '{path}': {error.strerror or error}; `lpz export` writes one"
+        ) from error
+    return parse_artifact(content, f"'{path}'", operations)
+
+
+def write_artifact(path: Path | str, artifact: Artifact, operations: Operations = BUILT_IN) -> None:
+    """Write an artifact, whole or not at all, once it is known that it can be read again.
+
+    Raises:
+        LpzError: it would not be valid, or the file cannot be written.
+    """
+    parse_artifact(artifact.text, f"artifact '{artifact.name}'", operations)
+    write_text(Path(path), artifact.text)
+
+
+def schema() -> dict[str, Any]:
+    """The published JSON schema (draft 2020-12) of artifacts."""
+    found: dict[str, Any] = json.loads(
+        (files("lpzero_hf.artifacts") / "artifact.schema.json").read_text(encoding="utf-8")
+    )
+    return found
+
+
+def _document(text: str | bytes, source: str) -> dict[str, Any]:
+    """The document in a text, which the schema allows."""
+    remedy = "give a file that `lpz export` or `lpz pull` wrote"
+    if len(text) > LARGEST:
+        raise LpzError(f"{source} is larger than an artifact can be ({LARGEST} bytes); {remedy}")
+    try:
+        document = json.loads(
+            text.decode("utf-8") if isinstance(text, bytes) else text,
+            object_pairs_hook=_without_duplicates,
+            parse_constant=_refuse,
+            parse_float=_finite,
+        )
+    except RecursionError as error:
+        raise LpzError(f"{source} is nested too deeply to be an artifact; {remedy}") from error
+    except ValueError as error:
+        raise LpzError(f"{source} is not readable JSON ({one_line(error)}); {remedy}") from error
+    if not isinstance(document, dict) or document.get("format") != FORMAT:
+        raise LpzError(f"{source} is no artifact of lpzero-hf; {remedy}")
+    version = document.get("version")
+    if version != SCHEMA_VERSION or isinstance(version, bool):
+        raise LpzError(
+            f"{source} is an artifact of version {str(version)[:20]!r}, and this lpzero-hf reads version "
+            f"{SCHEMA_VERSION}; install one that reads it"
+        )
+    from jsonschema.exceptions import best_match  # type: ignore[import-untyped]  # ships no types
+
+    try:
+        problem = best_match(_validator().iter_errors(document))
+    except RecursionError as error:
+        raise LpzError(f"{source} is nested too deeply to be an artifact; {remedy}") from error
+    if problem is not None:
+        place = _shortened(".".join(str(part) for part in problem.absolute_path)) or "the document"
+        raise LpzError(f"{source} is no valid artifact: {place}: {_shortened(problem.message)}; {remedy}")
+    return document
+
+
+@functools.cache
+def _validator() -> Any:
+    from jsonschema import Draft202012Validator  # type: ignore[import-untyped]  # ships no types
+
+    return Draft202012Validator(schema())
+
+
+def _shortened(message: str) -> str:
+    clean = "".join(letter if letter.isprintable() else "?" for letter in message)
+    return clean if len(clean) <= 160 else f"{clean[:75]} ... {clean[-75:]}"
+
+
+def _digest(content: Mapping[str, Any]) -> str:
+    canonical = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    return hashlib.sha256(canonical.encode("utf-8")).hexdigest()
+
+
+def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError("a key is there twice")
+    return found
+
+
+def _refuse(constant: str) -> Any:
+    raise ValueError(f"{constant} is no JSON number")
+
+
+def _finite(digits: str) -> float:
+    value = float(digits)
+    if not math.isfinite(value):
+        raise ValueError(f"{digits[:20]} is too large")
+    return value

@@ -1,0 +1,1 @@
+"""Trained architectures, and how well scores agree with their performance."""

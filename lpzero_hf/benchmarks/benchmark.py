@@ -1,0 +1,212 @@
+"""What a benchmark is: architectures of a space together with their trained performance."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+from lpzero_hf.errors import LpzError, one_line
+from lpzero_hf.files import read_json
+from lpzero_hf.spaces.space import Architecture, Space
+
+FORMAT = "lpzero-hf benchmark"
+VERSION = 1
+Progress = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True)
+class Trained:
+    """One trained architecture.
+
+    Args:
+        key: what its makers call it.
+        architecture: a member of the benchmark's space.
+        quality: its trained performance, in the unit of the benchmark's metric.
+    """
+
+    key: str
+    architecture: Architecture
+    quality: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Benchmark:
+    """Trained architectures of a space.
+
+    Args:
+        name: what users type.
+        summary: one line for people.
+        space: what the architectures belong to.
+        metric: what the trained performance is, with its unit.
+        larger_is_better: whether a larger value of the metric means a better model.
+        read: returns the trained architectures; raises `LpzError`, naming the remedy, if it cannot.
+        citation: the source.
+        license: of the data.
+        batch_size: sequences of the minibatch that proxies are scored on unless told otherwise.
+        seq_len: tokens of each.
+        fetch: downloads the data into the user's cache and returns the folder; None if nothing need be
+            downloaded. Called with a function that is told (file, bytes done, bytes in all).
+        notes: what its users should know.
+        document: returns what `lpz bench train` wrote down, for a benchmark made by it.
+    """
+
+    name: str
+    summary: str
+    space: Space
+    metric: str
+    larger_is_better: bool
+    read: Callable[[], Sequence[Trained]]
+    citation: str = ""
+    license: str = ""
+    batch_size: int = 16
+    seq_len: int = 128
+    fetch: Callable[[Progress], Path] | None = None
+    document: Callable[[], Mapping[str, Any]] | None = None
+    notes: str = ""
+
+    def trained(self) -> list[Trained]:
+        """The trained architectures; one that was trained twice is there twice, under two keys.
+
+        Raises:
+            LpzError: the data are missing, unreadable, empty, or hold a value that is no finite number.
+        """
+        entries = list(self.read())
+        if not entries:
+            raise LpzError(f"benchmark '{self.name}' holds no trained architectures")
+        for entry in entries:
+            if not math.isfinite(entry.quality):
+                raise LpzError(f"benchmark '{self.name}' gives {entry.key} a {self.metric} of {entry.quality}")
+        return entries
+
+    def here(self) -> bool:
+        """Whether the data can be read without a download."""
+        try:
+            self.read()
+        except LpzError:
+            return False
+        return True
+
+    def goodness(self, entry: Trained) -> float:
+        """The trained performance, turned so that larger is better."""
+        return entry.quality if self.larger_is_better else -entry.quality
+
+
+def made_benchmark(path: Path, space: Callable[[str], Space]) -> Benchmark:
+    """A benchmark that `lpz bench train` has made.
+
+    Args:
+        path: its file, `benchmark.json`.
+        space: maps the name of a space to the space.
+
+    Raises:
+        LpzError: the file is missing, no JSON, or no such benchmark.
+    """
+    document = read_made(path)
+    try:
+        home = space(document["space"])
+        entries = first_seed(document, home)
+        return Benchmark(
+            name=document["name"],
+            summary=f"{len({row['architecture'] for row in document['trained']})} models trained by `lpz bench train`",
+            space=home,
+            metric=document["metric"],
+            larger_is_better=document["larger_is_better"],
+            seq_len=document["plan"]["recipe"]["seq_len"],
+            read=lambda: entries,
+            document=lambda: document,
+        )
+    except (AttributeError, LookupError, TypeError) as error:
+        raise LpzError(f"'{path}' is incomplete ({one_line(error)}); make it again with `lpz bench train`") from error
+
+
+def read_made(path: Path) -> dict[str, Any]:
+    """The document in a `benchmark.json`. Raises `LpzError` if the file does not hold one."""
+    document = read_json(path, "make it again with `lpz bench train`")
+    if not isinstance(document, dict) or document.get("format") != FORMAT:
+        raise LpzError(f"'{path}' is no benchmark made by `lpz bench train`")
+    if document.get("version") != VERSION:
+        raise LpzError(f"'{path}' has version {document.get('version')} of its format; this release reads {VERSION}")
+    return document
+
+
+def first_seed(document: Mapping[str, Any], space: Space) -> list[Trained]:
+    """The architectures of a made benchmark with the loss that their first seed reached; those that
+    diverged are left out."""
+    entries: dict[str, Trained] = {}
+    for row in document["trained"]:
+        if row["seed"] == document["plan"]["seed"] and row["loss"] is not None:
+            entries[row["architecture"]] = Trained(row["architecture"], space.parse(row["architecture"]), row["loss"])
+    return list(entries.values())
+
+
+def by_seed(document: Mapping[str, Any]) -> dict[int, dict[str, float]]:
+    """The losses of a made benchmark by seed, then by architecture."""
+    losses: dict[int, dict[str, float]] = {}
+    for row in document["trained"]:
+        if row["loss"] is not None:
+            losses.setdefault(row["seed"], {})[row["architecture"]] = row["loss"]
+    return losses
+
+
+def describe(benchmark: Benchmark) -> dict[str, Any]:
+    """Facts about a benchmark for people: what was trained, the spread of the results, and their noise.
+
+    For one made by `lpz bench train` with several seeds, the noise is told by the mean Spearman's rho between
+    the rankings by two seeds of the architectures trained with both. A proxy that knew what an architecture
+    reaches on average would agree with one seed's ranking by about the square root of that.
+    """
+    entries = benchmark.trained()
+    values = [entry.quality for entry in entries]
+    facts: dict[str, Any] = {
+        "benchmark": benchmark.name,
+        "summary": benchmark.summary,
+        "space": benchmark.space.name,
+        "architectures": len(entries),
+        "metric": benchmark.metric,
+        "better": "larger" if benchmark.larger_is_better else "smaller",
+        "spread": {
+            "minimum": min(values),
+            "median": statistics.median(values),
+            "maximum": max(values),
+            "standard_deviation": statistics.pstdev(values),
+        },
+        "minibatch": f"{benchmark.batch_size} x {benchmark.seq_len} tokens",
+        "citation": benchmark.citation,
+        "license": benchmark.license,
+        "notes": benchmark.notes,
+    }
+    if benchmark.document is None:
+        return facts
+    document = benchmark.document()
+    return facts | {
+        "noise": _noise(by_seed(document)),
+        "training": document["plan"]["recipe"],
+        "corpus": document["corpus"],
+        "made_by": document["command"],
+        "versions": document["versions"],
+    }
+
+
+def _noise(losses: Mapping[int, Mapping[str, float]]) -> dict[str, Any] | None:
+    from lpzero_hf.benchmarks.agreement import kendall, spearman
+
+    pairs = []
+    for one, other in combinations(losses.values(), 2):
+        common = [name for name in one if name in other]
+        if len(common) >= 3:
+            pairs.append(([one[name] for name in common], [other[name] for name in common]))
+    if not pairs:
+        return None
+    differences = [a - b for one, other in pairs for a, b in zip(one, other, strict=True)]
+    return {
+        "seeds": len(losses),
+        "architectures_with_several_seeds": len(pairs[0][0]),
+        "spearman_between_seeds": statistics.mean(spearman(*pair) or 0.0 for pair in pairs),
+        "kendall_between_seeds": statistics.mean(kendall(*pair) or 0.0 for pair in pairs),
+        "standard_deviation_of_a_seed": statistics.pstdev(differences) / 2**0.5,
+    }

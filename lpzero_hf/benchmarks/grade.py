@@ -1,0 +1,183 @@
+"""Grades proxies: how well the scores of each rank the trained architectures of a benchmark."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from lpzero_hf.benchmarks.agreement import Agreement, Truth
+from lpzero_hf.benchmarks.benchmark import Benchmark, Trained
+from lpzero_hf.errors import LpzError
+from lpzero_hf.executors import Executor
+from lpzero_hf.plugins import PluginRegistry, load_plugins
+from lpzero_hf.proxies.base import Orientation
+from lpzero_hf.scoring.cache import ScoreCache
+from lpzero_hf.scoring.evaluate import Row, Setting, evaluate
+from lpzero_hf.scoring.score import Wanted, choose, everything
+
+SEARCHED_ON = "it was searched on this one"
+BASELINES = ("num_layers", "num_heads", "params", "decoder_params")
+
+
+@dataclass(frozen=True)
+class Grade:
+    """How well one proxy ranks a benchmark.
+
+    Args:
+        proxy: its name.
+        orientation: 1 if a larger score predicts a better model, -1 if a smaller one does; the agreement is of
+            scores turned so that larger is better.
+        agreement: with the trained performance, of the architectures that have a score; None for fewer than 3.
+        seconds: the median time per architecture, with that of the pass it shares.
+        unscored: the number of architectures without a score, by why.
+    """
+
+    proxy: str
+    orientation: Orientation
+    agreement: Agreement | None
+    seconds: float
+    unscored: dict[str, int]
+
+
+@dataclass(frozen=True)
+class Report:
+    """What grading came to.
+
+    Args:
+        benchmark: its name.
+        trained: the architectures, in the benchmark's order.
+        setting: what they were scored with.
+        grades: the best Spearman's rho first.
+        scores: for each proxy, the score of each architecture in order, as the proxy gives it; None where
+            there is none.
+        chance: the rho that random scores exceed in 5% of draws.
+    """
+
+    benchmark: str
+    trained: list[Trained]
+    setting: Setting
+    grades: list[Grade]
+    scores: dict[str, list[float | None]]
+    chance: float
+
+    def to_dict(self) -> dict[str, Any]:
+        """The report as plain data for JSON."""
+        setting = asdict(self.setting) | {"text": None if self.setting.text is None else str(self.setting.text)}
+        return {
+            "benchmark": self.benchmark,
+            "setting": setting,
+            "chance": self.chance,
+            "grades": [asdict(grade) for grade in self.grades],
+            "architectures": [entry.key for entry in self.trained],
+            "truth": [entry.quality for entry in self.trained],
+            "scores": self.scores,
+        }
+
+
+def grade(
+    benchmark: Benchmark,
+    proxies: Wanted | Iterable[Wanted] = "all",
+    setting: Setting | None = None,
+    *,
+    limit: int | None = None,
+    cache: ScoreCache | None = None,
+    workers: int = 1,
+    threads: int = 1,
+    executor: Executor | None = None,
+    plugins: PluginRegistry | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Report:
+    """Grade proxies on a benchmark; the trivial baselines are graded with them, asked for or not.
+
+    A proxy that was searched on some of the architectures is graded on the others.
+
+    Args:
+        benchmark: trained architectures.
+        proxies: as for `score`.
+        setting: None for the benchmark's own minibatch.
+        limit: only that many architectures, evenly spaced in the benchmark's order.
+        cache: see `evaluate`, as for what follows.
+        workers: processes.
+        threads: CPU threads in each.
+        executor: where to work instead, see `lpzero_hf.executors`.
+        plugins: where names are looked up.
+        progress: called with (architectures done, architectures in all).
+
+    Raises:
+        LpzError: the benchmark cannot be read, or holds fewer than 3 architectures.
+    """
+    plugins = load_plugins() if plugins is None else plugins
+    chosen = choose(proxies, plugins)
+    chosen += [plugins.proxy(name) for name in BASELINES if name not in {proxy.name for proxy in chosen}]
+    setting = setting or Setting(benchmark.batch_size, benchmark.seq_len)
+    entries = benchmark.trained()
+    entries = spaced(entries, limit)
+    if len(entries) < 3:
+        raise LpzError(f"{len(entries)} architectures of benchmark '{benchmark.name}' cannot be ranked; it takes 3")
+    rows = evaluate(
+        {entry.key: benchmark.space.config(entry.architecture) for entry in entries},
+        "all" if everything(proxies) else chosen,
+        setting,
+        cache=cache,
+        workers=workers,
+        threads=threads,
+        executor=executor,
+        plugins=plugins,
+        progress=progress,
+    )
+    for proxy in chosen:
+        for key in proxy.searched_on(benchmark.name) & rows.keys():
+            rows[key][proxy.name] |= {"value": None, "status": "not applicable", "reason": SEARCHED_ON}
+    goodness = [benchmark.goodness(entry) for entry in entries]
+    truth = Truth(goodness)
+    grades = [
+        _grade(proxy.name, proxy.orientation, [rows[entry.key][proxy.name] for entry in entries], truth)
+        for proxy in chosen
+    ]
+    return Report(
+        benchmark=benchmark.name,
+        trained=entries,
+        setting=setting,
+        grades=sorted(grades, key=_rank),
+        scores={proxy.name: [rows[entry.key][proxy.name]["value"] for entry in entries] for proxy in chosen},
+        chance=chance(len(entries)),
+    )
+
+
+def chance(n: int, draws: int = 10_000, seed: int = 42) -> float:
+    """The Spearman's rho with a ranking of `n` that random scores exceed in 5% of draws."""
+    rng = np.random.default_rng(seed)
+    ranks = np.arange(n) - (n - 1) / 2
+    rhos = rng.permuted(np.tile(ranks, (draws, 1)), axis=1) @ ranks / (ranks @ ranks)
+    return float(np.quantile(rhos, 0.95))
+
+
+def _grade(name: str, orientation: Orientation, rows: Sequence[Row], truth: Truth) -> Grade:
+    scored = [i for i, row in enumerate(rows) if row["status"] == "ok"]
+    unscored: dict[str, int] = {}
+    for row in rows:
+        if row["status"] != "ok":
+            why = f"{row['status']}: {row['reason']}"
+            unscored[why] = unscored.get(why, 0) + 1
+    seconds = statistics.median(row["seconds"] for row in rows)
+    if len(scored) < 3:
+        return Grade(name, orientation, None, seconds, unscored)
+    whole = truth if len(scored) == len(rows) else Truth(truth.values[scored])
+    agreement = whole.agreement([orientation * rows[i]["value"] for i in scored])
+    return Grade(name, orientation, agreement, seconds, unscored)
+
+
+def _rank(grade: Grade) -> float:
+    agreed = grade.agreement is not None and grade.agreement.spearman is not None
+    return -grade.agreement.spearman.value if agreed else 2.0  # type: ignore[union-attr]  # mypy does not see it
+
+
+def spaced(entries: Sequence[Trained], limit: int | None) -> list[Trained]:
+    """At most `limit` of the entries, evenly spaced; all of them for None."""
+    if limit is None or limit >= len(entries):
+        return list(entries)
+    return [entries[i * len(entries) // limit] for i in range(limit)]

@@ -1,0 +1,271 @@
+"""Makes a benchmark: draws architectures of a space, trains each one, and writes down how good it became."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+import platform
+import random
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+import transformers
+from torch import Tensor
+
+import lpzero_hf
+from lpzero_hf.benchmarks.benchmark import FORMAT, VERSION
+from lpzero_hf.benchmarks.train import Outcome, Recipe, train
+from lpzero_hf.errors import LpzError, MinibatchError, UsageError, listed, one_line
+from lpzero_hf.executors import Executor, Failure, executor_for
+from lpzero_hf.files import read_json, write_json
+from lpzero_hf.models.layout import count_body_parameters
+from lpzero_hf.models.load import build_model
+from lpzero_hf.models.minibatch import embedded_tokenizer, token_stream
+from lpzero_hf.spaces.space import Architecture, Space
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What decides a benchmark's numbers.
+
+    Args:
+        space: the name of the space.
+        n: number of architectures.
+        repeats: how many of them are trained with the further seeds as well.
+        seeds: number of seeds.
+        seed: the first seed; it also draws the architectures.
+        by: how architectures are drawn, see `Space.sample`.
+        min_parameters: the fewest parameters outside embeddings and output head.
+        max_parameters: the most.
+        recipe: how each is trained.
+    """
+
+    space: str
+    n: int = 128
+    repeats: int = 16
+    seeds: int = 3
+    seed: int = 42
+    by: Literal["architecture", "choice"] = "choice"
+    min_parameters: int = 0
+    max_parameters: int = 2**62
+    recipe: Recipe = field(default_factory=Recipe)
+
+    def __post_init__(self) -> None:
+        if self.n < 1 or self.seeds < 1:
+            raise UsageError("a benchmark needs at least one architecture and one seed")
+
+    def architectures(self, space: Space) -> list[Architecture]:
+        """The architectures to train, each once.
+
+        Raises:
+            UsageError: the space seems to have too few of that size.
+        """
+        rng, tried = random.Random(self.seed), 0
+        seen: set[Architecture] = set()
+        found: list[Architecture] = []
+        while len(found) < self.n:
+            candidate = space.sample(rng, self.by)
+            if (
+                candidate not in seen
+                and self.min_parameters <= body_parameters(space, candidate) <= self.max_parameters
+            ):
+                found.append(candidate)
+            else:
+                tried += 1
+            seen.add(candidate)
+            if tried > 100 * self.n + 1000:
+                raise UsageError(
+                    f"{tried} draws from space '{space.name}' gave only {len(found)} new architectures with "
+                    f"{self.min_parameters} to {self.max_parameters} parameters; ask for fewer, or widen the range"
+                )
+        return found
+
+    def runs(self, space: Space) -> list[tuple[str, int]]:
+        """Every (text id, seed) to train: all architectures with the first seed, then some with the others."""
+        names = [space.text(architecture) for architecture in self.architectures(space)]
+        first = [(name, self.seed) for name in names]
+        further = [(name, self.seed + i) for name in names[: self.repeats] for i in range(1, self.seeds)]
+        return first + further
+
+
+def body_parameters(space: Space, architecture: Architecture) -> int:
+    """Parameters outside embeddings and output head, without drawing any weights."""
+    with torch.device("meta"):
+        return count_body_parameters(build_model(space.config(architecture), device="meta"))
+
+
+def make_benchmark(
+    plan: Plan,
+    space: Space,
+    out: Path,
+    *,
+    name: str,
+    text: Path | None,
+    validation: Path,
+    workers: int = 1,
+    threads: int = 1,
+    executor: Executor | None = None,
+    device: str = "cpu",
+    command: str = "",
+    progress: Callable[[int, int], None] | None = None,
+) -> Path:
+    """Train every architecture of a plan; goes on where an interrupted call with the same plan stopped.
+
+    A training that fails, for want of memory for example, does not stop the others: at last it is written down under
+    `failed` with its cause, and an error lists it. The same call tries it again.
+
+    Args:
+        plan: what to train, and how.
+        space: the plan's space.
+        out: the run's folder: `plan.json`, one file per trained model, and at last `benchmark.json`.
+        name: of the benchmark.
+        text: the file to train on (UTF-8); None for the embedded text.
+        validation: the file to measure on.
+        workers: processes; several may share one GPU.
+        threads: CPU threads in each; they decide the rounding, the number of workers does not.
+        executor: where to work instead, see `lpzero_hf.executors`.
+        device: where to train.
+        command: what to write down as the way to make it again.
+        progress: called with (models trained, models in all).
+
+    Returns:
+        The path of `benchmark.json`.
+
+    Raises:
+        UsageError: the folder holds a run of another plan; the message says what differs.
+        LpzError: a file cannot be read or written, there are no workers to be had, or trainings failed; if not all of
+            them did, `benchmark.json` holds the others.
+    """
+    executor = executor_for(executor, workers, threads)
+    threads = executor.threads
+    runs = plan.runs(space)
+    tokenizer = embedded_tokenizer()
+    streams = {"text": token_stream(text, tokenizer), "validation": token_stream(validation, tokenizer)}
+    corpus = {key: {"tokens": len(ids), "sha256": _fingerprint(ids)} for key, ids in streams.items()}
+    settings = {"corpus": corpus, "threads": threads, "device": torch.device(device).type, "versions": _versions()}
+    _agree(out / "plan.json", asdict(plan) | settings)
+    trained = {run: _result(out, *run) for run in runs if _result_file(out, *run).exists()}
+    waiting = [run for run in runs if run not in trained]
+    done = len(runs) - len(waiting)
+    if progress is not None:
+        progress(done, len(runs))
+    work = functools.partial(
+        _train_one,
+        configs={run[0]: space.config(space.parse(run[0])) for run in runs},
+        streams=streams,
+        recipe=plan.recipe,
+        mask_id=tokenizer.mask_token_id,
+        device=device,
+    )
+    failed: dict[tuple[str, int], str] = {}
+    for number, made in executor.map(work, waiting):
+        run = waiting[number]
+        if isinstance(made, Failure):
+            failed[run] = made.reason
+        else:  # written here and not in the worker, which may be on another machine
+            write_json(_result_file(out, *run), {"architecture": run[0], "seed": run[1]} | asdict(made), indent=None)
+        done += 1
+        if progress is not None:
+            progress(done, len(runs))
+    told = listed({f"{run[0]} with seed {run[1]}": failed[run] for run in runs if run in failed})
+    if len(failed) == len(runs):
+        raise LpzError(f"every training failed: {told}")
+    document = {
+        "format": FORMAT,
+        "version": VERSION,
+        "name": name,
+        "space": space.name,
+        "metric": "validation loss (nats per token)",
+        "larger_is_better": False,
+        "command": command,
+        "versions": _versions(),
+        "device": device,
+        "threads": threads,
+        "corpus": corpus,
+        "plan": asdict(plan),
+        "trained": [trained.get(run) or _result(out, *run) for run in runs if run not in failed],
+    }
+    if failed:
+        document["failed"] = [
+            {"architecture": run[0], "seed": run[1], "reason": failed[run]} for run in runs if run in failed
+        ]
+    write_json(out / "benchmark.json", document)
+    if failed:
+        raise LpzError(
+            f"{len(failed)} of {len(runs)} trainings failed: {told}; '{out / 'benchmark.json'}' holds all others, and "
+            "the same command tries these again"
+        )
+    return out / "benchmark.json"
+
+
+def _train_one(
+    run: tuple[str, int],
+    *,
+    configs: dict[str, Any],
+    streams: dict[str, Tensor],
+    recipe: Recipe,
+    mask_id: int | None,
+    device: str,
+) -> Outcome | Failure:
+    name, seed = run
+    try:
+        return train(
+            configs[name], streams["text"], streams["validation"], recipe, seed=seed, mask_id=mask_id, device=device
+        )
+    except (MinibatchError, UsageError):  # wrong for every architecture
+        raise
+    except Exception as error:  # one architecture must not cost the others
+        return Failure(one_line(error))
+
+
+def _result_file(out: Path, name: str, seed: int) -> Path:
+    return out / "trained" / f"{hashlib.sha256(name.encode()).hexdigest()[:16]}-{seed}.json"
+
+
+def _result(out: Path, name: str, seed: int) -> dict[str, Any]:
+    file = _result_file(out, name, seed)
+    row = read_json(file, "delete it and run again")
+    if not isinstance(row, dict) or (row.get("architecture"), row.get("seed")) != (name, seed) or "loss" not in row:
+        raise LpzError(f"'{file}' does not hold the result of {name} with seed {seed}; delete it and run again")
+    return row
+
+
+def _fingerprint(ids: Tensor) -> str:
+    return hashlib.sha256(ids.numpy().tobytes()).hexdigest()
+
+
+def _agree(file: Path, settings: dict[str, Any]) -> None:
+    """Write the settings of a new run down, or check that they are those of the run begun here."""
+    settings = json.loads(json.dumps(settings))
+    if not file.exists():
+        write_json(file, settings)
+        return
+    before = read_json(file, "choose another --out, or delete the run")
+    if not isinstance(before, dict):
+        raise LpzError(f"'{file}' holds no settings of a run; choose another --out, or delete the run")
+    was, wanted = _flat(before), _flat(settings)
+    differing = sorted(key for key in was | wanted if was.get(key) != wanted.get(key))
+    if differing:
+        shown = "; ".join(f"{key}: {was.get(key)} there, {wanted.get(key)} now" for key in differing)
+        raise UsageError(f"'{file.parent}' holds a run with other settings ({shown}); choose another --out")
+
+
+def _versions() -> dict[str, str]:
+    return {
+        "lpzero-hf": lpzero_hf.__version__,
+        "torch": torch.__version__,
+        "transformers": transformers.__version__,
+        "python": platform.python_version(),
+    }
+
+
+def _flat(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Nested settings by dotted names."""
+    flat: dict[str, Any] = {}
+    for key, value in settings.items():
+        flat |= {f"{key}.{name}": v for name, v in _flat(value).items()} if isinstance(value, dict) else {key: value}
+    return flat

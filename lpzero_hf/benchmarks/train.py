@@ -1,0 +1,179 @@
+"""Trains one architecture for a fixed number of steps and measures its validation loss."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+from transformers import get_cosine_schedule_with_warmup
+
+from lpzero_hf.errors import UsageError
+from lpzero_hf.models.layout import count_body_parameters, count_parameters
+from lpzero_hf.models.load import build_model
+from lpzero_hf.models.minibatch import check_minibatch
+from lpzero_hf.models.objective import head_kind, masked_positions, objective
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedConfig, PreTrainedModel
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How every architecture of a benchmark is trained: AdamW, linear warm-up, cosine decay to zero.
+
+    Args:
+        steps: optimiser steps.
+        batch_size: sequences per step.
+        seq_len: tokens per sequence.
+        learning_rate: at its peak.
+        warmup: steps until the peak.
+        weight_decay: of AdamW.
+        clip: the largest norm of the gradient.
+        windows: sequences of validation text, evenly spaced; the same for every architecture.
+        evaluations: points of the validation curve, the last one after the last step.
+    """
+
+    steps: int = 600
+    batch_size: int = 8
+    seq_len: int = 64
+    learning_rate: float = 2e-3
+    warmup: int = 60
+    weight_decay: float = 0.1
+    clip: float = 1.0
+    windows: int = 256
+    evaluations: int = 6
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "batch_size", "windows", "evaluations"):
+            if getattr(self, name) < 1:
+                raise UsageError(f"{name} is {getattr(self, name)}; it must be at least 1")
+        if self.seq_len < 2:
+            raise UsageError(f"a sequence of {self.seq_len} tokens has none to predict; ask for at least 2")
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What training one architecture came to.
+
+    Args:
+        loss: the validation loss in nats per predicted token after the last step, None if it diverged.
+        curve: (step, validation loss) along the way.
+        parameters: all of them.
+        body_parameters: those outside embeddings and output head.
+        seconds: wall-clock time.
+    """
+
+    loss: float | None
+    curve: tuple[tuple[int, float], ...]
+    parameters: int
+    body_parameters: int
+    seconds: float
+
+
+def train(
+    config: PreTrainedConfig,
+    text: Tensor,
+    validation: Tensor,
+    recipe: Recipe,
+    *,
+    seed: int = 42,
+    mask_id: int | None = None,
+    device: str | torch.device = "cpu",
+    progress: Callable[[int], None] | None = None,
+) -> Outcome:
+    """Train a randomly initialised language model.
+
+    Args:
+        config: of a causal or masked language model.
+        text: token ids to train on [N].
+        validation: token ids to measure on [M].
+        recipe: the same for every architecture that is to be compared.
+        seed: draws the weights, the order of the text and the dropout.
+        mask_id: the id that hides tokens from a masked language model.
+        device: where to train.
+        progress: called with the number of steps done.
+
+    Raises:
+        UsageError: the model is no causal or masked language model, or a text is too short.
+        MinibatchError: the tokens or the length of a sequence do not fit the model.
+    """
+    start = time.perf_counter()
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        model = build_model(config, seed=seed, device=device)
+        if head_kind(model) not in ("causal", "masked"):
+            raise UsageError(f"{type(model).__name__} is no causal or masked language model, so it cannot be trained")
+        if head_kind(model) == "masked" and mask_id is None:
+            raise UsageError("a masked language model needs a tokenizer with a mask token")
+        curve = _fit(model, text, validation, recipe, seed, mask_id, progress)
+    loss = curve[-1][1] if curve[-1][0] == recipe.steps and math.isfinite(curve[-1][1]) else None
+    finite = tuple(point for point in curve if math.isfinite(point[1]))
+    seconds = time.perf_counter() - start
+    return Outcome(loss, finite, count_parameters(model), count_body_parameters(model), seconds)
+
+
+def _fit(
+    model: PreTrainedModel,
+    text: Tensor,
+    validation: Tensor,
+    recipe: Recipe,
+    seed: int,
+    mask_id: int | None,
+    progress: Callable[[int], None] | None,
+) -> list[tuple[int, float]]:
+    if min(len(text), len(validation)) <= recipe.seq_len:
+        raise UsageError(f"a text is shorter than one sequence of {recipe.seq_len} tokens; give a longer one")
+    for ids in (text, validation):  # the longest sequence with the largest id
+        check_minibatch({"input_ids": torch.cat([ids[: recipe.seq_len - 1], ids.max()[None]])[None]}, model)
+    fused = model.device.type in ("cpu", "cuda")
+    optimiser = torch.optim.AdamW(
+        model.parameters(), recipe.learning_rate, (0.9, 0.95), weight_decay=recipe.weight_decay, fused=fused
+    )
+    schedule = get_cosine_schedule_with_warmup(optimiser, min(recipe.warmup, recipe.steps), recipe.steps)
+    generator = torch.Generator().manual_seed(seed)
+    measured = {round(recipe.steps * (i + 1) / recipe.evaluations) for i in range(recipe.evaluations)}
+    curve: list[tuple[int, float]] = []
+    for step in range(1, recipe.steps + 1):
+        model.train()
+        starts = torch.randint(len(text) - recipe.seq_len, (recipe.batch_size,), generator=generator)
+        loss = objective(model, _examples(model, text, starts, recipe.seq_len, mask_id, seed=step), seed)
+        loss.backward()
+        norm = torch.nn.utils.clip_grad_norm_(model.parameters(), recipe.clip)
+        if not bool(torch.isfinite(norm)):
+            return [*curve, (step, math.nan)]
+        optimiser.step()
+        schedule.step()
+        optimiser.zero_grad()
+        if step in measured:
+            curve.append((step, validation_loss(model, validation, recipe, mask_id)))
+        if progress is not None:
+            progress(step)
+    return curve
+
+
+@torch.no_grad()
+def validation_loss(model: PreTrainedModel, validation: Tensor, recipe: Recipe, mask_id: int | None = None) -> float:
+    """The mean loss over the recipe's windows of `validation` [M], in nats per predicted token."""
+    model.eval()
+    starts = torch.linspace(0, len(validation) - recipe.seq_len, recipe.windows, dtype=torch.float64).long()
+    total = 0.0
+    for part in starts.split(32):
+        batch = _examples(model, validation, part, recipe.seq_len, mask_id, seed=0)
+        total += float(objective(model, batch, 0)) * len(part)
+    return total / recipe.windows
+
+
+def _examples(
+    model: PreTrainedModel, text: Tensor, starts: Tensor, length: int, mask_id: int | None, seed: int
+) -> dict[str, Any]:
+    ids = torch.stack([text[i : i + length] for i in starts.tolist()])
+    labels = ids
+    if head_kind(model) == "masked":
+        chosen = masked_positions({"input_ids": ids}, seed)
+        labels, ids = ids.masked_fill(~chosen, -100), ids.masked_fill(chosen, mask_id or 0)
+    return {"input_ids": ids.to(model.device), "labels": labels.to(model.device)}

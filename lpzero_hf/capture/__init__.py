@@ -1,0 +1,1 @@
+"""One forward and one backward pass that reduces the statistics of a model."""

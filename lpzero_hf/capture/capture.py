@@ -1,0 +1,224 @@
+"""One forward and one backward pass that reduces the six statistics of a model.
+
+Where the device runs out of memory, the pass is made anew over micro-batches of half the size.
+"""
+
+from __future__ import annotations
+
+import gc
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from lpzero_hf.capture.microbatches import Indivisible, Shares, shares, split
+from lpzero_hf.capture.recorder import Recorder
+from lpzero_hf.capture.reducer import Reducer, Where
+from lpzero_hf.capture.spec import LOSS, Captured, Network, Reduction
+from lpzero_hf.errors import CaptureError, MicroBatchWarning
+from lpzero_hf.models.isolation import isolated
+from lpzero_hf.models.layout import ModelLayout
+from lpzero_hf.models.lazy import source_of
+from lpzero_hf.models.objective import Batch, objective
+
+
+def capture(
+    model: PreTrainedModel,
+    batch: Batch,
+    reductions: Sequence[Reduction],
+    layout: ModelLayout,
+    *,
+    network: Network = LOSS,
+    dtype: torch.dtype | None = None,
+    seed: int = 42,
+    checkpointing: bool = False,
+    micro_batch: int | None = None,
+) -> Captured:
+    """Run `network` once, forward and, where a reduction reads a gradient, backward.
+
+    Args:
+        model: left exactly as it is found. Of a lazy one, W alone can be reduced, one weight in memory at a time.
+        batch: `input_ids` [B, T] and what else the model takes.
+        reductions: what to compute; equal reductions are computed once.
+        layout: of `model`.
+        network: the model itself with its own loss by default.
+        dtype: runs the pass in this precision, on a copy of the weights; None keeps the model's own. A network
+            that substitutes its own weights (SynFlow's are double) decides for itself.
+        seed: for the objective and every random number of the pass.
+        checkpointing: keep the inputs of blocks alone and run each block again in the backward pass, which takes a
+            third more time and far less memory. The values are the same. A network that departs from the model
+            (SynFlow's, which is fed one sequence) runs without.
+        micro_batch: run at most so many samples at a time; None for all, and for fewer (with a `MicroBatchWarning`)
+            where the device runs out of memory. Reductions are handed the same tensors, rounding aside.
+
+    Returns:
+        The reduced values. If the pass breaks (the model does not run on this batch, no gradient reaches its
+        blocks), the reductions it had not served yet have a `CaptureError` among the failures.
+
+    Raises:
+        CaptureError: there is not enough memory for one sample at a time.
+    """
+    work = _Pass(model, batch, reductions, layout, network, dtype, seed, checkpointing)
+    samples = len(batch["input_ids"])
+    size = asked = samples if micro_batch is None else min(micro_batch, samples)
+    while True:
+        try:
+            captured = work.run(size)
+            return captured if size == asked else work.explained(captured)
+        except torch.OutOfMemoryError as error:
+            if size == 1 or not work.divisible:
+                raise CaptureError(work.out_of_memory()) from error
+        size //= 2
+        gc.collect()  # what the broken pass has left behind
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+        warnings.warn(
+            f"out of memory on {model.device}; going on with micro-batches of {size} of {samples} sequences, which "
+            "give the same scores to rounding",
+            MicroBatchWarning,
+            stacklevel=2,
+        )
+
+
+@dataclass(frozen=True)
+class _Pass:
+    """All that decides a pass, see `capture`."""
+
+    model: PreTrainedModel
+    batch: Batch
+    reductions: Sequence[Reduction]
+    layout: ModelLayout
+    network: Network
+    dtype: torch.dtype | None
+    seed: int
+    checkpointing: bool
+
+    def run(self, size: int) -> Captured:
+        """The pass over micro-batches of `size` samples; once more where the model overwrites what is read."""
+        protected: frozenset[str] = frozenset()
+        while True:
+            done = self._run(size, protected)
+            if isinstance(done, Captured):
+                return done
+            protected |= done
+
+    def explained(self, captured: Captured) -> Captured:
+        """With a refusal of micro-batches, which nobody but this module asked for, told as the want of memory it is."""
+        failures: dict[Reduction, Exception] = {
+            reduction: CaptureError(self.out_of_memory(error.cause)) if isinstance(error, Indivisible) else error
+            for reduction, error in captured.failures.items()
+        }
+        return replace(captured, failures=failures)
+
+    def out_of_memory(self, whole: str = "") -> str:
+        """The error, with the flags that are not in use yet.
+
+        Args:
+            whole: why the minibatch cannot run in parts, if it is known that it cannot.
+        """
+        ways = ["a smaller --batch-size or --seq-len" if whole else "a smaller --seq-len"]
+        half = (self.dtype or self.model.dtype).itemsize <= 2
+        ways += [] if half else ["--dtype bfloat16"]
+        ways += [] if self.checkpointing or self.network.departs else ["--checkpointing"]
+        how = "even with one sequence at a time" if self.divisible else f"in the {self.network.name} pass"
+        if whole:
+            how = f"with the whole minibatch, and it cannot run in parts ({whole})"
+        return f"out of memory on {self.model.device} {how}; {' or '.join(ways)} needs less"
+
+    @property
+    def divisible(self) -> bool:
+        """Whether the objective of a minibatch is the sum of those of its parts, as far as it is known."""
+        return self.network.objective is objective
+
+    def _run(self, size: int, protected: frozenset[str]) -> Captured | set[str]:
+        """What was captured, or more layers whose outputs the model overwrites, which is then to be handed copies."""
+        model, layout, moments = self.model, self.layout, {r.moment for r in self.reductions}
+        gradients = bool(moments & {"gradient", "backward"})
+        sites = {id(site.parameter): site for site in layout.weights}
+        source = source_of(model)
+        read = None if source is None else source.read
+
+        def substitute(parameter: Tensor) -> Tensor:
+            tensor = parameter.detach()
+            if self.network.substitute is not None:
+                return self.network.substitute(tensor)
+            return tensor.to(self.dtype) if self.dtype is not None and tensor.is_floating_point() else tensor
+
+        def trainable(parameter: nn.Parameter) -> bool:
+            return gradients and id(parameter) in sites
+
+        with isolated(model, substitute=substitute, trainable=trainable, seed=self.seed) as replaced:
+            fed = self.network.prepare(model, self.batch, self.seed)
+            count = -(-len(fed["input_ids"]) // size)
+            reducer = Reducer(self.reductions, count, patient=size == 1 or not self.divisible)
+            checkpointing = self.checkpointing and gradients and not self.network.departs
+            recorder = Recorder(layout, reducer, protected, checkpointing)
+            for key, parameter in replaced.items():
+                if key in sites:
+                    original = sites[key].parameter
+                    recorder.read_weight(sites[key], parameter if read is None else substitute(read(original)))
+            if moments <= {"weight"}:
+                return reducer.result()
+            with (
+                self.network.context(model, layout),
+                recorder.watching(model),
+                torch.set_grad_enabled(gradients),
+            ):
+                return self._passes(fed, size, recorder, reducer, protected, gradients)
+
+    def _passes(
+        self, fed: Batch, size: int, recorder: Recorder, reducer: Reducer, protected: frozenset[str], gradients: bool
+    ) -> Captured | set[str]:
+        parts: list[tuple[slice, Batch]] = [(slice(None), fed)]
+        divided: Shares | None = None
+        if reducer.parts > 1:
+            with recorder.failing(self.model, "forward", "gradient", "backward"):
+                parts, divided = split(fed, size), self._divided(fed, recorder, reducer)
+        for part, batch in parts if not recorder.broken else ():
+            recorder.begin(batch)
+            with recorder.failing(self.model, "forward", "gradient", "backward"):
+                scalar = self._objective(batch, part, divided)
+            if fresh := recorder.overwritten() - protected:
+                return fresh
+            if gradients and not recorder.broken:
+                with recorder.failing(self.model, "gradient", "backward"):
+                    recorder.backward(scalar)
+            if recorder.broken:
+                break
+            reducer.part += 1
+        else:
+            with recorder.failing(self.model, "forward", "gradient", "backward"):
+                reducer.complete()
+        return reducer.result()
+
+    def _divided(self, fed: Batch, recorder: Recorder, reducer: Reducer) -> Shares:
+        if not self.divisible:
+            raise CaptureError(f"the '{self.network.name}' pass has an objective that cannot be divided")
+        trials: list[set[Where]] = []
+
+        def begin(batch: Batch) -> None:
+            recorder.begin(batch)
+            reducer.seen = set()
+            trials.append(reducer.seen)
+
+        try:
+            return shares(self.model, fed, begin)
+        finally:
+            reducer.seen = None
+            reducer.known = set.intersection(*trials) if trials else set()
+
+    def _objective(self, batch: Batch, part: slice, divided: Shares | None) -> Tensor:
+        if divided is None:
+            return self.network.objective(self.model, batch, self.seed)
+        state = _random_state(self.model.device)
+        scalar = divided.objective(self.model, batch, part, self.seed)
+        if not torch.equal(state, _random_state(self.model.device)):
+            raise Indivisible(f"{type(self.model).__name__} draws random numbers")
+        return scalar
+
+
+def _random_state(device: torch.device) -> Tensor:
+    return torch.cuda.get_rng_state(device) if device.type == "cuda" else torch.get_rng_state()

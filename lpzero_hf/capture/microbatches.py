@@ -1,0 +1,179 @@
+"""A minibatch in parts that run one after the other, and add up to what the whole would have given.
+
+Gradients add up if the samples do not see each other and the objective is a mean over what can be counted: the
+cross-entropy of the targets, or the projection of a model without a loss. Neither is believed: two samples are run
+together and alone, and the model's loss is compared with its definition. What does not hold is refused.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from lpzero_hf.errors import CaptureError
+from lpzero_hf.models.objective import IGNORED, Batch, first_output, head_kind, project, real_targets, run_model
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+WHOLE = "score this model with its whole minibatch, without --micro-batch, or with a smaller --batch-size"
+ITEMS = "num_items_in_batch"  # what transformers calls the number that a loss is to be divided by
+APART = {torch.float64: 1e-6, torch.float32: 2e-5}  # what rounding may do to the outputs of a sample
+CLOSE = {torch.float64: 2e-6, torch.float32: 2e-6}  # and to a loss, which is often computed in single precision
+HALF = 2e-2  # and in half precision
+Targets = Callable[[Tensor], Tensor]
+
+TARGETS: dict[str, Targets] = {"next": lambda labels: labels[:, 1:], "same": lambda labels: labels}
+
+
+class Indivisible(CaptureError):
+    """A minibatch cannot run in parts.
+
+    Args:
+        cause: why, without a remedy.
+    """
+
+    def __init__(self, cause: str) -> None:
+        self.cause = cause
+        super().__init__(f"{cause}; {WHOLE}")
+
+
+@dataclass(frozen=True)
+class Shares:
+    """How the objective of a minibatch is divided among its samples.
+
+    Args:
+        counts: what every sample counts, [B].
+        divides: whether the model divides its loss by a number that it is given.
+    """
+
+    counts: Tensor
+    divides: bool = False
+
+    def objective(self, model: PreTrainedModel, batch: Batch, part: slice, seed: int) -> Tensor:
+        """The part of the whole objective that some samples contribute.
+
+        Args:
+            batch: of these samples.
+            part: which they are.
+            seed: as for `lpzero_hf.models.objective.objective`.
+        """
+        whole, mine = int(self.counts.sum()), int(self.counts[part].sum())
+        if whole == 0:
+            raise CaptureError("the objective is nan; check the labels (are all of them -100?)")
+        output = run_model(model, batch | {ITEMS: torch.tensor(whole)} if self.divides else batch)
+        loss: Tensor | None = output.get("loss")
+        if mine == 0:  # the mean over no target is not a number; its gradients are zero
+            return (first_output(output) * 0).sum()
+        if loss is None or loss.dim():
+            loss = project(first_output(output), seed)
+        return loss if self.divides else loss * (mine / whole)
+
+
+def split(batch: Batch, size: int) -> list[tuple[slice, Batch]]:
+    """`batch` in parts of at most `size` samples: which they are, and their batch.
+
+    Raises:
+        Indivisible: something in it is neither of samples nor the same for all of them.
+    """
+    samples = len(batch["input_ids"])
+    parts = [slice(start, min(start + size, samples)) for start in range(0, samples, size)]
+    return [(part, rows(batch, part)) for part in parts]
+
+
+def rows(batch: Batch, chosen: slice | Tensor) -> Batch:
+    """Some samples of `batch`. Raises `Indivisible` as `split` does."""
+    samples, picked = len(batch["input_ids"]), {}
+    for name, value in batch.items():
+        if isinstance(value, Tensor) and value.dim() and len(value) == samples and "head_mask" not in name:
+            picked[name] = value[chosen]
+        elif isinstance(value, Tensor) and value.dim() and len(value) != 1 and "head_mask" not in name:
+            raise Indivisible(f"'{name}' {list(value.shape)} cannot be split into {samples} samples")
+        else:
+            picked[name] = value
+    return picked
+
+
+@torch.no_grad()
+def shares(model: PreTrainedModel, batch: Batch, begin: Callable[[Batch], Any]) -> Shares:
+    """How the objective is divided, from trial passes over two samples, together and alone.
+
+    Args:
+        batch: two samples or more, with labels where the model has a loss.
+        begin: called with the batch of each trial.
+
+    Raises:
+        Indivisible: samples see each other, or the loss is no mean cross-entropy of the targets.
+    """
+    labels = batch.get("labels")
+    rich = batch["input_ids"].new_ones(len(batch["input_ids"])) if labels is None else _counts(labels, "same")
+    most, least = int(rich.argmax()), int(rich.flip(0).argmin())
+    pair = [most, len(rich) - 1 - least]
+    if pair[0] == pair[1]:
+        pair = [0, 1]
+    chosen = torch.tensor(pair, device=batch["input_ids"].device)
+    together, found = rows(batch, chosen), {}
+    parameters = inspect.signature(model.forward).parameters.values()
+    open_ended = any(p.kind is p.VAR_KEYWORD or p.name == ITEMS for p in parameters)
+    items = {} if labels is None or not open_ended else {ITEMS: torch.tensor(2 * max(1, int(rich[chosen].sum())))}
+    for name, fed in (("both", together), ("first", rows(batch, chosen[:1])), ("second", rows(batch, chosen[1:]))):
+        begin(fed)
+        found[name] = run_model(model, fed | items)
+    _check_independence(model, together, *(first_output(output) for output in found.values()))
+    return _divided(model, batch, together, found["both"], items)
+
+
+def _check_independence(model: PreTrainedModel, batch: Batch, both: Tensor, first: Tensor, second: Tensor) -> None:
+    alone = torch.cat([first, second]) if first.shape == second.shape else both.new_zeros(0)
+    tolerance = APART.get(both.dtype, HALF)
+    if alone.shape == both.shape:
+        real = real_targets(batch)
+        if real.shape == both.shape[:2]:
+            alone, both = alone[real], both[real]
+        apart = torch.linalg.vector_norm((both - alone).float())
+        if apart <= tolerance * torch.linalg.vector_norm(both.float()):
+            return
+    raise Indivisible(f"the samples of a minibatch see each other in {type(model).__name__}")
+
+
+def _divided(model: PreTrainedModel, batch: Batch, trial: Batch, output: Any, items: dict[str, Tensor]) -> Shares:
+    loss, labels = output.get("loss"), trial.get("labels")
+    if loss is None or loss.dim():
+        return Shares(torch.ones(len(batch["input_ids"])))
+    extra = [name for name, value in output.items() if ("aux" in name or "z_loss" in name) and value is not None]
+    logits = first_output(output)
+    if isinstance(labels, Tensor) and not extra and not labels.is_floating_point():
+        tolerance = CLOSE.get(loss.dtype, HALF)
+        names = ("next", "same") if head_kind(model) == "causal" else ("same", "next")
+        for name in names:
+            if logits.dim() != labels.dim() + 1 or (name == "next" and labels.dim() != 2):
+                continue
+            predicted, targets = logits[:, :-1] if name == "next" else logits, TARGETS[name](labels)
+            if predicted.shape[:-1] != targets.shape:
+                continue
+            summed = F.cross_entropy(
+                predicted.double().flatten(0, -2), targets.flatten(), ignore_index=IGNORED, reduction="sum"
+            )
+            number = int((targets != IGNORED).sum())
+            if _close(loss, summed / number, tolerance):
+                return Shares(_counts(batch["labels"], name))
+            if items and _close(loss, summed / int(items[ITEMS]), tolerance):
+                return Shares(_counts(batch["labels"], name), divides=True)
+    what = f"has a part of its own ({extra[0]})" if extra else "is no mean cross-entropy of its targets"
+    raise Indivisible(f"the loss of {type(model).__name__} {what}, so micro-batches would not add up to it")
+
+
+def _close(loss: Tensor, expected: Tensor, tolerance: float) -> bool:
+    return bool((loss.double() - expected).abs() <= tolerance * expected.abs())
+
+
+def _counts(labels: Tensor, name: str) -> Tensor:
+    """How many targets each sample has, [B]."""
+    targets = TARGETS[name](labels) if labels.dim() == 2 else labels
+    return (targets != IGNORED).reshape(len(labels), -1).sum(1)

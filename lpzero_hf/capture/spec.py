@@ -1,0 +1,138 @@
+"""The words for what to capture and what came of it: places, statistics, reductions, networks, results."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from lpzero_hf.models.layout import ModelLayout
+from lpzero_hf.models.objective import Batch, objective, with_labels
+
+Place = Literal["linear", "mixer_linear", "ffn_linear", "ffn_hidden", "ffn_output", "mixer", "attention", "embedding"]
+Statistic = Literal["W", "G", "A", "J", "H", "dH", "S", "mask"]
+Moment = Literal["weight", "gradient", "forward", "backward"]
+
+WEIGHTS, OUTPUTS = {"W", "G"}, {"A", "J", "mask"}
+TOGETHER: dict[str, tuple[set[str], ...]] = {
+    "linear": (WEIGHTS, OUTPUTS),
+    "mixer_linear": (WEIGHTS, OUTPUTS),
+    "ffn_linear": (WEIGHTS, OUTPUTS),
+    "ffn_hidden": (OUTPUTS,),
+    "ffn_output": (OUTPUTS,),
+    "mixer": ({"H", "S", "mask"}, {"H", "dH", "mask"}),
+    "attention": ({"S", "mask"},),
+    "embedding": (OUTPUTS,),
+}
+STATISTICS = "1"  # the version of what W, G, A, J, H and S mean; a change makes every kept score new
+WORDS: dict[str, str] = {
+    "linear": "linear layers in its blocks whose rows are tokens",
+    "mixer_linear": "linear layers in its mixers",
+    "ffn_linear": "feed-forward linear layers",
+    "ffn_hidden": "feed-forward pre-activations (it has no feed-forward part, or its experts run fused)",
+    "ffn_output": "feed-forward output",
+    "mixer": "per-head context (it has no mixer, or one that projects its heads outside a linear layer)",
+    "attention": "softmax attention",
+    "embedding": "input embedding of tokens",
+}
+
+
+@dataclass(frozen=True)
+class Reduction:
+    """Reduce some statistics at every site of one kind to a small tensor.
+
+    Args:
+        place: `linear` (every linear layer of every block), `mixer_linear` and `ffn_linear` (those inside
+            and outside the mixers), `ffn_hidden` (the feed-forward layers before the last one to run: the
+            pre-activations), `ffn_output` (the last), `mixer`, `attention` (mixers with softmax
+            attention), `embedding` (the input embedding).
+        reads: the statistics it needs, in the order the function takes them. W and G are [out, in]; A and
+            J [B, T, out]; H and its gradient dH [B, h, T, d_head]; S [B, h, T, T], or [B, T, d] for a mixer
+            without attention; mask [B, T] is true at real tokens. Each place offers some of them
+            together: W with G, A with J, H with S, H with dH.
+        function: maps them to a small tensor; half-precision tensors arrive as float32. It must not
+            write into them.
+
+    Raises:
+        ValueError: the statistics do not appear together at that place.
+    """
+
+    place: Place
+    reads: tuple[Statistic, ...]
+    function: Callable[..., Tensor]
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "reads", tuple(self.reads))
+        if not any(set(self.reads) <= group for group in TOGETHER.get(self.place, ())):
+            raise ValueError(f"{' and '.join(self.reads)} do not appear together at '{self.place}'")
+
+    @property
+    def moment(self) -> Moment:
+        """When in a pass everything it reads is there."""
+        if "G" in self.reads:
+            return "gradient"
+        if {"J", "dH"} & set(self.reads):
+            return "backward"
+        return "weight" if set(self.reads) == {"W"} else "forward"
+
+
+class Reduced(NamedTuple):
+    """The reduced value of one site.
+
+    Args:
+        block: for W and G the first block that holds the weight, for the others the how-manieth to run.
+        site: the name of the weight (with the expert's number), layer or mixer.
+        value: what the reduction returned.
+    """
+
+    block: int
+    site: str
+    value: Tensor
+
+
+@dataclass
+class Captured:
+    """What one pass left behind.
+
+    Args:
+        values: per reduction, what it made of every site, in the order of the blocks.
+        failures: per reduction that has no complete values, the error: its own, or that of the pass.
+    """
+
+    values: dict[Reduction, list[Reduced]]
+    failures: dict[Reduction, Exception]
+
+
+def _unchanged(model: PreTrainedModel, layout: ModelLayout) -> AbstractContextManager[None]:
+    return nullcontext()
+
+
+@dataclass(frozen=True)
+class Network:
+    """Which network a pass runs on, and what is differentiated.
+
+    Args:
+        name: shown to people.
+        objective: maps (model, batch, seed) to the scalar l.
+        substitute: what each parameter is replaced by, None to keep it.
+        context: entered around the pass, for a network that departs from the model.
+        prepare: maps (model, batch, seed) to the batch that is fed.
+    """
+
+    name: str
+    objective: Callable[[PreTrainedModel, Batch, int], Tensor]
+    substitute: Callable[[Tensor], Tensor] | None = None
+    context: Callable[[PreTrainedModel, ModelLayout], AbstractContextManager[None]] = _unchanged
+    prepare: Callable[[PreTrainedModel, Batch, int], Batch] = with_labels
+
+    @property
+    def departs(self) -> bool:
+        """Whether the pass runs on something else than the model as it is."""
+        return self.context is not _unchanged
+
+
+LOSS = Network("loss", objective)

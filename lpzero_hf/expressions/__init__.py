@@ -1,0 +1,1 @@
+"""Symbolic expressions over the six statistics: operations, grammar, canonical forms, branch tables."""

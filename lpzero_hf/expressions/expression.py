@@ -1,0 +1,360 @@
+"""Expressions: two branches of statistics, a binary operation, and how they become one score.
+
+    score = aggregate over blocks ( reduce over elements ( f(x) op g(y) ) )
+
+An expression is plain data. Its text, `sum(sum(product(abs(W), abs(G))))`, names from the outside in: aggregate,
+reduce, op, and each branch's chain of unary operations around its statistic. The space and the operations are those
+of LPZero (Dong et al. 2024, arXiv:2410.04808, section 3).
+
+A statistic is seen as one matrix at each site: W and G [out, in] and A and J [real tokens, out] of a linear layer;
+H [real tokens x heads, d_head] and S [real tokens x heads, T] of a mixer. Where both branches read one layer's
+matrices of the same shape, `op` acts on the matrices; else each branch is reduced within its block, and `op` acts on
+the two numbers. `disconnect` anywhere in a chain drops the branch and leaves the other one alone.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from types import MappingProxyType
+
+from lpzero_hf.errors import UsageError, did_you_mean
+from lpzero_hf.expressions.operations import BINARY, REAL, UNARY, Interval, Unary
+
+Chain = tuple[str, ...]  # names of unary operations in the order they are applied
+Operations = Mapping[str, Unary]
+
+STATISTIC_NAMES = ("W", "G", "A", "J", "H", "S")
+RANGES = dict.fromkeys(STATISTIC_NAMES, REAL) | {"S": Interval(0.0, 1.0)}
+SHAPES = {"W": "weight", "G": "weight", "A": "output", "J": "output", "H": "head", "S": "softmax"}
+FOLDS = ("sum", "mean")
+LONGEST = 4
+VERSION = "1"  # of what expressions and tables mean; a change makes every kept score and table new
+DISCONNECT: Chain = ("disconnect",)
+BUILT_IN: Operations = MappingProxyType({operation.name: operation for operation in UNARY})
+
+
+@dataclass(frozen=True, order=True)
+class Branch:
+    """A statistic followed by a chain of unary operations.
+
+    Args:
+        statistic: one of W, G, A, J, H, S.
+        chain: 1 to 4 names of unary operations in the order they are applied; none is the same as `no_op`.
+
+    Raises:
+        UsageError: another statistic, or a longer chain.
+    """
+
+    statistic: str
+    chain: Chain = ("no_op",)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "chain", tuple(self.chain) or ("no_op",))
+        if self.statistic not in STATISTIC_NAMES:
+            raise UsageError(f"unknown statistic '{self.statistic}'; the statistics are {', '.join(STATISTIC_NAMES)}")
+        if len(self.chain) > LONGEST:
+            raise UsageError(f"a branch has 1 to {LONGEST} unary operations, this one {len(self.chain)}")
+
+    def __str__(self) -> str:
+        return "".join(f"{name}(" for name in reversed(self.chain)) + self.statistic + ")" * len(self.chain)
+
+    @property
+    def dropped(self) -> bool:
+        """Whether the branch is disconnected."""
+        return "disconnect" in self.chain
+
+
+@dataclass(frozen=True, order=True)
+class Expression:
+    """Two branches, an operation between them, and the folds over elements and blocks.
+
+    Args:
+        left: the first branch.
+        op: sum, difference, product or matmul.
+        right: the second branch.
+        reduce: over the elements of a block, sum or mean.
+        aggregate: over blocks, sum or mean.
+
+    Raises:
+        UsageError: an unknown operation or fold.
+
+    Example:
+        >>> snip = parse("sum(sum(product(abs(W), abs(G))))")
+        >>> snip.left, snip.complexity, parse(str(snip)) == snip
+        (Branch(statistic='W', chain=('abs',)), 5, True)
+    """
+
+    left: Branch
+    op: str
+    right: Branch
+    reduce: str = "sum"
+    aggregate: str = "sum"
+
+    def __post_init__(self) -> None:
+        if self.op not in BINARY:
+            raise UsageError(f"unknown operation '{self.op}' between branches; there are {', '.join(BINARY)}")
+        for fold in (self.reduce, self.aggregate):
+            if fold not in FOLDS:
+                raise UsageError(f"unknown fold '{fold}'; reduce and aggregate are each {' or '.join(FOLDS)}")
+
+    def __str__(self) -> str:
+        return f"{self.aggregate}({self.reduce}({self.op}({self.left}, {self.right})))"
+
+    @property
+    def branches(self) -> tuple[Branch, Branch]:
+        """Left and right."""
+        return self.left, self.right
+
+    @property
+    def together(self) -> bool:
+        """Whether the operation acts on matrices of one shape at one site, not on two numbers of a block."""
+        return SHAPES[self.left.statistic] == SHAPES[self.right.statistic]
+
+    @cached_property
+    def complexity(self) -> int:
+        """The number of nodes that do something: statistics, unary operations but no_op, and the operation."""
+        kept = [branch for branch in self.branches if not branch.dropped]
+        nodes = sum(1 + sum(name != "no_op" for name in branch.chain) for branch in kept)
+        return nodes + (len(kept) == 2)
+
+    @cached_property
+    def digest(self) -> str:
+        """A stable name: 16 hexadecimal digits of the SHA-256 of the text."""
+        return hashlib.sha256(str(self).encode()).hexdigest()[:16]
+
+
+# Text ------------------------------------------------------------------------------------------------------
+
+TOKEN = re.compile(r"\s*(?:(?P<name>[A-Za-z_][A-Za-z_0-9]*)|(?P<mark>[(),])|(?P<other>\S)|(?P<end>$))")
+TEXT_LIMIT = 1000
+
+
+class _Reader:
+    """Tokens of one text with their columns."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+        self.token, self.kind, self.start, self.end = "", "", 1, 0
+        self.take()
+
+    def take(self) -> str:
+        """Returns the token at hand and goes on to the next."""
+        taken = self.token
+        found = TOKEN.match(self.text, self.end)
+        assert found is not None  # the pattern takes any character, and the end
+        self.kind = found.lastgroup or "end"
+        self.token, self.start, self.end = found[self.kind], found.start(self.kind) + 1, found.end()
+        return taken
+
+    def fail(self, wanted: str, column: int | None = None, hint: str = "") -> UsageError:
+        column = column or self.start
+        found = "the end" if self.kind == "end" and column == self.start else f"'{self.text[column - 1 :][:20]}'"
+        return UsageError(f"column {column} of the expression: expected {wanted}, found {found}{hint}")
+
+    def expect(self, mark: str, after: str) -> None:
+        if self.token != mark or self.kind != "mark":
+            raise self.fail(f"'{mark}' {after}")
+        self.take()
+
+    def name(self, wanted: str, among: tuple[str, ...]) -> str:
+        if self.kind != "name":
+            raise self.fail(wanted)
+        if self.token not in among:
+            raise self.fail(wanted, hint=did_you_mean(self.token, among))
+        return self.take()
+
+
+def parse(text: str, operations: Operations = BUILT_IN) -> Expression:
+    """The expression that `text` spells; `parse(str(e)) == e`.
+
+    Args:
+        text: for example `sum(sum(product(abs(W), abs(G))))`; a bare `W` is `no_op(W)`.
+        operations: the unary operations by name.
+
+    Raises:
+        UsageError: it spells none; the message points at the column.
+
+    Example:
+        >>> str(parse("mean( sum(difference(W, log(S)) ))"))
+        'mean(sum(difference(no_op(W), log(S))))'
+    """
+    if len(text) > TEXT_LIMIT:
+        raise UsageError(f"an expression is at most {TEXT_LIMIT} characters long, this one has {len(text)}")
+    reader = _Reader(text)
+    aggregate = reader.name("sum or mean (over blocks)", FOLDS)
+    reader.expect("(", f"after {aggregate}")
+    reduce = reader.name("sum or mean (over elements)", FOLDS)
+    reader.expect("(", f"after {reduce}")
+    op = reader.name(f"one of {', '.join(BINARY)}", tuple(BINARY))
+    reader.expect("(", f"after {op}")
+    left = _branch(reader, operations)
+    reader.expect(",", "between the branches")
+    right = _branch(reader, operations)
+    for opened in (op, reduce, aggregate):
+        reader.expect(")", f"to close {opened}")
+    if reader.kind != "end":
+        raise reader.fail("the end")
+    return Expression(left, op, right, reduce, aggregate)
+
+
+def _branch(reader: _Reader, operations: Operations) -> Branch:
+    names: list[str] = []
+    start = reader.start
+    while True:
+        wanted = "a statistic (W, G, A, J, H, S)" + ("" if names else " or a unary operation")
+        if reader.kind == "name" and reader.token in STATISTIC_NAMES:
+            statistic = reader.take()
+            break
+        name = reader.name(f"{wanted} or a unary operation" if names else wanted, tuple(operations))
+        names.append(name)
+        if len(names) > LONGEST:
+            raise reader.fail(f"at most {LONGEST} unary operations in a branch", start)
+        reader.expect("(", f"after {name}")
+    for name in names:
+        reader.expect(")", f"to close {name}")
+    return Branch(statistic, tuple(reversed(names)))
+
+
+# Canonical forms -------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What is known of a branch's result before anything is computed.
+
+    Args:
+        interval: where its entries lie.
+        scalar: whether it is one number per site.
+        centred: whether its entries sum to 0.
+    """
+
+    interval: Interval
+    scalar: bool = False
+    centred: bool = False
+
+    @property
+    def constant(self) -> float | None:
+        """The one value that all entries have, or None."""
+        low, high = self.interval
+        return low if low == high else None
+
+
+def facts(statistic: str, chain: Chain, operations: Operations = BUILT_IN) -> Facts:
+    """What is known of the result of `chain` on `statistic`."""
+    known = Facts(RANGES[statistic])
+    for name in chain:
+        known = step(known, operations[name])
+    return known
+
+
+def step(known: Facts, operation: Unary) -> Facts:
+    """What is known after one more operation."""
+    if operation.name == "no_op":
+        return known
+    if known.scalar and isinstance(operation.on_scalar, float):
+        value = operation.on_scalar
+        return Facts(Interval(value, value), scalar=True, centred=value == 0)
+    if operation.name in ("to_mean_scalar", "normalized_sum") and known.centred:
+        return Facts(Interval(0.0, 0.0), scalar=True, centred=True)
+    return Facts(operation.range(known.interval), known.scalar or operation.scalar, operation.centred)
+
+
+def canonical_chain(statistic: str, chain: Chain, operations: Operations = BUILT_IN, *, exact: bool = True) -> Chain:
+    """The shortest known chain that is equal to `chain` on `statistic`.
+
+    Args:
+        statistic: decides the range of the argument.
+        chain: names of operations.
+        operations: by name.
+        exact: whether only rewrites count that hold for all real numbers.
+
+    Returns:
+        `("disconnect",)` if the branch is dropped, `("no_op",)` if nothing is done.
+    """
+    if "disconnect" in chain:
+        return DISCONNECT
+    return _canonical(statistic, chain, operations, exact)
+
+
+def _canonical(statistic: str, chain: Chain, operations: Operations, exact: bool) -> Chain:
+    done: list[str] = []
+    waiting = list(reversed(chain))
+    while waiting:
+        operation = operations[waiting.pop()]
+        instead = _rewritten(statistic, done, operation, operations, exact)
+        if instead is None:
+            done.append(operation.name)
+        else:
+            waiting.extend(reversed(instead))
+    return tuple(done) or ("no_op",)
+
+
+def _rewritten(statistic: str, done: list[str], operation: Unary, operations: Operations, exact: bool) -> Chain | None:
+    """What to apply instead of `operation`; takes the last of `done` off where that is part of the rewrite."""
+    if operation.name == "no_op":
+        return ()
+    known = facts(statistic, tuple(done), operations)
+    if known.scalar and isinstance(operation.on_scalar, tuple):
+        return operation.on_scalar
+    for name, interval in operation.same_on.items():
+        if known.interval.within(interval):
+            return (name,)
+    if not done:
+        return None
+    last = operations[done[-1]]
+    if (
+        (operation.even and last.name == "revert")
+        or (operation.absolute and last.name == "abs")
+        or (operation.ignores_scale and last.rescales)
+        or (operation.ignores_shift and last.shifts)
+    ):
+        done.pop()
+        return (operation.name,)
+    rewrite = operation.after.get(last.name)
+    if rewrite is None or (exact and not rewrite.exact):
+        return None
+    if not facts(statistic, tuple(done[:-1]), operations).interval.within(rewrite.given):
+        return None
+    done.pop()
+    return rewrite.chain
+
+
+def canonical(expression: Expression, operations: Operations = BUILT_IN, *, exact: bool = True) -> Expression:
+    """The form that equal expressions share: the same score on every model, but for a factor.
+
+    Chains become the shortest equal ones, branches that commute are ordered, an expression with one branch
+    dropped is written as a sum, and a matrix product of two numbers as a product.
+
+    Args:
+        expression: any.
+        operations: by name.
+        exact: see `canonical_chain`.
+    """
+    left, right = (
+        Branch(b.statistic, canonical_chain(b.statistic, b.chain, operations, exact=exact)) for b in expression.branches
+    )
+    op = expression.op
+    scalar = [not b.dropped and facts(b.statistic, b.chain, operations).scalar for b in (left, right)]
+    if left.dropped or right.dropped:
+        op = "sum"
+        if left.dropped and not right.dropped:
+            left, right = right, left
+        right = Branch(left.statistic if left.dropped else _partner(left.statistic), DISCONNECT)
+    elif op == "matmul" and (not expression.together or any(scalar)):
+        op = "product"
+    if right != left and not right.dropped and _order(right) < _order(left):
+        left, right = right, left  # the sign of a difference turns, which the orientation makes up for
+    return Expression(left, op, right, expression.reduce, expression.aggregate)
+
+
+def _partner(statistic: str) -> str:
+    """The statistic that a dropped branch is written with."""
+    return "G" if statistic == "W" else "W"
+
+
+def _order(branch: Branch) -> tuple[int, int, Chain]:
+    return STATISTIC_NAMES.index(branch.statistic), len(branch.chain), branch.chain

@@ -1,0 +1,350 @@
+"""The operations that expressions are made of, as data: what each computes, and what is known of its results.
+
+Every unary operation is total: it maps any real tensor to real numbers, but for overflow. It sees a statistic as a
+matrix [rows, columns] (see `lpzero_hf.expressions.expression`), or a scalar that an earlier operation has left. What is
+known of an operation (domain, range, algebra) is what canonical forms and pruning are derived from.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+EXP_LIMIT = 80.0  # exp of more would overflow in single precision
+EPSILON = 1e-9
+
+
+class Interval(NamedTuple):
+    """All entries of a tensor lie in [low, high].
+
+    Args:
+        low: may be -infinity.
+        high: may be infinity.
+    """
+
+    low: float = -math.inf
+    high: float = math.inf
+
+    def within(self, other: Interval) -> bool:
+        """Whether every number of this interval lies in the other."""
+        return self.low >= other.low and self.high <= other.high
+
+
+REAL, NOT_NEGATIVE, POSITIVE = Interval(), Interval(0.0, math.inf), Interval(5e-324, math.inf)
+
+
+class Rewrite(NamedTuple):
+    """What two operations in a row are equal to.
+
+    Args:
+        chain: names of operations in the order they are applied; none for the identity.
+        given: where the argument of the first must lie.
+        exact: whether they are equal for all real numbers, or but for extreme ones (an exponential that is held at its
+            limit, a softmax that underflows).
+    """
+
+    chain: tuple[str, ...]
+    given: Interval = REAL
+    exact: bool = True
+
+
+@dataclass(frozen=True)
+class Unary:
+    """An operation on one tensor.
+
+    Args:
+        name: in the text of an expression.
+        function: maps a tensor [rows, columns], or a scalar [], to one of its shape, or to a scalar if `scalar`.
+            It must not write into its argument.
+        formula: one line for people.
+        range: maps the interval that the entries lie in to that of the results; by default nothing is known.
+        scalar: whether it reduces a matrix to a scalar.
+        acts_on: outside this interval an entry counts as if it were replaced, so that a tensor that has no entry
+            inside it carries no information through (a logarithm's is [0, inf]: what is not positive gives 0).
+        same_on: by the name of another operation, the interval on which the two are equal.
+        even: f(-x) = f(x).
+        absolute: f(|x|) = f(x).
+        rescales: f(x) = a x + b with a > 0 and b that depend on the whole tensor.
+        ignores_scale: f(a x + b) = f(x) for a > 0.
+        shifts: f(x) = x + b with b that depends on the column.
+        ignores_shift: f(x + b) = f(x).
+        on_scalar: what it is equal to on a scalar: names of other operations (none: the identity), a number if
+            it gives the same whatever the scalar, or None for the function itself.
+        centred: whether the entries of the result sum to 0.
+        after: by the name of an operation p, what f after p is equal to.
+        version: changed by the author whenever its results change, so that tables kept from before are made again.
+    """
+
+    name: str
+    function: Callable[[Tensor], Tensor]
+    formula: str
+    range: Callable[[Interval], Interval] = lambda interval: REAL
+    scalar: bool = False
+    acts_on: Interval = REAL
+    same_on: Mapping[str, Interval] = field(default_factory=dict, hash=False, compare=False)
+    even: bool = False
+    absolute: bool = False
+    rescales: bool = False
+    ignores_scale: bool = False
+    shifts: bool = False
+    ignores_shift: bool = False
+    on_scalar: tuple[str, ...] | float | None = None
+    centred: bool = False
+    after: Mapping[str, Rewrite] = field(default_factory=dict, hash=False, compare=False)
+    version: str = "1"
+
+    def __post_init__(self) -> None:
+        if not self.name.isidentifier() or self.name != self.name.lower():
+            raise ValueError(f"an operation's name is a lower-case identifier, got '{self.name}'")
+
+
+# The functions ---------------------------------------------------------------------------------------------
+
+
+def _log(x: Tensor) -> Tensor:
+    return torch.where(x > 0, x, 1.0).log_()
+
+
+def _abslog(x: Tensor) -> Tensor:
+    return torch.where(x == 0, 1.0, x).abs_().log_()
+
+
+def _exp(x: Tensor) -> Tensor:
+    return x.clamp(max=EXP_LIMIT).exp_()
+
+
+def _normalize(x: Tensor) -> Tensor:
+    centred = x - x.mean()
+    deviation = centred.square().mean().sqrt()
+    return torch.where(deviation > 0, centred / deviation, 0.0)
+
+
+def _invert(x: Tensor) -> Tensor:
+    return (x + torch.where(x < 0, -EPSILON, EPSILON)).reciprocal_()
+
+
+def _min_max(x: Tensor) -> Tensor:
+    low, high = torch.aminmax(x)
+    return torch.where(high > low, (x - low) / (high - low), 0.0)
+
+
+def _std(x: Tensor) -> Tensor:
+    return (x - x.mean()).square_().mean().sqrt()
+
+
+# What is known of their results ----------------------------------------------------------------------------
+
+
+def _safe_log(x: float) -> float:
+    return math.log(x) if x > 0 else -math.inf
+
+
+def _safe_exp(x: float) -> float:
+    return math.exp(min(x, EXP_LIMIT))
+
+
+def _log_range(x: Interval) -> Interval:
+    if x.low > 0:
+        return Interval(_safe_log(x.low), _safe_log(x.high) if x.high < math.inf else math.inf)
+    if x.high <= 0:
+        return Interval(0.0, 0.0)
+    return Interval(-math.inf, max(0.0, math.log(x.high) if x.high < math.inf else math.inf))
+
+
+def _abs_range(x: Interval) -> Interval:
+    low = 0.0 if x.low <= 0 <= x.high else min(abs(x.low), abs(x.high))
+    return Interval(low, max(abs(x.low), abs(x.high)))
+
+
+def _abslog_range(x: Interval) -> Interval:
+    return _log_range(_abs_range(x))
+
+
+def _square_range(x: Interval) -> Interval:
+    low, high = _abs_range(x)
+    return Interval(low * low, high * high)
+
+
+def _root(x: float) -> float:
+    return math.sqrt(max(x, 0.0))
+
+
+def _invert_range(x: Interval) -> Interval:
+    if x.low >= 0:
+        return Interval(0.0, math.inf)
+    if x.high <= 0:
+        return Interval(-math.inf, 0.0)
+    return REAL
+
+
+def _sigmoid(x: float) -> float:
+    return 0.5 * (1 + math.tanh(x / 2))
+
+
+def _to(low: float, high: float) -> Callable[[Interval], Interval]:
+    return lambda x: Interval(low, high)
+
+
+def _same(x: Interval) -> Interval:
+    return x
+
+
+UNARY: tuple[Unary, ...] = (
+    Unary(
+        "log",
+        _log,
+        "log x, 0 where x is not positive",
+        _log_range,
+        acts_on=NOT_NEGATIVE,
+        after={"exp": Rewrite((), exact=False), "softmax": Rewrite(("logsoftmax",), exact=False)},
+    ),
+    Unary(
+        "abslog",
+        _abslog,
+        "log |x|, 0 where x is 0",
+        _abslog_range,
+        even=True,
+        absolute=True,
+        same_on={"log": NOT_NEGATIVE},
+        after={"exp": Rewrite((), exact=False), "softmax": Rewrite(("logsoftmax",), exact=False)},
+    ),
+    Unary("abs", torch.abs, "|x|", _abs_range, even=True, absolute=True, same_on={"no_op": NOT_NEGATIVE}),
+    Unary(
+        "pow",
+        torch.square,
+        "x^2",
+        _square_range,
+        even=True,
+        absolute=True,
+        after={"sqrt": Rewrite(("relu",))},
+    ),
+    Unary(
+        "exp",
+        _exp,
+        "e^x, with x at most 80",
+        lambda x: Interval(_safe_exp(x.low), _safe_exp(x.high)),
+        after={"log": Rewrite((), POSITIVE), "abslog": Rewrite((), POSITIVE), "logsoftmax": Rewrite(("softmax",))},
+    ),
+    Unary(
+        "normalize",
+        _normalize,
+        "(x - mean) / standard deviation, 0 where all are equal",
+        rescales=True,
+        ignores_scale=True,
+        centred=True,
+        on_scalar=0.0,
+    ),
+    Unary(
+        "relu",
+        torch.relu,
+        "max(x, 0)",
+        lambda x: Interval(max(x.low, 0.0), max(x.high, 0.0)),
+        acts_on=NOT_NEGATIVE,
+        same_on={"no_op": NOT_NEGATIVE},
+    ),
+    Unary(
+        "invert",
+        _invert,
+        "1 / (x + 1e-9), with x - 1e-9 where x < 0",
+        _invert_range,
+        after={"invert": Rewrite((), exact=False)},
+    ),
+    Unary(
+        "frobenius_norm",
+        lambda x: x.square().sum().sqrt(),
+        "(sum x^2)^(1/2)",
+        lambda x: NOT_NEGATIVE,
+        scalar=True,
+        even=True,
+        absolute=True,
+        on_scalar=("abs",),
+    ),
+    Unary(
+        "normalized_sum",
+        torch.mean,
+        "sum x / number",
+        _same,
+        scalar=True,
+        same_on={"to_mean_scalar": REAL},
+        on_scalar=(),
+    ),
+    Unary(
+        "l1_norm",
+        lambda x: x.abs().mean(),
+        "mean |x|",
+        _abs_range,
+        scalar=True,
+        same_on={"to_mean_scalar": NOT_NEGATIVE},
+        even=True,
+        absolute=True,
+        on_scalar=("abs",),
+    ),
+    Unary(
+        "softmax",
+        lambda x: torch.softmax(x, 0),
+        "softmax of each column",
+        _to(0.0, 1.0),
+        ignores_shift=True,
+        on_scalar=1.0,
+    ),
+    Unary("sigmoid", torch.sigmoid, "1 / (1 + e^-x)", lambda x: Interval(_sigmoid(x.low), _sigmoid(x.high))),
+    Unary(
+        "logsoftmax",
+        lambda x: torch.log_softmax(x, 0),
+        "log softmax of each column",
+        _to(-math.inf, 0.0),
+        shifts=True,
+        ignores_shift=True,
+        on_scalar=0.0,
+    ),
+    Unary(
+        "sqrt",
+        lambda x: x.clamp(min=0).sqrt_(),
+        "x^(1/2), 0 where x is negative",
+        lambda x: Interval(_root(x.low), _root(x.high)),
+        acts_on=NOT_NEGATIVE,
+        after={"pow": Rewrite(("abs",))},
+    ),
+    Unary("revert", torch.neg, "-x", lambda x: Interval(-x.high, -x.low), after={"revert": Rewrite(())}),
+    Unary(
+        "min_max_normalize",
+        _min_max,
+        "(x - min) / (max - min), 0 where all are equal",
+        _to(0.0, 1.0),
+        rescales=True,
+        ignores_scale=True,
+        on_scalar=0.0,
+    ),
+    Unary(
+        "to_mean_scalar",
+        torch.mean,
+        "mean of x",
+        _same,
+        scalar=True,
+        on_scalar=(),
+        after={"abs": Rewrite(("l1_norm",))},
+    ),
+    Unary(
+        "to_std_scalar",
+        _std,
+        "standard deviation of x",
+        lambda x: NOT_NEGATIVE,
+        scalar=True,
+        even=True,
+        on_scalar=0.0,
+    ),
+    Unary("no_op", lambda x: x, "x", _same),
+    Unary("disconnect", lambda x: x, "drops the branch"),
+)
+
+BINARY: dict[str, str] = {
+    "sum": "x + y",
+    "difference": "x - y",
+    "product": "x * y, element by element",
+    "matmul": "x @ y^T; with a scalar, the product",
+}

@@ -1,0 +1,189 @@
+"""The tables of many architectures stacked: the scores of all of them under one expression, or under very many."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from lpzero_hf.expressions.expression import Branch, Expression, canonical_chain
+from lpzero_hf.expressions.tables import GROUP, Pair, Table, Wanted, pair_of
+
+Places = slice | Tensor  # of chains
+EVERY = slice(None)
+
+
+class Stack:
+    """Tables of n architectures under the same chains.
+
+    Scores are computed in float64. An architecture that does not show a statistic, or whose score overflows, has
+    NaN or an infinity: an invalid score.
+
+    Args:
+        tables: one per architecture, all made for `wanted`.
+        wanted: their chains.
+        device: where to compute.
+    """
+
+    def __init__(self, tables: Sequence[Table], wanted: Wanted, device: torch.device | str = "cpu") -> None:
+        self.wanted, self.device, self.n = wanted, torch.device(device), len(tables)
+        blocks = max(next(iter(table.counts.values())).shape[1] for table in tables)
+        self.index = {name: {chain: i for i, chain in enumerate(all_)} for name, all_ in wanted.chains.items()}
+        self.counts = {
+            group: self._padded([table.counts.get(group) for table in tables], blocks, 1)
+            for group in {GROUP[name] for name in wanted.chains}
+        }
+        self.totals = {
+            name: self._padded([table.totals.get(name) for table in tables], blocks, len(wanted.chains[name]))
+            for name in wanted.chains
+        }
+        self.products = {pair: self._stacked([table.products.get(pair) for table in tables]) for pair in wanted.pairs}
+        self.matmuls = {pair: self._stacked([table.matmuls.get(pair) for table in tables]) for pair in wanted.pairs}
+        self.scalar = {
+            name: torch.tensor([wanted.scalar(chain) for chain in all_], device=self.device)
+            for name, all_ in wanted.chains.items()
+        }
+
+    def _padded(self, parts: Sequence[Tensor | None], blocks: int, last: int) -> Tensor:
+        """[k, n, blocks(, K)] with zeros for what is not there."""
+        first = next(part for part in parts if part is not None)
+        whole = torch.zeros(len(first), self.n, blocks, *first.shape[2:], dtype=torch.float64, device=self.device)
+        for i, part in enumerate(parts):
+            if part is not None:
+                whole[:, i, : part.shape[1]] = part
+        return whole
+
+    def _stacked(self, parts: Sequence[Tensor | None]) -> Tensor:
+        first = next(part for part in parts if part is not None)
+        nothing = torch.full_like(first, torch.nan)
+        return torch.stack([nothing if part is None else part for part in parts], 1).to(self.device)
+
+    def part(self, architectures: Sequence[int]) -> Stack:
+        """The tables of some architectures."""
+        chosen = torch.as_tensor(list(architectures), device=self.device)
+        some = copy.copy(self)
+        some.n = len(chosen)
+        for name in ("counts", "totals", "products", "matmuls"):
+            setattr(some, name, {key: tensor[:, chosen] for key, tensor in getattr(self, name).items()})
+        return some
+
+    # Scores --------------------------------------------------------------------------------------------------
+
+    def score(self, expression: Expression) -> Tensor:
+        """[n], the scores of all architectures under one expression."""
+        kept = [b for b in expression.branches if not b.dropped]
+        places = [self._place(branch) for branch in kept]
+        if not kept:
+            return torch.full((self.n,), torch.nan, dtype=torch.float64, device=self.device)
+        if len(kept) == 1:
+            name = kept[0].statistic
+            return self.alone(name, expression.reduce, expression.aggregate, places[0])[:, 0]
+        left, right = kept[0].statistic, kept[1].statistic
+        grid = self.grid(left, right, expression.op, expression.reduce, expression.aggregate, *places)
+        return grid[:, 0, 0]
+
+    def _place(self, branch: Branch) -> slice:
+        chain = canonical_chain(branch.statistic, branch.chain, self.wanted.operations)
+        i = self.index[branch.statistic][chain]
+        return slice(i, i + 1)
+
+    def signature(self, branch: Branch, partner: str | None = None) -> bytes:
+        """A digest of what the tables hold of one branch; equal for branches that no score can tell apart.
+
+        Args:
+            branch: any that is not dropped.
+            partner: the statistic whose matrices it is multiplied with, if so.
+        """
+        place = self._place(branch)
+        group = GROUP[branch.statistic]
+        held = [self.totals[branch.statistic][..., place], self.counts[group]]
+        if partner is not None:
+            products = self._pair(self.products, branch.statistic, partner)[:, :, place]
+            held.append(products)
+            if not bool(self.scalar[branch.statistic][place]):
+                rank = int((~self.scalar[branch.statistic][: place.start]).sum())
+                held.append(self._pair(self.matmuls, branch.statistic, partner)[:, :, rank])
+        made = hashlib.blake2b(bytes(self.scalar[branch.statistic][place].tolist()), digest_size=16)
+        for tensor in held:
+            made.update(tensor.float().contiguous().cpu().numpy().tobytes())
+        return made.digest()
+
+    def alone(self, name: str, reduce: str, aggregate: str, chains: Places = EVERY) -> Tensor:
+        """[n, K], the scores under one branch of a statistic for each of its chains."""
+        values, there = self._reduced(name, reduce, chains)
+        return _aggregated(values.sum(1), there.sum(1), aggregate)
+
+    def grid(
+        self, left: str, right: str, op: str, reduce: str, aggregate: str,
+        rows: Places = EVERY, columns: Places = EVERY,
+    ) -> Tensor:  # fmt: skip
+        """[n, K, L], the scores for each chain of the left statistic and each of the right."""
+        if GROUP[left] == GROUP[right]:
+            return self._together(left, right, op, reduce, aggregate, rows, columns)
+        x, one = self._reduced(left, reduce, rows)
+        y, other = self._reduced(right, reduce, columns)
+        there = one * other
+        if op in ("product", "matmul"):
+            values = torch.einsum("nbk,nbl->nkl", x, y)
+        else:
+            sign = 1 if op == "sum" else -1
+            shown = there[:, :, None]
+            values = (x * shown).sum(1)[:, :, None] + sign * (y * shown).sum(1)[:, None, :]
+        return _aggregated(values, there.sum(1), aggregate)
+
+    def _reduced(self, name: str, reduce: str, chains: Places) -> tuple[Tensor, Tensor]:
+        """[n, B, K], each block's reduced value, and [n, B], whether the block shows the statistic."""
+        sites, elements, _ = self.counts[GROUP[name]]
+        there = (sites > 0).double()
+        totals = self.totals[name][0][:, :, chains]
+        if reduce == "mean":
+            totals = totals / torch.where(self.scalar[name][chains], sites[:, :, None], elements[:, :, None]).clamp(
+                min=1
+            )
+        return totals, there
+
+    def _together(
+        self, left: str, right: str, op: str, reduce: str, aggregate: str, rows: Places, columns: Places
+    ) -> Tensor:
+        sites, elements, _ = self.counts[GROUP[left]]
+        there = (sites > 0).double().sum(1)
+        x_scalar, y_scalar = self.scalar[left][rows], self.scalar[right][columns]
+        both = x_scalar[:, None] & y_scalar
+        if op in ("sum", "difference"):
+            sign = 1 if op == "sum" else -1
+            over = (None, None) if reduce == "sum" else (sites, elements)
+            plain, broadcast = (
+                self._folded(left, kind, divide)[:, rows, None]
+                + sign * self._folded(right, kind, divide)[:, None, columns]
+                for kind, divide in enumerate(over)
+            )
+            return _aggregated(torch.where(both, plain, broadcast), there, aggregate)
+        fold = 0 if reduce == "sum" else 1
+        values = self._pair(self.products, left, right)[fold][:, rows][:, :, columns]
+        if op == "matmul":
+            values = values.clone()
+            held = self._pair(self.matmuls, left, right)[fold]
+            i, j = ((~s).nonzero()[:, 0] for s in (x_scalar, y_scalar))
+            ranks = [torch.cumsum(~self.scalar[name], 0) - 1 for name in (left, right)]
+            a, b = ranks[0][rows][i], ranks[1][columns][j]
+            values[:, i[:, None], j] = held[:, a[:, None], b]
+        return _aggregated(values, there, aggregate)
+
+    def _folded(self, name: str, kind: int, over: Tensor | None) -> Tensor:
+        """[n, K], totals summed over blocks, each divided by `over` [n, B]."""
+        totals = self.totals[name][kind]
+        return totals.sum(1) if over is None else (totals / over.clamp(min=1)[:, :, None]).sum(1)
+
+    def _pair(self, held: dict[Pair, Tensor], left: str, right: str) -> Tensor:
+        pair = pair_of(left, right)
+        return held[pair] if pair == (left, right) else held[pair].transpose(-1, -2)
+
+
+def _aggregated(total: Tensor, blocks: Tensor, aggregate: str) -> Tensor:
+    """`total` [n, ...] over `blocks` [n], invalid where there are none."""
+    blocks = blocks.view(-1, *[1] * (total.dim() - 1))
+    value = total / blocks if aggregate == "mean" else total
+    return torch.where(blocks > 0, value, torch.nan)

@@ -1,0 +1,263 @@
+"""Branch tables: what one model's statistics come to under many chains of operations, kept instead of the tensors.
+
+Three facts make every expression's score arithmetic on small tables: the sum of a sum or a difference is that of the
+branches' own sums; the sums of all elementwise products of two sets of branches at a site are one Gram matrix; the
+sum of X @ Y^T is the inner product of the column sums of X and Y.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lpzero_hf.capture.spec import Captured, Reduced, Reduction, Statistic
+from lpzero_hf.errors import CaptureError
+from lpzero_hf.expressions.expression import BUILT_IN, STATISTIC_NAMES, Chain, Operations
+
+Pair = tuple[str, str]
+
+PAIRS: tuple[Pair, ...] = (("W", "G"), ("A", "J"))  # distinct statistics of one shape
+GROUPS: dict[str, tuple[Statistic, ...]] = {
+    "weight": ("W", "G"),
+    "output": ("A", "J"),
+    "head": ("H",),
+    "softmax": ("S",),
+}
+GROUP: dict[str, str] = {name: group for group, names in GROUPS.items() for name in names}
+COLUMNS = 2**14  # elements of one block of a Gram matrix, summed in the tensors' own precision
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What tables must hold.
+
+    Args:
+        chains: canonical chains by statistic; statistics in the order W, G, A, J, H, S.
+        pairs: pairs of statistics of one shape whose products are wanted, a statistic with itself among them.
+        operations: by name.
+    """
+
+    chains: Mapping[str, tuple[Chain, ...]]
+    pairs: tuple[Pair, ...] = ()
+    operations: Operations = field(default_factory=lambda: BUILT_IN)
+    _rooms: dict[object, Tensor] = field(default_factory=dict, init=False, compare=False, repr=False)
+
+    def scalar(self, chain: Chain) -> bool:
+        """Whether `chain` leaves one number per site."""
+        return any(self.operations[name].scalar for name in chain)
+
+    @cached_property
+    def matrices(self) -> dict[str, list[int]]:
+        """The places of the chains that leave a matrix, by statistic."""
+        return {s: [i for i, chain in enumerate(all_) if not self.scalar(chain)] for s, all_ in self.chains.items()}
+
+    @cached_property
+    def reductions(self) -> dict[str, Reduction]:
+        """What to capture, by group of statistics of one shape."""
+        found: dict[str, Reduction] = {}
+        for group, names in GROUPS.items():
+            reads: tuple[Statistic, ...] = tuple(name for name in names if name in self.chains)
+            if not reads:
+                continue
+            if group == "weight":
+                found[group] = Reduction("linear", reads, self._function(reads, _as_it_is))
+            elif group == "output":
+                found[group] = Reduction("linear", (*reads, "mask"), self._function(reads, _real_rows))
+            else:
+                found[group] = Reduction("mixer", (*reads, "mask"), self._function(reads, _heads_as_rows))
+        return found
+
+    def _function(self, reads: Sequence[str], view: Callable[..., Tensor]) -> Callable[..., Tensor]:
+        def function(*tensors: Tensor) -> Tensor:
+            mask = tensors[len(reads) :]
+            return self.site_sums({name: view(tensor, *mask) for name, tensor in zip(reads, tensors, strict=False)})
+
+        return function
+
+    def _pairs_of(self, names: Iterable[str]) -> list[Pair]:
+        return [pair for pair in self.pairs if set(pair) <= set(names)]
+
+    @torch.no_grad()
+    def site_sums(self, tensors: Mapping[str, Tensor]) -> Tensor:
+        """Apply every chain to the matrices of one site, and sum.
+
+        Args:
+            tensors: [rows, columns] by statistic, all of one shape.
+
+        Returns:
+            One vector in float64: rows; columns; per statistic, the total of every chain (the sum of a matrix, or the
+            scalar itself); per pair, the sums of x * y of all chains [left, right], then the sums of x @ y^T of those
+            that leave matrices [left, right]. Functions run in the precision of the tensors, and a Gram matrix is
+            summed in it over blocks of 2^14 elements.
+        """
+        rows, columns = next(iter(tensors.values())).shape
+        pairs = self._pairs_of(tensors)
+        paired = {name for pair in pairs for name in pair}
+        totals, stacks, column_sums = {}, {}, {}
+        for name, matrix in tensors.items():
+            place = {self.chains[name][i]: k for k, i in enumerate(self.matrices[name])}
+            stack = self._room(name, matrix, len(place) if name in paired else 0, rows * columns)
+            sums = torch.zeros(len(place), columns, dtype=torch.float64, device=matrix.device)
+            scalars: dict[Chain, Tensor] = {}
+            for chain, result in self._results(name, matrix):
+                if result.dim() == 0:
+                    scalars[chain] = result.double()
+                else:
+                    sums[place[chain]] = result.sum(0, dtype=torch.float64)
+                    if name in paired:
+                        stack[place[chain]] = result.reshape(-1)
+            whole = sums.sum(1)
+            totals[name] = torch.stack([scalars[c] if c in scalars else whole[place[c]] for c in self.chains[name]])
+            stacks[name], column_sums[name] = stack, sums
+        parts = [torch.tensor([rows, columns], dtype=torch.float64, device=whole.device), *totals.values()]
+        for x, y in pairs:
+            products = torch.outer(totals[x], totals[y])  # right where either is a scalar
+            i, j = (torch.tensor(self.matrices[name], dtype=torch.long) for name in (x, y))
+            products[i[:, None], j] = gram(stacks[x], stacks[y])
+            parts += [products.reshape(-1), (column_sums[x] @ column_sums[y].T).reshape(-1)]
+        return torch.cat(parts)
+
+    def _room(self, name: str, like: Tensor, rows: int, columns: int) -> Tensor:
+        """An uninitialised matrix [rows, columns], in memory that is kept from site to site."""
+        key = name, like.dtype, like.device
+        if key not in self._rooms or len(self._rooms[key]) < rows * columns:
+            self._rooms.pop(key, None)  # first, so that no two are there at once
+            self._rooms[key] = like.new_empty(rows * columns)
+        return self._rooms[key][: rows * columns].view(rows, columns)
+
+    def _results(self, statistic: str, matrix: Tensor) -> Iterable[tuple[Chain, Tensor]]:
+        """The result of every chain; chains that begin alike share the beginning."""
+        leaves = set(self.chains[statistic])
+        tree: dict[str, Any] = {}
+        for chain in leaves:
+            node = tree
+            for name in chain:
+                node = node.setdefault(name, {})
+
+        def walk(node: dict[str, Any], chain: Chain, tensor: Tensor) -> Iterable[tuple[Chain, Tensor]]:
+            if chain in leaves:
+                yield chain, tensor
+            for name, below in node.items():
+                yield from walk(below, (*chain, name), self.operations[name].function(tensor))
+
+        return walk(tree, (), matrix)
+
+
+def gram(x: Tensor, y: Tensor) -> Tensor:
+    """[k, l] in float64, the inner products of the rows of x [k, n] and y [l, n], summed in blocks of 2^14 columns."""
+    total = torch.zeros(len(x), len(y), dtype=torch.float64, device=x.device)
+    for start in range(0, x.shape[1], COLUMNS):
+        part = slice(start, start + COLUMNS)
+        total += x[:, part] @ y[:, part].T
+    return total
+
+
+def _as_it_is(matrix: Tensor) -> Tensor:
+    return matrix
+
+
+def _real_rows(tensor: Tensor, mask: Tensor) -> Tensor:
+    """[B, T, d] to [real tokens, d]."""
+    return tensor[mask.bool()]
+
+
+def _heads_as_rows(tensor: Tensor, mask: Tensor) -> Tensor:
+    """[B, h, T, d] to [real tokens x heads, d]; [B, T, d] to [real tokens, d]."""
+    if tensor.dim() == 3:
+        return tensor[mask.bool()]
+    return tensor.movedim(1, 2)[mask.bool()].flatten(0, 1)
+
+
+@dataclass(frozen=True)
+class Table:
+    """What one model came to.
+
+    B is the number of its blocks, K the number of chains of a statistic, M those that leave matrices.
+
+    Args:
+        chains: by statistic.
+        counts: by group (weight, output, head, softmax), [3, B]: the sites of each block, the elements of their
+            matrices, and the elements of the matrices' products x @ y^T.
+        totals: by statistic, [2, B, K]: the sums over the sites of each block of the totals of every chain; and the
+            same with a scalar counted once for every element of its site, as where it meets a matrix.
+        products: by pair, [2, K, K]: sums of x * y over all sites; and over blocks of their means over the elements.
+        matmuls: by pair, [2, M, M]: the same of x @ y^T.
+    """
+
+    chains: Mapping[str, tuple[Chain, ...]]
+    counts: dict[str, Tensor]
+    totals: dict[str, Tensor]
+    products: dict[Pair, Tensor]
+    matmuls: dict[Pair, Tensor]
+
+
+def tabulate(wanted: Wanted, captured: Captured) -> Table:
+    """Gather what `wanted.reductions` have left of one pass.
+
+    Raises:
+        CaptureError: the pass failed; a statistic that the model does not show is merely missing from the table.
+    """
+    wanted._rooms.clear()  # the memory that the functions of the pass have used
+    sites: dict[str, list[Reduced]] = {}
+    for group, reduction in wanted.reductions.items():
+        if reduction in captured.failures:
+            raise captured.failures[reduction]
+        sites[group] = captured.values[reduction]
+    return gather(wanted, sites)
+
+
+def gather(wanted: Wanted, sites: Mapping[str, Sequence[Reduced]]) -> Table:
+    """The table of one model, from the sums of each site by group."""
+    blocks = 1 + max((site.block for found in sites.values() for site in found), default=-1)
+    if not blocks:
+        raise CaptureError("the model shows none of the statistics that are wanted")
+    table = Table(wanted.chains, {}, {}, {}, {})
+    for group, found in sites.items():
+        if found:
+            _gather_group(table, wanted, group, found, blocks)
+    return table
+
+
+def _gather_group(table: Table, wanted: Wanted, group: str, found: Sequence[Reduced], blocks: int) -> None:
+    names = [name for name in GROUPS[group] if name in wanted.chains]
+    sums = torch.stack([site.value for site in found]).cpu()
+    block = torch.tensor([site.block for site in found])
+
+    def per_block(values: Tensor) -> Tensor:
+        return torch.zeros(blocks, *values.shape[1:], dtype=torch.float64).index_add_(0, block, values)
+
+    rows, elements = sums[:, 0], sums[:, 0] * sums[:, 1]
+    kinds = [torch.ones(len(found), dtype=torch.float64), elements, rows.square()]  # of sites: scalar, x * y, x @ y^T
+    table.counts[group] = torch.stack([per_block(kind) for kind in kinds])
+    at = 2
+    scalar: dict[str, Tensor] = {}
+    for name in names:
+        chains = wanted.chains[name]
+        totals = sums[:, at : at + len(chains)]
+        at += len(chains)
+        scalar[name] = torch.tensor([wanted.scalar(chain) for chain in chains])
+        broadcast = torch.where(scalar[name], totals * elements[:, None], totals)
+        table.totals[name] = torch.stack([per_block(totals), per_block(broadcast)])
+    _, elements_of, squares_of = table.counts[group][:, block]
+    for x, y in wanted._pairs_of(names):
+        size = len(wanted.chains[x]), len(wanted.chains[y])
+        products = sums[:, at : at + size[0] * size[1]]
+        at += size[0] * size[1]
+        both = (scalar[x][:, None] & scalar[y]).reshape(-1)
+        sites_of = table.counts[group][0][block]
+        over = torch.where(both, sites_of[:, None], elements_of[:, None])
+        table.products[x, y] = torch.stack([products.sum(0), (products / over).sum(0)]).reshape(2, *size)
+        size = len(wanted.matrices[x]), len(wanted.matrices[y])
+        matmuls = sums[:, at : at + size[0] * size[1]]
+        at += size[0] * size[1]
+        table.matmuls[x, y] = torch.stack([matmuls.sum(0), (matmuls / squares_of[:, None]).sum(0)]).reshape(2, *size)
+
+
+def pair_of(left: str, right: str) -> Pair:
+    """The pair of two statistics in the order in which tables keep them."""
+    return (left, right) if STATISTIC_NAMES.index(left) <= STATISTIC_NAMES.index(right) else (right, left)

@@ -1,0 +1,88 @@
+"""Runs a model whose weights have no memory: what depends on them has a shape and no values, all else is real.
+
+Models look at token ids, masks and positions to find their way, so a pass on the meta device breaks off where it starts
+to look. Here such tensors keep their values. A pass that looks at what it computed from weights (a router that
+sends tokens to experts) still breaks off.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Self
+
+import torch
+from torch import Tensor
+from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves, tree_map_only
+
+
+class Pretence(TorchFunctionMode):
+    """Tensors without memory say that they are on the CPU, so that code which asks does what it does there.
+
+    Args:
+        about: which tensors.
+    """
+
+    def __init__(self, about: Callable[[Tensor], bool]) -> None:
+        super().__init__()
+        self.about = about
+        self.answers: dict[Any, Any] = {
+            Tensor.is_meta.__get__: False,  # type: ignore[attr-defined]  # stub gap
+            Tensor.is_cpu.__get__: True,  # type: ignore[attr-defined]
+            Tensor.device.__get__: torch.device("cpu"),
+        }
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        if func in self.answers and self.about(args[0]):
+            return self.answers[func]
+        return func(*args, **(kwargs or {}))
+
+
+class ShapesOnly(TorchDispatchMode):
+    """Enter it around a pass of a model with parameters on the meta device; inputs and buffers may be real.
+
+    Raises:
+        RuntimeError: the pass looks at a value that it does not have.
+
+    Example:
+        >>> import torch
+        >>> from lpzero_hf.models.meta_device import ShapesOnly
+        >>> layer = torch.nn.Linear(3, 2, device="meta")
+        >>> with ShapesOnly():
+        ...     layer(torch.ones(4, 3)).shape
+        torch.Size([4, 2])
+    """
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]  # torch leaves its modes untyped
+        self.pretence = Pretence(lambda tensor: tensor.is_meta)
+
+    def __enter__(self) -> Self:
+        self.pretence.__enter__()  # type: ignore[no-untyped-call]
+        super().__enter__()  # type: ignore[no-untyped-call]
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        super().__exit__(*error)  # type: ignore[no-untyped-call]
+        self.pretence.__exit__(*error)  # type: ignore[no-untyped-call]
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        with torch._C.DisableTorchFunction():
+            tensors = [t for t in tree_leaves((args, kwargs)) if isinstance(t, Tensor)]
+            if not any(t.is_meta for t in tensors):
+                return func(*args, **kwargs)
+            for place, argument in enumerate(func._schema.arguments):
+                written = argument.alias_info is not None and argument.alias_info.is_write
+                target = args[place] if place < len(args) else kwargs.get(argument.name)
+                if written and isinstance(target, Tensor) and not target.is_meta:
+                    raise RuntimeError(f"{func} writes unknown values into a tensor that has values")
+            args, kwargs = tree_map_only(Tensor, lambda t: t.to("meta"), (args, kwargs))
+            if kwargs.get("device") is not None:
+                kwargs = kwargs | {"device": torch.device("meta")}
+            return func(*args, **kwargs)

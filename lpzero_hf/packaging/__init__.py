@@ -1,0 +1,1 @@
+"""Installable plugin packages, written whole or not at all."""

@@ -1,0 +1,1 @@
+"""What a proxy is, and the one place where names become proxies."""

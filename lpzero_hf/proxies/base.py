@@ -1,0 +1,262 @@
+"""What a proxy is: a name, a source, an orientation, and a way from a model to one number."""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence, Set
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any, Literal
+
+from torch import Tensor
+
+from lpzero_hf.capture.spec import LOSS, Network, Reduced, Reduction
+from lpzero_hf.models.isolation import copied, isolated
+from lpzero_hf.models.layout import ModelLayout
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+Orientation = Literal[1, -1]
+Requirement = Literal["shapes", "weights", "model"]
+Values = list[Tensor]
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What a proxy with passes of its own works on.
+
+    Args:
+        model: the model, isolated and in eval mode; parameters share the original's memory, so a proxy
+            must not write into them.
+        batch: the minibatch on the model's device, with labels unless it is for a plain function.
+        layout: where the model, as it is now, keeps its blocks.
+        seed: for every random choice.
+    """
+
+    model: PreTrainedModel
+    batch: dict[str, Any]
+    layout: ModelLayout
+    seed: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Proxy(ABC):
+    """Base of all proxies.
+
+    Args:
+        name: how users call it, lower case with underscores.
+        formula: one line, in the letters W, G, A, J, H, S (see the README).
+        citation: the source, or "" for a trivial baseline.
+        orientation: 1 if a larger score predicts a better model, -1 if a smaller one does.
+        version: changed by the author whenever the proxy's numbers change, so that scores kept from before are
+            made again; "" to never keep any.
+        batch_order_invariant: the author claims that the order of the samples does not matter, rounding aside;
+            `lpzero_hf.testing` holds them to it.
+    """
+
+    name: str
+    formula: str
+    citation: str = ""
+    orientation: Orientation = 1
+    version: str = "1"
+    batch_order_invariant: bool = False
+
+    def __post_init__(self) -> None:
+        if not self.name or self.orientation not in (1, -1):
+            raise ValueError(f"proxy '{self.name}' needs a name and an orientation of 1 or -1")
+
+    @property
+    @abstractmethod
+    def passes(self) -> str:
+        """What must be run: "none", "forward", "forward + backward", or what the proxy needs of its own."""
+
+    @property
+    def minibatch(self) -> tuple[int, int] | None:
+        """The sequences and tokens of the minibatch that this proxy was searched on; None if any will do."""
+        return None
+
+    @property
+    def requires(self) -> Requirement:
+        """What must be in memory: "shapes" (nothing), "weights" (one at a time), or the whole "model"."""
+        return "model"
+
+    def searched_on(self, benchmark: str) -> Set[str]:
+        """The keys of a benchmark's architectures whose trained performance was used to find this proxy."""
+        return frozenset()
+
+    def __call__(self, model: PreTrainedModel, batch: dict[str, Any]) -> float:
+        """The score of `model` on `batch`; leaves the model untouched.
+
+        Raises:
+            LpzError: the score is not applicable to this model, invalid, or failed; the message says why.
+        """
+        from lpzero_hf.scoring.score import score
+
+        return score(model, batch, [self])[self.name].require()
+
+
+def total(values: Values) -> float:
+    """The sum of reduced values in double precision."""
+    return float(sum(float(v) for v in values))
+
+
+def mean(values: Values) -> float:
+    """The mean of reduced values in double precision."""
+    return total(values) / len(values)
+
+
+def total_of_first(values: Sequence[Values], layout: ModelLayout) -> float:
+    """What the first reduction made of all sites, summed; a function of a module, so that it can be pickled."""
+    return total(values[0])
+
+
+@dataclass(frozen=True, kw_only=True)
+class StatisticProxy(Proxy):
+    """A proxy made of reductions of the captured statistics; shares its pass with all others like it.
+
+    Args:
+        reductions: what to reduce at which sites.
+        combine: maps one list of reduced values per reduction, then the layout, to the score.
+        network: which network the pass runs on; the default is the model itself with its own loss.
+
+    Example:
+        >>> from lpzero_hf import Reduction, StatisticProxy
+        >>> snip = StatisticProxy(
+        ...     name="my_snip",
+        ...     formula="sum |W * G|",
+        ...     reductions=(Reduction("linear", ("W", "G"), lambda W, G: (W * G).abs().sum()),),
+        ... )
+    """
+
+    reductions: tuple[Reduction, ...]
+    combine: Callable[[Sequence[Values], ModelLayout], float] = total_of_first
+    network: Network = LOSS
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        object.__setattr__(self, "reductions", tuple(self.reductions))
+
+    @property
+    def passes(self) -> str:
+        """Derived from the statistics that the reductions read."""
+        needed = set().union(*(reduction.reads for reduction in self.reductions))
+        own = "" if self.network is LOSS else f" ({self.network.name})"
+        if needed & {"G", "J", "dH"}:
+            return f"forward + backward{own}"
+        return f"forward{own}" if needed - {"W"} else "none"
+
+    @property
+    def requires(self) -> Requirement:
+        """Weights, one at a time, where the reductions read W alone."""
+        return "weights" if all(set(reduction.reads) == {"W"} for reduction in self.reductions) else "model"
+
+    def finish(self, reduced: Sequence[Sequence[Reduced]], layout: ModelLayout) -> float:
+        """The score, from what each reduction made of every site."""
+        return self.combine([[site.value for site in sites] for sites in reduced], layout)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelProxy(Proxy):
+    """A proxy that runs passes of its own.
+
+    Args:
+        evaluate: maps a `Subject` to the score; may raise `NotApplicable`.
+        needs: what it runs, for people, for example "5 forward".
+        shapes_only: the author claims that it reads no value of a tensor, so that a model on the meta device will do.
+        holds: how many tensors as large as all weights together it has in memory at a time, beside the model; for
+            the estimate of `plan`.
+    """
+
+    evaluate: Callable[[Subject], float]
+    needs: str = "none"
+    shapes_only: bool = False
+    holds: float = 0
+
+    @property
+    def requires(self) -> Requirement:
+        """As declared."""
+        return "shapes" if self.shapes_only else "model"
+
+    @property
+    def passes(self) -> str:
+        """As declared."""
+        return self.needs
+
+
+@dataclass(frozen=True, kw_only=True)
+class FunctionProxy(Proxy):
+    """A plain function `f(model, batch) -> float`.
+
+    It is given copies of the weights and of the minibatch, so whatever it does leaves the caller's untouched.
+    """
+
+    function: Callable[[PreTrainedModel, dict[str, Any]], float]
+
+    @property
+    def passes(self) -> str:
+        """Unknown: whatever the function runs."""
+        return "its own"
+
+    def evaluate(self, subject: Subject) -> float:
+        """Call the function on copies."""
+        batch = {k: v.clone() if isinstance(v, Tensor) else v for k, v in subject.batch.items()}
+        with isolated(subject.model, substitute=copied, seed=subject.seed):
+            return self.function(subject.model, batch)
+
+
+def as_proxy(item: Proxy | Callable[..., float]) -> Proxy:
+    """`item` itself if it is a proxy, else the plain function wrapped as one.
+
+    A function may carry attributes `formula`, `citation`, `orientation`, `version` and `batch_order_invariant`;
+    else its formula is the first line of its docstring, and its version a digest of its source. Its name is its
+    `name` or `__name__`.
+
+    Raises:
+        TypeError: it is neither, or cannot be hashed.
+    """
+    if isinstance(item, StatisticProxy | ModelProxy | FunctionProxy):
+        hash(item)
+        return item
+    if isinstance(item, Proxy):
+        raise TypeError(f"{type(item).__name__} must derive from StatisticProxy or ModelProxy")
+    if not callable(item) or inspect.isclass(item):
+        raise TypeError(f"expected a Proxy or a function f(model, batch) -> float, got {item!r}")
+    function = item.func if isinstance(item, partial) else item
+    name = getattr(item, "name", getattr(function, "__name__", type(function).__name__))
+    described = (inspect.getdoc(function) or "a plain function").splitlines()[0]
+    return FunctionProxy(
+        name=name,
+        formula=getattr(item, "formula", described),
+        citation=getattr(item, "citation", ""),
+        orientation=getattr(item, "orientation", 1),
+        version=getattr(item, "version", None) or _digest_of_sources([item]),
+        batch_order_invariant=getattr(item, "batch_order_invariant", False),
+        function=item,
+    )
+
+
+def source_digest(proxy: Proxy) -> str:
+    """A digest of the source of the functions that a proxy is made of; "" where one has no source.
+
+    It tells two proxies of one name apart that no plugin vouches for. What the functions take from closures
+    and globals it does not see: a change there needs another `version`.
+    """
+    functions: list[Callable[..., Any]] = []
+    if isinstance(proxy, StatisticProxy):
+        functions = [proxy.combine, *(reduction.function for reduction in proxy.reductions)]
+    elif isinstance(proxy, ModelProxy):
+        functions = [proxy.evaluate]
+    elif isinstance(proxy, FunctionProxy):
+        functions = [proxy.function]
+    return _digest_of_sources(functions)
+
+
+def _digest_of_sources(functions: Sequence[Callable[..., Any]]) -> str:
+    try:
+        sources = [inspect.getsource(function) for function in functions]
+    except (OSError, TypeError):  # typed at a prompt; a partial or an object, which has no source of its own
+        return ""
+    return hashlib.sha256("\0".join(sources).encode()).hexdigest()[:16] if sources else ""

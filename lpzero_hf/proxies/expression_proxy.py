@@ -1,0 +1,94 @@
+"""Any expression is a proxy: it is scored in the pass that it shares with all others like it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from lpzero_hf.capture.spec import Reduced
+from lpzero_hf.errors import UsageError
+from lpzero_hf.expressions.expression import (
+    BUILT_IN,
+    STATISTIC_NAMES,
+    VERSION,
+    Chain,
+    Expression,
+    Operations,
+    canonical_chain,
+    parse,
+)
+from lpzero_hf.expressions.stacked import Stack
+from lpzero_hf.expressions.tables import Wanted, gather, pair_of
+from lpzero_hf.models.layout import ModelLayout
+from lpzero_hf.plugins import load_plugins
+from lpzero_hf.proxies.base import Orientation, StatisticProxy
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExpressionProxy(StatisticProxy):
+    """The proxy that an expression spells; see `expression_proxy`.
+
+    Args:
+        expression: what it computes.
+        wanted: the branches that it captures.
+    """
+
+    expression: Expression
+    wanted: Wanted = field(compare=False)
+
+    def finish(self, reduced: Sequence[Sequence[Reduced]], layout: ModelLayout) -> float:
+        """The score, from a table of this expression's branches alone."""
+        table = gather(self.wanted, dict(zip(self.wanted.reductions, reduced, strict=True)))
+        return float(Stack([table], self.wanted).score(self.expression))
+
+    def __reduce__(self) -> tuple[Callable[..., ExpressionProxy], tuple[object, ...]]:
+        """In another process, the operations are looked up anew."""
+        return _again, (str(self.expression), self.name, self.orientation)
+
+
+def expression_proxy(
+    expression: Expression, *, name: str = "", orientation: Orientation = 1, operations: Operations = BUILT_IN
+) -> ExpressionProxy:
+    """The proxy that `expression` spells.
+
+    Args:
+        expression: any with at least one branch that is not dropped.
+        name: of the proxy; by default the text of the expression.
+        orientation: 1 if larger is better.
+        operations: by name.
+
+    Raises:
+        UsageError: both branches are dropped.
+    """
+    wanted = wanted_by([expression], operations)
+    if not wanted.chains:
+        raise UsageError(f"'{expression}' drops both branches, so it has no score")
+    return ExpressionProxy(
+        name=name or str(expression),
+        formula=str(expression),
+        orientation=orientation,
+        version=f"{VERSION}-{expression.digest}",
+        reductions=tuple(wanted.reductions.values()),
+        expression=expression,
+        wanted=wanted,
+    )
+
+
+def _again(text: str, name: str, orientation: Orientation) -> ExpressionProxy:
+    operations = load_plugins().operations
+    return expression_proxy(parse(text, operations), name=name, orientation=orientation, operations=operations)
+
+
+def wanted_by(expressions: Sequence[Expression], operations: Operations = BUILT_IN) -> Wanted:
+    """What tables must hold so that these expressions can be scored."""
+    chains: dict[str, set[Chain]] = {}
+    pairs = set()
+    for expression in expressions:
+        kept = [branch for branch in expression.branches if not branch.dropped]
+        for branch in kept:
+            chain = canonical_chain(branch.statistic, branch.chain, operations)
+            chains.setdefault(branch.statistic, set()).add(chain)
+        if len(kept) == 2 and expression.together and expression.op in ("product", "matmul"):
+            pairs.add(pair_of(expression.left.statistic, expression.right.statistic))
+    ordered = {name: tuple(sorted(chains[name])) for name in STATISTIC_NAMES if name in chains}
+    return Wanted(ordered, tuple(sorted(pairs)), operations)

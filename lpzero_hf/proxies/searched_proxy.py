@@ -1,0 +1,139 @@
+"""The proxy that an artifact describes: one expression, or a rank ensemble of a few."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Callable, Sequence, Set
+from dataclasses import dataclass, field
+from importlib.resources.abc import Traversable
+
+from lpzero_hf.artifacts.artifact import Artifact, Member, parse_artifact
+from lpzero_hf.capture.spec import Reduced
+from lpzero_hf.errors import InvalidScore
+from lpzero_hf.expressions.expression import BUILT_IN, Expression, Operations
+from lpzero_hf.expressions.stacked import Stack
+from lpzero_hf.expressions.tables import Wanted, gather
+from lpzero_hf.models.layout import ModelLayout
+from lpzero_hf.plugins import load_plugins
+from lpzero_hf.proxies.base import StatisticProxy
+from lpzero_hf.proxies.expression_proxy import wanted_by
+
+PAPER = "Dong et al. 2024, arXiv:2410.04808"
+
+
+@dataclass(frozen=True, kw_only=True)
+class SearchedProxy(StatisticProxy):
+    """The proxy that an artifact describes; see `searched_proxy`. A larger score is always better.
+
+    Args:
+        artifact: what it was made from.
+        expressions: of its members.
+        wanted: the branches that it captures.
+    """
+
+    artifact: Artifact
+    expressions: tuple[Expression, ...]
+    wanted: Wanted = field(compare=False)
+
+    @property
+    def minibatch(self) -> tuple[int, int] | None:
+        """The sequences and tokens of the minibatch that it was searched on; None if the artifact does not say."""
+        told = self.artifact.provenance.get("minibatch", {})
+        both = told.get("batch_size"), told.get("seq_len")
+        return None if None in both else (both[0], both[1])
+
+    def searched_on(self, benchmark: str) -> Set[str]:
+        """As the artifact tells."""
+        return frozenset(self.artifact.provenance.get("trained_on", {}).get(benchmark, ()))
+
+    def finish(self, reduced: Sequence[Sequence[Reduced]], layout: ModelLayout) -> float:
+        """The score, from a table of the members' branches alone."""
+        stack = Stack([gather(self.wanted, dict(zip(self.wanted.reductions, reduced, strict=True)))], self.wanted)
+        scores = [
+            member.orientation * float(stack.score(expression))
+            for member, expression in zip(self.artifact.members, self.expressions, strict=True)
+        ]
+        if len(scores) == 1:
+            return scores[0]
+        return sum(quantile(score, member) for score, member in zip(scores, self.artifact.members, strict=True))
+
+    def __reduce__(self) -> tuple[Callable[..., SearchedProxy], tuple[object, ...]]:
+        """In another process, the operations are looked up anew."""
+        return _again, (self.artifact.text,)
+
+
+def searched_proxy(artifact: Artifact, operations: Operations = BUILT_IN) -> SearchedProxy:
+    """The proxy that an artifact describes.
+
+    One expression gives its score, times its orientation. An ensemble gives the sum of its members' quantiles among
+    the architectures searched on, so that one model can be scored by itself and no member outweighs another.
+
+    Args:
+        artifact: a valid one.
+        operations: by name.
+
+    Raises:
+        LpzError: the artifact needs operations that are not there, or of other versions.
+    """
+    expressions = artifact.parsed(operations)
+    wanted = wanted_by(expressions, operations)
+    signed = [
+        ("" if member.orientation > 0 else "- ") + str(expression)
+        for member, expression in zip(artifact.members, expressions, strict=True)
+    ]
+    where = " and ".join(artifact.provenance["benchmarks"]) or "no benchmark"
+    return SearchedProxy(
+        name=artifact.name,
+        formula=signed[0] if len(signed) == 1 else f"sum of the quantiles of {'; '.join(signed)}",
+        citation=f"found on {where} by lpzero-hf, after {PAPER}",
+        version=f"artifact-{artifact.digest[:16]}",
+        reductions=tuple(wanted.reductions.values()),
+        artifact=artifact,
+        expressions=expressions,
+        wanted=wanted,
+    )
+
+
+def shipped_proxy(file: Traversable) -> SearchedProxy:
+    """The proxy of an artifact that a package ships as data, for its hook `lpz_proxies`.
+
+    Example:
+        >>> from importlib.resources import files
+        >>> shipped_proxy(files("my_package") / "lpzero-proxy.json")  # doctest: +SKIP
+
+    Raises:
+        LpzError: the artifact is damaged, or needs operations that no installed plugin offers.
+    """
+    return _again(file.read_bytes())
+
+
+def _again(text: str | bytes) -> SearchedProxy:
+    operations = {**BUILT_IN, **load_plugins().operations}  # the plugin of the built-in ones may be turned off
+    return searched_proxy(parse_artifact(text, operations=operations), operations)
+
+
+def quantile(score: float, member: Member) -> float:
+    """Where a score lies on the scale of a member: 0 at its smallest value, 1 at its largest, linear between.
+
+    Beyond either end it goes on rising, by less than one step of the scale, so that no two scores become equal and
+    none outweighs the other members.
+
+    Raises:
+        InvalidScore: the score is not finite.
+    """
+    if score - score != 0:
+        raise InvalidScore(f"'{member.expression}' is {score}")
+    scale = member.scale
+    steps = len(scale) - 1
+    spread = scale[-1] - scale[0]
+    if score < scale[0]:
+        beyond = scale[0] - score
+        return -beyond / (beyond + spread) / steps
+    if score == scale[0] < scale[-1]:
+        return 0.0
+    if score >= scale[-1]:
+        beyond = score - scale[-1]
+        return 1 + (beyond / (beyond + spread) / steps if beyond > 0 else 0.0)
+    above = max(1, bisect_left(scale, score))
+    low, high = scale[above - 1], scale[above]
+    return (above - 1 + (score - low) / (high - low)) / steps

@@ -1,0 +1,1 @@
+"""Proxies to scores: of one model, of many architectures, kept in a cache."""

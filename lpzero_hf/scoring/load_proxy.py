@@ -1,0 +1,73 @@
+"""`load_proxy`: the one call that another tool needs, from whatever names a proxy to `f(model, batch) -> float`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lpzero_hf.plugins import PluginRegistry, load_plugins
+from lpzero_hf.proxies.base import Proxy
+from lpzero_hf.scoring.score import score
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+
+@dataclass(frozen=True)
+class LoadedProxy:
+    """A proxy as a function whose larger values are better, whatever the proxy's orientation.
+
+    Args:
+        proxy: what computes the score.
+        plugins: where layouts are looked up.
+        seed: for every random choice.
+    """
+
+    proxy: Proxy
+    plugins: PluginRegistry
+    seed: int = 42
+
+    @property
+    def name(self) -> str:
+        """The name of the proxy."""
+        return self.proxy.name
+
+    @property
+    def citation(self) -> str:
+        """Where it comes from."""
+        return self.proxy.citation
+
+    def __call__(self, model: PreTrainedModel, batch: Mapping[str, Any]) -> float:
+        """The score of `model` on a minibatch (`input_ids` [B, T], ...), larger for better; leaves both untouched.
+
+        Raises:
+            ScoreError: the proxy is not applicable to this model, its score is not finite, or it failed.
+            LpzError: the model or the minibatch cannot be used; the message says why.
+        """
+        found = score(model, batch, [self.proxy], seed=self.seed, plugins=self.plugins)[self.proxy.name]
+        return self.proxy.orientation * found.require()
+
+
+def load_proxy(source: str | Path | Proxy, *, seed: int = 42, plugins: PluginRegistry | None = None) -> LoadedProxy:
+    """The proxy that `source` names, as a function `f(model, batch) -> float` whose larger values are better.
+
+    Args:
+        source: the name of an installed proxy (`snip`), an expression (`sum(sum(product(W, G)))`), an artifact's file
+            (`found.json`), or a repository of the Hub with one (`user/repo`, `hub:user/repo`, `user/repo@REVISION`).
+        seed: for every random choice of a proxy.
+        plugins: where names are looked up; by default everything installed.
+
+    Raises:
+        UsageError: there is no such proxy.
+        LpzError: an artifact is damaged, or the Hub cannot be reached.
+
+    Example:
+        >>> from lpzero_hf import load_model, load_proxy, minibatch
+        >>> model = load_model("gpt2-variant").model
+        >>> load_proxy("decoder_params")(model, minibatch(model))
+        4739072.0
+    """
+    plugins = load_plugins() if plugins is None else plugins
+    return LoadedProxy(source if isinstance(source, Proxy) else plugins.proxy(source), plugins, seed)

@@ -1,0 +1,375 @@
+"""Estimates, from shapes alone, the memory that scoring a model will need, and says what would make it fit.
+
+One forward pass without values tells which tensors autograd will keep. The rest is counted: weights, the gradient and
+the workspace of one layer, the copies that some proxies make. The estimate is meant to be right within a factor of 2.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from lpzero_hf.capture.spec import Network
+from lpzero_hf.errors import InvalidScore, LpzError, NotApplicable
+from lpzero_hf.models.isolation import isolated
+from lpzero_hf.models.lazy import source_of
+from lpzero_hf.models.memory import available_bytes, resident_bytes
+from lpzero_hf.models.meta_device import ShapesOnly
+from lpzero_hf.models.objective import objective, with_labels
+from lpzero_hf.proxies.base import FunctionProxy, ModelProxy, Proxy, StatisticProxy, Subject
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+    from lpzero_hf.models.layout import ModelLayout
+
+GIB = 2**30
+
+
+class DoesNotFit(LpzError):
+    """Scoring would need more memory than there is; the message names what would make it fit."""
+
+
+@dataclass(frozen=True)
+class Footprint:
+    """What a model and its minibatch weigh.
+
+    Args:
+        parameters: numbers in all weights, shared ones once.
+        largest: numbers in the largest weight.
+        itemsize: bytes of a number.
+        sequences: of the minibatch.
+        outside: bytes that a pass keeps for the backward pass outside the blocks.
+        inputs: bytes of the inputs of all blocks.
+        blocks: bytes that it keeps in all blocks.
+        block: bytes that it keeps in the largest block.
+        tensor: bytes of the largest tensor that it keeps.
+    """
+
+    parameters: int
+    largest: int
+    itemsize: int
+    sequences: int
+    outside: int = 0
+    inputs: int = 0
+    blocks: int = 0
+    block: int = 0
+    tensor: int = 0
+
+
+@dataclass(frozen=True)
+class Need:
+    """Bytes that one pass needs beside the weights, or all at once where no model is built.
+
+    Args:
+        name: of the pass or proxy.
+        copies: other tensors as large as the weights.
+        gradients: the gradient that is there at a time, and the workspace of what reads it.
+        activations: what is kept for the backward pass, and the largest tensors on their way.
+    """
+
+    name: str
+    copies: int
+    gradients: int
+    activations: int
+
+    @property
+    def total(self) -> int:
+        """All together."""
+        return self.copies + self.gradients + self.activations
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What scoring needs, before it starts.
+
+    Args:
+        requires: "shapes" (no weight is made), "weights" (one at a time), or the whole "model".
+        footprint: what it is estimated from.
+        weights: bytes of the weights that are in memory together.
+        passes: what runs, one after the other.
+        device: where.
+        resident: bytes that this process holds already.
+        available: bytes that are free on the device (RAM for the CPU); None where that cannot be told.
+        proxies: what is planned for.
+        checkpointing: whether blocks keep their inputs alone.
+        micro_batch: how many sequences run at a time, None for all.
+        fallback: why the whole model is built where the proxies would need less, or "".
+    """
+
+    requires: str
+    footprint: Footprint
+    weights: int
+    passes: tuple[Need, ...]
+    device: str
+    resident: int
+    available: int | None
+    proxies: tuple[Proxy, ...]
+    checkpointing: bool
+    micro_batch: int | None = None
+    fallback: str = ""
+
+    @property
+    def bytes(self) -> int:
+        """What is needed beyond what the process holds already."""
+        return self.weights + max((need.total for need in self.passes), default=0)
+
+    @property
+    def fits(self) -> bool:
+        """Whether there is room, as far as can be told."""
+        return self.available is None or self.bytes <= self.available
+
+    def describe(self) -> str:
+        """One line for people."""
+        parts = f"{self.bytes / GIB:.1f} GiB of {self.memory}"
+        if self.fallback:
+            parts = f"{parts} ({self.fallback}, so that the whole model is built)"
+        largest = max(self.passes, key=lambda need: need.total, default=None)
+        if self.requires != "model" or largest is None:
+            what = "one weight at a time" if self.requires == "weights" else "no weights"
+            return f"about {parts} ({what})"
+        return (
+            f"about {parts}: weights {self.weights / GIB:.1f}, and most in the pass of {largest.name}: copies "
+            f"{largest.copies / GIB:.1f}, gradients {largest.gradients / GIB:.1f}, activations "
+            f"{largest.activations / GIB:.1f}"
+        )
+
+    @property
+    def memory(self) -> str:
+        """The kind of memory."""
+        return "RAM" if self.device == "cpu" else f"memory of {self.device}"
+
+    def check(self) -> None:
+        """Raise `DoesNotFit` if there is no room."""
+        if self.fits:
+            return
+        assert self.available is not None
+        raise DoesNotFit(
+            f"this needs {self.describe()}; {self.available / GIB:.1f} GiB are free. {self.remedy()}, "
+            "or --force to try all the same"
+        )
+
+    def remedy(self) -> str:
+        """The flags that would make it fit, the mildest first."""
+        assert self.available is not None
+        size, half, all_ = self.footprint.itemsize, min(self.footprint.itemsize, 2), self.footprint.sequences
+        ways = [
+            ("--checkpointing", size, True, all_, self.micro_batch),
+            ("--dtype bfloat16", half, self.checkpointing, all_, self.micro_batch),
+            ("--micro-batch 1", size, self.checkpointing, all_, 1),
+            ("--batch-size 1", size, self.checkpointing, min(all_, 1), None),
+            ("--dtype bfloat16 --checkpointing", half, True, all_, self.micro_batch),
+            ("--dtype bfloat16 --checkpointing --micro-batch 1", half, True, all_, 1),
+            ("--dtype bfloat16 --checkpointing --batch-size 1", half, True, min(all_, 1), None),
+        ]
+        for flags, itemsize, checkpointing, sequences, micro_batch in ways:
+            needs = _needs(
+                self.footprint, self.proxies, itemsize, checkpointing, sequences, micro_batch, self.device == "cpu"
+            )
+            weights = self.weights * itemsize // self.footprint.itemsize
+            if self.requires == "model" and weights + max(need.total for need in needs) <= self.available:
+                return f"It would fit with {flags}"
+        return "Of this model, --proxy can name only proxies that need shapes or weights alone (params, flops, l2_norm)"
+
+    def to_dict(self) -> dict[str, Any]:
+        """The plan as plain data for JSON."""
+        return {
+            "requires": self.requires,
+            "bytes": self.bytes,
+            "weights": self.weights,
+            "passes": [asdict(need) | {"total": need.total} for need in self.passes],
+            "device": self.device,
+            "resident": self.resident,
+            "available": self.available,
+            "fits": self.fits,
+            "checkpointing": self.checkpointing,
+            "micro_batch": self.micro_batch,
+            "fallback": self.fallback,
+        }
+
+
+def plan(
+    model: PreTrainedModel,
+    batch: Mapping[str, Any],
+    proxies: Sequence[Proxy],
+    layout: ModelLayout,
+    *,
+    checkpointing: bool = False,
+    micro_batch: int | None = None,
+    device: str | torch.device = "cpu",
+) -> Plan:
+    """What `score(model, batch, proxies)` will need; nothing is computed but shapes.
+
+    Whether a proxy of shapes can do with them is tried: where the model looks at values (a router of experts), it has
+    to be built.
+
+    Args:
+        model: a lazy model, see `load_model`; an ordinary one is planned for as if it had to be built.
+        batch: `input_ids` [B, T] and what else it is scored on.
+        proxies: what it is scored with.
+        layout: of `model`.
+        checkpointing: as for `score`.
+        micro_batch: as for `score`.
+        device: where it will run.
+    """
+    kinds = {proxy.requires for proxy in proxies}
+    fallback = "" if "model" in kinds else _fallback(model, batch, proxies, layout)
+    requires = "model" if fallback else max(kinds, key=("shapes", "weights", "model").index, default="shapes")
+    sizes = {id(p): p for p in model.parameters()}.values()
+    itemsize = max((p.element_size() for p in sizes), default=4)
+    footprint = Footprint(
+        parameters=sum(p.numel() for p in sizes),
+        largest=max((p.numel() for p in sizes), default=0),
+        itemsize=itemsize,
+        sequences=len(batch["input_ids"]),
+    )
+    if requires == "model":
+        kept = _kept(model, batch, layout)
+        footprint = Footprint(**(asdict(footprint) | (kept or _guessed(batch, layout, itemsize))))
+        weights = sum(p.numel() * p.element_size() for p in sizes)
+        on_host = torch.device(device).type == "cpu"
+        passes = _needs(footprint, proxies, itemsize, checkpointing, footprint.sequences, micro_batch, on_host)
+    else:
+        weights, passes = 0, ()
+        if requires == "weights":  # the weight, as it is drawn or read and as it is reduced
+            weights = footprint.largest * (itemsize + max(itemsize, 4))
+    where = torch.device(device)
+    return Plan(
+        requires, footprint, weights, passes, str(where) if where.type == "cuda" else "cpu", resident_bytes(),
+        available_bytes(where), tuple(proxies), checkpointing, micro_batch, fallback,
+    )  # fmt: skip
+
+
+def _fallback(model: PreTrainedModel, batch: Mapping[str, Any], proxies: Sequence[Proxy], layout: ModelLayout) -> str:
+    """Why a lazy model has to be built for proxies of shapes and weights; "" if it has not."""
+    source, name = source_of(model), type(model).__name__
+    if source is None:
+        return ""
+    if source.read is None and any(proxy.requires == "weights" for proxy in proxies):
+        return f"the weights of {name} cannot be made or read one at a time"
+    for proxy in proxies:
+        if isinstance(proxy, ModelProxy) and proxy.requires == "shapes":
+            try:
+                with ShapesOnly(), isolated(model):
+                    proxy.evaluate(Subject(model, with_labels(model, dict(batch), 42), layout, 42))
+            except (NotApplicable, InvalidScore):
+                continue
+            except Exception:  # as `score` finds out
+                return f"'{proxy.name}' does not come from shapes alone, for {name} looks at values to find its way"
+    return ""
+
+
+def _needs(
+    footprint: Footprint,
+    proxies: Sequence[Proxy],
+    itemsize: int,
+    checkpointing: bool,
+    sequences: int,
+    micro_batch: int | None = None,
+    on_host: bool = True,
+) -> tuple[Need, ...]:
+    """What each pass needs, with other settings than those that `footprint` was taken with."""
+    at_once = min(micro_batch or sequences, sequences)
+    scale = itemsize / footprint.itemsize * sequences / max(footprint.sequences, 1)
+    whole = footprint.outside + footprint.blocks
+    kept = footprint.outside + footprint.inputs + footprint.block if checkpointing else whole
+    passing, wide = 2 * footprint.tensor, max(itemsize, 4)
+    workspace = footprint.largest * (itemsize + 3 * wide)
+    networks: dict[Network, list[StatisticProxy]] = {}
+    for proxy in proxies:
+        if isinstance(proxy, StatisticProxy):
+            networks.setdefault(proxy.network, []).append(proxy)
+    needs = []
+    for network, members in networks.items():
+        gradients = any(r.moment in ("gradient", "backward") for proxy in members for r in proxy.reductions)
+        part = scale * at_once / max(sequences, 1) if network.substitute is None else scale
+        copies, activations = 0, int(part * ((kept if gradients else footprint.block) + passing))
+        if part < scale and on_host:  # what is kept of micro-batches is kept in RAM
+            copies = footprint.parameters * wide if gradients else 0
+            read = any(r.moment in ("forward", "backward") for proxy in members for r in proxy.reductions)
+            activations += int(scale * footprint.blocks) if read else 0
+        if network.substitute is not None:
+            size = network.substitute(torch.ones(1)).element_size()
+            copies = footprint.parameters * size
+            activations = int((whole + passing) * size / footprint.itemsize / max(footprint.sequences, 1))
+        needs.append(Need(network.name, copies, workspace if gradients else 0, activations))
+    for proxy in proxies:
+        if isinstance(proxy, ModelProxy) and (proxy.requires == "model" or (not networks and proxy.needs != "none")):
+            copies = int(proxy.holds * footprint.parameters * wide)
+            activations = int(scale * (2 * whole if proxy.holds else footprint.block + passing))
+            needs.append(Need(proxy.name, copies, workspace if proxy.holds else 0, activations))
+        elif isinstance(proxy, FunctionProxy):  # it works on a copy, and nobody knows what it does
+            needs.append(Need(proxy.name, footprint.parameters * itemsize, workspace, int(scale * (whole + passing))))
+    return tuple(needs)
+
+
+def _kept(model: PreTrainedModel, batch: Mapping[str, Any], layout: ModelLayout) -> dict[str, int] | None:
+    """What a pass keeps for the backward pass, from one without values; None if the model looks at values."""
+    sites = {id(site.parameter) for site in layout.weights}
+    weights = {p.untyped_storage()._cdata for p in model.parameters()}
+    kept: dict[int, tuple[Tensor, int]] = {}  # by storage: a tensor that keeps it, and the block that ran
+    running, applied, inputs = [-1], [-1], [0]
+
+    def keep(tensor: Tensor) -> Tensor:
+        key = tensor.untyped_storage()._cdata
+        if key not in weights:
+            kept.setdefault(key, (tensor.detach(), running[0]))
+        return tensor
+
+    def enter(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        applied[0] += 1
+        running[0] = applied[0]
+        hidden = next((a for a in (*args, *kwargs.values()) if isinstance(a, Tensor) and a.is_floating_point()), None)
+        inputs[0] += 0 if hidden is None else hidden.untyped_storage().nbytes()
+
+    def leave(module: Any, args: Any, output: Any) -> None:
+        running[0] = -1
+
+    def read(module: Any, args: Any, output: Any) -> None:
+        keep(output)
+
+    try:
+        with isolated(model, trainable=lambda p: id(p) in sites) as replaced, ShapesOnly():
+            weights |= {p.untyped_storage()._cdata for p in replaced.values()}
+            for block in layout.blocks:
+                block.module.register_forward_pre_hook(enter, with_kwargs=True)
+                block.module.register_forward_hook(leave)
+            for site in layout.linears:
+                assert site.module is not None
+                site.module.register_forward_hook(read)
+            fed = with_labels(model, dict(batch), 42)
+            with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+                objective(model, fed, 42)
+    except Exception:  # it finds its way by values, or does not run at all, which scoring will tell
+        return None
+    sums: dict[int, int] = {}
+    for tensor, ran in kept.values():
+        sums[ran] = sums.get(ran, 0) + tensor.untyped_storage().nbytes()
+    inside = [size for ran, size in sums.items() if ran >= 0]
+    largest = max((tensor.untyped_storage().nbytes() for tensor, _ in kept.values()), default=0)
+    return {
+        "outside": sums.get(-1, 0), "inputs": inputs[0], "blocks": sum(inside), "block": max(inside, default=0),
+        "tensor": largest,
+    }  # fmt: skip
+
+
+def _guessed(batch: Mapping[str, Any], layout: ModelLayout, itemsize: int) -> dict[str, int]:
+    """The same, guessed from the linear layers: each keeps its input and its output, and as much again."""
+    tokens = batch["input_ids"].numel()
+    blocks = [0] * len(layout.blocks)
+    width = 0
+    for site in layout.sites:
+        rows, columns = site.matrices(site.parameter)[0].shape
+        experts = 2 if len(site.names) > 1 else 1
+        blocks[site.block] += 2 * tokens * itemsize * (rows + columns) * experts
+        width = max(width, columns)
+    repeats = max(1, round(layout.repeats))
+    inputs = tokens * width * itemsize * len(blocks) * repeats
+    return {
+        "outside": 4 * tokens * width * itemsize, "inputs": inputs, "blocks": sum(blocks) * repeats,
+        "block": max(blocks), "tensor": tokens * width * itemsize,
+    }  # fmt: skip

@@ -1,0 +1,110 @@
+"""Ranks architectures by proxies, best first."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from scipy.stats import rankdata  # type: ignore[import-untyped]  # scipy ships no types
+
+from lpzero_hf.errors import UsageError
+from lpzero_hf.executors import Executor
+from lpzero_hf.plugins import PluginRegistry, load_plugins
+from lpzero_hf.scoring.cache import ScoreCache
+from lpzero_hf.scoring.evaluate import Row, Setting, evaluate
+from lpzero_hf.scoring.score import Wanted
+from lpzero_hf.spaces.space import Space
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedConfig
+
+
+@dataclass(frozen=True)
+class Ranked:
+    """One architecture in a ranking.
+
+    Args:
+        name: its text id in the space, or the caller's name for it.
+        rank: the mean over the proxies of its rank by each, 1 for the best; None if any has no score of it.
+        rows: what each proxy said.
+    """
+
+    name: str
+    rank: float | None
+    rows: dict[str, Row]
+
+
+def rank(
+    architectures: str | Space | Mapping[str, PreTrainedConfig],
+    proxies: Wanted | Iterable[Wanted],
+    *,
+    n: int = 100,
+    by: Literal["architecture", "choice"] = "choice",
+    setting: Setting | None = None,
+    cache: ScoreCache | None = None,
+    workers: int = 1,
+    threads: int = 1,
+    executor: Executor | None = None,
+    plugins: PluginRegistry | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> list[Ranked]:
+    """Rank architectures without training them.
+
+    Several proxies vote: architectures are ordered by the mean of their ranks.
+
+    Args:
+        architectures: a space, from which `n` architectures are drawn, or configurations by name.
+        proxies: as for `score`.
+        n: how many architectures to draw.
+        by: how, see `Space.sample`; the setting's seed draws.
+        setting: minibatch, seed, precision and device.
+        cache: keeps scores for the next time; None keeps none.
+        workers: processes.
+        threads: CPU threads in each.
+        executor: where to work instead, see `lpzero_hf.executors`.
+        plugins: where names are looked up.
+        progress: called with (architectures done, architectures in all).
+
+    Returns:
+        The best first; architectures that a proxy has no score of come last.
+
+    Raises:
+        UsageError: the space or a proxy is unknown, or there is nothing to rank.
+
+    Example:
+        >>> from lpzero_hf import rank
+        >>> best = rank("tiny-gpt2", ["decoder_params", "num_heads"], n=8)[0]
+        >>> best.name.startswith("d"), best.rank <= 4
+        (True, True)
+    """
+    plugins = load_plugins() if plugins is None else plugins
+    setting = setting or Setting()
+    if isinstance(architectures, str):
+        architectures = plugins.space(architectures)
+    if isinstance(architectures, Space):
+        space = architectures
+        drawn = space.samples(n, setting.seed, by)
+        architectures = {space.text(architecture): space.config(architecture) for architecture in drawn}
+    if not architectures:
+        raise UsageError("there are no architectures to rank")
+    rows = evaluate(
+        architectures,
+        proxies,
+        setting,
+        cache=cache,
+        workers=workers,
+        threads=threads,
+        executor=executor,
+        plugins=plugins,
+        progress=progress,
+    )
+    scored = [name for name, scores in rows.items() if all(row["value"] is not None for row in scores.values())]
+    places = dict.fromkeys(scored, 0.0)
+    names = list(next(iter(rows.values())))
+    for proxy in names if scored else []:
+        ranks = rankdata([-rows[name][proxy]["orientation"] * rows[name][proxy]["value"] for name in scored])
+        for name, place in zip(scored, ranks, strict=True):
+            places[name] += float(place) / len(names)
+    ranking = [Ranked(name, places.get(name), scores) for name, scores in rows.items()]
+    return sorted(ranking, key=lambda ranked: (ranked.rank is None, ranked.rank))

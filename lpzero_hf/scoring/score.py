@@ -1,0 +1,309 @@
+"""Scores one model with many proxies, sharing passes between them."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from functools import partial
+from typing import Any, Literal
+
+import torch
+from transformers import PreTrainedModel
+
+from lpzero_hf.capture.capture import capture
+from lpzero_hf.capture.spec import WORDS, Captured, Network, Reduced, Reduction
+from lpzero_hf.errors import InvalidScore, LpzError, NotApplicable, UsageError, one_line
+from lpzero_hf.models.isolation import isolated
+from lpzero_hf.models.layout import ModelLayout
+from lpzero_hf.models.lazy import source_of
+from lpzero_hf.models.meta_device import ShapesOnly
+from lpzero_hf.models.minibatch import check_minibatch, warn_of_size
+from lpzero_hf.models.objective import with_labels
+from lpzero_hf.plugins import PluginRegistry, load_plugins
+from lpzero_hf.proxies.base import FunctionProxy, ModelProxy, Orientation, Proxy, StatisticProxy, Subject, as_proxy
+
+Status = Literal["ok", "not applicable", "invalid", "failed"]
+OUT_OF_MEMORY = (
+    "out of memory, and passes of its own run on the whole minibatch; a smaller --batch-size or --seq-len needs less"
+)
+Wanted = str | Proxy | Callable[..., float]
+
+
+class ScoreError(LpzError):
+    """A score was asked for that is not a finite number; the message says why."""
+
+
+@dataclass(frozen=True)
+class Score:
+    """One proxy's verdict on one model.
+
+    Args:
+        proxy: its name.
+        value: the score, or None unless `status` is "ok".
+        status: "ok"; "not applicable" (no meaning on this model); "invalid" (NaN or infinite); "failed".
+        reason: why there is no value.
+        orientation: 1 if larger is better, -1 if smaller is.
+        passes: what the proxy runs.
+        seconds: the time of the proxy's own passes and sums; the shared pass is in `Scores.seconds`.
+    """
+
+    proxy: str
+    value: float | None
+    status: Status
+    reason: str
+    orientation: Orientation
+    passes: str
+    seconds: float
+
+    def require(self) -> float:
+        """The value. Raises `ScoreError` if there is none."""
+        if self.value is None:
+            raise ScoreError(f"proxy '{self.proxy}' is {self.status}: {self.reason}")
+        return self.value
+
+
+@dataclass(frozen=True)
+class Scores(Mapping[str, Score]):
+    """The scores of one model by the names of the proxies, in the order asked for.
+
+    Args:
+        rows: the scores.
+        seconds: the time of each shared pass, by the name of its network.
+    """
+
+    rows: tuple[Score, ...]
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    def __getitem__(self, name: str) -> Score:
+        for row in self.rows:
+            if row.proxy == name:
+                return row
+        raise KeyError(name)
+
+    def __iter__(self) -> Iterator[str]:
+        return (row.proxy for row in self.rows)
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The scores as plain data for JSON."""
+        return {"scores": [asdict(row) for row in self.rows], "shared_seconds": self.seconds}
+
+
+def score(
+    model: PreTrainedModel,
+    batch: Mapping[str, Any],
+    proxies: Wanted | Iterable[Wanted] = "all",
+    *,
+    seed: int = 42,
+    dtype: torch.dtype | None = None,
+    checkpointing: bool = False,
+    micro_batch: int | None = None,
+    plugins: PluginRegistry | None = None,
+    progress: Callable[[str, int, int], None] | None = None,
+) -> Scores:
+    """Score a model without training it.
+
+    All proxies made of captured statistics share one forward and one backward pass; the others run passes
+    of their own. The model runs in eval mode and is left as it was found: weights, gradients, buffers,
+    hooks, modes, `requires_grad` and random number generators. Of a lazy model (`load_model(..., lazy=True)`) as
+    much is made as the proxies need, and freed again.
+
+    Args:
+        model: any `PreTrainedModel`, on any device.
+        batch: what a tokenizer returns: `input_ids` [B, T], optionally `attention_mask`, `labels`, ...
+        proxies: names, `Proxy` objects or functions `f(model, batch) -> float`; "all" for all installed.
+        seed: drives everything random.
+        dtype: precision of the shared passes; None keeps the model's.
+        checkpointing: in the shared passes, keep the inputs of blocks alone and run each block a second time for its
+            gradients: less memory, more time, the same scores.
+        micro_batch: in the shared passes, run at most so many sequences at a time: the same scores to rounding. None
+            runs all, and fewer (with a `MicroBatchWarning`) where the device runs out of memory.
+        plugins: where names are looked up; by default everything installed.
+        progress: called with (what runs next, steps done, steps in all).
+
+    Returns:
+        One `Score` per proxy. A proxy that fails, does not apply or gives no finite number has its reason
+        there and does not stop the others.
+
+    Raises:
+        UsageError: a proxy is unknown, two have one name, or `micro_batch` is less than 1.
+        LayoutError: the model has no blocks that could be found.
+        MinibatchError: the minibatch is empty or does not fit the model.
+
+    Example:
+        >>> from lpzero_hf import minibatch, score
+        >>> from transformers import GPT2Config, GPT2LMHeadModel
+        >>> model = GPT2LMHeadModel(GPT2Config(n_layer=2, n_embd=64, n_head=2, vocab_size=4096))
+        >>> score(model, minibatch(model), ["snip", "params"])["params"].require()
+        427776.0
+    """
+    plugins = load_plugins() if plugins is None else plugins
+    chosen = choose(proxies, plugins)
+    if micro_batch is not None and micro_batch < 1:
+        raise UsageError(f"micro-batches of {micro_batch} sequences hold none; ask for at least 1")
+    model = _sufficient(model, chosen)
+    checked = check_minibatch(batch, model)
+    if not everything(proxies):
+        warn_of_size(chosen, *checked["input_ids"].shape)
+    layout = plugins.layout(model)
+    shared = _by_network(chosen)
+    own = [p for p in chosen if isinstance(p, ModelProxy | FunctionProxy)]
+    steps = [f"{network.name} pass" for network in shared] + [p.name for p in own]
+
+    def tell(done: int) -> None:
+        if progress is not None:
+            progress(steps[done] if done < len(steps) else "", done, len(steps))
+
+    done = 0
+    rows: dict[str, Score] = {}
+    seconds: dict[str, float] = {}
+    for network, members in shared.items():
+        tell(done)
+        start = time.perf_counter()
+        rows |= _run_shared(model, checked, network, members, layout, seed, dtype, checkpointing, micro_batch)
+        seconds[network.name] = time.perf_counter() - start
+        done += 1
+    for proxy in own:
+        tell(done)
+        rows[proxy.name] = _run_own(model, checked, proxy, plugins, seed)
+        done += 1
+    tell(done)
+    return Scores(tuple(rows[p.name] for p in chosen), seconds)
+
+
+def everything(proxies: Wanted | Iterable[Wanted]) -> bool:
+    """Whether all installed proxies are asked for, so that none of them is asked for by name."""
+    return proxies == "all" or (isinstance(proxies, list | tuple) and "all" in proxies)
+
+
+def choose(proxies: Wanted | Iterable[Wanted], plugins: PluginRegistry) -> list[Proxy]:
+    """The proxies asked for, each once. Raises `UsageError`: one is unknown, two have one name, or there are none."""
+    if isinstance(proxies, str | Proxy) or callable(proxies):
+        proxies = [proxies]
+    chosen: list[Proxy] = []
+    for item in proxies:
+        if item == "all":
+            chosen += [claim.item for claim in plugins.proxies.values()]
+        else:
+            chosen.append(plugins.proxy(item) if isinstance(item, str) else as_proxy(item))
+    distinct = list(dict.fromkeys(chosen))
+    names = [p.name for p in distinct]
+    for name in names:
+        if names.count(name) > 1:
+            raise UsageError(f"two different proxies are called '{name}'; rename one")
+    if not distinct:
+        raise UsageError("no proxies to score with; `lpz proxies` lists those installed")
+    return distinct
+
+
+def _sufficient(model: PreTrainedModel, proxies: Sequence[Proxy]) -> PreTrainedModel:
+    """`model`, or the whole of a lazy one whose shapes, or weights one at a time, are not enough for `proxies`."""
+    source = source_of(model)
+    if source is None:
+        return model
+    missing = {"model"} if source.read is not None else {"model", "weights"}
+    return source.whole() if any(proxy.requires in missing for proxy in proxies) else model
+
+
+def _by_network(proxies: Sequence[Proxy]) -> dict[Network, list[StatisticProxy]]:
+    groups: dict[Network, list[StatisticProxy]] = {}
+    for proxy in proxies:
+        if isinstance(proxy, StatisticProxy):
+            groups.setdefault(proxy.network, []).append(proxy)
+    return groups
+
+
+def _run_shared(
+    model: PreTrainedModel,
+    batch: dict[str, Any],
+    network: Network,
+    proxies: list[StatisticProxy],
+    layout: ModelLayout,
+    seed: int,
+    dtype: torch.dtype | None,
+    checkpointing: bool,
+    micro_batch: int | None,
+) -> dict[str, Score]:
+    reductions = list(dict.fromkeys(r for proxy in proxies for r in proxy.reductions))
+    try:
+        captured = capture(
+            model, batch, reductions, layout, network=network, dtype=dtype, seed=seed, checkpointing=checkpointing,
+            micro_batch=micro_batch,
+        )  # fmt: skip
+    except Exception as error:  # whatever a stranger's model raises belongs in the rows
+        return {proxy.name: _failed(proxy, error) for proxy in proxies}
+
+    def combined(proxy: StatisticProxy) -> float:
+        return proxy.finish([_reduced(captured, r, layout) for r in proxy.reductions], layout)
+
+    return {proxy.name: _judge(proxy, partial(combined, proxy)) for proxy in proxies}
+
+
+def _reduced(captured: Captured, reduction: Reduction, layout: ModelLayout) -> list[Reduced]:
+    if reduction in captured.failures:
+        raise captured.failures[reduction]
+    reduced = captured.values[reduction]
+    if not reduced:
+        hidden = reduction.place == "attention" and any(mixer.attention and mixer.heads for mixer in layout.mixers)
+        hint = "; a fused kernel may hide it: build the model with attn_implementation='sdpa' or 'eager'"
+        raise NotApplicable(f"this model shows no {WORDS[reduction.place]}{hint if hidden else ''}")
+    return reduced
+
+
+def _run_own(
+    model: PreTrainedModel,
+    batch: dict[str, Any],
+    proxy: ModelProxy | FunctionProxy,
+    plugins: PluginRegistry,
+    seed: int,
+) -> Score:
+    source = source_of(model)
+
+    def evaluate(model: PreTrainedModel) -> float:
+        with isolated(model, seed=seed):
+            fed = with_labels(model, batch, seed)
+            if isinstance(proxy, FunctionProxy):
+                fed = {name: fed[name] for name in batch}
+            return proxy.evaluate(Subject(model, fed, plugins.layout(model), seed))
+
+    def on_shapes() -> float:
+        assert source is not None
+        try:
+            with ShapesOnly():
+                return evaluate(model)
+        except (NotApplicable, InvalidScore):
+            raise
+        except Exception:  # a model that looks at values to find its way
+            return evaluate(source.whole())
+
+    return _judge(proxy, partial(evaluate, model) if source is None else on_shapes)
+
+
+def _judge(proxy: Proxy, evaluate: Callable[[], float]) -> Score:
+    start = time.perf_counter()
+    try:
+        value = float(evaluate())
+    except NotApplicable as error:
+        return _row(proxy, None, "not applicable", str(error), start)
+    except InvalidScore as error:
+        return _row(proxy, None, "invalid", str(error), start)
+    except torch.OutOfMemoryError:
+        return _row(proxy, None, "failed", OUT_OF_MEMORY, start)
+    except Exception as error:  # whatever a stranger's proxy raises belongs in its row
+        return _row(proxy, None, "failed", one_line(error), start)
+    if not math.isfinite(value):
+        return _row(proxy, None, "invalid", f"the score is {value}", start)
+    return _row(proxy, value, "ok", "", start)
+
+
+def _failed(proxy: Proxy, error: Exception) -> Score:
+    return _row(proxy, None, "failed", one_line(error), time.perf_counter())
+
+
+def _row(proxy: Proxy, value: float | None, status: Status, reason: str, start: float) -> Score:
+    seconds = time.perf_counter() - start
+    return Score(proxy.name, value, status, reason, proxy.orientation, proxy.passes, seconds)

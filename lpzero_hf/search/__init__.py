@@ -1,0 +1,1 @@
+"""The search for expressions that rank a benchmark's architectures."""

@@ -1,0 +1,168 @@
+"""Predictive pruning: rejects an expression before it is evaluated, where that is provably no loss.
+
+A rejected expression is equal, but for a factor or the sign, to a simpler member of the same space, or gives every
+architecture the same score. What is equal is derived from what is known of each operation: its domain, range and
+algebra, and the range of the statistic. Dong et al. (2024, section 3.3) call this predictive pruning and give a list
+of pairs instead.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+from lpzero_hf.expressions.expression import (
+    BUILT_IN,
+    Branch,
+    Chain,
+    Expression,
+    Facts,
+    Operations,
+    canonical,
+    canonical_chain,
+    facts,
+    step,
+)
+from lpzero_hf.expressions.stacked import Stack
+
+REASONS = {
+    "dropped": "both branches are dropped",
+    "inverse": "an operation undoes the one before it, so a shorter chain is equal",
+    "conflict": "an operation acts on nothing in the range of its argument, so the branch adds nothing",
+    "constant": "a branch is known to be constant, and the expression equal to one without it, or constant itself",
+    "equivalent": "the same canonical form as one that has been seen",
+    "equal tables": "the same table values as one that has been seen",
+    "invalid": "a score is not finite (after evaluation of some architectures)",
+    "all equal": "all scores are equal (after evaluation)",
+    "hopeless": "could not reach the population, however it ranked the rest (after evaluation of some)",
+}
+
+
+class Pruner:
+    """Rejects candidates, and counts why.
+
+    Args:
+        operations: by name.
+        stacks: tables in which equal values are looked for; none compares forms alone.
+
+    Attributes:
+        counts: rejections by reason.
+    """
+
+    def __init__(self, operations: Operations = BUILT_IN, stacks: Sequence[Stack] = ()) -> None:
+        self.operations, self.stacks = operations, list(stacks)
+        self.counts: Counter[str] = Counter()
+        self._seen: set[Expression] = set()
+        self._values: set[tuple[object, ...]] = set()
+        self._passed: list[Expression] = []
+
+    def reject(self, expression: Expression) -> str:
+        """Why `expression` need not be evaluated, or "" if it must be; then it counts as seen."""
+        reason = useless(expression, self.operations) or self._known(expression)
+        if reason:
+            self.counts[reason] += 1
+        return reason
+
+    def remember(self, expression: Expression) -> None:
+        """Count an expression as seen, without judging it."""
+        self._known(expression)
+
+    def seen(self) -> list[str]:
+        """The text of every expression that was let pass, in order."""
+        return [str(expression) for expression in self._passed]
+
+    def _known(self, expression: Expression) -> str:
+        form = canonical(expression, self.operations, exact=False)
+        if form in self._seen:
+            return "equivalent"
+        self._seen.add(form)
+        if self.stacks:
+            values = self._signature(expression)
+            if values in self._values:
+                return "equal tables"
+            self._values.add(values)
+        self._passed.append(expression)
+        return ""
+
+    def _signature(self, expression: Expression) -> tuple[object, ...]:
+        """What tells the scores of two expressions apart: their folds, operation and branches' table values."""
+        form = canonical(expression, self.operations)
+        kept = [branch for branch in form.branches if not branch.dropped]
+        met = form.together and form.op in ("product", "matmul") and len(kept) == 2
+        branches = [
+            (
+                "" if not met else branch.statistic + other.statistic,
+                tuple(stack.signature(branch, other.statistic if met else None) for stack in self.stacks),
+            )
+            for branch, other in zip(kept, reversed(kept), strict=True)
+        ]
+        shared = form.together and len(kept) == 2  # a scalar counts once for every element there
+        return form.op if len(kept) == 2 else "", form.reduce, form.aggregate, shared, tuple(sorted(branches))
+
+
+def useless(expression: Expression, operations: Operations = BUILT_IN) -> str:
+    """Why an expression is no better than a simpler one, or ""; looks at nothing but the expression."""
+    kept = [branch for branch in expression.branches if not branch.dropped]
+    if not kept:
+        return "dropped"
+    for branch in kept:
+        if _undone(branch, operations):
+            return "inverse"
+    if len(kept) == 1:
+        return _alone(kept[0], operations)
+    for branch, other in (kept, kept[::-1]):
+        known = facts(branch.statistic, branch.chain, operations)
+        if _adds_nothing(expression, known, facts(other.statistic, other.chain, operations)):
+            return "conflict" if _conflict(branch, operations) else "constant"
+    return ""
+
+
+def _undone(branch: Branch, operations: Operations) -> bool:
+    """Whether an operation in the chain is undone by the next: a rewrite to nothing shortens it by two or more."""
+    done: Chain = ()
+    for name in branch.chain:
+        if name == "no_op":
+            continue
+        rewrite = operations[name].after.get(done[-1]) if done else None
+        if rewrite is not None and not rewrite.chain:
+            before = facts(branch.statistic, done[:-1], operations)
+            if before.interval.within(rewrite.given):
+                return True
+        done = canonical_chain(branch.statistic, (*done, name), operations)
+        done = () if done == ("no_op",) else done
+    return False
+
+
+def _conflict(branch: Branch, operations: Operations) -> bool:
+    """Whether an operation acts on nothing in the interval of its argument."""
+    known = facts(branch.statistic, (), operations)
+    for name in branch.chain:
+        acts = operations[name].acts_on
+        if known.interval.high <= acts.low or known.interval.low >= acts.high:
+            return True
+        known = step(known, operations[name])
+    return False
+
+
+def _alone(branch: Branch, operations: Operations) -> str:
+    """Why a branch is no use by itself: its total is 0 on every model."""
+    known = facts(branch.statistic, branch.chain, operations)
+    if known.constant == 0:
+        return "conflict" if _conflict(branch, operations) else "constant"
+    return "constant" if known.centred else ""
+
+
+def _adds_nothing(expression: Expression, known: Facts, other: Facts) -> bool:
+    """Whether a branch of which so much is known leaves the ranking by the other branch alone, or none at all."""
+    value = known.constant
+    if expression.op in ("sum", "difference"):
+        counts = expression.together and other.scalar and not known.scalar  # its elements, each with the scalar once
+        return (value == 0 or known.centred) and not counts
+    if value == 0:
+        return True
+    if not expression.together:
+        # the branch comes to one number per block: 0, or if averaged over elements the same for all blocks
+        return known.centred or (value is not None and expression.reduce == "mean")
+    if known.scalar:
+        return value is not None
+    return value is not None and expression.op == "product" and not other.scalar

@@ -1,0 +1,115 @@
+"""The folder of a search: its plan, one history and checkpoint for each split, and the result."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, TextIO
+
+from lpzero_hf.errors import LpzError, UsageError, one_line
+from lpzero_hf.files import read_json, write_json, write_text
+from lpzero_hf.search.strategies import Iteration, Strategy
+
+FORMAT, VERSION = "lpzero-hf search", 1
+
+
+def open_run(folder: Path, plan: Mapping[str, Any], resume: bool) -> None:
+    """Make the folder of a new search, or check that the one in it has the same plan.
+
+    Raises:
+        UsageError: a search is there already and is not to be resumed, or there is none to resume, or its plan differs.
+        LpzError: the folder cannot be read or written.
+    """
+    file = folder / "plan.json"
+    if not file.exists():
+        if resume:
+            raise UsageError(f"there is no search in '{folder}' to resume; leave out --resume to start one")
+        write_json(file, {"format": FORMAT, "version": VERSION, "plan": plan})
+        return
+    if not resume:
+        raise UsageError(f"there is a search in '{folder}' already; go on with --resume, or choose another --out")
+    document = read_json(file, "choose another --out")
+    if not isinstance(document, dict) or document.get("format") != FORMAT or document.get("version") != VERSION:
+        raise LpzError(f"'{file}' is no plan of a search of version {VERSION}; choose another --out")
+    before = document["plan"]
+    changed = [name for name in sorted({*before, *plan}) if before.get(name) != plan.get(name)]
+    if changed:
+        told = "; ".join(f"{name} was {before.get(name)}, not {plan.get(name)}" for name in changed)
+        raise UsageError(f"the search in '{folder}' has other settings: {told}; give the same, or choose another --out")
+
+
+class SplitLog:
+    """The history and the checkpoint of one split, from which another process can go on.
+
+    The history holds one line for each iteration; a checkpoint is written whole or not at all, and what the history
+    has beyond it is cut off on resuming and made again.
+
+    Args:
+        folder: of the split.
+        strategy: the search, which takes over the checkpoint if there is one.
+
+    Raises:
+        LpzError: checkpoint or history are damaged, or cannot be written.
+    """
+
+    def __init__(self, folder: Path, strategy: Strategy) -> None:
+        self.folder, self.strategy = folder, strategy
+        self.history, self.checkpoint = folder / "history.jsonl", folder / "checkpoint.json"
+        self.seconds = 0.0
+        lines: list[str] = []
+        if self.checkpoint.exists():
+            lines = self._take_over()
+        write_text(self.history, "".join(f"{line}\n" for line in lines))
+        self._file: TextIO = self.history.open("a", encoding="utf-8")
+
+    def _take_over(self) -> list[str]:
+        remedy = f"delete '{self.folder}', and this split is searched again"
+        state = read_json(self.checkpoint, remedy)
+        try:
+            self.strategy.restore(state)
+            self.seconds = float(state["seconds"])
+            lines = self.history.read_text(encoding="utf-8").splitlines()[: self.strategy.done]
+            if [json.loads(line)["iteration"] for line in lines] != list(range(self.strategy.done)):
+                raise ValueError("the history is shorter than the checkpoint")
+        except (ValueError, LookupError, TypeError, AttributeError, OSError, UsageError) as error:
+            raise LpzError(f"the checkpoint '{self.checkpoint}' is damaged ({one_line(error)}); {remedy}") from error
+        return lines
+
+    def write(self, iteration: Iteration) -> None:
+        """Add one line to the history."""
+        self._guarded(lambda: self._file.write(json.dumps(iteration.to_json()) + "\n"))
+
+    def save(self, seconds: float) -> None:
+        """Write a checkpoint; `seconds` is the time of the search so far."""
+        self.seconds = seconds
+        self._guarded(self._flush)
+        write_json(self.checkpoint, self.strategy.state() | {"seconds": seconds}, indent=None)
+
+    def close(self) -> None:
+        """Close the history."""
+        self._file.close()
+
+    def _flush(self) -> None:
+        self._file.flush()
+        os.fsync(self._file.fileno())
+
+    def _guarded(self, write: Any) -> None:
+        try:
+            write()
+        except OSError as error:
+            raise LpzError(
+                f"cannot write '{self.history}': {error.strerror or error}; make room, then go on with --resume"
+            ) from error
+
+
+def read_history(folder: Path) -> list[list[dict[str, Any]]]:
+    """The history of each split of a search. Raises `LpzError` if one cannot be read."""
+    histories = []
+    for file in sorted(folder.glob("split-*/history.jsonl")):
+        try:
+            histories.append([json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()])
+        except (OSError, ValueError) as error:
+            raise LpzError(f"the history '{file}' is damaged ({one_line(error)}); search that split again") from error
+    return histories

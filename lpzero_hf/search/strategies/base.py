@@ -1,0 +1,159 @@
+"""What every search strategy is."""
+
+from __future__ import annotations
+
+import random
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from lpzero_hf.expressions.expression import Expression, parse
+from lpzero_hf.search.archive import Archive, Candidate
+from lpzero_hf.search.expression_space import ExpressionSpace
+from lpzero_hf.search.fitness import Judge, Verdict
+from lpzero_hf.search.pruning import Pruner
+
+TRIES = 200  # candidates drawn for one evaluation before a rejected one is evaluated after all
+
+
+@dataclass(frozen=True)
+class Iteration:
+    """One line of a search's history.
+
+    Args:
+        number: from 0.
+        what: the expression that was evaluated, or the part of the space that was enumerated.
+        fitness: of it; None if it was rejected.
+        best: the largest fitness so far.
+        evaluated: how many expressions this iteration evaluated.
+        rejected: why the evaluated expression has no fitness.
+        pruned: how many candidates were rejected before this one, by reason.
+    """
+
+    number: int
+    what: str
+    fitness: float | None
+    best: float
+    evaluated: int = 1
+    rejected: str = ""
+    pruned: Mapping[str, int] | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """As plain data, without what is empty."""
+        line: dict[str, Any] = {"iteration": self.number, "what": self.what, "fitness": self.fitness, "best": self.best}
+        if self.evaluated != 1:
+            line["evaluated"] = self.evaluated
+        if self.rejected:
+            line["rejected"] = self.rejected
+        if self.pruned:
+            line["pruned"] = dict(self.pruned)
+        return line
+
+
+class Strategy(ABC):
+    """Looks through a space of expressions, one iteration after another.
+
+    Two searches with one seed make the same iterations; `state` and `restore` carry one over to another process.
+
+    Args:
+        space: what to look through.
+        judge: what an expression is worth.
+        seed: of every random choice.
+        pruner: rejects candidates beforehand; None evaluates all.
+        brood: how many candidates are drawn before the first of them is evaluated.
+
+    Attributes:
+        done: the number of iterations made.
+        archive: the fittest so far.
+        evaluated: expressions evaluated.
+        rejections: how many of them have no fitness, by reason.
+    """
+
+    name = ""
+
+    def __init__(
+        self, space: ExpressionSpace, judge: Judge, seed: int = 42, pruner: Pruner | None = None, *, brood: int = 1
+    ) -> None:
+        self.space, self.judge, self.pruner, self.brood = space, judge, pruner, brood
+        self.waiting: list[tuple[Expression, dict[str, int]]] = []  # drawn, with what was rejected on the way
+        self.rng = random.Random(seed)
+        self.done = 0
+        self.archive = Archive()
+        self.evaluated = 0
+        self.rejections: dict[str, int] = {}
+
+    @property
+    @abstractmethod
+    def total(self) -> int:
+        """The number of iterations of a whole search."""
+
+    @abstractmethod
+    def iterate(self) -> Iteration:
+        """Make one iteration."""
+
+    # For strategies that evaluate one expression at a time -------------------------------------------------
+
+    def _evaluate(
+        self, expression: Expression, pruned: Mapping[str, int], bar: float = 0.0
+    ) -> tuple[Verdict, Iteration]:
+        verdict = self.judge(expression, bar)
+        self.evaluated += 1
+        if verdict.fitness is not None:
+            self.archive.add([Candidate(expression, verdict.fitness, verdict.orientation)])
+        else:
+            self.rejections[verdict.rejected] = self.rejections.get(verdict.rejected, 0) + 1
+        text, best = str(expression), self.archive.best
+        made = Iteration(self.done, text, verdict.fitness, best, 1, verdict.rejected, pruned)
+        self.done += 1
+        return verdict, made
+
+    def _next(self, draw: Callable[[], Expression], most: int) -> tuple[Expression, dict[str, int]]:
+        """The next candidate; where none is waiting, a brood of at most so many is drawn."""
+        if not self.waiting:
+            self.waiting = [self._unpruned(draw) for _ in range(min(self.brood, most))]
+            self.judge.prepare([expression for expression, _ in self.waiting])
+        return self.waiting.pop(0)
+
+    def _unpruned(self, draw: Callable[[], Expression]) -> tuple[Expression, dict[str, int]]:
+        """What `draw` gives until the pruner lets one pass, and what it rejected on the way."""
+        pruned: dict[str, int] = {}
+        for _ in range(TRIES):
+            expression = draw()
+            reason = "" if self.pruner is None else self.pruner.reject(expression)
+            if not reason:
+                break
+            pruned[reason] = pruned.get(reason, 0) + 1
+        return expression, pruned
+
+    # Carrying over ---------------------------------------------------------------------------------------------
+
+    def state(self) -> dict[str, Any]:
+        """Everything that later iterations depend on, as plain data."""
+        version, words, gauss = self.rng.getstate()
+        return {
+            "done": self.done,
+            "rng": [version, list(words), gauss],
+            "waiting": [[str(expression), pruned] for expression, pruned in self.waiting],
+            "archive": self.archive.to_json(),
+            "evaluated": self.evaluated,
+            "rejections": self.rejections,
+            "pruned": dict(self.pruner.counts) if self.pruner else {},
+            "seen": self.pruner.seen() if self.pruner else [],
+        }
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Take over what `state` made."""
+        version, words, gauss = state["rng"]
+        self.rng.setstate((version, tuple(words), gauss))
+        self.done = int(state["done"])
+        self.waiting = [(parse(text, self.space.operations), pruned) for text, pruned in state["waiting"]]
+        self.judge.prepare([expression for expression, _ in self.waiting])
+        self.archive.restore(state["archive"], self.space.operations)
+        self.evaluated = int(state["evaluated"])
+        self.rejections = dict(state["rejections"])
+        if self.pruner is not None:
+            for text in state["seen"]:
+                self.pruner.remember(parse(text, self.space.operations))
+            self.pruner.counts.clear()
+            self.pruner.counts.update(state["pruned"])

@@ -1,0 +1,1 @@
+"""Spaces of architectures, and architectures by name."""

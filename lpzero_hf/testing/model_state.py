@@ -1,0 +1,84 @@
+"""Everything that scoring a model could disturb: written down before, compared afterwards."""
+
+from __future__ import annotations
+
+import copy
+import random
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy
+import torch
+from torch import Tensor
+
+from lpzero_hf.models.isolation import HOOKS
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+State = dict[str, Any]
+
+
+def disturb(model: PreTrainedModel) -> None:
+    """Give `model` a past that must survive: gradients, frozen weights, mixed modes, a hook."""
+    for index, parameter in enumerate(model.parameters()):
+        parameter.requires_grad_(index % 3 != 0)
+        parameter.grad = torch.full_like(parameter, 0.5) if index % 2 else None
+    for index, module in enumerate(model.modules()):
+        module.training = index % 2 == 0
+    next(iter(model.children())).register_forward_hook(_look_on)
+
+
+def _look_on(*_: object) -> None:
+    """A hook that does nothing."""
+
+
+def state(model: PreTrainedModel, batch: Mapping[str, Any]) -> State:
+    """What `model`, `batch` and the process are like now, tensors by identity and by copy."""
+    parameters, modules = list(model.named_parameters()), list(model.named_modules())
+    return {
+        "weights": [(name, id(p), p.detach().clone()) for name, p in parameters],
+        "gradients": [(name, None if p.grad is None else (id(p.grad), p.grad.clone())) for name, p in parameters],
+        "requires_grad": [(name, p.requires_grad) for name, p in parameters],
+        "hooks of its weights": [
+            (name, dict(p._backward_hooks or {}), dict(getattr(p, "_post_accumulate_grad_hooks", None) or {}))
+            for name, p in parameters
+        ],
+        "buffers": [(name, id(b), b.clone()) for name, b in model.named_buffers()],
+        "modules": [(name, id(m)) for name, m in modules],
+        "train and eval modes": [(name, m.training) for name, m in modules],
+        "hooks": [(name, hook, dict(getattr(m, hook))) for name, m in modules for hook in HOOKS],
+        "configuration": copy.deepcopy(model.config.to_dict()),
+        "attention kernel": model.config._attn_implementation,
+        "minibatch": {name: v.clone() if isinstance(v, Tensor) else copy.deepcopy(v) for name, v in batch.items()},
+        "random state of torch": torch.get_rng_state(),
+        "random state of CUDA": torch.cuda.get_rng_state_all() if model.device.type == "cuda" else [],
+        "random state of Python": random.getstate(),
+        "random state of numpy": list(numpy.random.get_state()),
+        "grad mode": torch.is_grad_enabled(),
+        "default dtype": torch.get_default_dtype(),
+    }
+
+
+def changes(before: State, after: State) -> list[str]:
+    """What differs between two states, in words; tensors must agree in every bit."""
+    return [what for what in before if not same(before[what], after[what])]
+
+
+def same(a: Any, b: Any) -> bool:
+    """Deep equality in which tensors and arrays must agree in every bit."""
+    if isinstance(a, Tensor):
+        return isinstance(b, Tensor) and a.dtype == b.dtype and _bits(a) == _bits(b)
+    if isinstance(a, numpy.ndarray):
+        return isinstance(b, numpy.ndarray) and a.dtype == b.dtype and a.tobytes() == b.tobytes()
+    if isinstance(a, list | tuple):
+        return isinstance(b, list | tuple) and len(a) == len(b) and all(map(same, a, b))
+    if isinstance(a, dict):
+        return isinstance(b, dict) and a.keys() == b.keys() and all(same(a[key], b[key]) for key in a)
+    return bool(a == b)
+
+
+def _bits(tensor: Tensor) -> tuple[torch.Size, bytes]:
+    """Shape and bits: a NaN equals itself here, 0.0 and -0.0 differ."""
+    flat = tensor.detach().cpu().contiguous().reshape(-1)
+    return tensor.shape, bytes(flat.view(torch.uint8).numpy().tobytes())
