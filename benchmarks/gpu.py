@@ -39,7 +39,7 @@ from lpzero_hf.benchmarks.grade import spaced
 from lpzero_hf.expressions.stacked import Stack
 from lpzero_hf.expressions.tables import Wanted, gram
 from lpzero_hf.files import write_json
-from lpzero_hf.models.load import build_model
+from lpzero_hf.models.build import build_model
 from lpzero_hf.plugins import load_plugins
 from lpzero_hf.search.config import Plan
 from lpzero_hf.search.correlation import Fitness

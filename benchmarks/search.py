@@ -22,7 +22,7 @@ import torch
 from lpzero_hf.benchmarks.grade import spaced
 from lpzero_hf.expressions.expression import Expression
 from lpzero_hf.expressions.stacked import Stack
-from lpzero_hf.models.load import build_model
+from lpzero_hf.models.build import build_model
 from lpzero_hf.models.minibatch import embedded_tokenizer, minibatch
 from lpzero_hf.plugins import load_plugins
 from lpzero_hf.proxies.expression_proxy import expression_proxy

@@ -35,7 +35,7 @@ from lpzero_hf import minibatch, score
 from lpzero_hf.capture.spec import LOSS
 from lpzero_hf.errors import MinibatchWarning
 from lpzero_hf.files import write_json
-from lpzero_hf.models.load import build_model
+from lpzero_hf.models.build import build_model
 from lpzero_hf.plugins import load_plugins
 from lpzero_hf.proxies.base import StatisticProxy
 from lpzero_hf.scoring.memory_estimate import plan

@@ -11,8 +11,7 @@ from dataclasses import dataclass
 from lpz_nas import ProxyEvaluator
 from transformers import PreTrainedModel
 
-from lpzero_hf import Setting, load_model
-from lpzero_hf.plugins import load_plugins
+from lpzero_hf import Setting, load_model, load_space
 
 
 @dataclass
@@ -24,7 +23,7 @@ class ArchaiModel:
 
 
 evaluator = ProxyEvaluator("synflow", setting=Setting(batch_size=4, seq_len=32))
-space, rng = load_plugins().space("tiny-gpt2"), random.Random(42)
+space, rng = load_space("tiny-gpt2"), random.Random(42)
 scores = {}
 for _ in range(5):
     name = f"tiny-gpt2:{space.text(space.sample(rng, by='choice'))}"

@@ -8,7 +8,7 @@ from typing import Any
 
 from lpzero_hf.benchmarks.agreement import Agreement
 from lpzero_hf.benchmarks.grade import spaced
-from lpzero_hf.models.load import build_model
+from lpzero_hf.models.build import build_model
 from lpzero_hf.models.minibatch import embedded_tokenizer, minibatch
 from lpzero_hf.plugins import load_plugins
 from lpzero_hf.proxies.searched_proxy import SearchedProxy

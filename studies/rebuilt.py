@@ -13,7 +13,7 @@ from torch import nn
 from lpzero_hf.benchmarks.agreement import kendall, spearman
 from lpzero_hf.benchmarks.grade import spaced
 from lpzero_hf.executors import executor_for
-from lpzero_hf.models.load import build_model
+from lpzero_hf.models.build import build_model
 from lpzero_hf.models.minibatch import embedded_tokenizer, minibatch
 from lpzero_hf.plugins import load_plugins
 from lpzero_hf.spaces.space import Architecture

@@ -9,7 +9,7 @@ import torch
 from lpz_zoo.gpt2 import FlexibleGPT2Config
 from transformers import BertConfig, GPT2Config, PreTrainedConfig
 
-from lpzero_hf.models.load import build_model
+from lpzero_hf.models.build import build_model
 from lpzero_hf.models.minibatch import embedded_tokenizer, minibatch
 from lpzero_hf.proxies.base import Subject
 from lpzero_hf.scoring.evaluate import Setting

@@ -6,7 +6,7 @@ import torch
 import transformers
 from transformers import AutoConfig, PreTrainedModel
 
-from lpzero_hf.models.load import model_class
+from lpzero_hf.models.build import model_class
 
 VOCABULARY = 4200  # a little more than the embedded tokenizer's
 

@@ -22,7 +22,7 @@ from transformers import PreTrainedModel
 from lpzero_hf.benchmarks.agreement import spearman
 from lpzero_hf.benchmarks.benchmark import FORMAT
 from lpzero_hf.benchmarks.grade import BASELINES
-from lpzero_hf.models.load import build_model
+from lpzero_hf.models.build import build_model
 from lpzero_hf.plugins import PluginRegistry
 from lpzero_hf.scoring import evaluate as evaluation
 from tests.forks import forked, needs_fork

@@ -11,7 +11,8 @@ import pytest
 from scipy import stats  # type: ignore[import-untyped]  # scipy ships no types
 
 from lpzero_hf.errors import UsageError
-from lpzero_hf.expressions.expression import BUILT_IN, DISCONNECT, Expression, canonical_chain
+from lpzero_hf.expressions.canonical import canonical_chain
+from lpzero_hf.expressions.expression import BUILT_IN, DISCONNECT, Expression
 from lpzero_hf.expressions.operations import BINARY
 from lpzero_hf.expressions.tables import PAIRS
 from lpzero_hf.search.expression_space import ExpressionSpace

@@ -18,7 +18,7 @@ from lpz_nas.outcome import pareto
 from lpzero_hf import Choice, ModelProxy, Setting, Space, load_model, load_proxy, minibatch
 from lpzero_hf.errors import LpzError, UsageError
 from lpzero_hf.models.layout import count_parameters
-from lpzero_hf.models.load import build_model
+from lpzero_hf.models.build import build_model
 from lpzero_hf.models.minibatch import embedded_tokenizer
 from lpzero_hf.plugins import load_plugins
 from lpzero_hf.scoring.score import ScoreError

@@ -15,6 +15,7 @@ from torch import Tensor
 from transformers import GPT2Config, PreTrainedConfig
 
 from lpzero_hf.benchmarks.grade import spaced
+from lpzero_hf.expressions.canonical import canonical
 from lpzero_hf.expressions.expression import (
     BUILT_IN,
     DISCONNECT,
@@ -23,7 +24,6 @@ from lpzero_hf.expressions.expression import (
     Branch,
     Chain,
     Expression,
-    canonical,
     parse,
 )
 from lpzero_hf.expressions.stacked import Stack

@@ -22,7 +22,7 @@ from lpzero_hf.benchmarks.grade import BASELINES
 from lpzero_hf.errors import LpzError, UsageError
 from lpzero_hf.expressions.expression import BUILT_IN, parse
 from lpzero_hf.expressions.operations import Unary
-from lpzero_hf.models.load import build_model
+from lpzero_hf.models.build import build_model
 from lpzero_hf.models.minibatch import embedded_tokenizer, minibatch
 from lpzero_hf.plugins import PluginRegistry, load_plugins
 from lpzero_hf.scoring.evaluate import Setting

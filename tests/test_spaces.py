@@ -16,7 +16,7 @@ from lpz_zoo.spaces import SPACES
 from transformers import GPT2Config, PreTrainedModel
 
 from lpzero_hf.errors import UsageError
-from lpzero_hf.models.load import model_class
+from lpzero_hf.models.build import model_class
 from lpzero_hf.spaces.space import Architecture, Choice, Space
 
 ZOO = {space.name: space for space in SPACES}

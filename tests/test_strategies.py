@@ -13,7 +13,8 @@ import torch
 
 from lpzero_hf.benchmarks.grade import spaced
 from lpzero_hf.errors import UsageError
-from lpzero_hf.expressions.expression import BUILT_IN, Expression, canonical, parse
+from lpzero_hf.expressions.canonical import canonical
+from lpzero_hf.expressions.expression import BUILT_IN, Expression, parse
 from lpzero_hf.expressions.stacked import Stack
 from lpzero_hf.expressions.tables import Wanted
 from lpzero_hf.plugins import load_plugins

@@ -14,7 +14,8 @@ from torch import Tensor
 
 from lpzero_hf.capture.capture import capture
 from lpzero_hf.capture.spec import Reduced, Reduction
-from lpzero_hf.expressions.expression import BUILT_IN, FOLDS, Branch, Expression, facts
+from lpzero_hf.expressions.canonical import facts
+from lpzero_hf.expressions.expression import BUILT_IN, FOLDS, Branch, Expression
 from lpzero_hf.expressions.stacked import Stack
 from lpzero_hf.expressions.tables import GROUP, gather, tabulate
 from lpzero_hf.models.minibatch import embedded_tokenizer, minibatch

@@ -35,7 +35,7 @@ from lpzero_hf.benchmarks.make import Plan, body_parameters, make_benchmark
 from lpzero_hf.benchmarks.train import Outcome, Recipe, train, validation_loss
 from lpzero_hf.errors import LpzError, MinibatchError, UsageError
 from lpzero_hf.models.layout import count_body_parameters, count_parameters
-from lpzero_hf.models.load import build_model
+from lpzero_hf.models.build import build_model
 from lpzero_hf.models.minibatch import embedded_tokenizer, token_stream
 from lpzero_hf.models.objective import objective
 from lpzero_hf.spaces.space import Choice, Space, Value

@@ -28,9 +28,10 @@ def push(
     Example: `lpz push lpzero-any.json user/lpzero-any --private`
     """
     with quiet_stdout():
-        operations = load_plugins(no_plugin or ()).operations
         from lpzero_hf.artifacts.hub import push_to_hub
+        from lpzero_hf.expressions.operations import installed_operations
 
+        operations = installed_operations(load_plugins(no_plugin or ()))
         pushed = push_to_hub(
             artifact, repo, private=private, message=message, branch=branch, operations=operations
         )  # fmt: skip
@@ -61,10 +62,11 @@ def pull(
     Example: `lpz pull user/lpzero-any@main --out lpzero-any.json`
     """
     with quiet_stdout():
-        operations = load_plugins(no_plugin or ()).operations
         from lpzero_hf.artifacts.artifact import write_artifact
         from lpzero_hf.artifacts.hub import pull as pull_from_hub
+        from lpzero_hf.expressions.operations import installed_operations
 
+        operations = installed_operations(load_plugins(no_plugin or ()))
         pulled = pull_from_hub(repo, offline=offline, operations=operations)
         if out is not None:
             write_artifact(out, pulled.artifact, operations)

@@ -49,7 +49,7 @@ def nas(
     no_plugin: options.NoPlugin = None,
     *,
     conditions: options.Conditions,
-    spread: options.Spread,
+    workers: options.Workers,
 ) -> None:
     """Find an architecture under a budget of parameters, without training any.
 
@@ -67,6 +67,7 @@ def nas(
 
         from lpz_nas import Budget, find_architecture
 
+        from lpzero_hf.benchmarks.benchmark import load_benchmark
         from lpzero_hf.plugins import load_plugins
         from lpzero_hf.scoring.cache import ScoreCache
 
@@ -74,19 +75,19 @@ def nas(
         registry = load_plugins(no_plugin or ())
         rows, tokens = 16, 64
         if among is not None:
-            benchmark = registry.benchmark(among)
+            benchmark = load_benchmark(among, registry)
             rows, tokens = benchmark.batch_size, benchmark.seq_len
         setting = conditions.setting(batch_size or rows, seq_len or tokens)
-        if among is None and spread.executor in ("process", "ray"):
-            raise UsageError(f"--executor {spread.executor} has something to do with --among BENCH alone")
+        if among is None and workers.executor not in (None, "local"):
+            raise UsageError(f"--executor {workers.executor} has something to do with --among BENCH alone")
         with (
-            spread.start(setting.device) as executor,
+            workers.start(setting.device, registry) as executor,
             ScoreCache() as cache,
-            counting("architectures scored") as tell,
+            counting("architectures scored") as progress,
         ):
             found = find_architecture(
                 space, proxy, budget, trials=trials, out=out, resume=resume, among=among, front=front,
-                setting=setting, cache=cache, executor=executor, plugins=registry, progress=tell,
+                setting=setting, cache=cache, executor=executor, plugins=registry, progress=progress,
             )  # fmt: skip
         if plots:
             from lpz_cli.plots.nas_plots import draw_front

@@ -16,8 +16,9 @@ from lpzero_hf.errors import UsageError
 if TYPE_CHECKING:
     import torch
 
-    from lpzero_hf.executors import Executor
-    from lpzero_hf.scoring.evaluate import Setting
+    from lpzero_hf.executors.base import Executor
+    from lpzero_hf.plugins import PluginRegistry
+    from lpzero_hf.scoring.setting import Setting
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
 NoPlugin = Annotated[
@@ -57,7 +58,7 @@ def resolve_device(name: str) -> torch.device:
         device = torch.device(name)
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError, NotImplementedError) as error:  # torch's ways of saying there is none
-        raise UsageError(f"device '{name}' is not to be had here; try --device cpu") from error
+        raise UsageError(f"device '{name}' is not available here; try --device cpu") from error
     return device
 
 
@@ -90,22 +91,23 @@ class Conditions:
 
     def setting(self, batch_size: int, seq_len: int) -> Setting:
         """The setting with a minibatch of that size. Raises `UsageError` if the device is not there."""
-        from lpzero_hf.scoring.evaluate import Setting
+        from lpzero_hf.scoring.setting import Setting
 
         place = str(resolve_device(self.device))
         return Setting(batch_size, seq_len, self.text, self.random_tokens, self.seed, self.dtype, place)
 
 
 @dataclass(frozen=True)
-class Spread:
-    """How the work on many architectures is spread."""
+class Workers:
+    """Where the work on many architectures is done, and by how many."""
 
     executor: Annotated[
-        Literal["local", "process", "ray"] | None,
+        str | None,
         typer.Option(
             "--executor",
-            help="local: in this process; process: in several; ray: on a Ray cluster. By default, process where there "
-            "are several --workers.",
+            metavar="NAME",
+            help="local: in this process; process: in several; ray: on a Ray cluster; or a plugin's. By default, "
+            "process where there are several --workers.",
             show_default=False,
         ),
     ] = None
@@ -123,30 +125,19 @@ class Spread:
     ] = 1
 
     def __post_init__(self) -> None:
-        if self.address is not None and self.executor != "ray":
+        if self.address is not None and self.executor is None:
             raise UsageError("--address is that of a Ray cluster; use it with --executor ray")
-        if self.executor == "local" and self.workers not in (None, 1):
-            raise UsageError(f"--executor local works alone; for {self.workers} workers use --executor process")
 
-    def start(self, device: str) -> Executor:
+    def start(self, device: str, plugins: PluginRegistry) -> Executor:
         """The executor asked for, to be used as a context manager. Raises `UsageError` if there is no such one."""
-        from lpzero_hf.executors import LocalExecutor, ProcessExecutor, RayExecutor, cores
+        from lpzero_hf.executors.offer import Resources, start_executor
+        from lpzero_hf.executors.process import cores
 
-        if self.executor == "ray":
-            return RayExecutor(self.address, workers=self.workers, threads=self.threads, gpus=_gpus(device))
-        workers = self.workers or (max(1, cores() // self.threads) if device == "cpu" else 1)
-        if self.executor == "process" or (self.executor is None and workers > 1):
-            return ProcessExecutor(workers, self.threads)
-        return LocalExecutor(self.threads)
-
-
-def _gpus(device: str) -> int:
-    """The GPUs that a task on Ray needs."""
-    if not device.startswith("cuda"):
-        return 0
-    if device != "cuda":
-        raise UsageError(f"Ray gives each task a GPU; with --executor ray, say --device cuda, not {device}")
-    return 1
+        name, workers = self.executor, self.workers
+        if name is None:
+            workers = workers or (max(1, cores() // self.threads) if device == "cpu" else 1)
+            name = "process" if workers > 1 else "local"
+        return start_executor(name, Resources(workers, self.threads, device, self.address), plugins)
 
 
 @dataclass(frozen=True)

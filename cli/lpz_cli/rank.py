@@ -26,7 +26,7 @@ def rank(
     no_plugin: options.NoPlugin = None,
     *,
     conditions: options.Conditions,
-    spread: options.Spread,
+    workers: options.Workers,
     form: options.Form,
 ) -> None:
     """Draw architectures of a space and rank them without training any.
@@ -40,13 +40,13 @@ def rank(
 
         setting = conditions.setting(batch_size, seq_len)
         with (
-            spread.start(setting.device) as executor,
+            workers.start(setting.device, registry) as executor,
             ScoreCache() as cache,
-            counting("architectures scored") as tell,
+            counting("architectures scored") as progress,
         ):
             ranking = rank_architectures(
                 space, proxy, n=n, by=sample, setting=setting, cache=cache,
-                executor=executor, plugins=registry, progress=tell,
+                executor=executor, plugins=registry, progress=progress,
             )  # fmt: skip
     names = list(ranking[0].rows)
     rows: list[dict[str, Any]] = [

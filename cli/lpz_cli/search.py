@@ -64,7 +64,7 @@ def search(
     no_plugin: options.NoPlugin = None,
     *,
     conditions: options.Conditions,
-    spread: options.Spread,
+    workers: options.Workers,
 ) -> None:
     """Search symbolic expressions whose scores rank architectures as training would.
 
@@ -82,20 +82,21 @@ def search(
             need_matplotlib()
 
         from lpzero_hf.plugins import load_plugins
-        from lpzero_hf.search.config import Plan
+        from lpzero_hf.search.config import SearchConfig
         from lpzero_hf.search.search import search as run
 
         setting = conditions.setting(batch_size, seq_len)
-        plan = Plan(
+        registry = load_plugins(no_plugin or ())
+        config = SearchConfig(
             tuple(benchmarks), strategy, _lengths(unary), _folds(reduce), _folds(aggregate),
             fitness=fitness, combine=combine, train=train or None, splits=splits, select=select,
             prune=not no_prune, early=early, iterations=iterations, population=population, seed=conditions.seed,
             limit=limit, setting=setting,
         )  # fmt: skip
-        with spread.start(setting.device) as executor, _told() as tell:
+        with workers.start(setting.device, registry) as executor, _progress() as progress:
             result = run(
-                plan, out=out, resume=resume, test=test or (), ceiling=ceiling,
-                executor=executor, plugins=load_plugins(no_plugin or ()), progress=tell,
+                config, out=out, resume=resume, test=test or (), ceiling=ceiling,
+                executor=executor, plugins=registry, progress=progress,
             )  # fmt: skip
         if plots and out is not None:
             from lpz_cli.plots.search_plots import draw_search
@@ -120,7 +121,7 @@ def _folds(fold: Fold) -> tuple[str, ...]:
 
 
 @contextmanager
-def _told() -> Iterator[Callable[[str, int, int, float | None], None]]:
+def _progress() -> Iterator[Callable[[str, int, int, float | None], None]]:
     """A bar for each stage, with the largest fitness so far."""
     with progress_bar() as bar:
         tasks: dict[str, Any] = {}
@@ -140,7 +141,7 @@ def _told() -> Iterator[Callable[[str, int, int, float | None], None]]:
 
 
 def _as_tables(result: SearchResult, out: Path | None) -> None:
-    plan = result.plan
+    plan = result.config
     names = [*plan.benchmarks]
     what = " and ".join(names)
     title = (

@@ -10,8 +10,10 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any
 
-from lpzero_hf.errors import LpzError, one_line
+from lpzero_hf.errors import LpzError, UsageError, did_you_mean, one_line
 from lpzero_hf.files import read_json
+from lpzero_hf.plugins import Claim, PluginRegistry, instance_of, load_plugins
+from lpzero_hf.spaces.named import load_space
 from lpzero_hf.spaces.space import Architecture, Space
 
 FORMAT = "lpzero-hf benchmark"
@@ -91,24 +93,56 @@ class Benchmark:
             return False
         return True
 
-    def goodness(self, entry: Trained) -> float:
-        """The trained performance, turned so that larger is better."""
+    def target(self, entry: Trained) -> float:
+        """What scores should agree with: the trained performance, turned so that larger is better."""
         return entry.quality if self.larger_is_better else -entry.quality
 
 
-def made_benchmark(path: Path, space: Callable[[str], Space]) -> Benchmark:
+def installed_benchmarks(plugins: PluginRegistry) -> dict[str, Claim[Benchmark]]:
+    """Every benchmark on offer by name. Raises `PluginError` if two distributions claim one name."""
+    return plugins.offers("lpz_benchmarks", "benchmark", instance_of(Benchmark))
+
+
+def load_benchmark(name: str | Path, plugins: PluginRegistry | None = None) -> Benchmark:
+    """The benchmark called `name`, or made by `lpz bench train` in the file or folder of that name.
+
+    Args:
+        name: as `lpz bench list` shows it, or a path.
+        plugins: where names are looked up; by default everything installed.
+
+    Raises:
+        UsageError: there is none; with the nearest name.
+        LpzError: the file is no benchmark.
+
+    Example:
+        >>> from lpzero_hf import load_benchmark
+        >>> len(load_benchmark("tiny-gpt2").trained())
+        128
+    """
+    plugins = load_plugins() if plugins is None else plugins
+    installed = installed_benchmarks(plugins)
+    if isinstance(name, str) and name in installed:
+        return installed[name].item
+    path = Path(name).expanduser()
+    if path.exists():
+        return made_benchmark(path / "benchmark.json" if path.is_dir() else path, plugins)
+    near = did_you_mean(str(name), installed)
+    raise UsageError(f"unknown benchmark '{name}'{near}: no file, and none that `lpz bench list` shows")
+
+
+def made_benchmark(path: Path, plugins: PluginRegistry | None = None) -> Benchmark:
     """A benchmark that `lpz bench train` has made.
 
     Args:
         path: its file, `benchmark.json`.
-        space: maps the name of a space to the space.
+        plugins: where its space is looked up.
 
     Raises:
         LpzError: the file is missing, no JSON, or no such benchmark.
     """
     document = read_made(path)
     try:
-        home = space(document["space"])
+        home = load_space(document["space"], plugins)
         entries = first_seed(document, home)
         return Benchmark(
             name=document["name"],

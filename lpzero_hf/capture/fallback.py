@@ -1,4 +1,4 @@
-"""Brings word of a minibatch that ran in parts for want of memory from where it ran to the user."""
+"""The micro-batch fallback, reported: warnings that a minibatch ran in parts travel from a worker to the user."""
 
 from __future__ import annotations
 
@@ -11,31 +11,31 @@ from lpzero_hf.errors import MicroBatchWarning
 
 
 @contextmanager
-def hearing() -> Iterator[list[str]]:
+def recording() -> Iterator[list[str]]:
     """The messages of every `MicroBatchWarning` given in here, which is not shown: a worker has no user."""
-    heard: list[str] = []
+    recorded: list[str] = []
     with warnings.catch_warnings():
         show = warnings.showwarning
 
-        def hear(message: Warning | str, category: type[Warning], *rest: Any, **more: Any) -> None:
+        def record(message: Warning | str, category: type[Warning], *rest: Any, **more: Any) -> None:
             if issubclass(category, MicroBatchWarning):
-                heard.append(str(message))
+                recorded.append(str(message))
             else:
                 show(message, category, *rest, **more)
 
         warnings.simplefilter("always", MicroBatchWarning)
-        warnings.showwarning = hear
-        yield heard
+        warnings.showwarning = record
+        yield recorded
 
 
-def tell(heard: Sequence[str], told: set[str]) -> None:
-    """Give the user the warnings that were heard in a worker, but none twice.
+def report(recorded: Sequence[str], reported: set[str]) -> None:
+    """Give the user the warnings that were recorded in a worker, but none twice.
 
     Args:
-        heard: their messages.
-        told: the messages that were given already; the new ones are added.
+        recorded: their messages.
+        reported: the messages that were given already; the new ones are added.
     """
-    for message in heard:
-        if message not in told:
-            told.add(message)
+    for message in recorded:
+        if message not in reported:
+            reported.add(message)
             warnings.warn(message, MicroBatchWarning, stacklevel=3)

@@ -15,7 +15,7 @@ class LocalExecutor(Executor):
         threads: CPU threads.
 
     Example:
-        >>> from lpzero_hf.executors import LocalExecutor
+        >>> from lpzero_hf import LocalExecutor
         >>> list(LocalExecutor().map(abs, [-1, 2]))
         [(0, 1), (1, 2)]
     """

@@ -36,7 +36,7 @@ class ProcessExecutor(Executor):
         UsageError: less than one worker or thread.
 
     Example:
-        >>> from lpzero_hf.executors import ProcessExecutor
+        >>> from lpzero_hf import ProcessExecutor
         >>> sorted(ProcessExecutor(workers=1).map(abs, [-1, 2]))
         [(0, 1), (1, 2)]
     """

@@ -47,7 +47,7 @@ class RayExecutor(Executor):
         UsageError: less than one worker or thread.
 
     Example:
-        >>> from lpzero_hf.executors import RayExecutor
+        >>> from lpzero_hf import RayExecutor
         >>> with RayExecutor(workers=2) as executor:  # doctest: +SKIP
         ...     sorted(executor.map(abs, [-1, 2]))
         [(0, 1), (1, 2)]

@@ -22,7 +22,7 @@ class Tries:
     """
 
     def __init__(self, count: int) -> None:
-        self._waiting = deque(range(count))
+        self._pending = deque(range(count))
         self._last: deque[int] = deque()  # those with one try left
         self._busy: set[int] = set()
         self._deaths = [0] * count
@@ -30,7 +30,7 @@ class Tries:
     @property
     def left(self) -> int:
         """Number of tasks that are not done, those in the hands of workers included."""
-        return len(self._waiting) + len(self._last) + len(self._busy)
+        return len(self._pending) + len(self._last) + len(self._busy)
 
     @property
     def busy(self) -> int:
@@ -39,7 +39,7 @@ class Tries:
 
     def take(self) -> int | None:
         """The next task for a worker; None if there is none now."""
-        queue = self._waiting or (self._last if not self._busy else None)
+        queue = self._pending or (self._last if not self._busy else None)
         if not queue:
             return None
         number = queue.popleft()
@@ -56,11 +56,11 @@ class Tries:
         self._deaths[number] += 1
         deaths = self._deaths[number]
         if deaths == TRIES:
-            return Failure(f"its worker died {TRIES} times, perhaps for want of memory ({cause})")
-        (self._last if deaths == TRIES - 1 else self._waiting).append(number)
+            return Failure(f"its worker died {TRIES} times, perhaps out of memory ({cause})")
+        (self._last if deaths == TRIES - 1 else self._pending).append(number)
         alone = ", alone" if deaths == TRIES - 1 else ""
         warnings.warn(
-            f"a worker died ({cause}), perhaps for want of memory; another does its task again{alone} "
+            f"a worker died ({cause}), perhaps out of memory; another does its task again{alone} "
             f"(try {deaths + 1} of {TRIES})",
             ExecutorWarning,
             stacklevel=3,

@@ -15,6 +15,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from lpzero_hf.plugins import PluginRegistry, instance_of, load_plugins
+
 EXP_LIMIT = 80.0  # exp of more would overflow in single precision
 EPSILON = 1e-9
 
@@ -348,3 +350,9 @@ BINARY: dict[str, str] = {
     "product": "x * y, element by element",
     "matmul": "x @ y^T; with a scalar, the product",
 }
+
+
+def installed_operations(plugins: PluginRegistry | None = None) -> dict[str, Unary]:
+    """Every unary operation on offer by name. Raises `PluginError` if two distributions claim one name."""
+    offers = (load_plugins() if plugins is None else plugins).offers("lpz_operations", "operation", instance_of(Unary))
+    return {name: claim.item for name, claim in offers.items()}

@@ -9,7 +9,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from lpzero_hf.expressions.expression import Branch, Expression, canonical_chain
+from lpzero_hf.expressions.canonical import canonical_chain
+from lpzero_hf.expressions.expression import Branch, Expression
 from lpzero_hf.expressions.tables import GROUP, Pair, Table, Wanted, pair_of
 
 Places = slice | Tensor  # of chains
@@ -69,6 +70,14 @@ class Stack:
         for name in ("counts", "totals", "products", "matmuls"):
             setattr(some, name, {key: tensor[:, chosen] for key, tensor in getattr(self, name).items()})
         return some
+
+    @property
+    def tables(self) -> Stack:
+        """These tables: see `lpzero_hf.search.score_source.ScoreSource`."""
+        return self
+
+    def prepare(self, expressions: Sequence[Expression]) -> None:
+        """Nothing to prepare: every expression is arithmetic on the tables."""
 
     # Scores --------------------------------------------------------------------------------------------------
 

@@ -20,6 +20,7 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.pytorch_utils import Conv1D
 
 from lpzero_hf.errors import LayoutError
+from lpzero_hf.plugins import PluginRegistry, load_plugins
 
 Part = Literal["mixer", "ffn"]
 Shape = Literal["out_in", "in_out", "experts_out_in", "experts_in_out"]  # further dimensions are flattened
@@ -139,6 +140,18 @@ class ModelLayout:
     def mixers(self) -> list[Mixer]:
         """The mixers of every block, in order."""
         return [mixer for block in self.blocks for mixer in block.mixers]
+
+
+def layout_of(model: PreTrainedModel, plugins: PluginRegistry | None = None) -> ModelLayout:
+    """Where `model` keeps its blocks: by the first plugin that says so, a stranger's before a built-in
+    one, else as found generically.
+
+    Raises:
+        LayoutError: nobody found any blocks.
+    """
+    plugins = load_plugins() if plugins is None else plugins
+    answers = [layout for _, layout in plugins.ask("lpz_model_layout", model=model) if layout is not None]
+    return answers[-1] if answers else find_layout(model)
 
 
 def find_layout(model: PreTrainedModel) -> ModelLayout:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import functools
-import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -13,13 +12,11 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from lpzero_hf.errors import MinibatchError, MinibatchWarning
+from lpzero_hf.errors import MinibatchError
 from lpzero_hf.models.objective import head_kind, masked_positions
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
-
-    from lpzero_hf.proxies.base import Proxy
 
 BATCH_SIZE = 16
 SEQUENCE_LENGTH = 128
@@ -112,25 +109,6 @@ def minibatch(
             batch["labels"] = ids.masked_fill(~chosen, -100)
             batch["input_ids"] = ids.masked_fill(chosen, mask_id)
     return batch
-
-
-def warn_of_size(proxies: Iterable[Proxy], batch_size: int, seq_len: int) -> None:
-    """Warn (`MinibatchWarning`) of proxies that were searched on minibatches of another size.
-
-    Sums over sites, tokens and heads grow unequally with a minibatch, so that the branches of an expression, or the
-    members of an ensemble, weigh otherwise on another one, and may rank otherwise.
-    """
-    found: dict[tuple[int, int], list[str]] = {}
-    for proxy in proxies:
-        if proxy.minibatch is not None and proxy.minibatch != (batch_size, seq_len):
-            found.setdefault(proxy.minibatch, []).append(f"'{proxy.name}'")
-    for (sequences, tokens), names in found.items():
-        warnings.warn(
-            f"searched on minibatches of {sequences} x {tokens} tokens, may rank otherwise on this one of {batch_size} "
-            f"x {seq_len}: {', '.join(names)}; use --batch-size {sequences} --seq-len {tokens}",
-            MinibatchWarning,
-            stacklevel=3,
-        )
 
 
 def check_minibatch(batch: Mapping[str, Any], model: PreTrainedModel) -> dict[str, Any]:

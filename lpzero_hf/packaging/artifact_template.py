@@ -17,16 +17,16 @@ from collections.abc import Iterable
 from importlib.resources import files
 from typing import TYPE_CHECKING
 
-from lpzero_hf.hookspecs import hookimpl
+from lpzero_hf import hookimpl
 
 if TYPE_CHECKING:
-    from lpzero_hf.proxies.base import Proxy
+    from lpzero_hf import Proxy
 
 
 @hookimpl
 def lpz_proxies() -> Iterable[Proxy]:
     """The one proxy of this package."""
-    from lpzero_hf.proxies.searched_proxy import shipped_proxy  # imports torch, which `lpz --help` can do without
+    from lpzero_hf import shipped_proxy  # imports torch, which `lpz --help` can do without
 
     return [shipped_proxy(files(__name__) / "{file}")]
 '''

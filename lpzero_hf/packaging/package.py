@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from lpzero_hf.errors import LpzError, UsageError
 from lpzero_hf.hookspecs import PROJECT
+from lpzero_hf.proxies.resolve import installed_proxies
 
 if TYPE_CHECKING:
     from lpzero_hf.plugins import PluginRegistry
@@ -168,7 +169,7 @@ def refuse_taken(
     if package.module.lower() in RESERVED:
         raise UsageError(f"'{package.module}' is a module of lpzero-hf itself; choose another name")
     for name in proxies:
-        claim = registry.proxies.get(name)
+        claim = installed_proxies(registry).get(name)
         if claim is not None and not (renewed and canonical(claim.distribution) == distribution):
             raise UsageError(f"{claim.distribution} offers a proxy '{name}' already; choose another name")
     for point, owner in points:

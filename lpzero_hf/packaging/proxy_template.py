@@ -14,12 +14,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from lpzero_hf.hookspecs import hookimpl
+from lpzero_hf import hookimpl
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from lpzero_hf.proxies.base import Proxy
+    from lpzero_hf import Proxy
 
 
 def saliency_norm(W: Tensor, G: Tensor) -> Tensor:

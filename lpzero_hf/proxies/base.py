@@ -87,16 +87,6 @@ class Proxy(ABC):
         """The keys of a benchmark's architectures whose trained performance was used to find this proxy."""
         return frozenset()
 
-    def __call__(self, model: PreTrainedModel, batch: dict[str, Any]) -> float:
-        """The score of `model` on `batch`; leaves the model untouched.
-
-        Raises:
-            LpzError: the score is not applicable to this model, invalid, or failed; the message says why.
-        """
-        from lpzero_hf.scoring.score import score
-
-        return score(model, batch, [self])[self.name].require()
-
 
 def total(values: Values) -> float:
     """The sum of reduced values in double precision."""

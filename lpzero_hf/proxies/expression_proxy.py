@@ -7,20 +7,12 @@ from dataclasses import dataclass, field
 
 from lpzero_hf.capture.spec import Reduced
 from lpzero_hf.errors import UsageError
-from lpzero_hf.expressions.expression import (
-    BUILT_IN,
-    STATISTIC_NAMES,
-    VERSION,
-    Chain,
-    Expression,
-    Operations,
-    canonical_chain,
-    parse,
-)
+from lpzero_hf.expressions.canonical import canonical_chain
+from lpzero_hf.expressions.expression import BUILT_IN, STATISTIC_NAMES, VERSION, Chain, Expression, Operations, parse
+from lpzero_hf.expressions.operations import installed_operations
 from lpzero_hf.expressions.stacked import Stack
 from lpzero_hf.expressions.tables import Wanted, gather, pair_of
 from lpzero_hf.models.layout import ModelLayout
-from lpzero_hf.plugins import load_plugins
 from lpzero_hf.proxies.base import Orientation, StatisticProxy
 
 
@@ -75,7 +67,7 @@ def expression_proxy(
 
 
 def _again(text: str, name: str, orientation: Orientation) -> ExpressionProxy:
-    operations = load_plugins().operations
+    operations = installed_operations()
     return expression_proxy(parse(text, operations), name=name, orientation=orientation, operations=operations)
 
 

@@ -11,10 +11,10 @@ from lpzero_hf.artifacts.artifact import Artifact, Member, parse_artifact
 from lpzero_hf.capture.spec import Reduced
 from lpzero_hf.errors import InvalidScore
 from lpzero_hf.expressions.expression import BUILT_IN, Expression, Operations
+from lpzero_hf.expressions.operations import installed_operations
 from lpzero_hf.expressions.stacked import Stack
 from lpzero_hf.expressions.tables import Wanted, gather
 from lpzero_hf.models.layout import ModelLayout
-from lpzero_hf.plugins import load_plugins
 from lpzero_hf.proxies.base import StatisticProxy
 from lpzero_hf.proxies.expression_proxy import wanted_by
 
@@ -108,7 +108,7 @@ def shipped_proxy(file: Traversable) -> SearchedProxy:
 
 
 def _again(text: str | bytes) -> SearchedProxy:
-    operations = {**BUILT_IN, **load_plugins().operations}  # the plugin of the built-in ones may be turned off
+    operations = {**BUILT_IN, **installed_operations()}  # the plugin of the built-in ones may be turned off
     return searched_proxy(parse_artifact(text, operations=operations), operations)
 
 

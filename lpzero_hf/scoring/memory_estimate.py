@@ -84,8 +84,8 @@ class Need:
 
 
 @dataclass(frozen=True)
-class Plan:
-    """What scoring needs, before it starts.
+class MemoryEstimate:
+    """The memory that scoring needs, before it starts.
 
     Args:
         requires: "shapes" (no weight is made), "weights" (one at a time), or the whole "model".
@@ -95,7 +95,7 @@ class Plan:
         device: where.
         resident: bytes that this process holds already.
         available: bytes that are free on the device (RAM for the CPU); None where that cannot be told.
-        proxies: what is planned for.
+        proxies: what is scored with.
         checkpointing: whether blocks keep their inputs alone.
         micro_batch: how many sequences run at a time, None for all.
         fallback: why the whole model is built where the proxies would need less, or "".
@@ -176,7 +176,7 @@ class Plan:
         return "Of this model, --proxy can name only proxies that need shapes or weights alone (params, flops, l2_norm)"
 
     def to_dict(self) -> dict[str, Any]:
-        """The plan as plain data for JSON."""
+        """The estimate as plain data for JSON."""
         return {
             "requires": self.requires,
             "bytes": self.bytes,
@@ -192,7 +192,7 @@ class Plan:
         }
 
 
-def plan(
+def estimate_memory(
     model: PreTrainedModel,
     batch: Mapping[str, Any],
     proxies: Sequence[Proxy],
@@ -201,14 +201,14 @@ def plan(
     checkpointing: bool = False,
     micro_batch: int | None = None,
     device: str | torch.device = "cpu",
-) -> Plan:
+) -> MemoryEstimate:
     """What `score(model, batch, proxies)` will need; nothing is computed but shapes.
 
     Whether a proxy of shapes can do with them is tried: where the model looks at values (a router of experts), it has
     to be built.
 
     Args:
-        model: a lazy model, see `load_model`; an ordinary one is planned for as if it had to be built.
+        model: a lazy model, see `load_model`; an ordinary one is estimated as if it had to be built.
         batch: `input_ids` [B, T] and what else it is scored on.
         proxies: what it is scored with.
         layout: of `model`.
@@ -238,7 +238,7 @@ def plan(
         if requires == "weights":  # the weight, as it is drawn or read and as it is reduced
             weights = footprint.largest * (itemsize + max(itemsize, 4))
     where = torch.device(device)
-    return Plan(
+    return MemoryEstimate(
         requires, footprint, weights, passes, str(where) if where.type == "cuda" else "cpu", resident_bytes(),
         available_bytes(where), tuple(proxies), checkpointing, micro_batch, fallback,
     )  # fmt: skip

@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING, Literal
 from scipy.stats import rankdata  # type: ignore[import-untyped]  # scipy ships no types
 
 from lpzero_hf.errors import UsageError
-from lpzero_hf.executors import Executor
+from lpzero_hf.executors.base import Executor
 from lpzero_hf.plugins import PluginRegistry, load_plugins
+from lpzero_hf.proxies.resolve import Wanted, resolve
 from lpzero_hf.scoring.cache import ScoreCache
-from lpzero_hf.scoring.evaluate import Row, Setting, evaluate
-from lpzero_hf.scoring.score import Wanted
+from lpzero_hf.scoring.evaluate import Row, evaluate
+from lpzero_hf.scoring.setting import Setting
+from lpzero_hf.spaces.named import load_space
 from lpzero_hf.spaces.space import Space
 
 if TYPE_CHECKING:
@@ -43,8 +45,6 @@ def rank(
     by: Literal["architecture", "choice"] = "choice",
     setting: Setting | None = None,
     cache: ScoreCache | None = None,
-    workers: int = 1,
-    threads: int = 1,
     executor: Executor | None = None,
     plugins: PluginRegistry | None = None,
     progress: Callable[[int, int], None] | None = None,
@@ -60,9 +60,7 @@ def rank(
         by: how, see `Space.sample`; the setting's seed draws.
         setting: minibatch, seed, precision and device.
         cache: keeps scores for the next time; None keeps none.
-        workers: processes.
-        threads: CPU threads in each.
-        executor: where to work instead, see `lpzero_hf.executors`.
+        executor: where to work; by default in this process, with one thread. Its threads decide the last digits.
         plugins: where names are looked up.
         progress: called with (architectures done, architectures in all).
 
@@ -81,20 +79,20 @@ def rank(
     plugins = load_plugins() if plugins is None else plugins
     setting = setting or Setting()
     if isinstance(architectures, str):
-        architectures = plugins.space(architectures)
+        architectures = load_space(architectures, plugins)
     if isinstance(architectures, Space):
         space = architectures
         drawn = space.samples(n, setting.seed, by)
         architectures = {space.text(architecture): space.config(architecture) for architecture in drawn}
     if not architectures:
         raise UsageError("there are no architectures to rank")
+    selection = resolve(proxies, plugins)
+    selection.warn_of_minibatch(setting.batch_size, setting.seq_len)
     rows = evaluate(
         architectures,
-        proxies,
+        selection,
         setting,
         cache=cache,
-        workers=workers,
-        threads=threads,
         executor=executor,
         plugins=plugins,
         progress=progress,

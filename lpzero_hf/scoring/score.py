@@ -16,19 +16,19 @@ from lpzero_hf.capture.capture import capture
 from lpzero_hf.capture.spec import WORDS, Captured, Network, Reduced, Reduction
 from lpzero_hf.errors import InvalidScore, LpzError, NotApplicable, UsageError, one_line
 from lpzero_hf.models.isolation import isolated
-from lpzero_hf.models.layout import ModelLayout
+from lpzero_hf.models.layout import ModelLayout, layout_of
 from lpzero_hf.models.lazy import source_of
 from lpzero_hf.models.meta_device import ShapesOnly
-from lpzero_hf.models.minibatch import check_minibatch, warn_of_size
+from lpzero_hf.models.minibatch import check_minibatch
 from lpzero_hf.models.objective import with_labels
 from lpzero_hf.plugins import PluginRegistry, load_plugins
-from lpzero_hf.proxies.base import FunctionProxy, ModelProxy, Orientation, Proxy, StatisticProxy, Subject, as_proxy
+from lpzero_hf.proxies.base import FunctionProxy, ModelProxy, Orientation, Proxy, StatisticProxy, Subject
+from lpzero_hf.proxies.resolve import ALL, Wanted, resolve
 
 Status = Literal["ok", "not applicable", "invalid", "failed"]
 OUT_OF_MEMORY = (
     "out of memory, and passes of its own run on the whole minibatch; a smaller --batch-size or --seq-len needs less"
 )
-Wanted = str | Proxy | Callable[..., float]
 
 
 class ScoreError(LpzError):
@@ -96,7 +96,7 @@ class Scores(Mapping[str, Score]):
 def score(
     model: PreTrainedModel,
     batch: Mapping[str, Any],
-    proxies: Wanted | Iterable[Wanted] = "all",
+    proxies: Wanted | Iterable[Wanted] = ALL,
     *,
     seed: int = 42,
     dtype: torch.dtype | None = None,
@@ -142,19 +142,39 @@ def score(
         427776.0
     """
     plugins = load_plugins() if plugins is None else plugins
-    chosen = choose(proxies, plugins)
+    selection = resolve(proxies, plugins)
+    checked = check_minibatch(batch, model)
+    selection.warn_of_minibatch(*checked["input_ids"].shape)
+    return score_proxies(
+        model, checked, selection,
+        seed=seed, dtype=dtype, checkpointing=checkpointing, micro_batch=micro_batch, plugins=plugins,
+        progress=progress,
+    )  # fmt: skip
+
+
+def score_proxies(
+    model: PreTrainedModel,
+    batch: Mapping[str, Any],
+    proxies: Sequence[Proxy],
+    *,
+    seed: int = 42,
+    dtype: torch.dtype | None = None,
+    checkpointing: bool = False,
+    micro_batch: int | None = None,
+    plugins: PluginRegistry,
+    progress: Callable[[str, int, int], None] | None = None,
+) -> Scores:
+    """As `score`, for proxies that are resolved already and a minibatch that fits the model (`check_minibatch`)."""
     if micro_batch is not None and micro_batch < 1:
         raise UsageError(f"micro-batches of {micro_batch} sequences hold none; ask for at least 1")
-    model = _sufficient(model, chosen)
-    checked = check_minibatch(batch, model)
-    if not everything(proxies):
-        warn_of_size(chosen, *checked["input_ids"].shape)
-    layout = plugins.layout(model)
-    shared = _by_network(chosen)
-    own = [p for p in chosen if isinstance(p, ModelProxy | FunctionProxy)]
+    model = _sufficient(model, proxies)
+    batch = dict(batch)
+    layout = layout_of(model, plugins)
+    shared = _by_network(proxies)
+    own = [p for p in proxies if isinstance(p, ModelProxy | FunctionProxy)]
     steps = [f"{network.name} pass" for network in shared] + [p.name for p in own]
 
-    def tell(done: int) -> None:
+    def step(done: int) -> None:
         if progress is not None:
             progress(steps[done] if done < len(steps) else "", done, len(steps))
 
@@ -162,42 +182,17 @@ def score(
     rows: dict[str, Score] = {}
     seconds: dict[str, float] = {}
     for network, members in shared.items():
-        tell(done)
+        step(done)
         start = time.perf_counter()
-        rows |= _run_shared(model, checked, network, members, layout, seed, dtype, checkpointing, micro_batch)
+        rows |= _run_shared(model, batch, network, members, layout, seed, dtype, checkpointing, micro_batch)
         seconds[network.name] = time.perf_counter() - start
         done += 1
     for proxy in own:
-        tell(done)
-        rows[proxy.name] = _run_own(model, checked, proxy, plugins, seed)
+        step(done)
+        rows[proxy.name] = _run_own(model, batch, proxy, plugins, seed)
         done += 1
-    tell(done)
-    return Scores(tuple(rows[p.name] for p in chosen), seconds)
-
-
-def everything(proxies: Wanted | Iterable[Wanted]) -> bool:
-    """Whether all installed proxies are asked for, so that none of them is asked for by name."""
-    return proxies == "all" or (isinstance(proxies, list | tuple) and "all" in proxies)
-
-
-def choose(proxies: Wanted | Iterable[Wanted], plugins: PluginRegistry) -> list[Proxy]:
-    """The proxies asked for, each once. Raises `UsageError`: one is unknown, two have one name, or there are none."""
-    if isinstance(proxies, str | Proxy) or callable(proxies):
-        proxies = [proxies]
-    chosen: list[Proxy] = []
-    for item in proxies:
-        if item == "all":
-            chosen += [claim.item for claim in plugins.proxies.values()]
-        else:
-            chosen.append(plugins.proxy(item) if isinstance(item, str) else as_proxy(item))
-    distinct = list(dict.fromkeys(chosen))
-    names = [p.name for p in distinct]
-    for name in names:
-        if names.count(name) > 1:
-            raise UsageError(f"two different proxies are called '{name}'; rename one")
-    if not distinct:
-        raise UsageError("no proxies to score with; `lpz proxies` lists those installed")
-    return distinct
+    step(done)
+    return Scores(tuple(rows[p.name] for p in proxies), seconds)
 
 
 def _sufficient(model: PreTrainedModel, proxies: Sequence[Proxy]) -> PreTrainedModel:
@@ -240,7 +235,7 @@ def _run_shared(
     def combined(proxy: StatisticProxy) -> float:
         return proxy.finish([_reduced(captured, r, layout) for r in proxy.reductions], layout)
 
-    return {proxy.name: _judge(proxy, partial(combined, proxy)) for proxy in proxies}
+    return {proxy.name: _scored(proxy, partial(combined, proxy)) for proxy in proxies}
 
 
 def _reduced(captured: Captured, reduction: Reduction, layout: ModelLayout) -> list[Reduced]:
@@ -268,7 +263,7 @@ def _run_own(
             fed = with_labels(model, batch, seed)
             if isinstance(proxy, FunctionProxy):
                 fed = {name: fed[name] for name in batch}
-            return proxy.evaluate(Subject(model, fed, plugins.layout(model), seed))
+            return proxy.evaluate(Subject(model, fed, layout_of(model, plugins), seed))
 
     def on_shapes() -> float:
         assert source is not None
@@ -280,10 +275,10 @@ def _run_own(
         except Exception:  # a model that looks at values to find its way
             return evaluate(source.whole())
 
-    return _judge(proxy, partial(evaluate, model) if source is None else on_shapes)
+    return _scored(proxy, partial(evaluate, model) if source is None else on_shapes)
 
 
-def _judge(proxy: Proxy, evaluate: Callable[[], float]) -> Score:
+def _scored(proxy: Proxy, evaluate: Callable[[], float]) -> Score:
     start = time.perf_counter()
     try:
         value = float(evaluate())

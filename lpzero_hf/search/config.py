@@ -1,4 +1,4 @@
-"""What a search is asked to do: everything that decides its result."""
+"""The configuration of a search: everything that decides its result."""
 
 from __future__ import annotations
 
@@ -9,22 +9,19 @@ from typing import Any
 
 from lpzero_hf.errors import UsageError
 from lpzero_hf.expressions.expression import FOLDS, Operations
-from lpzero_hf.expressions.stacked import Stack
-from lpzero_hf.scoring.evaluate import Setting
+from lpzero_hf.scoring.setting import Setting
 from lpzero_hf.search.correlation import KINDS
 from lpzero_hf.search.expression_space import ExpressionSpace
-from lpzero_hf.search.fitness import Combine, Judge
-from lpzero_hf.search.pruning import Pruner
+from lpzero_hf.search.fitness import Combine
 from lpzero_hf.search.selection import METHODS
-from lpzero_hf.search.strategies import Evolution, Exhaustive, RandomSearch, Strategy
 
-STRATEGIES: tuple[type[Strategy], ...] = (Evolution, RandomSearch, Exhaustive)
+STRATEGY_NAMES = ("evolution", "random", "exhaustive")
+LONGEST_TABLED = 2  # unary operations in a branch, for which tables can hold the whole space
 LISTS = ("benchmarks", "unary", "reduces", "aggregates")
-BROOD = 20  # children drawn at once where each evaluation is a pass over every model
 
 
 @dataclass(frozen=True)
-class Plan:
+class SearchConfig:
     """What a search is asked to do.
 
     Args:
@@ -37,9 +34,9 @@ class Plan:
         combine: of several benchmarks' correlations, mean or worst.
         train: architectures of each benchmark to search on; the rest are held out. None takes all.
         splits: how often to search, each time on other architectures.
-        select: how the winner is chosen: best (the fittest) or bagging; see `lpzero_hf.search.selection.select`.
+        select: how the winner is chosen: best (the fittest) or bagging; see `lpzero_hf.search.selection`.
         prune: whether candidates are rejected beforehand.
-        early: architectures looked at first, so that hopeless candidates cost no more; 0 for none.
+        early: architectures looked at first, so that candidates that cannot be fit cost no more; 0 for none.
         iterations: children of an evolution, or expressions of a random search.
         population: of an evolution; a random search evaluates as many expressions in all.
         elite: the fraction of the population that parents are drawn from.
@@ -76,7 +73,7 @@ class Plan:
 
     def __post_init__(self) -> None:
         for what, value, known in (
-            ("strategy", self.strategy, [strategy.name for strategy in STRATEGIES]),
+            ("strategy", self.strategy, STRATEGY_NAMES),
             ("fitness", self.fitness, KINDS),
             ("way to combine benchmarks", self.combine, ("mean", "worst")),
             ("way to select", self.select, METHODS),
@@ -95,38 +92,22 @@ class Plan:
     @property
     def tabled(self) -> bool:
         """Whether the space is small enough for branch tables that hold all of it."""
-        return max(self.unary) <= Exhaustive.longest
+        return max(self.unary) <= LONGEST_TABLED
 
     def space(self, operations: Operations) -> ExpressionSpace:
         """The expressions to look through."""
         return ExpressionSpace(self.unary, self.reduces, self.aggregates, operations=operations)
 
-    def start(self, space: ExpressionSpace, judge: Judge, seed: int) -> Strategy:
-        """The search, before its first iteration."""
-        pruner = None
-        if self.prune:
-            pruner = Pruner(space.operations, [s.source for s in judge.subjects if isinstance(s.source, Stack)])
-        if self.strategy == Exhaustive.name:
-            return Exhaustive(space, judge, seed)
-        if self.strategy == RandomSearch.name:
-            total = self.population + self.iterations
-            return RandomSearch(space, judge, seed, pruner, iterations=total, brood=1 if self.tabled else BROOD)
-        return Evolution(
-            space, judge, seed, pruner,
-            iterations=self.iterations, population=self.population, elite=self.elite,
-            crossover=self.crossover, mutation=self.mutation, brood=1 if self.tabled else BROOD,
-        )  # fmt: skip
-
     def to_json(self) -> dict[str, Any]:
         """As plain data; a text is named by its path."""
         data = asdict(self)
-        data["setting"]["text"] = None if self.setting.text is None else str(self.setting.text)
+        data["setting"] = self.setting.to_json()
         for name in LISTS:
             data[name] = list(data[name])
         return data
 
     @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> Plan:
+    def from_json(cls, data: Mapping[str, Any]) -> SearchConfig:
         """What `to_json` made."""
         text = data["setting"]["text"]
         setting = Setting(**{**data["setting"], "text": None if text is None else Path(text)})

@@ -13,7 +13,7 @@ KINDS = ("spearman", "kendall")
 PAIRS_AT_ONCE = 2**24  # numbers in one block of signs
 
 
-class Fitness:
+class RankCorrelation:
     """The agreement of scores with the trained performance of n architectures.
 
     Args:

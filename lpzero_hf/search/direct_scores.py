@@ -9,19 +9,21 @@ import torch
 from torch import Tensor
 
 from lpzero_hf.errors import LpzError
-from lpzero_hf.executors import Executor
+from lpzero_hf.executors.base import Executor
 from lpzero_hf.expressions.expression import Expression
+from lpzero_hf.expressions.operations import installed_operations
 from lpzero_hf.plugins import PluginRegistry
 from lpzero_hf.proxies.expression_proxy import expression_proxy
 from lpzero_hf.scoring.cache import ScoreCache
-from lpzero_hf.scoring.evaluate import Setting, evaluate
+from lpzero_hf.scoring.evaluate import evaluate
+from lpzero_hf.scoring.setting import Setting
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig
 
 
-class Passes:
-    """To those who ask for scores the same as a `Stack`; every batch of new expressions is a pass over every model.
+class DirectScores:
+    """A `ScoreSource` in which every batch of new expressions is a pass over every model.
 
     Args:
         configs: n architectures by any name.
@@ -40,16 +42,31 @@ class Passes:
         cache: ScoreCache | None = None,
         executor: Executor | None = None,
     ) -> None:
-        self.configs, self.n = dict(configs), len(configs)
+        self.configs = dict(configs)
         self.setting, self.plugins, self.cache = setting, plugins, cache
         self.executor = executor
         self._scored: dict[Expression, Tensor] = {}
 
-    def part(self, architectures: Sequence[int]) -> Passes:
+    @property
+    def n(self) -> int:
+        """The number of architectures."""
+        return len(self.configs)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the scores are, wherever they are made."""
+        return torch.device("cpu")
+
+    @property
+    def tables(self) -> None:
+        """There are none."""
+        return None
+
+    def part(self, architectures: Sequence[int]) -> DirectScores:
         """Some of the architectures."""
         names = list(self.configs)
         some = {names[i]: self.configs[names[i]] for i in architectures}
-        return Passes(some, self.setting, self.plugins, cache=self.cache, executor=self.executor)
+        return DirectScores(some, self.setting, self.plugins, cache=self.cache, executor=self.executor)
 
     def score(self, expression: Expression) -> Tensor:
         """[n], the scores of all architectures; NaN where there is none.
@@ -69,7 +86,8 @@ class Passes:
         ]
         if not new:
             return
-        proxies = [expression_proxy(expression, operations=self.plugins.operations) for expression in new]
+        operations = installed_operations(self.plugins)
+        proxies = [expression_proxy(expression, operations=operations) for expression in new]
         rows = evaluate(
             self.configs, proxies, self.setting, cache=self.cache, executor=self.executor, plugins=self.plugins
         )

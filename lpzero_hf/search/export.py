@@ -1,4 +1,4 @@
-"""From a search to an artifact: what is kept of a run, and what is told of how it was found."""
+"""From a search to an artifact: what is kept of a run, and the record of how it was found."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from typing import Any, Literal
 
 import numpy as np
 
-import lpzero_hf
 from lpzero_hf.artifacts.artifact import Artifact, Member, operations_of, parse_artifact
 from lpzero_hf.benchmarks.agreement import Agreement, Truth
 from lpzero_hf.errors import UsageError
 from lpzero_hf.expressions.expression import BUILT_IN, Expression, Operations
 from lpzero_hf.proxies.searched_proxy import quantile
 from lpzero_hf.search.result import SearchResult, Split, Winner
+from lpzero_hf.versions import __version__
 
 Which = Literal["winner", "ensemble"]
 NAME = re.compile(r"[a-z][a-z0-9]*([_.-][a-z0-9]+)*")
@@ -40,7 +40,7 @@ def artifact_of(
         split: whose finding; the first by default. To take the one with the best held-out agreement would choose on
             the architectures that the agreement is reported on.
         which: the single expression, or the rank ensemble.
-        date: YYYY-MM-DD, if it is to be told.
+        date: YYYY-MM-DD, if the record is to have one.
         note: a line for people.
         operations: by name, for their versions.
 
@@ -79,7 +79,7 @@ def artifact_by_hand(
         expression: any.
         name: of the proxy.
         orientation: 1 if a larger score predicts a better model.
-        date: YYYY-MM-DD, if it is to be told.
+        date: YYYY-MM-DD, if the record is to have one.
         note: a line for people.
         operations: by name, for their versions.
 
@@ -87,10 +87,10 @@ def artifact_by_hand(
         UsageError: a name, date or note that cannot be.
         LpzError: the expression drops both branches.
     """
-    told: dict[str, Any] = {"benchmarks": [], "strategy": "written by hand", "seed": 0, "train": {}, "held_out": {}}
-    told |= {"versions": {"lpzero-hf": lpzero_hf.__version__}, "date": date, "note": note}
+    record: dict[str, Any] = {"benchmarks": [], "strategy": "written by hand", "seed": 0, "train": {}, "held_out": {}}
+    record |= {"versions": {"lpzero-hf": __version__}, "date": date, "note": note}
     member = Member(str(expression), orientation)
-    return _checked(Artifact(name, (member,), operations_of([expression], operations), told), operations)
+    return _checked(Artifact(name, (member,), operations_of([expression], operations), record), operations)
 
 
 def _checked(artifact: Artifact, operations: Operations) -> Artifact:
@@ -112,7 +112,7 @@ def _checked(artifact: Artifact, operations: Operations) -> Artifact:
 
 def default_name(result: SearchResult) -> str:
     """A proxy's name from those of the benchmarks that were searched on."""
-    words = [re.sub("[^a-z0-9]+", "-", Path(name).name.lower()).strip("-") for name in result.plan.benchmarks]
+    words = [re.sub("[^a-z0-9]+", "-", Path(name).name.lower()).strip("-") for name in result.config.benchmarks]
     return "-".join(["found", *(word for word in words if word)])[:64].rstrip("-")
 
 
@@ -148,31 +148,31 @@ def _graded_by_quantiles(
 
 
 def _provenance(result: SearchResult, number: int, which: Which, date: str | None, note: str) -> dict[str, Any]:
-    plan, split = result.plan, result.splits[number]
+    config, split = result.config, result.splits[number]
     found: Winner = getattr(split, which)
-    told: dict[str, Any] = {
-        "benchmarks": list(plan.benchmarks),
-        "strategy": plan.strategy,
+    record: dict[str, Any] = {
+        "benchmarks": list(config.benchmarks),
+        "strategy": config.strategy,
         "space": {
-            "unary": list(plan.unary),
-            "reduces": list(plan.reduces),
-            "aggregates": list(plan.aggregates),
+            "unary": list(config.unary),
+            "reduces": list(config.reduces),
+            "aggregates": list(config.aggregates),
             "size": result.size,
         },
-        "fitness": plan.fitness,
-        "combine": plan.combine,
-        "select": plan.select,
+        "fitness": config.fitness,
+        "combine": config.combine,
+        "select": config.select,
         "evaluated": split.evaluated,
         "seed": split.seed,
         "split": {"number": number, "of": len(result.splits)},
         "trained_on": split.trained_on,
         "minibatch": {
-            "batch_size": plan.setting.batch_size,
-            "seq_len": plan.setting.seq_len,
-            "seed": plan.setting.seed,
-            "dtype": plan.setting.dtype,
-            "device": plan.setting.device,
-            "tokens": "random" if plan.setting.random_tokens else "text" if plan.setting.text else "embedded text",
+            "batch_size": config.setting.batch_size,
+            "seq_len": config.setting.seq_len,
+            "seed": config.setting.seed,
+            "dtype": config.setting.dtype,
+            "device": config.setting.device,
+            "tokens": "random" if config.setting.random_tokens else "text" if config.setting.text else "embedded text",
         },
         "train": {name: agreement.to_dict() for name, agreement in found.train.items()},
         "held_out": {name: agreement.to_dict() for name, agreement in found.held_out.items()},
@@ -185,5 +185,5 @@ def _provenance(result: SearchResult, number: int, which: Which, date: str | Non
         "note": note,
     }
     if which == "winner" and result.tests:
-        told["tests"] = {name: agreements[number].to_dict() for name, agreements in result.tests.items()}
-    return told
+        record["tests"] = {name: agreements[number].to_dict() for name, agreements in result.tests.items()}
+    return record

@@ -9,6 +9,7 @@ from functools import cached_property
 from itertools import combinations, permutations, product
 
 from lpzero_hf.errors import UsageError
+from lpzero_hf.expressions.canonical import canonical_chain
 from lpzero_hf.expressions.expression import (
     BUILT_IN,
     DISCONNECT,
@@ -19,7 +20,6 @@ from lpzero_hf.expressions.expression import (
     Chain,
     Expression,
     Operations,
-    canonical_chain,
 )
 from lpzero_hf.expressions.operations import BINARY
 from lpzero_hf.expressions.tables import PAIRS, Wanted

@@ -1,4 +1,4 @@
-"""What an expression is worth: its rank correlation with trained performance, on one benchmark or several."""
+"""The fitness of an expression: its rank correlation with trained performance, on one benchmark or several."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from torch import Tensor
 from lpzero_hf.expressions.expression import Expression
 from lpzero_hf.expressions.stacked import Stack
 from lpzero_hf.proxies.base import Orientation
-from lpzero_hf.search.correlation import Fitness, mid_ranks
-from lpzero_hf.search.direct_scores import Passes
+from lpzero_hf.search.correlation import RankCorrelation, mid_ranks
+from lpzero_hf.search.score_source import ScoreSource
 
 Combine = Literal["mean", "worst"]
 
 
 @dataclass(frozen=True)
-class Verdict:
-    """What an expression is worth.
+class Evaluation:
+    """The fitness of one expression.
 
     Args:
         fitness: in [0, 1]; None for one that was rejected.
         orientation: 1 if a larger score predicts a better model.
         correlations: one signed rank correlation per benchmark.
-        rejected: why there is no fitness: invalid, all equal or hopeless.
+        rejected: why there is no fitness: invalid, all equal or bounded out.
     """
 
     fitness: float | None
@@ -36,73 +36,79 @@ class Verdict:
 
 
 @dataclass(frozen=True)
-class Subject:
+class SearchPart:
     """One benchmark's architectures to search on.
 
     Args:
         source: of their scores: branch tables, or passes over the models.
-        fitness: of their trained performance, on the device of the scores.
+        correlation: with their trained performance, on the device of the scores.
     """
 
-    source: Stack | Passes
-    fitness: Fitness
+    source: ScoreSource
+    correlation: RankCorrelation
 
 
-class Judge:
-    """Judges expressions on one benchmark or several.
+class FitnessEvaluator:
+    """The fitness of expressions on one benchmark or several.
 
     With several, one orientation must serve all: fitness is the mean, or the worst, of the correlations turned
     that way.
 
     Args:
-        subjects: one per benchmark.
+        parts: one per benchmark.
         combine: mean or worst.
         early: how many architectures of each benchmark are looked at first; 0 looks at all at once. An expression
-            whose scores of those are not finite is invalid, and one that could not reach `bar` however it ranked the
-            others is hopeless (an exact bound for scores without ties), so neither costs more.
+            whose scores of those are not finite is invalid, and one that could not reach `threshold` however it ranked
+            the others is bounded out (an exact bound for scores without ties), so neither costs more.
     """
 
-    def __init__(self, subjects: Sequence[Subject], combine: Combine = "mean", early: int = 0) -> None:
-        self.subjects, self.combine = list(subjects), combine
+    def __init__(self, parts: Sequence[SearchPart], combine: Combine = "mean", early: int = 0) -> None:
+        self.parts, self.combine = list(parts), combine
         self.first = [
-            (subject.source.part(range(early)), _Bound(subject.fitness.truth, early))
-            for subject in subjects
-            if 0 < early < subject.source.n and subject.fitness.kind == "spearman" and isinstance(subject.source, Stack)
+            (tables.part(range(early)), _Bound(part.correlation.truth, early))
+            for part in parts
+            if 0 < early < part.source.n
+            and part.correlation.kind == "spearman"
+            and (tables := part.source.tables) is not None
         ]
 
-    def __call__(self, expression: Expression, bar: float = 0.0) -> Verdict:
-        """The worth of one expression, unless it cannot reach `bar`."""
+    @property
+    def tables(self) -> list[Stack]:
+        """The branch tables of the parts that have them."""
+        return [tables for part in self.parts if (tables := part.source.tables) is not None]
+
+    def __call__(self, expression: Expression, threshold: float = 0.0) -> Evaluation:
+        """The fitness of one expression, unless it cannot reach `threshold`."""
         if self.first:
-            rejected = self._early(expression, bar)
+            rejected = self._early(expression, threshold)
             if rejected:
-                return Verdict(None, rejected=rejected)
+                return Evaluation(None, rejected=rejected)
         correlations = []
-        for subject in self.subjects:
-            scores = subject.source.score(expression)
+        for part in self.parts:
+            scores = part.source.score(expression)
             if not bool(torch.isfinite(scores).all()):
-                return Verdict(None, rejected="invalid")
-            value = float(subject.fitness(scores))
+                return Evaluation(None, rejected="invalid")
+            value = float(part.correlation(scores))
             if value != value:
-                return Verdict(None, rejected="all equal")
+                return Evaluation(None, rejected="all equal")
             correlations.append(value)
         fitness, orientation = combined(torch.tensor(correlations, dtype=torch.float64)[:, None], self.combine)
-        return Verdict(float(fitness), 1 if float(orientation) > 0 else -1, tuple(correlations))
+        return Evaluation(float(fitness), 1 if float(orientation) > 0 else -1, tuple(correlations))
 
     def prepare(self, expressions: Sequence[Expression]) -> None:
         """Say that these will be asked for; those that need passes over the models share them."""
-        for subject in self.subjects:
-            if isinstance(subject.source, Passes):
-                subject.source.prepare(expressions)
+        for part in self.parts:
+            part.source.prepare(expressions)
 
-    def _early(self, expression: Expression, bar: float) -> str:
+    def _early(self, expression: Expression, threshold: float) -> str:
         reach = []
-        for stack, bound in self.first:
-            scores = stack.score(expression)
+        for tables, bound in self.first:
+            scores = tables.score(expression)
             if not bool(torch.isfinite(scores).all()):
                 return "invalid"
             reach.append(bound(scores))
         best = max(_fold(torch.tensor(side, dtype=torch.float64), self.combine) for side in zip(*reach, strict=True))
-        return "hopeless" if best < bar else ""
+        return "bounded out" if best < threshold else ""
 
     def grid(
         self, left: str, right: str, op: str, reduce: str, aggregate: str, rows: Tensor, columns: Tensor
@@ -112,13 +118,12 @@ class Judge:
         `op` may be "alone": [benchmarks, rows, 1], the left statistic with the other branch dropped.
         """
         found = []
-        for subject in self.subjects:
-            assert isinstance(subject.source, Stack)  # a space that is enumerated has tables
+        for part, tables in zip(self.parts, self.tables, strict=True):  # a space that is enumerated has tables
             if op == "alone":
-                scores = subject.source.alone(left, reduce, aggregate, rows)[:, :, None]
+                scores = tables.alone(left, reduce, aggregate, rows)[:, :, None]
             else:
-                scores = subject.source.grid(left, right, op, reduce, aggregate, rows, columns)
-            found.append(subject.fitness(scores.movedim(0, -1).contiguous()))
+                scores = tables.grid(left, right, op, reduce, aggregate, rows, columns)
+            found.append(part.correlation(scores.movedim(0, -1).contiguous()))
         return torch.stack(found)
 
 

@@ -11,18 +11,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
-from lpzero_hf.expressions.expression import (
-    BUILT_IN,
-    Branch,
-    Chain,
-    Expression,
-    Facts,
-    Operations,
-    canonical,
-    canonical_chain,
-    facts,
-    step,
-)
+from lpzero_hf.expressions.canonical import Facts, canonical, canonical_chain, facts, step
+from lpzero_hf.expressions.expression import BUILT_IN, Branch, Chain, Expression, Operations
 from lpzero_hf.expressions.stacked import Stack
 
 REASONS = {
@@ -34,7 +24,7 @@ REASONS = {
     "equal tables": "the same table values as one that has been seen",
     "invalid": "a score is not finite (after evaluation of some architectures)",
     "all equal": "all scores are equal (after evaluation)",
-    "hopeless": "could not reach the population, however it ranked the rest (after evaluation of some)",
+    "bounded out": "could not reach the population, however it ranked the rest (after evaluation of some)",
 }
 
 

@@ -13,7 +13,8 @@ from lpzero_hf.errors import LpzError, UsageError, one_line
 from lpzero_hf.expressions.expression import BUILT_IN, Expression, Operations, parse
 from lpzero_hf.files import read_json
 from lpzero_hf.search.archive import Candidate
-from lpzero_hf.search.config import Plan
+from lpzero_hf.search.config import SearchConfig
+from lpzero_hf.search.run_folder import CONFIG_FILE, RESULT_FILE
 
 
 @dataclass(frozen=True)
@@ -94,8 +95,8 @@ class Split:
             "trained_on": self.trained_on,
             "winner": self.winner.to_json(),
             "ensemble": self.ensemble.to_json(),
-            "fittest": [_told(candidate) for candidate in self.fittest],
-            "pareto": [_told(candidate) for candidate in self.pareto],
+            "fittest": [_as_json(candidate) for candidate in self.fittest],
+            "pareto": [_as_json(candidate) for candidate in self.pareto],
             "baselines": {
                 name: {proxy: agreement.to_dict() for proxy, agreement in found.items()}
                 for name, found in self.baselines.items()
@@ -110,7 +111,7 @@ class Split:
     def from_json(cls, data: Mapping[str, Any], operations: Operations = BUILT_IN) -> Split:
         """What `to_json` made."""
         made = {name: Winner.from_json(data[name], operations) for name in ("winner", "ensemble")}
-        listed = {name: [_candidate(told, operations) for told in data[name]] for name in ("fittest", "pareto")}
+        listed = {name: [_candidate(entry, operations) for entry in data[name]] for name in ("fittest", "pareto")}
         baselines = {name: _agreements(found) for name, found in data["baselines"].items()}
         return cls(**{**data, **made, **listed, "baselines": baselines})
 
@@ -120,7 +121,7 @@ class SearchResult:
     """What a search found.
 
     Args:
-        plan: what it was asked to do.
+        config: what it was asked to do.
         size: members of the space of expressions.
         architectures: keys of all, by benchmark searched on.
         truth: their trained performance, turned so that larger is better.
@@ -130,7 +131,7 @@ class SearchResult:
         seconds: of capture and of everything.
     """
 
-    plan: Plan
+    config: SearchConfig
     size: int
     architectures: dict[str, list[str]]
     truth: dict[str, list[float]]
@@ -147,7 +148,7 @@ class SearchResult:
             By benchmark, then by "winner", "ensemble" or the baseline's name.
         """
         found: dict[str, dict[str, dict[str, float | int]]] = {}
-        for name in self.plan.benchmarks:
+        for name in self.config.benchmarks:
             rows = {
                 "winner": [split.winner.held_out.get(name) for split in self.splits],
                 "ensemble": [split.ensemble.held_out.get(name) for split in self.splits],
@@ -162,13 +163,13 @@ class SearchResult:
     def to_json(self) -> dict[str, Any]:
         """As plain data."""
         return {
-            "plan": self.plan.to_json(),
+            "plan": self.config.to_json(),
             "size": self.size,
             "architectures": self.architectures,
             "truth": self.truth,
             "splits": [split.to_json() for split in self.splits],
             "tests": {name: [agreement.to_dict() for agreement in found] for name, found in self.tests.items()},
-            "ceiling": None if self.ceiling is None else _told(self.ceiling),
+            "ceiling": None if self.ceiling is None else _as_json(self.ceiling),
             "summary": self.summary(),
             "seconds": self.seconds,
             "versions": self.versions,
@@ -178,7 +179,7 @@ class SearchResult:
     def from_json(cls, data: Mapping[str, Any], operations: Operations = BUILT_IN) -> SearchResult:
         """What `to_json` made."""
         return cls(
-            Plan.from_json(data["plan"]),
+            SearchConfig.from_json(data["plan"]),
             data["size"],
             data["architectures"],
             data["truth"],
@@ -201,8 +202,8 @@ def read_result(folder: Path, operations: Operations = BUILT_IN) -> SearchResult
         UsageError: there is no search in it, or one that is not finished.
         LpzError: its result is damaged, or was made by another version.
     """
-    file = folder / "result.json"
-    if not (folder / "plan.json").exists():
+    file = folder / RESULT_FILE
+    if not (folder / CONFIG_FILE).exists():
         raise UsageError(f"there is no search in '{folder}'; `lpz search ... --out {folder}` makes one")
     if not file.exists():
         raise UsageError(f"the search in '{folder}' is not finished; go on with `lpz search ... --resume`")
@@ -219,8 +220,8 @@ def _agreements(data: Mapping[Any, Mapping[str, Any]]) -> dict[Any, Agreement]:
     return {name: Agreement.from_dict(found) for name, found in data.items()}
 
 
-def _candidate(told: Mapping[str, Any], operations: Operations) -> Candidate:
-    return Candidate(parse(told["expression"], operations), told["fitness"], told["orientation"])
+def _candidate(entry: Mapping[str, Any], operations: Operations) -> Candidate:
+    return Candidate(parse(entry["expression"], operations), entry["fitness"], entry["orientation"])
 
 
 def _averaged(agreements: Sequence[Agreement | None]) -> dict[str, float | int]:
@@ -238,7 +239,7 @@ def _averaged(agreements: Sequence[Agreement | None]) -> dict[str, float | int]:
     }
 
 
-def _told(candidate: Candidate) -> dict[str, Any]:
+def _as_json(candidate: Candidate) -> dict[str, Any]:
     return {
         "expression": str(candidate.expression),
         "complexity": candidate.expression.complexity,

@@ -4,40 +4,28 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TextIO
 
 from lpzero_hf.errors import LpzError, UsageError, one_line
-from lpzero_hf.files import read_json, write_json, write_text
+from lpzero_hf.files import read_json, same_settings, write_json, write_text
+from lpzero_hf.search.config import SearchConfig
 from lpzero_hf.search.strategies import Iteration, Strategy
 
 FORMAT, VERSION = "lpzero-hf search", 1
+CONFIG_FILE, RESULT_FILE = "plan.json", "result.json"
 
 
-def open_run(folder: Path, plan: Mapping[str, Any], resume: bool) -> None:
-    """Make the folder of a new search, or check that the one in it has the same plan.
+def open_run(folder: Path, config: SearchConfig, resume: bool) -> None:
+    """Make the folder of a new search, or check that the one in it has the same configuration.
 
     Raises:
-        UsageError: a search is there already and is not to be resumed, or there is none to resume, or its plan differs.
+        UsageError: a search is there already and is not to be resumed, or there is none to resume, or it has another
+            configuration.
         LpzError: the folder cannot be read or written.
     """
-    file = folder / "plan.json"
-    if not file.exists():
-        if resume:
-            raise UsageError(f"there is no search in '{folder}' to resume; leave out --resume to start one")
-        write_json(file, {"format": FORMAT, "version": VERSION, "plan": plan})
-        return
-    if not resume:
-        raise UsageError(f"there is a search in '{folder}' already; go on with --resume, or choose another --out")
-    document = read_json(file, "choose another --out")
-    if not isinstance(document, dict) or document.get("format") != FORMAT or document.get("version") != VERSION:
-        raise LpzError(f"'{file}' is no plan of a search of version {VERSION}; choose another --out")
-    before = document["plan"]
-    changed = [name for name in sorted({*before, *plan}) if before.get(name) != plan.get(name)]
-    if changed:
-        told = "; ".join(f"{name} was {before.get(name)}, not {plan.get(name)}" for name in changed)
-        raise UsageError(f"the search in '{folder}' has other settings: {told}; give the same, or choose another --out")
+    header = {"format": FORMAT, "version": VERSION}
+    same_settings(folder / CONFIG_FILE, config.to_json(), what="search", header=header, key="plan", resume=resume)
 
 
 class SplitLog:

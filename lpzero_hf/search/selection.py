@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from lpzero_hf.executors.threads import threads
-from lpzero_hf.search.correlation import Fitness, mid_ranks
+from lpzero_hf.search.correlation import RankCorrelation, mid_ranks
 from lpzero_hf.search.fitness import Combine, combined
 
 RESAMPLES = 1000
@@ -81,7 +81,7 @@ def _fittest_of_resamples(
             drawn = sorted({rng.randrange(n) for _ in range(n)})
             if len(drawn) < 3 or bool((truth[drawn] == truth[drawn[0]]).all()):
                 drawn = list(range(n))  # too few different ones to rank
-            correlations.append(Fitness(truth[drawn].tolist(), kind, part.device)(part[:, drawn]))
+            correlations.append(RankCorrelation(truth[drawn].tolist(), kind, part.device)(part[:, drawn]))
         fitness, _ = combined(torch.stack(correlations), combine)
         fittest.append(int(torch.nan_to_num(fitness, nan=-1.0).argmax()))
     return fittest

@@ -8,23 +8,23 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from lpzero_hf.capture import fallback as halvings
+from lpzero_hf.capture import fallback
 from lpzero_hf.capture.capture import capture
 from lpzero_hf.errors import LpzError, MinibatchError, listed, one_line
-from lpzero_hf.executors import Executor, Failure, executor_for
+from lpzero_hf.executors.base import Executor, Failure
+from lpzero_hf.executors.local import LocalExecutor
 from lpzero_hf.expressions.expression import VERSION
+from lpzero_hf.expressions.operations import installed_operations
 from lpzero_hf.expressions.tables import GROUPS, Pair, Table, Wanted, tabulate
 from lpzero_hf.files import replacing
-from lpzero_hf.models.load import build_model
-from lpzero_hf.models.minibatch import Text, embedded_tokenizer, minibatch
+from lpzero_hf.models.layout import layout_of
 from lpzero_hf.plugins import PluginRegistry
 from lpzero_hf.scoring.cache import digest
-from lpzero_hf.scoring.evaluate import Setting, identity
+from lpzero_hf.scoring.setting import Setting, identity
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig
@@ -51,58 +51,54 @@ def make_tables(
     setting: Setting,
     folder: Path,
     *,
-    workers: int = 1,
-    threads: int = 1,
     executor: Executor | None = None,
     plugins: PluginRegistry,
     progress: Callable[[int, int], None] | None = None,
 ) -> list[Table]:
     """The table of every architecture in order; one that is in `folder` already is not made again.
 
-    Not kept is a table made in micro-batches for want of memory (with a `MicroBatchWarning`): it equals that of the
-    whole minibatch but for rounding.
+    Not kept is a table made in micro-batches because the device was out of memory (with a `MicroBatchWarning`): it
+    equals that of the whole minibatch but for rounding.
 
     Args:
         configs: architectures by any name.
         wanted: what the tables hold; its operations are those of `plugins`.
         setting: minibatch, seed, precision and device.
         folder: where tables are kept; each is there whole or not at all.
-        workers: processes.
-        threads: CPU threads in each; they decide the rounding.
-        executor: where to work instead, see `lpzero_hf.executors`.
+        executor: where to work; by default in this process, with one thread. Its threads decide the rounding.
         plugins: where layouts and operations are looked up.
         progress: called with (architectures done, architectures in all).
 
     Raises:
         CaptureFailed: architectures cannot be built or captured; the tables of the others are kept.
-        LpzError: a kept table is damaged, or there are no workers to be had.
+        LpzError: a kept table is damaged, or no worker can be started.
     """
-    executor = executor_for(executor, workers, threads)
+    executor = LocalExecutor() if executor is None else executor
     key = table_key(wanted, setting, executor.threads)
     files = {name: folder / f"{digest(identity(config), key)}.safetensors" for name, config in configs.items()}
     missing = [name for name, file in files.items() if not file.exists()]
-    tell = progress or (lambda done, total: None)
+    report = progress or (lambda done, total: None)
     done = len(configs) - len(missing)
-    tell(done, len(configs))
+    report(done, len(configs))
     work = functools.partial(
         _make_one,
-        chains=dict(wanted.chains), pairs=wanted.pairs, setting=setting, text=setting.carried_text(), plugins=plugins,
+        chains=dict(wanted.chains), pairs=wanted.pairs, setting=setting.portable(), plugins=plugins,
     )  # fmt: skip
     reasons: dict[str, str] = {}
     passing: dict[str, Table] = {}  # not kept
-    told: set[str] = set()
+    reported: set[str] = set()
     for number, result in executor.map(work, [configs[name] for name in missing]):
         name = missing[number]
-        made, halved = (result, []) if isinstance(result, Failure) else result
-        halvings.tell(halved, told)
+        made, divided = (result, []) if isinstance(result, Failure) else result
+        fallback.report(divided, reported)
         if isinstance(made, Failure):
             reasons[name] = made.reason
-        elif halved:
+        elif divided:
             passing[name] = made
         else:
             write_table(files[name], made)  # here and not in the worker, which may be on another machine
         done += 1
-        tell(done, len(configs))
+        report(done, len(configs))
     if reasons:
         raise CaptureFailed({name: reasons[name] for name in missing if name in reasons})
     return [passing[name] if name in passing else read_table(file, wanted) for name, file in files.items()]
@@ -122,13 +118,12 @@ def _make_one(
     chains: Chains,
     pairs: tuple[Pair, ...],
     setting: Setting,
-    text: Text | None,
     plugins: PluginRegistry,
 ) -> tuple[Table | Failure, list[str]]:
-    """The table of one architecture, and what was said of micro-batches."""
-    with halvings.hearing() as heard:
-        made = _table(config, chains, pairs, setting, text, plugins)
-    return made, heard
+    """The table of one architecture, and the warnings of micro-batches."""
+    with fallback.recording() as recorded:
+        made = _table(config, chains, pairs, setting, plugins)
+    return made, recorded
 
 
 def _table(
@@ -136,22 +131,13 @@ def _table(
     chains: Chains,
     pairs: tuple[Pair, ...],
     setting: Setting,
-    text: Text | None,
     plugins: PluginRegistry,
 ) -> Table | Failure:
-    wanted = Wanted(chains, pairs, plugins.operations)
+    wanted = Wanted(chains, pairs, installed_operations(plugins))
     try:
-        model = build_model(config, seed=setting.seed, dtype=getattr(torch, setting.dtype), device=setting.device)
-        batch = minibatch(
-            model,
-            text=text,
-            tokenizer=embedded_tokenizer(),
-            batch_size=setting.batch_size,
-            seq_len=setting.seq_len,
-            seed=setting.seed,
-            random_tokens=setting.random_tokens,
-        )
-        captured = capture(model, batch, list(wanted.reductions.values()), plugins.layout(model), seed=setting.seed)
+        model, batch = setting.build(config)
+        layout = layout_of(model, plugins)
+        captured = capture(model, batch, list(wanted.reductions.values()), layout, seed=setting.seed)
         return tabulate(wanted, captured)
     except MinibatchError:  # wrong for every architecture
         raise

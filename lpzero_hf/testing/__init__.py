@@ -24,9 +24,9 @@ _HOMES = {
     "ConformanceError": "conformance",
     "check_proxy": "conformance",
     "checks": "conformance",
-    "FAMILIES": "subjects",
-    "tiny_batch": "subjects",
-    "tiny_model": "subjects",
+    "FAMILIES": "tiny_models",
+    "tiny_batch": "tiny_models",
+    "tiny_model": "tiny_models",
 }
 __all__ = [*_HOMES]
 

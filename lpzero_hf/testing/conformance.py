@@ -6,9 +6,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 
 from lpzero_hf.plugins import load_plugins
-from lpzero_hf.proxies.base import as_proxy
-from lpzero_hf.scoring.score import Wanted
-from lpzero_hf.testing.checks import CHECKS, Case, Check
+from lpzero_hf.proxies.resolve import Wanted, find_proxy
+from lpzero_hf.testing.proxy_checks import CHECKS, Case, Check
 from lpzero_hf.testing.tiny_models import FAMILIES, MakeConfig
 
 
@@ -69,8 +68,7 @@ def checks(
 
 def _case(proxy: Wanted, baseline: bool, models: Mapping[str, MakeConfig] | None) -> Case:
     plugins = load_plugins()
-    found = plugins.proxy(proxy) if isinstance(proxy, str) else as_proxy(proxy)
-    return Case(found, baseline, FAMILIES if models is None else models, plugins)
+    return Case(find_proxy(proxy, plugins), baseline, FAMILIES if models is None else models, plugins)
 
 
 def _applicable(case: Case) -> list[Check]:

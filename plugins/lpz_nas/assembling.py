@@ -23,8 +23,8 @@ def assemble(space: Space, pick: Pick) -> Architecture:
         UsageError: `pick` returned a value that is not in the space.
 
     Example:
-        >>> from lpzero_hf.plugins import load_plugins
-        >>> space = load_plugins().space("tiny-gpt2")
+        >>> from lpzero_hf import load_space
+        >>> space = load_space("tiny-gpt2")
         >>> space.text(assemble(space, lambda name, values: values[0]))
         'd64.e32.k1-h1.i64'
     """
@@ -41,8 +41,8 @@ def values_of(space: Space) -> dict[str, list[Value]]:
     """Every name that `assemble` may ask for, with its values: those of the deepest architectures.
 
     Example:
-        >>> from lpzero_hf.plugins import load_plugins
-        >>> values_of(load_plugins().space("flexibert"))["layers.3.width"]
+        >>> from lpzero_hf import load_space
+        >>> values_of(load_space("flexibert"))["layers.3.width"]
         [512, 1024]
     """
     layers = {

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import torch
 
 from lpzero_hf.errors import UsageError
+from lpzero_hf.models.build import build_model
 from lpzero_hf.models.layout import count_parameters
-from lpzero_hf.models.load import build_model
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig
@@ -23,8 +23,8 @@ def count(config: PreTrainedConfig) -> int:
         ModelError: the configuration cannot be built.
 
     Example:
-        >>> from lpzero_hf.plugins import load_plugins
-        >>> count(load_plugins().zoo_config("tiny-gpt2:d64.e32.k2-h2.i64"))
+        >>> from lpzero_hf.spaces.named import named_config
+        >>> count(named_config("tiny-gpt2:d64.e32.k2-h2.i64"))
         112962
     """
     with torch.device("meta"):

@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import torch
 from transformers import PreTrainedConfig, PreTrainedModel
 
 from lpzero_hf.errors import UsageError
-from lpzero_hf.models.minibatch import embedded_tokenizer, minibatch, position_limit, vocabulary_size
+from lpzero_hf.executors.local import LocalExecutor
+from lpzero_hf.executors.threads import threads
+from lpzero_hf.models.minibatch import position_limit, vocabulary_size
 from lpzero_hf.models.objective import head_kind
 from lpzero_hf.plugins import PluginRegistry, load_plugins
-from lpzero_hf.proxies.base import Proxy, as_proxy
+from lpzero_hf.proxies.base import Proxy
+from lpzero_hf.proxies.resolve import Wanted, find_proxy, resolve
 from lpzero_hf.scoring.cache import ScoreCache, digest
-from lpzero_hf.scoring.evaluate import Setting, evaluate, identity
-from lpzero_hf.scoring.load_proxy import LoadedProxy, load_proxy
-from lpzero_hf.scoring.score import ScoreError, score
+from lpzero_hf.scoring.evaluate import evaluate
+from lpzero_hf.scoring.load_proxy import LoadedProxy
+from lpzero_hf.scoring.score import ScoreError, score_proxies
+from lpzero_hf.scoring.setting import Setting, identity
+from lpzero_hf.spaces.named import load_space, named_config
 from lpzero_hf.spaces.space import Architecture, Space
 
 if TYPE_CHECKING:
@@ -63,7 +66,7 @@ class ProxyEvaluator:
 
     def __init__(
         self,
-        proxy: str | Proxy | Callable[..., float],
+        proxy: Wanted | LoadedProxy,
         *,
         space: str | Space | None = None,
         setting: Setting | None = None,
@@ -72,10 +75,11 @@ class ProxyEvaluator:
         plugins: PluginRegistry | None = None,
     ) -> None:
         self.plugins = load_plugins() if plugins is None else plugins
-        self.proxy = find_proxy(proxy, self.plugins)
-        self.space = self.plugins.space(space) if isinstance(space, str) else space
+        self.proxy = proxy_of(proxy, self.plugins)
+        self.space = load_space(space, self.plugins) if isinstance(space, str) else space
         self.setting = Setting() if setting is None else setting
-        self._cache, self._threads = cache, threads
+        self._cache, self._executor = cache, LocalExecutor(threads)
+        resolve(self.proxy, self.plugins).warn_of_minibatch(self.setting.batch_size, self.setting.seq_len)
         self._verdicts: dict[str, Verdict] = {}
         self._batches: dict[tuple[int, int | None, str], dict[str, Tensor]] = {}
 
@@ -127,7 +131,7 @@ class ProxyEvaluator:
             raise UsageError(
                 f"{type(arch).__name__} is no architecture; give an Architecture, a text id, a configuration or a model"
             )
-        config = self.plugins.zoo_config(arch)
+        config = named_config(arch, self.plugins)
         if config is not None:
             return config
         if self.space is None:
@@ -136,29 +140,20 @@ class ProxyEvaluator:
 
     def _of_config(self, config: PreTrainedConfig) -> Verdict:
         rows = evaluate(
-            {"": config}, self.proxy, self.setting, cache=self._cache, threads=self._threads, plugins=self.plugins
-        )
+            {"": config}, [self.proxy], self.setting,
+            cache=self._cache, executor=self._executor, plugins=self.plugins,
+        )  # fmt: skip
         row = rows[""][self.proxy.name]
         return verdict_of(row["value"], row["orientation"], row["status"], row["reason"])
 
     def _of_model(self, model: PreTrainedModel) -> Verdict:
         kind = (vocabulary_size(model), position_limit(model), head_kind(model))
         if kind not in self._batches:
-            self._batches[kind] = minibatch(
-                model,
-                text=self.setting.text,
-                tokenizer=embedded_tokenizer(),
-                batch_size=self.setting.batch_size,
-                seq_len=self.setting.seq_len,
-                seed=self.setting.seed,
-                random_tokens=self.setting.random_tokens,
-            )
-        threads = torch.get_num_threads()
-        torch.set_num_threads(self._threads)
-        try:
-            scores = score(model, self._batches[kind], self.proxy, seed=self.setting.seed, plugins=self.plugins)
-        finally:
-            torch.set_num_threads(threads)
+            self._batches[kind] = self.setting.minibatch(model)
+        with threads(self._executor.threads):
+            scores = score_proxies(
+                model, self._batches[kind], [self.proxy], seed=self.setting.seed, plugins=self.plugins
+            )  # fmt: skip
         row = scores[self.proxy.name]
         return verdict_of(row.value, row.orientation, row.status, row.reason)
 
@@ -168,8 +163,6 @@ def verdict_of(value: float | None, orientation: int, status: str, reason: str) 
     return Verdict(None, f"{status}: {reason}") if value is None else Verdict(orientation * value)
 
 
-def find_proxy(proxy: str | Proxy | LoadedProxy | Callable[..., float], plugins: PluginRegistry) -> Proxy:
+def proxy_of(proxy: Wanted | LoadedProxy, plugins: PluginRegistry) -> Proxy:
     """The proxy that a user means. Raises `UsageError` if it is unknown."""
-    if isinstance(proxy, LoadedProxy):
-        return proxy.proxy
-    return load_proxy(proxy, plugins=plugins).proxy if isinstance(proxy, str | Proxy) else as_proxy(proxy)
+    return proxy.proxy if isinstance(proxy, LoadedProxy) else find_proxy(proxy, plugins)

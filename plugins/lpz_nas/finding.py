@@ -17,19 +17,25 @@ from transformers.utils import logging
 
 from lpz_nas.budget import Budget
 from lpz_nas.candidates import compare
-from lpz_nas.evaluator import ProxyEvaluator, find_proxy
+from lpz_nas.evaluator import ProxyEvaluator, proxy_of
 from lpz_nas.folder import RESULT, STUDY, WINNER, discard, open_folder, replacing_folder
 from lpz_nas.outcome import Found, NothingScored
+from lpzero_hf.benchmarks.benchmark import load_benchmark
 from lpzero_hf.errors import LpzError, UsageError
-from lpzero_hf.executors import Executor, executor_for
+from lpzero_hf.executors.base import Executor
+from lpzero_hf.executors.local import LocalExecutor
 from lpzero_hf.files import write_json
-from lpzero_hf.models.load import build_model
+from lpzero_hf.models.build import build_model
 from lpzero_hf.models.minibatch import read_text
 from lpzero_hf.plugins import PluginRegistry, load_plugins
 from lpzero_hf.proxies.base import Proxy
+from lpzero_hf.proxies.resolve import Wanted, resolve
 from lpzero_hf.scoring.cache import ScoreCache
-from lpzero_hf.scoring.evaluate import Setting
+from lpzero_hf.scoring.load_proxy import LoadedProxy
+from lpzero_hf.scoring.setting import Setting
+from lpzero_hf.spaces.named import load_space
 from lpzero_hf.spaces.space import Space
+from lpzero_hf.versions import versions
 
 if TYPE_CHECKING:
     from lpzero_hf.benchmarks.benchmark import Benchmark
@@ -39,7 +45,7 @@ Progress = Callable[[int, int, float | None], None]
 
 def find_architecture(
     space: str | Space,
-    proxy: str | Proxy | Callable[..., float],
+    proxy: Wanted | LoadedProxy,
     budget: Budget,
     *,
     trials: int = 100,
@@ -49,8 +55,6 @@ def find_architecture(
     front: bool = False,
     setting: Setting | None = None,
     cache: ScoreCache | None = None,
-    workers: int = 1,
-    threads: int = 1,
     executor: Executor | None = None,
     plugins: PluginRegistry | None = None,
     progress: Progress | None = None,
@@ -75,9 +79,8 @@ def find_architecture(
         front: search for the whole front of score against parameters, instead of the best score alone.
         setting: minibatch, seed, precision and device; the default is 16 x 64 tokens, or the benchmark's.
         cache: keeps scores for the next time; None keeps none.
-        workers: processes, with `among`; otherwise a proposal waits for what became of the one before.
-        threads: CPU threads in each.
-        executor: where to work instead, see `lpzero_hf.executors`.
+        executor: where to work, by default in this process, with one thread; several workers have something to do with
+            `among` alone, for otherwise a proposal waits for what became of the one before.
         plugins: where names are looked up.
         progress: called with (architectures scored, architectures to score, best score so far).
 
@@ -99,21 +102,22 @@ def find_architecture(
     if trials < 1:
         raise UsageError(f"{trials} trials find nothing; ask for at least 1")
     start = time.perf_counter()
-    executor = executor_for(executor, workers, threads)
+    executor = LocalExecutor() if executor is None else executor
     threads = executor.threads
     plugins = load_plugins() if plugins is None else plugins
-    space = plugins.space(space) if isinstance(space, str) else space
-    chosen = find_proxy(proxy, plugins)
+    space = load_space(space, plugins) if isinstance(space, str) else space
+    chosen = proxy_of(proxy, plugins)
     benchmark = None if among is None else _benchmark(among, space, plugins)
     if benchmark is None:
         need("optuna", "searching a space")
     if setting is None:
         setting = Setting(16, 64) if benchmark is None else Setting(benchmark.batch_size, benchmark.seq_len)
     request = _request(space, chosen, budget, among, front, setting, threads)
-    libraries = ("lpzero-hf", "torch", "transformers", *(() if benchmark else ("optuna",)))
-    versions = {name: version(name) for name in libraries}
+    made_with = {name: number for name, number in versions().items() if name != "python"}
+    if benchmark is None:
+        made_with["optuna"] = version("optuna")
     made = not out.exists()
-    open_folder(out, request | {"versions": versions}, resume)
+    open_folder(out, request | {"versions": made_with}, resume)
     scored = resume  # what is not known of a search that goes on is taken to be worth keeping
 
     def follow(done: int, total: int, best: float | None) -> None:
@@ -133,6 +137,7 @@ def find_architecture(
                 evaluator, budget, trials=trials, storage=out / STUDY, front=front, progress=follow
             )
         else:
+            resolve(chosen, plugins).warn_of_minibatch(setting.batch_size, setting.seq_len)
             tried, proposed = compare(
                 space, [entry.architecture for entry in benchmark.trained()], chosen, budget, trials=trials,
                 setting=setting, cache=cache, executor=executor, plugins=plugins, progress=follow,
@@ -141,7 +146,7 @@ def find_architecture(
         if isinstance(error, NothingScored) or not scored:
             discard(out, remove=made)
         raise
-    found = Found(request | {"trials": trials}, tuple(tried), proposed, time.perf_counter() - start, versions)
+    found = Found(request | {"trials": trials}, tuple(tried), proposed, time.perf_counter() - start, made_with)
     config = space.config(space.parse(found.winner.architecture))
     model = build_model(config, seed=setting.seed, dtype=getattr(torch, setting.dtype))
     with replacing_folder(out / WINNER) as folder, _without_bars():
@@ -171,7 +176,7 @@ def _without_bars() -> Iterator[None]:
 
 
 def _benchmark(name: str, space: Space, plugins: PluginRegistry) -> Benchmark:
-    benchmark = plugins.benchmark(name)
+    benchmark = load_benchmark(name, plugins)
     if benchmark.space.name != space.name:
         raise UsageError(
             f"the architectures of benchmark '{name}' are of space '{benchmark.space.name}', not '{space.name}'; "

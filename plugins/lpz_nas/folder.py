@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import glob
-import json
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -15,7 +14,7 @@ from safetensors import SafetensorError
 
 from lpz_nas.outcome import FORMAT, VERSION
 from lpzero_hf.errors import LpzError, UsageError, one_line
-from lpzero_hf.files import read_json, write_json
+from lpzero_hf.files import same_settings
 
 SETTINGS, STUDY, RESULT, WINNER = "nas.json", "study.sqlite", "result.json", "winner"
 WRITTEN = (SETTINGS, RESULT, WINNER)  # under temporary names first
@@ -31,23 +30,11 @@ def open_folder(folder: Path, request: Mapping[str, Any], resume: bool) -> None:
         LpzError: the folder cannot be read or written.
     """
     file = folder / SETTINGS
-    if not file.exists():
-        if resume:
-            raise UsageError(f"there is no search in '{folder}' to resume; leave out --resume to start one")
-        if folder.is_dir() and {*folder.iterdir()}.difference(_leftovers(folder)):
-            raise UsageError(f"'{folder}' holds something else; choose another --out")
-        write_json(file, {"format": FORMAT, "version": VERSION} | {"request": request})
-        return
-    if not resume:
-        raise UsageError(f"there is a search in '{folder}' already; go on with --resume, or choose another --out")
-    document = read_json(file, "choose another --out")
-    if not isinstance(document, dict) or (document.get("format"), document.get("version")) != (FORMAT, VERSION):
-        raise LpzError(f"'{file}' is no request of `lpz nas` of version {VERSION}; choose another --out")
-    before, now = _flat(document.get("request") or {}), _flat(json.loads(json.dumps(request)))
-    changed = [name for name in sorted({*before, *now}) if before.get(name) != now.get(name)]
-    if changed:
-        told = "; ".join(f"{name} was {before.get(name)}, not {now.get(name)}" for name in changed)
-        raise UsageError(f"the search in '{folder}' has other settings: {told}; give the same, or choose another --out")
+    foreign = folder.is_dir() and {*folder.iterdir()}.difference(_leftovers(folder))
+    if not file.exists() and not resume and foreign:
+        raise UsageError(f"'{folder}' holds something else; choose another --out")
+    header = {"format": FORMAT, "version": VERSION}
+    same_settings(file, request, what="search", header=header, key="request", resume=resume)
 
 
 def discard(folder: Path, remove: bool) -> None:
@@ -103,11 +90,3 @@ def replacing_folder(folder: Path) -> Iterator[Path]:
 def _leftovers(folder: Path) -> list[Path]:
     """What a killed process was writing in the folder of a search."""
     return [path for path in folder.iterdir() if path.name.startswith(tuple(f".{name}." for name in WRITTEN))]
-
-
-def _flat(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Nested settings by dotted names."""
-    flat: dict[str, Any] = {}
-    for key, value in settings.items():
-        flat |= {f"{key}.{name}": v for name, v in _flat(value).items()} if isinstance(value, dict) else {key: value}
-    return flat

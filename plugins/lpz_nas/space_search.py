@@ -15,12 +15,12 @@ from lpz_nas.optuna_study import FINISHED, Objective, as_tried, corners, create_
 from lpz_nas.outcome import Tried, best, none_within, without_score
 from lpzero_hf.errors import LpzError, one_line
 
-HOPELESS = 50  # proposals without one in the budget, after which a search gives up
+PATIENCE = 50  # proposals without one in the budget, after which a search gives up
 WITHOUT = 10  # architectures without a single score, after which it does
 Progress = Callable[[int, int, float | None], None]
 
 
-class Log:
+class StudyLog:
     """What has become of a study so far.
 
     Args:
@@ -42,7 +42,7 @@ class Log:
     @property
     def left(self) -> int:
         """How many proposals there may still be; none once enough are scored."""
-        return 0 if len(self.scored) >= self.trials else max(0, 10 * self.trials + HOPELESS - len(self.sizes))
+        return 0 if len(self.scored) >= self.trials else max(0, 10 * self.trials + PATIENCE - len(self.sizes))
 
     def add(self, trial: FrozenTrial) -> None:
         """Take note of a finished trial.
@@ -54,7 +54,7 @@ class Log:
         tried = as_tried(trial, self.budget)
         if tried is not None:
             self.made.setdefault(tried.architecture, tried)
-        if not self.made and len(self.sizes) >= HOPELESS:
+        if not self.made and len(self.sizes) >= PATIENCE:
             raise none_within(self.budget, self.sizes)
         if not self.scored and len(self.made) >= WITHOUT:
             raise without_score(self.evaluator.proxy.name, self.made.values())
@@ -85,16 +85,16 @@ def search_space(
     Raises:
         LpzError: nothing within the budget or nothing with a score turned up, or the storage failed.
     """
-    log = Log(evaluator, budget, trials)
+    log = StudyLog(evaluator, budget, trials)
     objective = Objective(evaluator, budget, front=front)
 
-    def tell() -> None:
+    def report() -> None:
         if progress is not None:
             progress(len(log.scored), trials, best(log.scored).score if log.scored else None)
 
     def follow(study: optuna.Study, trial: FrozenTrial) -> None:
         log.add(trial)
-        tell()
+        report()
         if not log.left:
             study.stop()
 
@@ -106,7 +106,7 @@ def search_space(
             for trial in study.get_trials(deepcopy=False, states=FINISHED):
                 if log.left:
                     log.add(trial)
-            tell()
+            report()
             if log.left:
                 study.optimize(objective, n_trials=log.left, callbacks=[follow])
         except optuna.exceptions.StorageInternalError as error:

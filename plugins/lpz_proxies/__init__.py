@@ -18,11 +18,10 @@ if TYPE_CHECKING:
 @hookimpl
 def lpz_proxies() -> Iterable[Proxy]:
     """Every built-in proxy, the trivial baselines first."""
-    from lpz_proxies import activations, attention, gradients, jacobian, size, synflow, weights
-    from lpz_proxies import own_passes as passes
+    from lpz_proxies import activations, attention, gradients, jacobian, own_passes, size, synflow, weights
 
-    rooms = (size, weights, gradients, activations, attention, jacobian, synflow, passes)
-    return [proxy for room in rooms for proxy in room.PROXIES]
+    modules = (size, weights, gradients, activations, attention, jacobian, synflow, own_passes)
+    return [proxy for module in modules for proxy in module.PROXIES]
 
 
 @hookimpl

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from lpzero_hf.benchmarks.benchmark import load_benchmark
 from lpzero_hf.errors import LpzError
 from lpzero_hf.plugins import PluginRegistry
 
@@ -12,7 +13,7 @@ def metric_of(name: str, plugins: PluginRegistry) -> tuple[str, bool] | None:
     None if the benchmark is not here: a report can be made where only the run is.
     """
     try:
-        benchmark = plugins.benchmark(name)
+        benchmark = load_benchmark(name, plugins)
     except LpzError:
         return None
     return benchmark.metric, benchmark.larger_is_better

@@ -8,13 +8,13 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-import lpzero_hf
 from lpz_report.document import COMPARED, Chapter, Table
 from lpz_report.graded import grading_chapter
 from lpz_report.searched import search_chapter
 from lpz_report.summary import listed
 from lpzero_hf.errors import LpzError, UsageError
 from lpzero_hf.plugins import PluginRegistry, load_plugins
+from lpzero_hf.versions import __version__
 
 
 def report(
@@ -56,7 +56,7 @@ def report(
         style=(here / "page.css").read_text(encoding="utf-8"),
         script=(here / "page.js").read_text(encoding="utf-8"),
         plotly=script,
-        version=lpzero_hf.__version__,
+        version=__version__,
     )
     return page, [chapter.facts for chapter in chapters]
 

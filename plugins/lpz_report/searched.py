@@ -14,6 +14,7 @@ from lpz_report.summary import OURS, compared, lead, listed, tiles
 from lpz_report.trees import draw_tree, spell
 from lpzero_hf.benchmarks.agreement import Agreement
 from lpzero_hf.errors import LpzError
+from lpzero_hf.expressions.operations import installed_operations
 from lpzero_hf.plugins import PluginRegistry
 from lpzero_hf.search.correlation import mid_ranks
 from lpzero_hf.search.pruning import REASONS
@@ -38,27 +39,27 @@ def search_chapter(folder: Path, number_of: int, plugins: PluginRegistry) -> Cha
     Raises:
         LpzError: there is no finished search in it, or a file is damaged.
     """
-    result = read_result(folder, plugins.operations)
+    result = read_result(folder, installed_operations(plugins))
     histories = read_history(folder)[: len(result.splits)]
     if len(histories) < len(result.splits):
         raise LpzError(f"'{folder}' lacks the history of a split; search again with --resume")
-    rows = {name: _held_out(result, name) for name in result.plan.benchmarks}
+    rows = {name: _held_out(result, name) for name in result.config.benchmarks}
     parts = [
         _correlations(result, rows),
-        *(_ranking(result, name, plugins) for name in result.plan.benchmarks),
+        *(_ranking(result, name, plugins) for name in result.config.benchmarks),
         _expressions(result, number_of, plugins),
         _progress(result, histories),
         _effort(result),
         _provenance(result, folder),
     ]
     return Chapter(
-        title=f"{listed(result.plan.benchmarks)}: {SEARCHES[result.plan.strategy]}",
+        title=f"{listed(result.config.benchmarks)}: {SEARCHES[result.config.strategy]}",
         source=str(folder),
         lead=lead(result),
         tiles=tiles(result),
         parts=parts,
-        facts={"kind": "search", "run": str(folder), "benchmarks": list(result.plan.benchmarks)}
-        | {"strategy": result.plan.strategy, "splits": len(result.splits), "summary": result.summary()},
+        facts={"kind": "search", "run": str(folder), "benchmarks": list(result.config.benchmarks)}
+        | {"strategy": result.config.strategy, "splits": len(result.splits), "summary": result.summary()},
         comparison=compared(result, folder),
     )
 
@@ -100,7 +101,7 @@ def _correlations(result: SearchResult, rows: dict[str, Rows]) -> Part:
     ]
     table = [
         [words(name), number(at), words(what), number(agreement.n), *estimates(agreement)]
-        for name in result.plan.benchmarks
+        for name in result.config.benchmarks
         for at, split in enumerate(result.splits)
         for what, agreement in _of_split(split, name)
     ] + [
@@ -177,7 +178,7 @@ def _expressions(result: SearchResult, chapter: int, plugins: PluginRegistry) ->
     drawings = []
     for place, ((text, sign), splits) in enumerate(winners.items()):
         expression = result.splits[splits[0]].winner.expressions[0]
-        svg = draw_tree(expression, sign, f"tree-{chapter}-{place}", plugins.operations)
+        svg = draw_tree(expression, sign, f"tree-{chapter}-{place}", installed_operations(plugins))
         drawings.append(
             Drawing(svg, text, f"Winner of {_of_splits(splits, len(result.splits))}: {spell(expression, sign)}.")
         )
@@ -218,7 +219,7 @@ def _expressions(result: SearchResult, chapter: int, plugins: PluginRegistry) ->
 
 
 def _progress(result: SearchResult, histories: Sequence[Sequence[dict[str, object]]]) -> Part:
-    grids = result.plan.strategy == "exhaustive"
+    grids = result.config.strategy == "exhaustive"
     dots = "" if grids else " Faint dots are the expressions themselves."
     curves = figures.search_curves(histories, _fitness(result), not grids)
     return Part("Progress of the search", "", [Figure(f"Largest fitness so far.{dots}", curves)])
@@ -252,21 +253,21 @@ def _effort(result: SearchResult) -> Part:
 
 
 def _provenance(result: SearchResult, folder: Path) -> Part:
-    plan = result.plan
+    config = result.config
     digest = hashlib.sha256((folder / "result.json").read_bytes()).hexdigest()
-    settings = plan.to_json()
+    settings = config.to_json()
     rows = [[words(name), code(_plainly(value))] for name, value in settings.items() if name != "setting"]
     rows += [[words(f"minibatch and weights: {name}"), code(_plainly(v))] for name, v in settings["setting"].items()]
     rows += [[words("seeds of the splits"), code(_plainly([split.seed for split in result.splits]))]]
     rows += [[words(f"version of {name}"), code(version)] for name, version in result.versions.items()]
     rows += [[words("SHA-256 of result.json"), code(digest)]]
-    beyond = only_in_python(plan)
+    beyond = only_in_python(config)
     return Part(
         "Provenance",
         "This command searches again, with the same versions to the last digit on a CPU."
         + (f" Settings that it does not take were given in Python: {beyond}." if beyond else ""),
         tables=[Table("Settings, seeds and versions", ["what", "value"], rows)],
-        listing=command(plan, list(result.tests), result.ceiling is not None),
+        listing=command(config, list(result.tests), result.ceiling is not None),
     )
 
 
@@ -274,8 +275,8 @@ def _provenance(result: SearchResult, folder: Path) -> Part:
 
 
 def _fitness(result: SearchResult) -> str:
-    several = f", {result.plan.combine} of benchmarks" if len(result.plan.benchmarks) > 1 else ""
-    return f"fitness: |{figures.MEASURES[result.plan.fitness]}|{several}"
+    several = f", {result.config.combine} of benchmarks" if len(result.config.benchmarks) > 1 else ""
+    return f"fitness: |{figures.MEASURES[result.config.fitness]}|{several}"
 
 
 def _plainly(value: object) -> str:

@@ -17,8 +17,8 @@ Found = dict[str, dict[str, float | int]]  # of one benchmark, by what ranks it;
 
 def lead(result: SearchResult) -> list[str]:
     """The summary in words, by paragraph."""
-    plan, count = result.plan, len(result.splits)
-    how = {"exhaustive": "enumerated", "random": "drew from", "evolution": "evolved expressions in"}[plan.strategy]
+    config, count = result.config, len(result.splits)
+    how = {"exhaustive": "enumerated", "random": "drew from", "evolution": "evolved expressions in"}[config.strategy]
     times = "" if count == 1 else f" {_spelled(count)}, each time on other architectures"
     told_all = [
         f"The search {how} a space of {result.size:,} expressions{times}. {'. '.join(_sizes(result))}. "
@@ -74,7 +74,7 @@ def tiles(result: SearchResult) -> list[Tile]:
     made = []
     several = len(result.splits) > 1
     for name, found in result.summary().items():
-        also = f", {name}" if len(result.plan.benchmarks) + len(result.tests) > 1 else ""
+        also = f", {name}" if len(result.config.benchmarks) + len(result.tests) > 1 else ""
         where = f"held out, {name}" if name not in result.tests else f"test, {name}"
         for what in OURS:
             if what in found:

@@ -10,8 +10,8 @@ from lpzero_hf.hookspecs import hookimpl
 
 if TYPE_CHECKING:
     from lpzero_hf.benchmarks.benchmark import Benchmark
-    from lpzero_hf.models.load import ZooModel
     from lpzero_hf.proxies.base import Proxy
+    from lpzero_hf.spaces.named import ZooModel
     from lpzero_hf.spaces.space import Space
 
 

@@ -11,9 +11,10 @@ from typing import Any
 from lpzero_hf.expressions.expression import Expression, parse
 from lpzero_hf.search.archive import Archive, Candidate
 from lpzero_hf.search.expression_space import ExpressionSpace
-from lpzero_hf.search.fitness import Judge, Verdict
+from lpzero_hf.search.fitness import Evaluation, FitnessEvaluator
 from lpzero_hf.search.pruning import Pruner
 
+RENAMED = {"hopeless": "bounded out"}  # reasons in checkpoints of version 0.1.0
 TRIES = 200  # candidates drawn for one evaluation before a rejected one is evaluated after all
 
 
@@ -58,10 +59,10 @@ class Strategy(ABC):
 
     Args:
         space: what to look through.
-        judge: what an expression is worth.
+        fitness: evaluates an expression.
         seed: of every random choice.
         pruner: rejects candidates beforehand; None evaluates all.
-        brood: how many candidates are drawn before the first of them is evaluated.
+        batch: how many candidates are proposed before the first of them is evaluated.
 
     Attributes:
         done: the number of iterations made.
@@ -73,10 +74,16 @@ class Strategy(ABC):
     name = ""
 
     def __init__(
-        self, space: ExpressionSpace, judge: Judge, seed: int = 42, pruner: Pruner | None = None, *, brood: int = 1
+        self,
+        space: ExpressionSpace,
+        fitness: FitnessEvaluator,
+        seed: int = 42,
+        pruner: Pruner | None = None,
+        *,
+        batch: int = 1,
     ) -> None:
-        self.space, self.judge, self.pruner, self.brood = space, judge, pruner, brood
-        self.waiting: list[tuple[Expression, dict[str, int]]] = []  # drawn, with what was rejected on the way
+        self.space, self.fitness, self.pruner, self.batch = space, fitness, pruner, batch
+        self.proposed: list[tuple[Expression, dict[str, int]]] = []  # drawn, with what was rejected on the way
         self.rng = random.Random(seed)
         self.done = 0
         self.archive = Archive()
@@ -95,25 +102,25 @@ class Strategy(ABC):
     # For strategies that evaluate one expression at a time -------------------------------------------------
 
     def _evaluate(
-        self, expression: Expression, pruned: Mapping[str, int], bar: float = 0.0
-    ) -> tuple[Verdict, Iteration]:
-        verdict = self.judge(expression, bar)
+        self, expression: Expression, pruned: Mapping[str, int], threshold: float = 0.0
+    ) -> tuple[Evaluation, Iteration]:
+        found = self.fitness(expression, threshold)
         self.evaluated += 1
-        if verdict.fitness is not None:
-            self.archive.add([Candidate(expression, verdict.fitness, verdict.orientation)])
+        if found.fitness is not None:
+            self.archive.add([Candidate(expression, found.fitness, found.orientation)])
         else:
-            self.rejections[verdict.rejected] = self.rejections.get(verdict.rejected, 0) + 1
+            self.rejections[found.rejected] = self.rejections.get(found.rejected, 0) + 1
         text, best = str(expression), self.archive.best
-        made = Iteration(self.done, text, verdict.fitness, best, 1, verdict.rejected, pruned)
+        made = Iteration(self.done, text, found.fitness, best, 1, found.rejected, pruned)
         self.done += 1
-        return verdict, made
+        return found, made
 
     def _next(self, draw: Callable[[], Expression], most: int) -> tuple[Expression, dict[str, int]]:
-        """The next candidate; where none is waiting, a brood of at most so many is drawn."""
-        if not self.waiting:
-            self.waiting = [self._unpruned(draw) for _ in range(min(self.brood, most))]
-            self.judge.prepare([expression for expression, _ in self.waiting])
-        return self.waiting.pop(0)
+        """The next candidate; where none is left, a batch of at most so many is proposed."""
+        if not self.proposed:
+            self.proposed = [self._unpruned(draw) for _ in range(min(self.batch, most))]
+            self.fitness.prepare([expression for expression, _ in self.proposed])
+        return self.proposed.pop(0)
 
     def _unpruned(self, draw: Callable[[], Expression]) -> tuple[Expression, dict[str, int]]:
         """What `draw` gives until the pruner lets one pass, and what it rejected on the way."""
@@ -134,7 +141,7 @@ class Strategy(ABC):
         return {
             "done": self.done,
             "rng": [version, list(words), gauss],
-            "waiting": [[str(expression), pruned] for expression, pruned in self.waiting],
+            "waiting": [[str(expression), pruned] for expression, pruned in self.proposed],
             "archive": self.archive.to_json(),
             "evaluated": self.evaluated,
             "rejections": self.rejections,
@@ -147,11 +154,11 @@ class Strategy(ABC):
         version, words, gauss = state["rng"]
         self.rng.setstate((version, tuple(words), gauss))
         self.done = int(state["done"])
-        self.waiting = [(parse(text, self.space.operations), pruned) for text, pruned in state["waiting"]]
-        self.judge.prepare([expression for expression, _ in self.waiting])
+        self.proposed = [(parse(text, self.space.operations), pruned) for text, pruned in state["waiting"]]
+        self.fitness.prepare([expression for expression, _ in self.proposed])
         self.archive.restore(state["archive"], self.space.operations)
         self.evaluated = int(state["evaluated"])
-        self.rejections = dict(state["rejections"])
+        self.rejections = {RENAMED.get(reason, reason): count for reason, count in state["rejections"].items()}
         if self.pruner is not None:
             for text in state["seen"]:
                 self.pruner.remember(parse(text, self.space.operations))

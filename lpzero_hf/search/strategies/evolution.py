@@ -54,12 +54,12 @@ class Evolution(Strategy):
         draw = partial(self.space.draw, self.rng) if filling else self._child
         expression, pruned = self._next(draw, (self.size if filling else self.total) - self.done)
         full = len(self.population) >= self.size
-        bar = self.population[-1].fitness if full else 0.0
-        verdict, made = self._evaluate(expression, pruned, bar)
-        if verdict.fitness is not None:
+        threshold = self.population[-1].fitness if full else 0.0
+        found, made = self._evaluate(expression, pruned, threshold)
+        if found.fitness is not None:
             members = {member.expression for member in self.population}
             if expression not in members:
-                self.population.append(Candidate(expression, verdict.fitness, verdict.orientation))
+                self.population.append(Candidate(expression, found.fitness, found.orientation))
                 self.population.sort(key=lambda member: member.order)
                 del self.population[self.size :]
         return made

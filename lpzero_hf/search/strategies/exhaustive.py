@@ -10,9 +10,9 @@ from torch import Tensor
 
 from lpzero_hf.errors import UsageError
 from lpzero_hf.expressions.expression import DISCONNECT, Branch, Expression
-from lpzero_hf.expressions.stacked import Stack
 from lpzero_hf.expressions.tables import GROUP
 from lpzero_hf.search.archive import Candidate
+from lpzero_hf.search.config import LONGEST_TABLED
 from lpzero_hf.search.fitness import combined
 from lpzero_hf.search.strategies.base import Iteration, Strategy
 
@@ -31,7 +31,7 @@ class Exhaustive(Strategy):
     """
 
     name = "exhaustive"
-    longest: ClassVar[int] = 2  # operations in a branch
+    longest: ClassVar[int] = LONGEST_TABLED
 
     def __init__(self, *common: Any, **others: Any) -> None:
         super().__init__(*common, **others)
@@ -40,10 +40,10 @@ class Exhaustive(Strategy):
                 f"a space of {self.space.size:.3g} expressions is too large to enumerate; "
                 f"use at most --unary {self.longest}, or --strategy evolution"
             )
-        self.grids = self._plan()
+        self.grids = self._all_grids()
         self._chosen: dict[tuple[str, str | None], Tensor] = {}
 
-    def _plan(self) -> list[tuple[str, str, str, str, str]]:
+    def _all_grids(self) -> list[tuple[str, str, str, str, str]]:
         folds = list(product(self.space.reduces, self.space.aggregates))
         statistics = list(self.space.wanted.chains)
         alone = [(name, "", "alone", reduce, aggregate) for name in statistics for reduce, aggregate in folds]
@@ -64,8 +64,8 @@ class Exhaustive(Strategy):
     def iterate(self) -> Iteration:
         """Evaluate one grid."""
         left, right, op, reduce, aggregate = self.grids[self.done]
-        correlations = self.judge.grid(left, right, op, reduce, aggregate, *self._places())
-        fitness, orientation = combined(correlations, self.judge.combine)
+        correlations = self.fitness.grid(left, right, op, reduce, aggregate, *self._places())
+        fitness, orientation = combined(correlations, self.fitness.combine)
         self._count(fitness)
         best = torch.nan_to_num(fitness, nan=-1.0).cpu()
         self.archive.add(
@@ -87,8 +87,7 @@ class Exhaustive(Strategy):
     def _differing(self, name: str, partner: str | None) -> Tensor:
         """The first chain of each set whose table values are equal."""
         if (name, partner) not in self._chosen:
-            sources = [subject.source for subject in self.judge.subjects]
-            stacks = [source for source in sources if isinstance(source, Stack)]
+            stacks = self.fitness.tables
             first: dict[tuple[bytes, ...], int] = {}
             for i, chain in enumerate(self.space.wanted.chains[name]):
                 branch = Branch(name, chain)

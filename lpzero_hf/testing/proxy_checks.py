@@ -19,6 +19,7 @@ from lpzero_hf.errors import one_line
 from lpzero_hf.models.objective import with_labels
 from lpzero_hf.plugins import PluginRegistry
 from lpzero_hf.proxies.base import FunctionProxy, Proxy, StatisticProxy
+from lpzero_hf.proxies.resolve import installed_proxies
 from lpzero_hf.scoring.score import Score, score
 from lpzero_hf.testing.model_state import changes, disturb, state
 from lpzero_hf.testing.tiny_models import MakeConfig, tiny_batch, tiny_model
@@ -192,7 +193,7 @@ def ignores_the_order_of_samples(case: Case) -> Problems:
 
 def reaches_other_processes(case: Case) -> Problems:
     """Another process can find it by its name, or be sent it."""
-    claim = case.plugins.proxies.get(case.proxy.name)
+    claim = installed_proxies(case.plugins).get(case.proxy.name)
     if claim is not None and claim.item == case.proxy:
         return
     try:
