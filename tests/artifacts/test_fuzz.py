@@ -14,11 +14,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from lpzero_hf.artifacts.artifact import Artifact, Member, _digest, parse_artifact
+from lpzero_hf.artifacts.artifact import Artifact, Member, parse_artifact
 from lpzero_hf.errors import LpzError
 from lpzero_hf.expressions.expression import BUILT_IN, FOLDS, STATISTIC_NAMES, parse
 from lpzero_hf.expressions.operations import BINARY
 from lpzero_hf.proxies.searched_proxy import searched_proxy
+from tests.support.seals import seal
 
 AGREEMENT = {"n": 10, "spearman": {"value": 0.9, "low": 0.8, "high": 0.95}, "kendall": None, "top": 0.5}
 VALID = Artifact(
@@ -154,7 +155,7 @@ def mutated(draw: Callable[..., Any]) -> str:
     if isinstance(document, dict) and draw(st.integers(0, 9)):
         document.pop("sha256", None)
         try:
-            document["sha256"] = _digest(document)
+            document["sha256"] = seal(document)
         except ValueError:  # not a finite number, or no UTF-8
             document["sha256"] = "0" * 64
     return json.dumps(document)

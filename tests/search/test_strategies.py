@@ -231,7 +231,7 @@ def _ranks(judge: Judge, expression: Expression) -> bytes:
 
 def test_a_space_of_three_operations_is_not_enumerated(make: Make, ground: Ground) -> None:
     stack, truth = ground(WHOLE)
-    with pytest.raises(UsageError, match=r"a space of .*e\+.* expressions is too large to enumerate; use at most"):
+    with pytest.raises(UsageError, match="too large to enumerate"):
         Exhaustive(ExpressionSpace((3, 1)), Judge([Subject(stack, Fitness(truth))]))
 
 
@@ -265,12 +265,26 @@ def test_children_of_an_evolution_come_from_the_fittest(make: Make) -> None:
             assert fresh
 
 
-def test_the_elite_are_the_parents(make: Make) -> None:
+def test_the_elite_are_the_parents(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     strategy = make(Evolution, elite=0.2, crossover=0.0, prune=False)
     assert isinstance(strategy, Evolution)
     run(strategy, 20)
-    parents = {strategy._parent() for _ in range(200)}
-    assert parents == {member.expression for member in strategy.population[:3]}
+    parents: list[Expression] = []
+    mutate = ExpressionSpace.mutate
+
+    def recorded(self: ExpressionSpace, expression: Expression, rng: random.Random) -> Expression:
+        parents.append(expression)
+        return mutate(self, expression, rng)
+
+    monkeypatch.setattr(ExpressionSpace, "mutate", recorded)
+    places = set()
+    for _ in range(50):
+        elite = [member.expression for member in strategy.population[:3]]
+        parents.clear()
+        strategy.iterate()
+        assert parents
+        places |= {elite.index(parent) for parent in parents}
+    assert places == {0, 1, 2}
 
 
 # Archive ---------------------------------------------------------------------------------------------------
