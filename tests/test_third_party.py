@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.families import tiny_model
-from tests.wheels import ROOT, build, fresh_python, lpz, own_wheel, run
+from tests.support.families import tiny_model
+from tests.support.wheels import ROOT, build, fresh_python, lpz, own_wheel, run
 
 STRANGER = ROOT / "plugins" / "lpz-attention-entropy"
 

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.hub import running_hub
-from tests.hub_state import OWNER, TOKEN, Hub
-from tests.wheels import ROOT, fresh_python, own_wheel
+from tests.support.hub import running_hub
+from tests.support.hub_state import OWNER, TOKEN, Hub
+from tests.support.wheels import ROOT, fresh_python, own_wheel
 
 SECTION = "## From `lpz plugin new` to `lpz score` and the Hub\n"
 

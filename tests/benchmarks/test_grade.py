@@ -1,0 +1,132 @@
+"""Grading: what a report says of proxies is what scipy says of their scores one by one."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import pytest
+from transformers import GPT2Config
+
+from lpzero_hf.benchmarks.agreement import kendall, spearman
+from lpzero_hf.benchmarks.benchmark import Benchmark, Trained
+from lpzero_hf.benchmarks.grade import BASELINES, chance, grade
+from lpzero_hf.errors import LpzError, NotApplicable
+from lpzero_hf.models.build import build_model
+from lpzero_hf.proxies.base import ModelProxy, Proxy, Subject
+from lpzero_hf.scoring.evaluate import Setting, evaluate
+from lpzero_hf.spaces.space import Architecture, Choice, Space
+from tests.support.architectures import SMALL, TWO, one_by_one, size
+
+TOY = Space(
+    name="toy",
+    summary="",
+    shared=(Choice("d", "width", (8, 16, 24)),),
+    depths=(1, 2),
+    layer=(Choice("h", "heads", (1, 2)),),
+    build=lambda shared, layers: GPT2Config(
+        n_embd=int(shared["width"]), n_head=2, n_layer=len(layers), vocab_size=4096, n_positions=16
+    ),
+)
+# six architectures, in an order unlike that of any proxy
+MEMBERS = [Architecture((width,), layers) for width in (16, 8, 24) for layers in (((1,),), ((1,), (2,)))]
+
+
+def toy_benchmark(quality: Sequence[float] = (4, 1, 5, 2, 3, 6), larger_is_better: bool = True) -> Benchmark:
+    entries = [Trained(TOY.text(a), a, q) for a, q in zip(MEMBERS, quality, strict=True)]
+    return Benchmark(
+        name="toy", summary="", space=TOY, metric="points", larger_is_better=larger_is_better,
+        read=lambda: entries, batch_size=2, seq_len=8,
+    )  # fmt: skip
+
+
+def own_proxy(name: str, does: Callable[[Subject], float], orientation: Any = 1) -> Proxy:
+    return ModelProxy(name=name, formula="", evaluate=does, orientation=orientation)
+
+
+@pytest.mark.parametrize("asked", [["snip"], ["params", "snip"], ["all"]])
+def test_the_baselines_are_graded_with_the_proxies_once(asked: list[str]) -> None:
+    report = grade(toy_benchmark(), asked)
+    names = [g.proxy for g in report.grades]
+    assert len(set(names)) == len(names)
+    assert {*BASELINES, "snip"} <= set(names)
+    assert names == list(dict.fromkeys(names))
+    assert len(names) == (5 if asked != ["all"] else len(evaluate(TWO, "all", SMALL)["wide"]))
+
+
+def test_a_grade_is_the_agreement_of_the_scores_with_the_truth() -> None:
+    quality = (4, 1, 5, 2, 3, 6)
+    report = grade(toy_benchmark(quality), ["snip", "nwot"])
+    assert report.setting == Setting(2, 8)  # the benchmark's own minibatch
+    for graded in report.grades:
+        scores, agreement = report.scores[graded.proxy], graded.agreement
+        assert agreement is not None
+        assert agreement.n == 6
+        if graded.proxy != "num_heads":
+            assert agreement.spearman is not None
+            assert agreement.kendall is not None
+            assert agreement.spearman.value == spearman(scores, quality)
+            assert agreement.kendall.value == kendall(scores, quality)
+    expected = one_by_one({TOY.text(a): TOY.config(a) for a in MEMBERS}, report.setting)
+    assert report.scores["snip"] == [row["snip"]["value"] for row in expected.values()]
+    rhos = [g.agreement.spearman.value for g in report.grades if g.agreement and g.agreement.spearman]
+    assert rhos == sorted(rhos, reverse=True)
+    assert report.grades[-1].proxy == "num_heads"  # the same for all: it ranks nothing
+
+
+def test_orientations_of_proxy_and_metric_are_respected() -> None:
+    sizes = [size(Subject(build_model(TOY.config(a)), {}, None, 0)) for a in MEMBERS]  # type: ignore[arg-type]
+    proxies = [own_proxy("up", size), own_proxy("down", lambda s: -size(s), -1), own_proxy("wrong", size, -1)]
+    for larger_is_better, sign in ((True, 1), (False, -1)):
+        report = grade(toy_benchmark(sizes, larger_is_better), proxies)
+        rho = {g.proxy: g.agreement.spearman.value for g in report.grades if g.agreement and g.agreement.spearman}
+        assert [rho["up"], rho["down"], rho["wrong"]] == [sign, sign, -sign]
+        assert report.scores["up"] == sizes  # as the proxy gives them
+        assert report.scores["down"] == [-x for x in sizes]
+        top = next(g.agreement.top for g in report.grades if g.proxy == "up" and g.agreement)
+        assert top == (1 if larger_is_better else 0)
+
+
+def test_architectures_without_a_score_are_left_out_and_counted() -> None:
+    def sometimes(subject: Subject) -> float:
+        if subject.model.config.n_embd == 16:
+            raise NotApplicable("not today")
+        return math.nan if subject.model.config.n_embd == 8 and subject.model.config.n_layer == 1 else size(subject)
+
+    def seldom(subject: Subject) -> float:
+        return math.inf if subject.model.config.n_embd > 8 else 1.0
+
+    report = grade(toy_benchmark((9, 9, 1, 2, 3, 4)), [own_proxy("sometimes", sometimes), own_proxy("seldom", seldom)])
+    grades = {g.proxy: g for g in report.grades}
+    assert grades["sometimes"].unscored == {"not applicable: not today": 2, "invalid: the score is nan": 1}
+    agreement = grades["sometimes"].agreement
+    assert agreement is not None
+    assert agreement.spearman is not None
+    assert (agreement.n, agreement.spearman.value) == (3, 1)
+    assert report.scores["sometimes"][:3] == [None, None, None]
+    assert grades["seldom"].agreement is None
+    assert grades["seldom"].unscored == {"invalid: the score is inf": 4}
+    assert grades["params"].unscored == {}
+    assert json.loads(json.dumps(report.to_dict(), allow_nan=False))["scores"] == report.scores
+
+
+def test_a_limit_takes_architectures_evenly_spaced() -> None:
+    keys = [TOY.text(a) for a in MEMBERS]
+    report = grade(toy_benchmark(), ["params"], limit=3)
+    assert [entry.key for entry in report.trained] == [keys[0], keys[2], keys[4]]
+    assert all(len(scores) == 3 for scores in report.scores.values())
+    assert [entry.key for entry in grade(toy_benchmark(), ["params"], limit=100).trained] == keys
+    with pytest.raises(LpzError, match="2 architectures of benchmark 'toy' cannot be ranked; it takes 3"):
+        grade(toy_benchmark(), ["params"], limit=2)
+
+
+@pytest.mark.parametrize("n", [30, 100, 200, 500])
+def test_chance_is_near_the_normal_approximation(n: int) -> None:
+    assert chance(n) == pytest.approx(1.645 / math.sqrt(n - 1), rel=0.04)
+    assert chance(n) == chance(n)
+
+
+def test_chance_of_three_is_one() -> None:
+    assert chance(3) == pytest.approx(1)  # one ranking in six agrees in full

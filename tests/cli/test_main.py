@@ -1,0 +1,257 @@
+"""`lpz`: tables for people, JSON and CSV for programs, one line and an exit code for what goes wrong."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import inspect
+import io
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lpzero_hf.plugins import PluginRegistry
+from tests.support.families import FAMILIES, tiny_model
+
+Lpz = Callable[..., tuple[int, str, str]]
+SMALL = ("--batch-size", "2", "--seq-len", "16")
+
+
+@pytest.fixture
+def tiny(tmp_path: Path) -> str:
+    """The path of a tiny model's config.json."""
+    tiny_model("gpt2").config.save_pretrained(tmp_path)
+    return str(tmp_path / "config.json")
+
+
+def test_score_prints_a_table_with_every_proxy(lpz: Lpz, tiny: str) -> None:
+    code, out, err = lpz("score", tiny, *SMALL)
+    assert code == 0
+    assert err == ""
+    for claim in PluginRegistry(found=entry_points(group="lpzero_hf")).proxies:
+        assert f" {claim} " in out
+    assert "lower" in out
+
+
+def test_json_is_one_document_with_everything_needed_to_repeat_it(lpz: Lpz, tiny: str) -> None:
+    code, out, _ = lpz("score", tiny, "-p", "snip", "-p", "params", "--json", *SMALL)
+    document = json.loads(out)
+    assert code == 0
+    (model,) = document["models"]
+    assert [row["proxy"] for row in model["scores"]] == ["snip", "params"]
+    assert model["scores"][0]["distribution"] == "lpzero-hf"
+    assert (model["batch_size"], model["seq_len"], model["weights"]) == (2, 16, "random")
+    assert document["settings"]["seed"] == 42
+    assert lpz("score", tiny, "-p", "snip", "--json", *SMALL)[1].count(repr(model["scores"][0]["value"])) == 1
+
+
+def test_csv_has_a_row_per_model_and_proxy(lpz: Lpz, tiny: str) -> None:
+    _, out, _ = lpz("score", tiny, "bert-mini", "-p", "snip", "-p", "num_layers", "--csv", *SMALL)
+    rows = list(csv.DictReader(io.StringIO(out)))
+    assert [(row["model"], row["proxy"]) for row in rows] == [
+        (m, p) for m in (tiny, "bert-mini") for p in ("snip", "num_layers")
+    ]
+    assert float(rows[3]["score"]) == 4
+
+
+def test_several_models_stand_side_by_side(lpz: Lpz, tiny: str) -> None:
+    _, out, _ = lpz("score", "gpt2-variant", "bert-mini", "-p", "num_layers", *SMALL)
+    assert "gpt2-variant" in out
+    row = next(line for line in out.splitlines() if "num_layers" in line)
+    assert [cell.strip() for cell in row.split("│")][2:4] == ["6", "4"]
+
+
+def test_what_does_not_apply_says_so_and_is_no_error(lpz: Lpz, tmp_path: Path) -> None:
+    tiny_model("fnet").config.save_pretrained(tmp_path)
+    code, out, err = lpz("score", str(tmp_path), "-p", "attention_confidence", *SMALL)
+    assert code == 0
+    assert "—" in out
+    assert "not applicable: this model shows no softmax attention" in out
+    assert err == ""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (("no-such/model name",), 2, "unknown model 'no-such/model name'"),
+        (("gpt2-variant", "-p", "snipp"), 2, "unknown proxy 'snipp'; did you mean 'snip'?"),
+        (("gpt2-variant", "--seq-len", "513"), 1, "a sequence of 513 tokens is longer than the model's 512 positions"),
+        (("gpt2-variant", "--text", "nowhere.txt"), 1, "cannot read the text 'nowhere.txt'"),
+        (("gpt2-variant", "--device", "abacus"), 2, "device 'abacus' is not to be had here"),
+        (("gpt2-variant", "--json", "--csv"), 2, "choose one"),
+        (("gpt2-variant", "--no-plugin", "nothing"), 2, "no plugin 'nothing' to turn off"),
+        (("gpt2-variant", "--pretrained"), 2, "'gpt2-variant' has no checkpoint to load"),
+    ],
+)
+def test_bad_requests_get_one_line_and_an_exit_code(
+    arguments: tuple[str, ...], code: int, message: str, lpz: Lpz
+) -> None:
+    got, out, err = lpz("score", *arguments)
+    assert got == code
+    assert out == ""
+    assert err.startswith("error: ")
+    assert message in err
+    assert err.count("\n") == 1
+
+
+def test_unknown_options_and_commands_exit_with_2(lpz: Lpz) -> None:
+    assert lpz("score", "gpt2-variant", "--wrong")[0] == 2
+    assert lpz("scor", "gpt2-variant")[0] == 2
+
+
+@pytest.mark.parametrize(
+    ("text", "message"), [("", "is empty"), ("{", "is not readable JSON"), ('{"a": 1}', "names no 'model_type'")]
+)
+def test_bad_files_get_one_line(text: str, message: str, lpz: Lpz, tmp_path: Path) -> None:
+    (tmp_path / "x").write_text(text, encoding="utf-8")
+    arguments = ("gpt2-variant", "--text", str(tmp_path / "x")) if not text else (str(tmp_path / "x"),)
+    code, _, err = lpz("score", *arguments)
+    assert code == 1
+    assert message in err
+    assert err.count("\n") == 1
+
+
+def test_one_bad_model_does_not_stop_the_others(lpz: Lpz, tiny: str) -> None:
+    code, out, err = lpz("score", "not there", tiny, "-p", "params", "--json", *SMALL)
+    bad, good = json.loads(out)["models"]
+    assert code == 2
+    assert "unknown model" in bad["error"]
+    assert good["scores"][0]["status"] == "ok"
+    assert err.count("error:") == 1
+
+
+@pytest.fixture
+def with_plugin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
+    """Install a plugin of the given source for the commands of this test."""
+    monkeypatch.syspath_prepend(str(tmp_path))
+
+    def install(source: str) -> None:
+        (tmp_path / "strange_plugin.py").write_text(source, encoding="utf-8")
+        points = [*entry_points(group="lpzero_hf"), EntryPoint("strange", "strange_plugin", "lpzero_hf")]
+        for module in ("lpz_cli.score", "lpz_cli.listing", "lpz_cli.main"):
+            monkeypatch.setattr(f"{module}.load_plugins", lambda off, points=points: PluginRegistry(off, points))
+
+    monkeypatch.delitem(sys.modules, "strange_plugin", raising=False)
+    yield install
+    sys.modules.pop("strange_plugin", None)
+
+
+NAN = """
+from lpzero_hf import hookimpl
+print("a plugin talks")
+def bad_nan(model, batch):
+    return float("nan")
+def bad_inf(model, batch):
+    return float("inf")
+def bad_text(model, batch):
+    print("so does a proxy")
+    return "much"
+def bad_crash(model, batch):
+    raise KeyError("gone")
+@hookimpl
+def lpz_proxies():
+    return [bad_nan, bad_inf, bad_text, bad_crash]
+"""
+
+
+def test_a_score_that_is_no_finite_number_is_invalid_with_its_cause(
+    lpz: Lpz, tiny: str, with_plugin: Callable[[str], None]
+) -> None:
+    with_plugin(NAN)
+    names = ("bad_nan", "bad_inf", "bad_text", "bad_crash", "snip")
+    code, out, err = lpz("score", tiny, *(a for n in names for a in ("-p", n)), "--json", *SMALL)
+    rows = {row["proxy"]: row for row in json.loads(out)["models"][0]["scores"]}
+    assert code == 1
+    assert [rows[n]["status"] for n in names] == ["invalid", "invalid", "failed", "failed", "ok"]
+    assert rows["bad_nan"]["value"] is None
+    assert f"error: no score of 'bad_nan' for '{tiny}', it is invalid: the score is nan" in err
+    assert "KeyError: 'gone'" in err
+
+
+def test_a_plugin_that_crashes_is_reported_by_name_and_the_rest_works(
+    lpz: Lpz, tiny: str, with_plugin: Callable[[str], None]
+) -> None:
+    with_plugin("raise RuntimeError('no luck')")
+    code, out, err = lpz("score", tiny, "-p", "params", *SMALL)
+    assert code == 0
+    assert "params" in out
+    assert err.count("warning:") == 1
+    assert "plugin 'strange'" in err
+    code, out, _ = lpz("plugins", "--json")
+    rows: dict[str, Any] = {row["name"]: row for row in json.loads(out)["plugins"]}
+    assert code == 0
+    assert rows["strange"]["status"] == "failed"
+    assert "RuntimeError: no luck" in rows["strange"]["reason"]
+
+
+def test_a_name_claimed_twice_is_an_error_in_score_and_shown_in_plugins(
+    lpz: Lpz, tiny: str, with_plugin: Callable[[str], None]
+) -> None:
+    with_plugin(NAN.replace("bad_nan", "snip"))
+    code, _, err = lpz("score", tiny)
+    assert code == 1
+    assert "proxy name 'snip' is claimed by two distributions, lpzero-hf and unknown" in err
+    code, out, _ = lpz("plugins", "--json")
+    assert code == 0
+    assert "'snip' is claimed by two" in json.loads(out)["conflicts"][0]
+
+
+def test_listings_have_a_table_and_json(lpz: Lpz) -> None:
+    assert "arXiv:1810.02340" in lpz("proxies")[1]
+    rows = json.loads(lpz("proxies", "--json")[1])["proxies"]
+    assert len(rows) > 25
+    assert all(row["formula"] and row["passes"] for row in rows)
+    assert "gpt2-variant" in lpz("zoo")[1]
+    assert json.loads(lpz("zoo", "--json")[1])["models"][0]["model"] == "gpt2-variant"
+    assert "builtin-proxies" in lpz("plugins")[1]
+
+
+def test_a_family_is_built_from_its_config_json_alone(lpz: Lpz, tmp_path: Path) -> None:
+    for family in ("t5", "mamba"):
+        assert family in FAMILIES
+        tiny_model(family).config.save_pretrained(tmp_path / family)
+        code, out, _ = lpz("score", str(tmp_path / family / "config.json"), "-p", "snip", "--json", *SMALL)
+        assert code == 0
+        assert json.loads(out)["models"][0]["scores"][0]["status"] == "ok"
+
+
+def test_an_unexpected_error_is_one_line_and_debug_shows_the_traceback(
+    lpz: Lpz, tiny: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def explode(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("lpz_cli.score.print_json", explode)
+    code, _, err = lpz("score", tiny, "-p", "params", "--json", *SMALL)
+    assert code == 1
+    assert err == "error: OSError: [Errno 28] No space left on device; run again with --debug for a traceback\n"
+    with pytest.raises(OSError, match="No space left"):
+        lpz("score", tiny, "-p", "params", "--json", "--debug", *SMALL)
+
+
+def test_help_does_not_import_torch() -> None:
+    code = "import sys; from lpz_cli.main import run; run(['score', '--help']); sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], stdout=subprocess.DEVNULL, check=False).returncode == 0
+
+
+def test_commands_on_many_architectures_take_the_groups_of_options_whole() -> None:
+    from lpz_cli import bench, nas, options, rank, search
+
+    for group in (options.Conditions, options.Spread):
+        wanted = {field.name: field.default for field in dataclasses.fields(group)}
+        for command in (bench.evaluate, nas.nas, rank.rank, search.search):
+            offered = {name: option.default for name, option in inspect.signature(command).parameters.items()}
+            assert wanted.items() <= offered.items()
+
+
+def test_json_and_csv_together_are_wrong_usage(lpz: Lpz, tiny: str) -> None:
+    for command in (("score", tiny), ("rank", "tiny-gpt2", "-p", "params"), ("bench", "eval")):
+        code, out, err = lpz(*command, "--json", "--csv")
+        assert (code, out) == (2, "")
+        assert err == "error: --json and --csv are two forms of the same output; choose one\n"

@@ -1,0 +1,218 @@
+"""Work on a Ray cluster: the local results, bit for bit, and what happens when a task or a node dies.
+
+Ray runs in processes of its own, each of which has a time by which it is ended: nothing here can wait for ever.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import pickle
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lpzero_hf.benchmarks.grade import grade
+from lpzero_hf.errors import LpzError, UsageError
+from lpzero_hf.executors import Failure
+from lpzero_hf.executors import ray as ray_module
+from lpzero_hf.plugins import load_plugins
+from lpzero_hf.scoring.evaluate import evaluate
+from lpzero_hf.search.config import Plan
+from lpzero_hf.search.table_cache import make_tables
+from tests.cli.test_bench_eval import kept
+from tests.scoring.test_evaluate import BROKEN, untimed
+from tests.support.architectures import CONFIGS, SMALL, TWO
+from tests.support.ray_driver import COMMAND, LIMIT, PROXIES, SCORED, SETTING
+
+Lpz = Callable[..., tuple[int, str, str]]
+SECONDS = 240  # many times what the cluster needs, on a machine that does other things, too
+LPZ = (sys.executable, "-c", "from lpz_cli.main import main; main()")
+SIZE = ("--batch-size", "2", "--seq-len", "8", "--device", "cpu")
+
+needs_ray = pytest.mark.skipif(
+    subprocess.run([sys.executable, "-c", "import ray"], capture_output=True, check=False).returncode != 0,
+    reason="Ray is not installed",
+)
+
+
+@contextlib.contextmanager
+def running(command: list[str], **options: Any) -> Iterator[subprocess.Popen[str]]:
+    """A process that, with all its children, does not outlive the test."""
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True, **options
+    )
+    try:
+        yield process
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+def ended(process: subprocess.Popen[str], what: str) -> tuple[str, str]:
+    """What a process has printed. Fails if it takes too long."""
+    try:
+        return process.communicate(timeout=SECONDS + 30)
+    except subprocess.TimeoutExpired:
+        pytest.fail(f"{what} has not ended after {SECONDS + 30} s")
+
+
+@pytest.fixture(scope="module")
+def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """What came of the work on a cluster of two nodes, one of which was killed; see `tests.support.ray_driver`."""
+    folder = tmp_path_factory.mktemp("ray")
+    with running([sys.executable, "-m", "tests.support.ray_driver", str(folder), str(SECONDS)]) as process:
+        _, err = ended(process, "the work on a Ray cluster")
+    assert process.returncode == 0, f"the work on a Ray cluster failed or hung; where, says its stderr:\n{err}"
+    results: dict[str, Any] = pickle.loads((folder / "found.pickle").read_bytes())
+    return results
+
+
+# On two nodes -----------------------------------------------------------------------------------------------------
+
+
+@needs_ray
+def test_a_cluster_that_loses_one_of_two_nodes_gives_the_local_result(found: dict[str, Any]) -> None:
+    told = found["loss of a node"]
+    assert isinstance(told, dict), told
+    assert told["killed"]
+    assert told["killed"][0] < LIMIT
+    assert told["alive"] == 1
+    report = grade(load_plugins().benchmark("tiny-gpt2"), PROXIES, SETTING, limit=LIMIT)
+    assert told["scores"] == report.scores | {"dwell": [1.0] * LIMIT}
+    assert all(value is not None for values in report.scores.values() for value in values)
+    lost = found["loss of a node, warnings"]
+    assert [warning for warning in lost if "another does its task again" in warning]
+
+
+@needs_ray
+def test_scores_and_tables_are_the_local_ones_bit_for_bit(found: dict[str, Any], tmp_path: Path) -> None:
+    text = tmp_path / "text.txt"
+    text.write_text("to be or not to be, that is the question " * 5)
+    configs = CONFIGS | {"broken": BROKEN}
+    rows, progress = found["scores"]
+    assert list(rows) == list(configs)
+    assert untimed(rows) == untimed(evaluate(configs, SCORED, replace(SMALL, text=text)))
+    assert progress == list(range(5))
+    wanted = Plan(("tiny-gpt2",)).space(load_plugins().operations).wanted
+    make_tables(TWO, wanted, SMALL, tmp_path / "tables", plugins=load_plugins())
+    assert found["tables"] == {file.name: file.read_bytes() for file in (tmp_path / "tables").iterdir()}
+
+
+@needs_ray
+def test_every_task_is_done_once_in_other_processes_and_with_its_threads(found: dict[str, Any]) -> None:
+    assert [result[0] for _, result in sorted(found["where"])] == list(range(8))
+    assert os.getpid() not in {result[1] for _, result in found["where"]}
+    assert {result[2] for _, result in found["where"]} == {1}
+    assert found["threads"][0][1][2] == 2
+
+
+@needs_ray
+def test_an_existing_connection_is_used_to_the_number_of_its_cores(found: dict[str, Any]) -> None:
+    assert sorted(found["crew"]) == [(0, None), (1, None), (2, None)]
+
+
+@needs_ray
+def test_the_user_is_told_of_micro_batches_in_a_worker(found: dict[str, Any]) -> None:
+    assert found["tight"]["tight"]["snip"]["status"] == "ok"
+    assert "micro-batches of 1 of 2" in found["tight, warnings"][0]
+
+
+@needs_ray
+def test_errors_of_the_work_arrive_as_they_are(found: dict[str, Any]) -> None:
+    assert isinstance(found["refused"], UsageError)
+    assert str(found["refused"]) == "task 1 makes no sense"
+    assert isinstance(found["raised"], ValueError)
+    assert isinstance(found["crowded"], LpzError)
+    assert "no node of the Ray cluster has 1000 cores; ask for fewer --threads" in str(found["crowded"])
+
+
+@needs_ray
+def test_a_task_whose_worker_dies_is_done_again_and_one_that_always_kills_is_given_up(found: dict[str, Any]) -> None:
+    assert isinstance(found["deaths"], list), found["deaths"]
+    results = dict(found["deaths"])
+    assert (results[0], results[3]) == ("A", "B")
+    assert results[1].startswith("ONCE:")
+    assert results[2] == Failure("its worker died 3 times, perhaps for want of memory (WorkerCrashedError)")
+
+
+# The command ----------------------------------------------------------------------------------------------------
+
+
+@needs_ray
+def test_the_command_works_on_a_cluster_that_is_there(found: dict[str, Any], lpz: Lpz) -> None:
+    code, out, err = found["command"]
+    assert (code, err) == (0, "")
+    code, expected, _ = lpz(*COMMAND, "--workers", "1")
+    assert code == 0
+    assert json.loads(out) == json.loads(expected)
+
+
+@needs_ray
+def test_ctrl_c_ends_a_cluster_started_here_and_keeps_what_was_scored(tmp_path: Path) -> None:
+    command = [*LPZ, "bench", "eval", "tiny-gpt2", "-p", "snip", "--limit", "60", *SIZE, "--json"]
+    environment = os.environ | {"LPZ_CACHE": str(tmp_path)}
+    with running([*command, "--executor", "ray", "--workers", "1"], env=environment) as process:
+        deadline = time.monotonic() + SECONDS
+        while not (scored := _scored(tmp_path)):
+            assert process.poll() is None, process.communicate()
+            assert time.monotonic() < deadline, "nothing was scored"
+            time.sleep(0.05)
+        os.killpg(process.pid, signal.SIGINT)  # as a terminal does
+        out, err = ended(process, "lpz after Ctrl-C")
+    assert process.returncode == 130, err
+    assert out == ""
+    assert "Traceback" not in err
+    assert scored <= _scored(tmp_path) < 60
+    with pytest.raises(ProcessLookupError):  # nothing is left of the cluster
+        os.killpg(process.pid, 0)
+
+
+def _scored(folder: Path) -> int:
+    """The number of architectures in the cache."""
+    try:
+        return len({subject for subject, _ in kept(folder)}) if (folder / "scores.sqlite").exists() else 0
+    except Exception:  # the table is being made
+        return 0
+
+
+@needs_ray
+def test_an_unreachable_cluster_is_told_in_one_line(lpz: Lpz, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LPZ_CACHE", str(tmp_path))
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        closed = f"127.0.0.1:{unused.getsockname()[1]}"
+        begin = time.monotonic()
+        code, out, err = lpz(
+            "rank", "tiny-gpt2", "-p", "snip", "--n", "2", *SIZE, "--executor", "ray", "--address", closed
+        )
+    assert time.monotonic() - begin < ray_module.TCP_SECONDS + 60
+    assert (code, out, err.count("\n")) == (1, "", 1)
+    assert f"error: no Ray cluster at {closed} (" in err
+    with socket.create_server(("127.0.0.1", 0)) as silent:  # something listens, and it is not Ray
+        monkeypatch.setattr(ray_module, "ANSWER_SECONDS", 5)
+        address = f"127.0.0.1:{silent.getsockname()[1]}"
+        with pytest.raises(LpzError, match=f"no Ray cluster answers at {address} within 5 s"):
+            ray_module._probe(address)
+    with pytest.raises(UsageError, match="'nonsense' is no address of a Ray cluster"):
+        ray_module._probe("nonsense")
+
+
+def test_without_ray_the_extra_is_named(tmp_path: Path) -> None:
+    script = "import sys; sys.modules['ray'] = None; " + LPZ[-1]
+    command = ["rank", "tiny-gpt2", "-p", "snip", "--n", "2", *SIZE, "--executor", "ray"]
+    environment = os.environ | {"LPZ_CACHE": str(tmp_path)}
+    with running([sys.executable, "-c", script, *command], env=environment) as process:
+        out, err = ended(process, "lpz without Ray")
+    assert (process.returncode, out) == (1, "")
+    assert err == "error: the executor 'ray' needs Ray; install it with `pip install 'lpzero-hf[ray]'`\n"

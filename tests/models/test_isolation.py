@@ -1,0 +1,124 @@
+"""`score` leaves the model and the process exactly as it found them."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from lpzero_hf import score
+from lpzero_hf.capture.spec import Reduction
+from lpzero_hf.models.isolation import isolated
+from lpzero_hf.proxies.base import ModelProxy, StatisticProxy, Subject
+from lpzero_hf.testing.model_state import State, changes, disturb, state
+from tests.support.families import tiny_model
+
+
+def everything(model: PreTrainedModel, batch: dict[str, Tensor]) -> State:
+    """What the conformance kit looks at, and what it forgives a proxy: writing a weight's own value into it."""
+    writes = [(name, parameter._version) for name, parameter in model.named_parameters()]
+    experts = getattr(model.config, "_experts_implementation", None)
+    return state(model, batch) | {"writes into weights": writes, "kernel of experts": experts}
+
+
+def rude(model: PreTrainedModel, batch: dict[str, Tensor]) -> float:
+    """A stranger's proxy with bad manners, that fails in the end."""
+    model.train()
+    model(**batch, labels=batch["input_ids"]).loss.backward()
+    model.lm_head = nn.Identity()
+    batch["input_ids"].zero_()
+    for module in model.modules():
+        module.register_forward_hook(lambda *_: None)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.mul_(2.0).requires_grad_(False)
+        for buffer in model.buffers():
+            buffer.zero_()
+    torch.manual_seed(0)
+    random.seed(0)
+    raise RuntimeError("gave up")
+
+
+def rude_in_capture(W: Tensor, G: Tensor) -> Tensor:
+    """A reduction that raises in the middle of the backward pass."""
+    raise ZeroDivisionError("no such thing")
+
+
+def rude_in_its_pass(subject: Subject) -> float:
+    """A proxy with a pass of its own that leaves everything open when it raises."""
+    subject.model.train()
+    subject.model.register_forward_pre_hook(lambda *_: None)
+    torch.rand(3)
+    raise ValueError("lost")
+
+
+@pytest.mark.parametrize("family", ["gpt2", "mixtral", "albert", "falcon", "t5", "gpt_neo"])
+def test_score_leaves_everything_as_it_was(family: str, batch: dict[str, Tensor]) -> None:
+    model = tiny_model(family)
+    disturb(model)
+    before = everything(model, batch)
+    score(model, batch)
+    assert changes(before, everything(model, batch)) == []
+
+
+@pytest.mark.parametrize("family", ["gpt2", "llama"])  # llama has buffers
+@pytest.mark.parametrize(
+    ("proxy", "reason"),
+    [
+        (rude, "gave up"),
+        (
+            StatisticProxy(name="a", formula="", reductions=(Reduction("linear", ("W", "G"), rude_in_capture),)),
+            "no such thing",
+        ),
+        (ModelProxy(name="b", formula="", evaluate=rude_in_its_pass), "lost"),
+    ],
+    ids=["function", "reduction", "own pass"],
+)
+def test_a_proxy_that_raises_leaves_everything_as_it_was(
+    proxy: Callable[..., float], reason: str, family: str, batch: dict[str, Tensor]
+) -> None:
+    model = tiny_model(family)
+    disturb(model)
+    before, ids = everything(model, batch), batch["input_ids"].clone()
+    scores = score(model, batch, [proxy, "snip"])
+    assert torch.equal(batch["input_ids"], ids)
+    first = next(iter(scores.values()))
+    assert first.status == "failed"
+    assert reason in first.reason
+    assert scores["snip"].status == "ok"
+    assert changes(before, everything(model, batch)) == []
+
+
+def test_a_reduction_that_writes_into_the_model_is_told_so(gpt2: PreTrainedModel, batch: dict[str, Tensor]) -> None:
+    writes = Reduction("linear", ["W"], lambda W: W.mul_(1).sum())
+    row = score(gpt2, batch, StatisticProxy(name="greedy", formula="", reductions=[writes]))["greedy"]
+    assert row.status == "failed"
+    assert "writes into W" in row.reason
+
+
+def test_a_model_that_raises_is_left_as_it_was(gpt2: PreTrainedModel, batch: dict[str, Tensor]) -> None:
+    def fail(*_: object) -> None:
+        raise RuntimeError("broken forward")
+
+    gpt2.transformer.h[1].mlp.register_forward_hook(fail)
+    before = everything(gpt2, batch)
+    assert score(gpt2, batch, "snip")["snip"].status == "failed"
+    assert changes(before, everything(gpt2, batch)) == []
+
+
+def test_scoring_does_not_depend_on_the_callers_random_state(gpt2: PreTrainedModel, batch: dict[str, Tensor]) -> None:
+    first = {name: row.value for name, row in score(gpt2, batch).items()}
+    torch.rand(7)
+    gpt2.train()
+    assert {name: row.value for name, row in score(gpt2, batch).items()} == first
+
+
+def test_shared_parameters_stay_shared_inside(gpt2: PreTrainedModel) -> None:
+    with isolated(gpt2):
+        assert gpt2.lm_head.weight is gpt2.transformer.wte.weight
+        assert isinstance(gpt2.lm_head.weight, nn.Parameter)
+    assert gpt2.lm_head.weight is gpt2.transformer.wte.weight

@@ -1,0 +1,66 @@
+"""The examples of other tools' searches run as they are shipped."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import optuna
+import pytest
+from lpz_nas import ProxyEvaluator, count
+
+from lpzero_hf import Setting
+from lpzero_hf.plugins import load_plugins
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+
+
+def run(name: str, folder: Path, *arguments: str) -> str:
+    """The standard output of an example."""
+    command = [sys.executable, str(EXAMPLES / name), *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=folder, timeout=300)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def told(output: str) -> tuple[str, str, int]:
+    """The best architecture that an example printed, its score and its parameters."""
+    best = re.search(r"best.*: (tiny-gpt2:\S+)\nsynflow (\S+), ([\d,]+) parameters", output)
+    assert best, output
+    return best[1], best[2], int(best[3].replace(",", ""))
+
+
+def check(output: str, limit: int) -> None:
+    """What was printed is the score and the size of an architecture within the budget."""
+    name, score, params = told(output)
+    assert params <= limit
+    config = load_plugins().zoo_config(name)
+    assert config is not None
+    assert count(config) == params
+    assert f"{ProxyEvaluator('synflow', setting=Setting(4, 32)).evaluate(name):.6g}" == score
+
+
+def test_optuna_searches_and_goes_on(tmp_path: Path) -> None:
+    study = tmp_path / "study.sqlite"
+    output = run("optuna_study.py", tmp_path, str(study))
+    check(output, 600_000)
+    front = [int(size.replace(",", "")) for size in re.findall(r"front: ([\d,]+) parameters", output)]
+    assert front
+    assert front == sorted(front)
+    assert max(front) <= 600_000
+    run("optuna_study.py", tmp_path, str(study))
+    assert len(optuna.load_study(study_name=None, storage=f"sqlite:///{study}").trials) == 30
+
+
+def test_ray_tune_searches(tmp_path: Path) -> None:
+    check(run("ray_tune.py", tmp_path), 1_000_000)
+
+
+def test_archai_asks_the_evaluator(tmp_path: Path) -> None:
+    rows = [line.split() for line in run("archai_evaluator.py", tmp_path).splitlines()]
+    scores = [float(score) for score, _ in rows]
+    assert len(rows) == 5
+    assert scores == sorted(scores, reverse=True)
+    assert scores[0] == pytest.approx(ProxyEvaluator("synflow", setting=Setting(4, 32)).evaluate(rows[0][1]), rel=1e-5)
