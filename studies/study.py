@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 
-from benchmarks.machine import machine
 from lpzero_hf.executors import cores
 from lpzero_hf.files import read_json, write_json
+from studies.machine import machine
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

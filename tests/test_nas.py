@@ -22,7 +22,7 @@ from lpzero_hf.models.load import build_model
 from lpzero_hf.models.minibatch import embedded_tokenizer
 from lpzero_hf.plugins import load_plugins
 from lpzero_hf.scoring.score import ScoreError
-from studies import choosing
+from studies.nas import choosing
 
 SMALL = Setting(batch_size=2, seq_len=8)
 NAME = "d64.e32.k2-h2.i64-h4.i128"

@@ -17,17 +17,17 @@ from lpzero_hf.plugins import load_plugins
 from lpzero_hf.search.config import Plan
 from lpzero_hf.spaces.space import Architecture
 from studies import study as module
-from studies.ablations import Ablations
-from studies.cases import LONGER, STRATEGY, UNARY, label
-from studies.checks import activation_check, parameter_check
-from studies.comparing import APART, Pair, comparison
-from studies.curves import band, bound
-from studies.features import Features
-from studies.initialised import scaled
-from studies.nas import Nas
-from studies.papers import Printed
-from studies.rebuilt import rebuilt
+from studies.nas.budgets import Nas
+from studies.paper.checks import activation_check, parameter_check
+from studies.paper.comparing import APART, Pair, comparison
+from studies.paper.initialised import scaled
+from studies.paper.printed import Printed
+from studies.paper.rebuilt import rebuilt
+from studies.proxies.features import Features
 from studies.results import ROOT, STUDIES, text
+from studies.search.ablations import Ablations
+from studies.search.cases import LONGER, STRATEGY, UNARY, label
+from studies.search.curves import band, bound
 from studies.study import RUNS, make, read
 
 MADE = [study.name for study in STUDIES if study.makes]

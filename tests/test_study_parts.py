@@ -15,9 +15,9 @@ from lpzero_hf.expressions.expression import parse
 from lpzero_hf.plugins import load_plugins
 from lpzero_hf.search.config import Plan
 from studies.markdown import pooled, table
-from studies.noise import _ceiling
-from studies.pareto import front
-from studies.searched import Searched, stack_of
+from studies.proxies.noise import _ceiling
+from studies.proxies.pareto import front
+from studies.search.searched import Searched, stack_of
 
 
 def test_the_interval_over_splits_adds_both_variances() -> None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from studies.cases import STRATEGY
-from studies.curves import case_table, curves
+from studies.search.cases import STRATEGY
+from studies.search.curves import case_table, curves
 from studies.study import Runs, Study
 
 if TYPE_CHECKING:

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from studies.cases import Cases, label
 from studies.markdown import table
+from studies.search.cases import Cases, label
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

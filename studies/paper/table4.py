@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from studies.comparing import Pair, comparison
-from studies.papers import GPT2
+from studies.paper.comparing import Pair, comparison
+from studies.paper.printed import GPT2
 from studies.study import Runs, Study
 
 PAIRS = (

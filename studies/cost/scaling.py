@@ -31,8 +31,6 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from benchmarks.machine import machine
-from benchmarks.score import single_backward_proxies
 from lpzero_hf.benchmarks.make import body_parameters
 from lpzero_hf.executors import ProcessExecutor
 from lpzero_hf.files import write_json
@@ -40,6 +38,8 @@ from lpzero_hf.plugins import load_plugins
 from lpzero_hf.scoring.evaluate import evaluate
 from lpzero_hf.search.config import Plan
 from lpzero_hf.search.table_cache import make_tables
+from studies.cost.score import single_backward_proxies
+from studies.machine import machine
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig

@@ -31,8 +31,6 @@ import torch
 from rich.console import Console
 from rich.table import Table as Rows
 
-from benchmarks.score import single_backward_proxies
-from benchmarks.sizes import SIZES, llama
 from lpzero_hf import minibatch, score
 from lpzero_hf.benchmarks.agreement import spearman
 from lpzero_hf.benchmarks.grade import spaced
@@ -46,6 +44,8 @@ from lpzero_hf.search.correlation import Fitness
 from lpzero_hf.search.fitness import Judge, Subject
 from lpzero_hf.search.strategies import Exhaustive
 from lpzero_hf.search.table_cache import make_tables
+from studies.cost.score import single_backward_proxies
+from studies.cost.sizes import SIZES, llama
 
 SAMPLED = 1000  # expressions whose ranks on both devices are compared
 

@@ -169,7 +169,7 @@ def main() -> None:
         for task in TASKS:
             if "backward" in task and order.index(size) > order.index(arguments.most):
                 continue
-            command = [sys.executable, "-m", "benchmarks.sizes", "--sizes", size, "--only", task]
+            command = [sys.executable, "-m", "studies.cost.sizes", "--sizes", size, "--only", task]
             command += ["--batch-size", str(arguments.batch_size), "--seq-len", str(arguments.seq_len)]
             out = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
             rows.append(json.loads(out))

@@ -15,8 +15,8 @@ from lpzero_hf.scoring.cache import cache_folder
 from lpzero_hf.search.config import Plan
 from lpzero_hf.search.expression_space import ExpressionSpace
 from lpzero_hf.search.table_cache import make_tables
-from studies.grades import DIGITS, agreement
 from studies.markdown import interval, signed, table
+from studies.proxies.grades import DIGITS, agreement
 from studies.study import WORKERS, Runs, Study, Tell
 
 WINNERS = {  # with the unary operations of the space that holds them all

@@ -19,8 +19,8 @@ import yaml  # type: ignore[import-untyped]  # it comes without types
 from lpzero_hf.benchmarks.benchmark import Trained
 from lpzero_hf.errors import LpzError
 from lpzero_hf.plugins import load_plugins
-from studies.checks import activation_check, count_check, lpzero_check, parameter_check, width_check
 from studies.markdown import plain
+from studies.paper.checks import activation_check, count_check, lpzero_check, parameter_check, width_check
 from studies.study import Runs, Study, Tell
 
 DIGITS = 9

@@ -22,7 +22,7 @@ from lpzero_hf.search.expression_space import ExpressionSpace
 from lpzero_hf.search.fitness import Judge, Subject
 from lpzero_hf.search.strategies import Exhaustive
 from lpzero_hf.search.table_cache import make_tables
-from studies.cases import BOTH, TABLED
+from studies.search.cases import BOTH, TABLED
 
 GOOD = 0.6  # the paper's Table 5 counts the candidates above it
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from studies.markdown import interval, table
-from studies.searched import SEARCHES, TOPS, both
+from studies.search.searched import SEARCHES, TOPS, both
 from studies.study import Runs, Study
 
 

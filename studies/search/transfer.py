@@ -11,7 +11,7 @@ from lpzero_hf.expressions.expression import parse
 from lpzero_hf.plugins import load_plugins
 from lpzero_hf.search.config import Plan
 from studies.markdown import interval, signed, table
-from studies.searched import agreement_on, both, stack_of
+from studies.search.searched import agreement_on, both, stack_of
 from studies.study import Runs, Study, Tell, read
 
 BENCHMARKS = ("flexibert", "gpt2-wt103", "tiny-gpt2")

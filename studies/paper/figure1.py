@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from studies.comparing import graded
-from studies.papers import FIGURE1, FLEXIBERT
+from studies.paper.comparing import graded
+from studies.paper.printed import FIGURE1, FLEXIBERT
+from studies.paper.table3 import PAIRS
 from studies.study import Runs, Study
-from studies.table3 import PAIRS
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from lpzero_hf.executors import executor_for
 from lpzero_hf.search.config import Plan
-from studies.cases import AGGREGATION, LONGER, OPTIMUM, POPULATION, PRUNING, STRATEGY, UNARY, label
-from studies.curves import case_table, curves
-from studies.searches import Grids, Search, enumerated, make_all, searched
+from studies.search.ablation_tasks import Grids, Search, enumerated, make_all, searched
+from studies.search.cases import AGGREGATION, LONGER, OPTIMUM, POPULATION, PRUNING, STRATEGY, UNARY, label
+from studies.search.curves import case_table, curves
 from studies.study import WORKERS, Runs, Study, Tell
 
 if TYPE_CHECKING:

@@ -13,8 +13,8 @@ from lpzero_hf.benchmarks.make import body_parameters
 from lpzero_hf.plugins import load_plugins
 from lpzero_hf.scoring.cache import ScoreCache
 from lpzero_hf.scoring.evaluate import Row, Setting, evaluate
-from studies.choosing import LARGEST, choosers, play, summary
 from studies.markdown import table
+from studies.nas.choosing import LARGEST, choosers, play, summary
 from studies.study import WORKERS, Runs, Study, Tell
 
 SEARCHED = ("lpzero-gpt2", "lpzero-any")

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from studies.cases import PRUNING
-from studies.curves import case_table, curves, rejections
+from studies.search.cases import PRUNING
+from studies.search.curves import case_table, curves, rejections
 from studies.study import Runs, Study
 
 if TYPE_CHECKING:

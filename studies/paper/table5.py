@@ -6,9 +6,9 @@ import statistics
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from studies.cases import UNARY
-from studies.curves import bound, curves, finals, quartiles, searches
 from studies.markdown import table
+from studies.search.cases import UNARY
+from studies.search.curves import bound, curves, finals, quartiles, searches
 from studies.study import Runs, Study
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from typing import Any
 from lpzero_hf.search.config import Plan
 from lpzero_hf.search.search import search
 from studies.markdown import interval, table
-from studies.searched import both, estimates
+from studies.search.searched import both, estimates
 from studies.study import WORKERS, Runs, Study, Tell
 
 COUNTS = {"flexibert": (10, 20, 50, 100, 200), "gpt2-wt103": (10, 20, 50, 100, 150)}

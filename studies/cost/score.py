@@ -64,7 +64,7 @@ def tasks(arguments: argparse.Namespace) -> dict[str, Callable[[], object]]:
 
 def peak_bytes(task: str, arguments: argparse.Namespace) -> int:
     """The largest resident size of a process that runs `task` once."""
-    command = [sys.executable, "-m", "benchmarks.score", "--only", task, "--model", arguments.model]
+    command = [sys.executable, "-m", "studies.cost.score", "--only", task, "--model", arguments.model]
     command += ["--batch-size", str(arguments.batch_size), "--seq-len", str(arguments.seq_len)]
     out = subprocess.run(
         command, check=True, capture_output=True, text=True, env=os.environ | {"MALLOC_ARENA_MAX": "1"}

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from lpzero_hf.benchmarks.agreement import Agreement, kendall, spearman
-from studies.grades import agreement
 from studies.markdown import plain, signed, table
-from studies.papers import Printed
+from studies.paper.printed import Printed
+from studies.proxies.grades import agreement
 from studies.study import Runs
 
 APART = 0.05  # a difference of rho that asks for a reason

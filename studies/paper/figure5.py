@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from lpzero_hf.benchmarks.agreement import spearman
-from studies import table3, table4
-from studies.comparing import Pair, column, goodness, scores
+from studies.paper import table3, table4
+from studies.paper.comparing import Pair, column, goodness, scores
 from studies.study import Runs, Study
 
 if TYPE_CHECKING:

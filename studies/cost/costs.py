@@ -6,12 +6,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.sizes import SIZES, TASKS, figure_of, llama
 from lpzero_hf.files import read_json
+from studies.cost.sizes import SIZES, TASKS, figure_of, llama
 from studies.markdown import table
 from studies.study import Runs, Study
 
-RESULTS = Path(__file__).parent.parent / "benchmarks" / "results"
+RESULTS = Path(__file__).parent / "results"
 
 
 class Costs(Study):

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from studies.comparing import Pair, comparison
-from studies.papers import FLEXIBERT, FLEXIBERT_ALSO, ZEROLM
+from studies.paper.comparing import Pair, comparison
+from studies.paper.printed import FLEXIBERT, FLEXIBERT_ALSO, ZEROLM
 from studies.study import Runs, Study
 
 SCORED = "the published scores are of models with a hidden size of 256 and a width of 1024 throughout"
