@@ -106,7 +106,8 @@ def searched(name: str, unary: int, limit: int, device: torch.device, compare: i
 
 def ranks(stack: Stack, reference: Stack, space: Any) -> dict[str, float]:
     """The smallest and the median rank correlation of scores from both tables, over random expressions."""
-    rng, found = random.Random(42), []
+    rng = random.Random(42)
+    found: list[float] = []
     while len(found) < SAMPLED:
         expression = space.draw(rng)
         if any(branch.dropped for branch in expression.branches):

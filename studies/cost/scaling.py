@@ -176,7 +176,7 @@ def main() -> int:
     print(report(rows, fits))
     if arguments.json is not None:
         options = {name: value for name, value in vars(arguments).items() if name != "json"}
-        document = {"machine": about, "options": options, "proxies": single_backward_proxies()}
+        document: dict[str, Any] = {"machine": about, "options": options, "proxies": single_backward_proxies()}
         document |= {"rows": rows, "cost": fits, "seconds": time.perf_counter() - begin}
         write_json(arguments.json, document)
     return 0

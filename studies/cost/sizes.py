@@ -112,7 +112,7 @@ def slope(rows: list[dict[str, Any]]) -> float | None:
     if len(points) < 2:
         return None
     x, y = (sum(values) / len(points) for values in zip(*points, strict=True))
-    return sum((a - x) * (b - y) for a, b in points) / sum((a - x) ** 2 for a, _ in points)
+    return float(sum((a - x) * (b - y) for a, b in points) / sum((a - x) ** 2 for a, _ in points))
 
 
 def circumstances(batch_size: int, seq_len: int) -> dict[str, Any]:
