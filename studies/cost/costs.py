@@ -1,4 +1,4 @@
-"""What lpzero-hf costs in time and memory: the results of the benchmarks of speed."""
+"""What lpzero-hf costs in time and memory: the results of the measurements in this folder."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Costs(Study):
     figures = ("sizes",)
 
     def show(self, runs: Runs) -> str:
-        """A table for each benchmark, with the command that repeats it."""
+        """A table for each measurement, with the command that repeats it."""
         return "\n\n".join([_scaling(_read("scaling")), _sizes(_read("sizes")), _large()])
 
     def draw(self, runs: Runs) -> Mapping[str, Any]:
@@ -31,7 +31,7 @@ class Costs(Study):
 
 
 def _read(name: str) -> Any:
-    return read_json(RESULTS / f"{name}.json", f"make it: `python -m benchmarks.{name} --json FILE`")
+    return read_json(RESULTS / f"{name}.json", f"make it: `python -m studies.cost.{name} --json FILE`")
 
 
 def _scaling(data: Mapping[str, Any]) -> str:
@@ -55,7 +55,7 @@ def _scaling(data: Mapping[str, Any]) -> str:
     )
     return (
         "### Over workers and architectures\n\n"
-        f"`python -m benchmarks.scaling`, {data['options']['benchmark']}, {machine['cores']} cores, "
+        f"`python -m studies.cost.scaling`, {data['options']['benchmark']}, {machine['cores']} cores, "
         f"{machine['processor']}, torch {machine['torch']}; medians of {data['options']['repeats']}. `steady` leaves "
         "out the seconds in which workers start and import torch and transformers; a longer run does not feel them.\n\n"
         f"{table(heads, rows, left=2)}\n\nCost is linear in the number of architectures. {fits}."
@@ -78,7 +78,7 @@ def _sizes(data: Mapping[str, Any]) -> str:
     slopes = ", ".join(f"{task} {data['slopes'][task]:.2f}" for task in TASKS if data["slopes"].get(task) is not None)
     return (
         "### Over the size of a model\n\n"
-        f"`python -m benchmarks.sizes`, Llama shapes, {data['minibatch'][0]} x {data['minibatch'][1]} tokens, "
+        f"`python -m studies.cost.sizes`, Llama shapes, {data['minibatch'][0]} x {data['minibatch'][1]} tokens, "
         f"{data['threads']} thread, each in a process of its own; backward passes in bfloat16 with checkpointing. "
         "`linear backward` leaves out the proxies that decompose every weight or gradient, which is cubic in the width "
         f"(`synaptic_diversity`, `synaptic_diversity_lpzero`, `eznas`).\n\n{table(heads, rows, left=2)}\n\n"

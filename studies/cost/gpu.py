@@ -1,7 +1,7 @@
 """What a GPU does for a search and for a large model: times by phase, the GEMMs' share of the card's peak, and whether
 its ranks are the CPU's.
 
-    python -m benchmarks.gpu [BENCH] [--device cuda] [--unary 2] [--limit 50] [--size 7B] [--json FILE]
+    python -m studies.cost.gpu [BENCH] [--device cuda] [--unary 2] [--limit 50] [--size 7B] [--json FILE]
 
 1. Capture of the architectures' branch tables on the device, then enumeration of the whole space there, each timed to
    the end of its last kernel. `--compare N` captures N of them on the CPU as well, and compares the ranks that every

@@ -1,6 +1,6 @@
 """How capture and scoring scale over worker processes and over the number of architectures.
 
-    python -m benchmarks.scaling [BENCH] [--workers 1 2] [--architectures 60] [--series 10 20 40 80] [--repeats 3]
+    python -m studies.cost.scaling [BENCH] [--workers 1 2] [--architectures 60] [--series 10 20 40 80] [--repeats 3]
         [--json FILE]
 
 Everything is made anew each time, in a folder that is empty before: `capture` makes the tables of a search, `scores`

@@ -1,6 +1,6 @@
 """What scoring costs over one plain forward and backward pass.
 
-    python -m benchmarks.score [--model gpt2-small] [--batch-size 16] [--seq-len 128] [--repeats 5] [--json FILE]
+    python -m studies.cost.score [--model gpt2-small] [--batch-size 16] [--seq-len 128] [--repeats 5] [--json FILE]
 
 Time: all proxies that need one backward pass are scored together, then one by one with a fresh pass each,
 and set against the model's own forward and backward, all in one process and in turn; medians and ratios

@@ -1,6 +1,6 @@
 """What a search costs: branch tables and enumeration, against one pass over a model for each candidate.
 
-    python -m benchmarks.search BENCH [--unary 1] [--limit 50] [--sample 20]
+    python -m studies.cost.search BENCH [--unary 1] [--limit 50] [--sample 20]
 
 Captures every architecture anew, one process and one thread; enumerates the space; and scores randomly drawn
 candidates on randomly drawn architectures the direct way. Prints a Markdown table. Scores of both ways must agree.

@@ -1,7 +1,7 @@
 """What scoring costs as models grow: time and peak memory of Llama-shaped models, each in a process of its own.
 
-    python -m benchmarks.sizes [--sizes 10M 30M 100M ...] [--batch-size 2] [--seq-len 64] [--json FILE] [--plot FILE]
-    python -m benchmarks.sizes --sizes 1B --only backward --json FILE     one measurement, in this process
+    python -m studies.cost.sizes [--sizes 10M 30M 100M ...] [--batch-size 2] [--seq-len 64] [--json FILE] [--plot FILE]
+    python -m studies.cost.sizes --sizes 1B --only backward --json FILE     one measurement, in this process
 
 Four rows for each size: proxies of shapes (`params`, `flops`), of weights (`l2_norm`), and all that share one
 backward pass, in bfloat16 with checkpointing (left out above `--most`): first those that take time in proportion to
@@ -160,7 +160,7 @@ def main() -> None:
         if arguments.json:
             about = circumstances(arguments.batch_size, arguments.seq_len)
             write_json(
-                arguments.json, {"command": f"python -m benchmarks.sizes {shlex.join(sys.argv[1:])}"} | about | row
+                arguments.json, {"command": f"python -m studies.cost.sizes {shlex.join(sys.argv[1:])}"} | about | row
             )
         print(json.dumps(row))
         return

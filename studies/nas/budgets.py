@@ -1,4 +1,4 @@
-"""Architectures under a budget, chosen by proxies among trained ones (see `studies.choosing`)."""
+"""Architectures under a budget, chosen by proxies among trained ones (see `studies.nas.choosing`)."""
 
 from __future__ import annotations
 

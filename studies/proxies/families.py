@@ -1,6 +1,6 @@
 """Which statistics each model family shows, on tiny random models.
 
-    python -m benchmarks.families
+    python -m studies.proxies.families
 
 Prints a Markdown table: layers and heads as counted, at how many sites W and G, A and J, H and S are read,
 and how many of the installed proxies give a finite score. Proxies that do not apply are named.
