@@ -6,7 +6,7 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
-from lpzero_hf.files import read_json, write_json, write_text
+from lpzero_hf.files import read_json, write_text
 from studies.cost.capture import Capture, estimated
 from studies.cost.costs import Costs
 from studies.markdown import table
@@ -33,7 +33,7 @@ from studies.search.ensembles import Ensembles
 from studies.search.how_many import HowMany
 from studies.search.searched import SEARCHES
 from studies.search.transfer import Transfer
-from studies.study import RUNS, Run, Study, read
+from studies.study import RUNS, Run, Study, read, write_records
 
 ROOT = Path(__file__).parent.parent
 SHOWN = RUNS / "shown.json"  # how long tables and figures took
@@ -95,7 +95,7 @@ def write(timed: bool = False) -> list[Path]:
             save(figure, written[-1])
     if timed:
         text(runs)
-        write_json(SHOWN, {"seconds": round(time.perf_counter() - start, 1)})
+        write_records(SHOWN, {"seconds": round(time.perf_counter() - start, 1)})
     write_text(ROOT / "RESULTS.md", text(runs))
     return written
 

@@ -17,6 +17,7 @@ from lpzero_hf.plugins import load_plugins
 from lpzero_hf.search.config import Plan
 from lpzero_hf.spaces.space import Architecture
 from studies import study as module
+from studies.cost.costs import RESULTS
 from studies.nas.budgets import Nas
 from studies.paper.checks import activation_check, parameter_check
 from studies.paper.comparing import APART, Pair, comparison
@@ -28,9 +29,10 @@ from studies.results import ROOT, STUDIES, text
 from studies.search.ablations import Ablations
 from studies.search.cases import LONGER, STRATEGY, UNARY, label
 from studies.search.curves import band, bound
-from studies.study import RUNS, make, read
+from studies.study import RUNS, make, one_record_a_line, read
 
 MADE = [study.name for study in STUDIES if study.makes]
+KEPT = sorted([*RUNS.glob("*.json"), *RESULTS.glob("*.json")])
 LARGEST = 1_000_000  # bytes of a run file
 needs_data = pytest.mark.skipif("LPZ_DATA" not in os.environ, reason="the folder of ground truth (LPZ_DATA) is not set")
 
@@ -70,6 +72,41 @@ def test_a_run_file_is_of_a_study_finite_and_small(file: Path) -> None:
     assert re.fullmatch(r"\d{4}-\d\d-\d\d", run.made)
     json.dumps(run.data, allow_nan=False)
     assert file.stat().st_size < LARGEST
+
+
+@pytest.mark.parametrize("file", KEPT, ids=lambda file: file.stem)
+def test_a_kept_file_is_what_the_writer_writes(file: Path) -> None:
+    text = file.read_text(encoding="utf-8")
+    assert text == one_record_a_line(json.loads(text))
+
+
+def test_a_record_is_one_line_and_floats_keep_every_bit() -> None:
+    document = {
+        "plain": [0.1, 1 / 3, 5e-324],
+        "records": [{"name": "a", "steps": [[1, 0.5]]}, {"name": "b", "steps": []}],
+        "by name": {"deep": {"a": {"rho": 0.25}, "b": (1.0, None)}},
+        "empty": {},
+    }
+    text = one_record_a_line(document)
+    assert text.splitlines() == [
+        "{",
+        ' "plain": [0.1,0.3333333333333333,5e-324],',
+        ' "records": [',
+        '  {"name":"a","steps":[[1,0.5]]},',
+        '  {"name":"b","steps":[]}',
+        " ],",
+        ' "by name": {',
+        '  "deep": {',
+        '   "a": {"rho":0.25},',
+        '   "b": [1.0,null]',
+        "  }",
+        " },",
+        ' "empty": {}',
+        "}",
+    ]
+    assert json.loads(text)["plain"] == document["plain"]
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        one_record_a_line({"value": math.nan})
 
 
 def test_studies_need_what_others_make_and_have_names_of_their_own() -> None:

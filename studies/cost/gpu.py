@@ -36,7 +36,6 @@ from lpzero_hf.benchmarks.agreement import spearman
 from lpzero_hf.benchmarks.grade import spaced
 from lpzero_hf.expressions.stacked import Stack
 from lpzero_hf.expressions.tables import Wanted, gram
-from lpzero_hf.files import write_json
 from lpzero_hf.models.load import build_model
 from lpzero_hf.plugins import load_plugins
 from lpzero_hf.search.config import Plan
@@ -46,6 +45,7 @@ from lpzero_hf.search.strategies import Exhaustive
 from lpzero_hf.search.table_cache import make_tables
 from studies.cost.score import single_backward_proxies
 from studies.cost.sizes import SIZES, llama
+from studies.study import write_records
 
 SAMPLED = 1000  # expressions whose ranks on both devices are compared
 
@@ -199,7 +199,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         result["model"] = large(chosen.size, device)
     Console(width=110).print(shown(result))
     if chosen.json:
-        write_json(chosen.json, result)
+        write_records(chosen.json, result)
     return 0
 
 

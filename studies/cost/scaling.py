@@ -33,13 +33,13 @@ from typing import TYPE_CHECKING, Any
 
 from lpzero_hf.benchmarks.make import body_parameters
 from lpzero_hf.executors import ProcessExecutor
-from lpzero_hf.files import write_json
 from lpzero_hf.plugins import load_plugins
 from lpzero_hf.scoring.evaluate import evaluate
 from lpzero_hf.search.config import Plan
 from lpzero_hf.search.table_cache import make_tables
 from studies.cost.score import single_backward_proxies
 from studies.machine import machine
+from studies.study import write_records
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig
@@ -178,7 +178,7 @@ def main() -> int:
         options = {name: value for name, value in vars(arguments).items() if name != "json"}
         document: dict[str, Any] = {"machine": about, "options": options, "proxies": single_backward_proxies()}
         document |= {"rows": rows, "cost": fits, "seconds": time.perf_counter() - begin}
-        write_json(arguments.json, document)
+        write_records(arguments.json, document)
     return 0
 
 

@@ -11,7 +11,6 @@ one that does the plain pass.
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import platform
 import resource
@@ -32,6 +31,7 @@ from lpzero_hf.capture.spec import LOSS
 from lpzero_hf.models.objective import with_labels
 from lpzero_hf.plugins import load_plugins
 from lpzero_hf.proxies.base import StatisticProxy
+from studies.study import write_records
 
 TASKS = ("build", "plain", "together")
 
@@ -120,7 +120,7 @@ def main() -> None:
         "threads": torch.get_num_threads(),
     }
     if arguments.json:
-        arguments.json.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+        write_records(arguments.json, result)
     table = Table(title=f"{arguments.model}, {arguments.batch_size} x {arguments.seq_len} tokens")
     for column in ("what", "median s", "over plain", "peak MiB", "over plain "):
         table.add_column(column, justify="left" if column == "what" else "right")

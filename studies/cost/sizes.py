@@ -34,11 +34,11 @@ from transformers import LlamaConfig
 from lpzero_hf import minibatch, score
 from lpzero_hf.capture.spec import LOSS
 from lpzero_hf.errors import MinibatchWarning
-from lpzero_hf.files import write_json
 from lpzero_hf.models.load import build_model
 from lpzero_hf.plugins import load_plugins
 from lpzero_hf.proxies.base import StatisticProxy
 from lpzero_hf.scoring.memory_estimate import plan
+from studies.study import write_records
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -159,7 +159,7 @@ def main() -> None:
         row = measure(arguments.sizes[0], arguments.only, arguments.batch_size, arguments.seq_len)
         if arguments.json:
             about = circumstances(arguments.batch_size, arguments.seq_len)
-            write_json(
+            write_records(
                 arguments.json, {"command": f"python -m studies.cost.sizes {shlex.join(sys.argv[1:])}"} | about | row
             )
         print(json.dumps(row))
@@ -177,7 +177,7 @@ def main() -> None:
     slopes = {task: slope([row for row in rows if row["task"] == task]) for task in TASKS}
     result = circumstances(arguments.batch_size, arguments.seq_len) | {"slopes": slopes, "rows": rows}
     if arguments.json:
-        write_json(arguments.json, result)
+        write_records(arguments.json, result)
     if arguments.plot:
         figure_of(rows).savefig(arguments.plot)
     table = Table(title=f"Llama shapes, {arguments.batch_size} x {arguments.seq_len} tokens")
