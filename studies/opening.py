@@ -10,7 +10,7 @@ import numpy as np
 
 from lpzero_hf.benchmarks.agreement import Truth, Vector
 from studies.markdown import interval, pooled, spread, table
-from studies.searched import both
+from studies.search.searched import both
 from studies.study import Runs, Study
 
 FLEXIBERT, GPT2 = "flexibert", "gpt2-wt103"

@@ -6,34 +6,34 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
-from lpzero_hf.files import read_json, write_json, write_text
-from studies.ablations import Ablations
-from studies.capture import Capture, estimated
-from studies.costs import Costs
-from studies.ensembles import Ensembles
-from studies.features import Features
-from studies.figure1 import Figure1
-from studies.figure5 import Figure5
-from studies.figure6 import Figure6
-from studies.figure7 import Figure7
-from studies.grades import Grades
-from studies.how_many import HowMany
-from studies.initialised import Initialised
+from lpzero_hf.files import read_json, write_text
+from studies.cost.capture import Capture, estimated
+from studies.cost.costs import Costs
 from studies.markdown import table
-from studies.nas import Nas
-from studies.noise import Noise
+from studies.nas.budgets import Nas
 from studies.opening import Opening
-from studies.pareto import Pareto
-from studies.published import Published
-from studies.rebuilt import Rebuilt
-from studies.searched import SEARCHES
-from studies.sensitivity import Sensitivity
-from studies.study import RUNS, Run, Study, read
-from studies.table3 import Table3
-from studies.table4 import Table4
-from studies.table5 import Table5
-from studies.transfer import Transfer
-from studies.winners import Winners
+from studies.paper.figure1 import Figure1
+from studies.paper.figure5 import Figure5
+from studies.paper.figure6 import Figure6
+from studies.paper.figure7 import Figure7
+from studies.paper.initialised import Initialised
+from studies.paper.published import Published
+from studies.paper.rebuilt import Rebuilt
+from studies.paper.table3 import Table3
+from studies.paper.table4 import Table4
+from studies.paper.table5 import Table5
+from studies.proxies.features import Features
+from studies.proxies.grades import Grades
+from studies.proxies.noise import Noise
+from studies.proxies.pareto import Pareto
+from studies.proxies.sensitivity import Sensitivity
+from studies.proxies.winners import Winners
+from studies.search.ablations import Ablations
+from studies.search.ensembles import Ensembles
+from studies.search.how_many import HowMany
+from studies.search.searched import SEARCHES
+from studies.search.transfer import Transfer
+from studies.study import RUNS, Run, Study, read, write_records
 
 ROOT = Path(__file__).parent.parent
 SHOWN = RUNS / "shown.json"  # how long tables and figures took
@@ -95,7 +95,7 @@ def write(timed: bool = False) -> list[Path]:
             save(figure, written[-1])
     if timed:
         text(runs)
-        write_json(SHOWN, {"seconds": round(time.perf_counter() - start, 1)})
+        write_records(SHOWN, {"seconds": round(time.perf_counter() - start, 1)})
     write_text(ROOT / "RESULTS.md", text(runs))
     return written
 

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import datetime
+import json
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 
-from benchmarks.machine import machine
-from lpzero_hf.executors import cores
-from lpzero_hf.files import read_json, write_json
+from lpzero_hf.executors.base import Executor
+from lpzero_hf.executors.local import LocalExecutor
+from lpzero_hf.executors.process import ProcessExecutor, cores
+from lpzero_hf.files import read_json, write_text
+from studies.machine import machine
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -90,10 +93,52 @@ def make(study: Study, tell: Tell) -> Run:
     start = time.perf_counter()
     data = study.make(tell)
     run = Run(study.name, round(time.perf_counter() - start, 1), str(datetime.date.today()), machine(), data)
-    write_json(run.file, asdict(run))
+    write_records(run.file, asdict(run))
     return run
 
 
 def read(name: str) -> Run:
     """The run of a study. Raises `LpzError` if there is none."""
     return Run(**read_json(RUNS / f"{name}.json", f"make it: `python -m studies --run {name}`"))
+
+
+def write_records(path: Path, document: Mapping[str, Any]) -> None:
+    """Write a run file or the result of a measurement, whole or not at all."""
+    write_text(path, one_record_a_line(document))
+
+
+def one_record_a_line(document: Mapping[str, Any]) -> str:
+    """A document as JSON with one record on each line; floats keep every bit.
+
+    Each key of the document starts a line. A list or a mapping of plain values is one line. Of a list that holds lists
+    or mappings, each element is one line, whatever it holds; a mapping that holds them has a line for each entry, which
+    is opened in the same way.
+    """
+    plain: dict[str, Any] = json.loads(json.dumps(document, allow_nan=False))  # tuples are lists, keys are text
+    return _entries(plain, "") + "\n"
+
+
+def _entries(mapping: Mapping[str, Any], indent: str) -> str:
+    lines = [f"{_line(key)}: {_opened(value, indent + ' ')}" for key, value in mapping.items()]
+    return _block("{", lines, "}", indent)
+
+
+def _opened(value: Any, indent: str) -> str:
+    if isinstance(value, dict) and any(isinstance(part, dict | list) for part in value.values()):
+        return _entries(value, indent)
+    if isinstance(value, list) and any(isinstance(part, dict | list) for part in value):
+        return _block("[", [_line(part) for part in value], "]", indent)
+    return _line(value)
+
+
+def _block(start: str, lines: Sequence[str], end: str, indent: str) -> str:
+    return f"{start}\n{indent} " + f",\n{indent} ".join(lines) + f"\n{indent}{end}"
+
+
+def _line(value: Any) -> str:
+    return json.dumps(value, separators=(",", ":"))
+
+
+def executor_of(workers: int = WORKERS) -> Executor:
+    """So many processes of one thread each; one works in this process."""
+    return LocalExecutor() if workers == 1 else ProcessExecutor(workers)

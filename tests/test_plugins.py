@@ -17,6 +17,8 @@ from lpzero_hf import hookimpl, score
 from lpzero_hf import plugins as plugins_module
 from lpzero_hf.errors import PluginError, PluginWarning, UsageError
 from lpzero_hf.plugins import PluginRegistry, load_plugins
+from lpzero_hf.proxies.resolve import installed_proxies
+from lpzero_hf.spaces.named import installed_models
 
 
 class Distribution:
@@ -61,13 +63,13 @@ def installed() -> list[EntryPoint]:
 
 def test_built_in_proxies_arrive_through_the_same_entry_points() -> None:
     registry = load_plugins()
-    assert registry.proxies["snip"].plugin == "builtin-proxies"
+    assert installed_proxies(registry)["snip"].plugin == "builtin-proxies"
     assert PluginRegistry(found=[]).proxies == {}
 
 
 def test_a_plain_function_becomes_a_proxy(offer: Callable[..., EntryPoint], gpt2: PreTrainedModel, batch: Any) -> None:
     registry = PluginRegistry(found=[offer("mine", proxy_source("seven"))])
-    assert registry.proxies["seven"].distribution == "dist-mine"
+    assert installed_proxies(registry)["seven"].distribution == "dist-mine"
     assert score(gpt2, batch, "seven", plugins=registry)["seven"].require() == 7.0
 
 
@@ -114,9 +116,9 @@ def test_a_broken_plugin_is_warned_about_once_and_breaks_nothing_else(
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         registry = PluginRegistry(found=[offer("bad", source), offer("good", proxy_source("fine")), *installed()])
-        assert "snip" in registry.proxies
-        assert "fine" in registry.proxies
-        assert "gpt2-variant" in registry.models
+        assert "snip" in installed_proxies(registry)
+        assert "fine" in installed_proxies(registry)
+        assert "gpt2-variant" in installed_models(registry)
     messages = [str(w.message) for w in caught if issubclass(w.category, PluginWarning)]
     assert len(messages) == 1
     assert "'bad' of dist-bad" in messages[0]
@@ -126,10 +128,10 @@ def test_a_broken_plugin_is_warned_about_once_and_breaks_nothing_else(
 
 
 def test_plugins_can_be_turned_off(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert load_plugins(["builtin-zoo"]).models == {}
+    assert installed_models(load_plugins(["builtin-zoo"])) == {}
     monkeypatch.setenv("LPZ_NO_PLUGINS", "builtin-proxies, not-installed")
     registry = load_plugins()
-    assert {claim.plugin for claim in registry.proxies.values()} == {"builtin-zoo"}
+    assert {claim.plugin for claim in installed_proxies(registry).values()} == {"builtin-zoo"}
     assert registry.statuses["builtin-proxies"].status == "disabled"
     with pytest.raises(UsageError, match="no plugin 'builtin-zo' to turn off; did you mean 'builtin-zoo'"):
         load_plugins(["builtin-zo"])

@@ -31,11 +31,11 @@ from lpzero_hf.benchmarks import make as making
 from lpzero_hf.benchmarks import train as training
 from lpzero_hf.benchmarks.agreement import kendall, spearman
 from lpzero_hf.benchmarks.benchmark import made_benchmark
-from lpzero_hf.benchmarks.make import Plan, body_parameters, make_benchmark
-from lpzero_hf.benchmarks.train import Outcome, Recipe, train, validation_loss
+from lpzero_hf.benchmarks.make import BenchmarkSpec, body_parameters, make_benchmark
+from lpzero_hf.benchmarks.train import Recipe, TrainingOutcome, train, validation_loss
 from lpzero_hf.errors import LpzError, MinibatchError, UsageError
-from lpzero_hf.models.layout import count_body_parameters, count_parameters
 from lpzero_hf.models.build import build_model
+from lpzero_hf.models.layout import count_body_parameters, count_parameters
 from lpzero_hf.models.minibatch import embedded_tokenizer, token_stream
 from lpzero_hf.models.objective import objective
 from lpzero_hf.spaces.space import Choice, Space, Value
@@ -62,7 +62,7 @@ TOY = Space(
     build=toy_config,
 )
 CONFIG = TOY.config(TOY.parse("d16-h2-h1"))
-PLAN = Plan("toy", n=3, repeats=1, seeds=2, recipe=RECIPE)
+PLAN = BenchmarkSpec("toy", n=3, repeats=1, seeds=2, recipe=RECIPE)
 
 
 @pytest.fixture(scope="session")
@@ -88,7 +88,7 @@ def streams(texts: tuple[Path, Path]) -> tuple[torch.Tensor, torch.Tensor]:
 def make(texts: tuple[Path, Path], tmp_path: Path) -> Callable[..., Path]:
     """Make a benchmark of the toy space in a folder of this test."""
 
-    def call(out: str = "run", plan: Plan = PLAN, **changes: Any) -> Path:
+    def call(out: str = "run", plan: BenchmarkSpec = PLAN, **changes: Any) -> Path:
         text, validation = texts
         return make_benchmark(
             plan, TOY, tmp_path / out, **(dict(name="toy", text=text, validation=validation) | changes)
@@ -317,7 +317,7 @@ def test_two_workers_make_the_bits_of_one(make: Callable[..., Path]) -> None:
 def test_only_what_is_missing_is_trained_again(make: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:
     trained: list[int] = []
 
-    def counted(*arguments: Any, **named: Any) -> Outcome:
+    def counted(*arguments: Any, **named: Any) -> TrainingOutcome:
         trained.append(named["seed"])
         if len(trained) == 3:
             raise KeyboardInterrupt

@@ -19,16 +19,17 @@ from typing import Any
 import pytest
 import torch
 
-from lpzero_hf.benchmarks.make import Plan as TrainingPlan
+from lpzero_hf.benchmarks.make import BenchmarkSpec as TrainingPlan
 from lpzero_hf.benchmarks.make import make_benchmark
 from lpzero_hf.benchmarks.train import Recipe
 from lpzero_hf.errors import ExecutorWarning, LpzError, MicroBatchWarning, UsageError
 from lpzero_hf.executors import Executor, Failure, LocalExecutor, ProcessExecutor, RayExecutor, cores, executor_for
 from lpzero_hf.executors.retries import TRIES, Tries
+from lpzero_hf.expressions.operations import installed_operations
 from lpzero_hf.plugins import load_plugins
 from lpzero_hf.scoring.cache import ScoreCache
 from lpzero_hf.scoring.evaluate import evaluate
-from lpzero_hf.search.config import Plan
+from lpzero_hf.search.config import SearchConfig
 from lpzero_hf.search.search import search
 from lpzero_hf.search.table_cache import CaptureFailed, make_tables
 from tests.scoring.test_evaluate import BROKEN, untimed
@@ -203,7 +204,7 @@ def test_one_and_two_processes_give_the_bits_of_none_in_the_same_order(tmp_path:
 
 
 def test_processes_make_the_tables_of_the_local_executor(tmp_path: Path) -> None:
-    wanted = Plan(("tiny-gpt2",)).space(load_plugins().operations).wanted
+    wanted = SearchConfig(("tiny-gpt2",)).space(installed_operations()).wanted
     folders = {}
     for name, executor in {"local": LocalExecutor(), "process": ProcessExecutor(2)}.items():
         make_tables(TWO, wanted, SMALL, tmp_path / name, executor=executor, plugins=load_plugins())
@@ -214,7 +215,7 @@ def test_processes_make_the_tables_of_the_local_executor(tmp_path: Path) -> None
 
 def test_the_user_is_told_of_micro_batches_in_a_worker(tmp_path: Path) -> None:
     configs = {"tight": fated("tight"), "too": fated("tight", 24), "well": fated("well")}
-    wanted = Plan(("tiny-gpt2",)).space(load_plugins().operations).wanted
+    wanted = SearchConfig(("tiny-gpt2",)).space(installed_operations()).wanted
     for executor in (LocalExecutor(), ProcessExecutor(1)):
         with pytest.warns(MicroBatchWarning, match="micro-batches of 1 of 2") as told:
             rows = evaluate(configs, ["snip", "params"], SMALL, executor=executor)
@@ -297,7 +298,7 @@ def test_an_architecture_that_kills_every_worker_or_fails_does_not_stop_the_othe
 
 
 def test_tables_of_the_others_are_kept_and_an_error_names_those_that_failed(tmp_path: Path) -> None:
-    wanted = Plan(("tiny-gpt2",)).space(load_plugins().operations).wanted
+    wanted = SearchConfig(("tiny-gpt2",)).space(installed_operations()).wanted
     with pytest.raises(CaptureFailed) as caught, pytest.warns(ExecutorWarning, match="does its task again"):
         make_tables(FATED, wanted, SMALL, tmp_path, executor=ProcessExecutor(2), plugins=load_plugins())
     assert str(caught.value) == (
@@ -323,7 +324,7 @@ def test_a_search_that_cannot_capture_an_architecture_names_it(tmp_path: Path, m
     plugins = load_plugins()
     monkeypatch.setattr(type(plugins), "benchmark", lambda self, name: bench)
     with pytest.raises(LpzError, match=r"no statistics of 2 architectures: .*never works; .*never works; those of all"):
-        search(Plan(("fates",), "random", train=None, iterations=1, setting=SMALL), plugins=plugins)
+        search(SearchConfig(("fates",), "random", train=None, iterations=1, setting=SMALL), plugins=plugins)
     assert len(list((tmp_path / "tables").glob("*.safetensors"))) == 2
 
 

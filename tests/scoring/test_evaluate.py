@@ -16,8 +16,9 @@ from lpzero_hf.errors import MinibatchError, NotApplicable, UsageError
 from lpzero_hf.proxies.base import ModelProxy, Subject
 from lpzero_hf.scoring import evaluate as evaluation
 from lpzero_hf.scoring.cache import ScoreCache
-from lpzero_hf.scoring.evaluate import Setting, evaluate
+from lpzero_hf.scoring.evaluate import evaluate
 from lpzero_hf.scoring.score import score
+from lpzero_hf.scoring.setting import Setting
 from tests.support.architectures import CONFIGS, SMALL, TWO, gpt2_config, one_by_one, size
 
 Rows = Mapping[str, Mapping[str, Mapping[str, Any]]]

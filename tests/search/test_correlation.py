@@ -9,7 +9,7 @@ import torch
 from scipy import stats  # type: ignore[import-untyped]  # scipy ships no types
 
 from lpzero_hf.errors import UsageError
-from lpzero_hf.search.correlation import Fitness, mid_ranks
+from lpzero_hf.search.correlation import RankCorrelation, mid_ranks
 
 KNOWN = {"spearman": stats.spearmanr, "kendall": stats.kendalltau}
 
@@ -29,7 +29,7 @@ def some_scores(rows: int, n: int, levels: int | None, seed: int = 0) -> torch.T
 def test_correlations_are_those_of_scipy(kind: str, levels: int | None, tied_truth: bool, n: int) -> None:
     truth = some_scores(1, n, 3 if tied_truth else None, seed=4)[0]
     scores = some_scores(40, n, levels)
-    found = Fitness(truth.tolist(), kind)(scores)
+    found = RankCorrelation(truth.tolist(), kind)(scores)
     for row, value in zip(scores, found.tolist(), strict=True):
         if bool((row == row[0]).all()):
             assert math.isnan(value)
@@ -39,13 +39,13 @@ def test_correlations_are_those_of_scipy(kind: str, levels: int | None, tied_tru
 
 @pytest.mark.parametrize("kind", KNOWN)
 def test_scores_of_any_shape_are_correlated_along_the_last(kind: str) -> None:
-    scores, fitness = some_scores(12, 9, 4), Fitness(range(9), kind)
+    scores, fitness = some_scores(12, 9, 4), RankCorrelation(range(9), kind)
     torch.testing.assert_close(fitness(scores.view(3, 4, 9)), fitness(scores).view(3, 4))
     torch.testing.assert_close(fitness(scores[5]), fitness(scores)[5])
 
 
 def test_blocks_of_pairs_are_put_together(monkeypatch: pytest.MonkeyPatch) -> None:
-    scores, fitness = some_scores(50, 10, None), Fitness(range(10), "kendall")
+    scores, fitness = some_scores(50, 10, None), RankCorrelation(range(10), "kendall")
     whole = fitness(scores)
     monkeypatch.setattr("lpzero_hf.search.correlation.PAIRS_AT_ONCE", 7 * 45)
     torch.testing.assert_close(fitness(scores), whole)
@@ -56,7 +56,7 @@ def test_blocks_of_pairs_are_put_together(monkeypatch: pytest.MonkeyPatch) -> No
 def test_scores_without_a_ranking_have_no_fitness(kind: str, bad: float) -> None:
     scores = some_scores(4, 6, None)
     scores[1, 2], scores[2] = bad, 7.0
-    assert Fitness(range(6), kind)(scores).isnan().tolist() == [False, True, True, False]
+    assert RankCorrelation(range(6), kind)(scores).isnan().tolist() == [False, True, True, False]
 
 
 @pytest.mark.parametrize("levels", [None, 3])
@@ -76,4 +76,4 @@ def test_ranks_are_those_of_scipy(levels: int | None) -> None:
 )
 def test_a_truth_that_ranks_nothing_is_refused(truth: list[float], kind: str, message: str) -> None:
     with pytest.raises(UsageError, match=message):
-        Fitness(truth, kind)
+        RankCorrelation(truth, kind)

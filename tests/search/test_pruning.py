@@ -14,6 +14,7 @@ from scipy import stats  # type: ignore[import-untyped]  # scipy ships no types
 from torch import Tensor
 from transformers import GPT2Config, PreTrainedConfig
 
+from lpzero_hf.benchmarks.benchmark import load_benchmark
 from lpzero_hf.benchmarks.grade import spaced
 from lpzero_hf.expressions.canonical import canonical
 from lpzero_hf.expressions.expression import (
@@ -29,10 +30,10 @@ from lpzero_hf.expressions.expression import (
 from lpzero_hf.expressions.stacked import Stack
 from lpzero_hf.expressions.tables import PAIRS, Wanted
 from lpzero_hf.plugins import load_plugins
-from lpzero_hf.scoring.evaluate import Setting
-from lpzero_hf.search.correlation import Fitness
+from lpzero_hf.scoring.setting import Setting
+from lpzero_hf.search.correlation import RankCorrelation
 from lpzero_hf.search.expression_space import ExpressionSpace
-from lpzero_hf.search.fitness import Judge, Subject, combined
+from lpzero_hf.search.fitness import FitnessEvaluator, SearchPart, combined
 from lpzero_hf.search.pruning import REASONS, Pruner, useless
 from lpzero_hf.search.table_cache import make_tables
 
@@ -158,10 +159,10 @@ def ties(scores: Tensor) -> Tensor:
 @pytest.fixture(scope="module")
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> tuple[Raw, list[float]]:
     """Sixteen architectures of tiny-gpt2 under one operation in each branch, and how good they are."""
-    benchmark = load_plugins().benchmark("tiny-gpt2")
+    benchmark = load_benchmark("tiny-gpt2")
     entries = spaced(benchmark.trained(), 16)
     configs = {entry.key: benchmark.space.config(entry.architecture) for entry in entries}
-    return Raw(configs, 1, tmp_path_factory.mktemp("tiny")), [benchmark.goodness(entry) for entry in entries]
+    return Raw(configs, 1, tmp_path_factory.mktemp("tiny")), [benchmark.target(entry) for entry in entries]
 
 
 @pytest.fixture(scope="module")
@@ -200,7 +201,7 @@ def simpler(expression: Expression) -> list[Expression]:
 
 def test_no_ranking_is_lost_from_the_space_of_one_operation(tiny: tuple[Raw, list[float]]) -> None:
     raw, truth = tiny
-    stack, fitness = raw.stack, Fitness(truth)
+    stack, fitness = raw.stack, RankCorrelation(truth)
     places = torch.tensor([raw.place[name,].start for name in NAMES])
     sizes = torch.tensor([raw.place[raw.magnitude((name,))].start for name in NAMES])
 
@@ -339,11 +340,11 @@ def test_the_bound_is_never_below_what_the_rho_comes_to(tied: bool) -> None:
         if bool((truth == truth[0]).all()):
             continue
         rho = float(stats.spearmanr(scores, truth).statistic)
-        assert float(Fitness(truth.tolist())(scores)) == pytest.approx(rho, abs=1e-12)
-        subject = Subject(Given(scores), Fitness(truth.tolist()))
+        assert float(RankCorrelation(truth.tolist())(scores)) == pytest.approx(rho, abs=1e-12)
+        subject = SearchPart(Given(scores), RankCorrelation(truth.tolist()))
         above = below = 1.0
         for m in range(2, n):
-            ((_, bound),) = Judge([subject], early=m).first
+            ((_, bound),) = FitnessEvaluator([subject], early=m).first
             up, down = bound(scores[:m])
             assert above + 1e-12 >= up >= rho - 1e-12  # the more is known, the less is left to hope for
             assert below + 1e-12 >= down >= -rho - 1e-12
@@ -352,8 +353,8 @@ def test_the_bound_is_never_below_what_the_rho_comes_to(tied: bool) -> None:
     assert sharp > 1000
 
 
-def subjects(raw: Raw, truths: list[list[float]]) -> list[Subject]:
-    return [Subject(raw.stack, Fitness(truth)) for truth in truths]
+def subjects(raw: Raw, truths: list[list[float]]) -> list[SearchPart]:
+    return [SearchPart(raw.stack, RankCorrelation(truth)) for truth in truths]
 
 
 @pytest.mark.parametrize("combine", ["mean", "worst"])
@@ -361,11 +362,11 @@ def test_a_hopeless_expression_could_not_have_reached_the_bar(tiny: tuple[Raw, l
     raw, truth = tiny
     rng = random.Random(5)
     both = subjects(raw, [truth, [t + rng.gauss(0, 0.1) for t in truth]])
-    slow = Judge(both, combine)  # type: ignore[arg-type]  # from the parameters
+    slow = FitnessEvaluator(both, combine)  # type: ignore[arg-type]  # from the parameters
     verdicts: Counter[str] = Counter()
     space = ExpressionSpace()
     for early in (3, 8, 13, 15):
-        quick = Judge(both, combine, early)  # type: ignore[arg-type]
+        quick = FitnessEvaluator(both, combine, early)  # type: ignore[arg-type]
         for _ in range(150):
             expression = space.draw(rng)
             whole = slow(expression)
@@ -390,7 +391,7 @@ def test_scores_that_are_not_finite_and_scores_that_are_equal_are_caught(tiny: t
     stack.totals = {name: totals.clone() for name, totals in stack.totals.items()}
     stack.totals["H"][0, 2] = torch.inf  # of the third architecture
     for early in (0, 3, 2):
-        judge = Judge([Subject(stack, Fitness(truth))], early=early)
+        judge = FitnessEvaluator([SearchPart(stack, RankCorrelation(truth))], early=early)
         assert judge(parse(broken)).rejected == "invalid"
         assert judge(parse(broken)).fitness is None
         assert judge(parse("sum(sum(sum(disconnect(W), disconnect(G))))")).rejected == "invalid"

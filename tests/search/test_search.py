@@ -21,15 +21,16 @@ from scipy import stats  # type: ignore[import-untyped]  # scipy ships no types
 from lpzero_hf.benchmarks.grade import BASELINES
 from lpzero_hf.errors import LpzError, UsageError
 from lpzero_hf.expressions.expression import BUILT_IN, parse
-from lpzero_hf.expressions.operations import Unary
+from lpzero_hf.expressions.operations import Unary, installed_operations
 from lpzero_hf.models.build import build_model
 from lpzero_hf.models.minibatch import embedded_tokenizer, minibatch
-from lpzero_hf.plugins import PluginRegistry, load_plugins
-from lpzero_hf.scoring.evaluate import Setting
+from lpzero_hf.plugins import PluginRegistry
 from lpzero_hf.scoring.score import score
+from lpzero_hf.scoring.setting import Setting
 from lpzero_hf.search.result import SearchResult
 from lpzero_hf.search.run_folder import read_history
 from lpzero_hf.search.search import search
+from lpzero_hf.spaces.named import load_space
 from tests.support.searches import LOSSES, NAMES, OPTIONS, SHORT, timeless, write
 
 Lpz = Callable[..., tuple[int, str, str]]
@@ -98,7 +99,7 @@ def test_held_out_architectures_never_influence_what_is_chosen(
 
 def freshly_scored(text: str, names: Sequence[str] = NAMES) -> list[float]:
     """The scores of an expression, each architecture built and passed anew."""
-    space = load_plugins().space("tiny-gpt2")
+    space = load_space("tiny-gpt2")
     values = []
     for name in names:
         model = build_model(space.config(space.parse(name)), seed=42)
@@ -333,11 +334,11 @@ def test_a_third_partys_operation_is_searched(made: str, tmp_path: Path, monkeyp
     (tmp_path / "cube_of_a_stranger.py").write_text(CUBE)
     points = [*entry_points(group="lpzero_hf"), EntryPoint("cube", "cube_of_a_stranger", "lpzero_hf")]
     plugins = PluginRegistry(found=points)
-    assert set(plugins.operations) == {*BUILT_IN, "cube"}
+    assert set(installed_operations(plugins)) == {*BUILT_IN, "cube"}
     found = search(made, plugins=plugins, out=tmp_path / "run", strategy="random", limit=6, **BRIEF | {"train": 4})
     assert found.size == 15 * 22**2 * 4 * 4
     (history,) = read_history(tmp_path / "run")
-    with_cube = [parse(line["what"], plugins.operations) for line in history if "cube(" in line["what"]]
+    with_cube = [parse(line["what"], installed_operations(plugins)) for line in history if "cube(" in line["what"]]
     assert with_cube
     again = search(
         made, plugins=plugins, out=tmp_path / "run", resume=True, strategy="random", limit=6, **BRIEF | {"train": 4}

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from lpzero_hf.search import selection
-from lpzero_hf.search.correlation import Fitness, mid_ranks
+from lpzero_hf.search.correlation import RankCorrelation, mid_ranks
 from lpzero_hf.search.fitness import combined
 from lpzero_hf.search.selection import distinct, select
 
@@ -26,7 +26,7 @@ def candidates(noise: list[float], n: int = 30, seed: int = 0) -> tuple[Tensor, 
     truth = torch.randn(n, generator=generator, dtype=torch.float64)
     strengths = torch.tensor(noise, dtype=torch.float64)[:, None]
     scores = truth + strengths * torch.randn(len(noise), n, generator=generator, dtype=torch.float64)
-    return truth, scores[Fitness(truth.tolist())(scores).argsort(descending=True)]
+    return truth, scores[RankCorrelation(truth.tolist())(scores).argsort(descending=True)]
 
 
 def test_the_best_is_the_fittest_and_bagging_chooses_another() -> None:
@@ -52,7 +52,7 @@ def fittest_of_resamples(scores: list[Tensor], truths: list[Tensor], seed: int) 
         correlations = []
         for part, truth in zip(scores, truths, strict=True):
             drawn = sorted({rng.randrange(len(truth)) for _ in truth})
-            correlations.append(Fitness(truth[drawn].tolist())(part[:, drawn]))
+            correlations.append(RankCorrelation(truth[drawn].tolist())(part[:, drawn]))
         fittest.append(int(combined(torch.stack(correlations), "mean")[0].argmax()))
     return fittest
 
@@ -87,8 +87,8 @@ def test_luck_counts_for_less() -> None:
         truth = torch.randn(430, generator=generator, dtype=torch.float64)
         noise = torch.randn(200, 430, generator=generator, dtype=torch.float64)
         scores = truth + 0.6 * noise
-        seen, unseen = scores[:, :30], Fitness(truth[30:].tolist())
-        order = Fitness(truth[:30].tolist())(seen).argsort(descending=True)
+        seen, unseen = scores[:, :30], RankCorrelation(truth[30:].tolist())
+        order = RankCorrelation(truth[:30].tolist())(seen).argsort(descending=True)
         _, members = select([seen[order]], [truth[:30]], seed=seed)
         together = mid_ranks(scores[order][members][:, 30:]).sum(0)
         better.append(float(unseen(together)) - float(unseen(scores[order[0], 30:])))

@@ -11,19 +11,21 @@ from typing import Any
 import pytest
 import torch
 
+from lpzero_hf.benchmarks.benchmark import load_benchmark
 from lpzero_hf.benchmarks.grade import spaced
 from lpzero_hf.errors import UsageError
 from lpzero_hf.expressions.canonical import canonical
 from lpzero_hf.expressions.expression import BUILT_IN, Expression, parse
+from lpzero_hf.expressions.operations import installed_operations
 from lpzero_hf.expressions.stacked import Stack
 from lpzero_hf.expressions.tables import Wanted
 from lpzero_hf.plugins import load_plugins
 from lpzero_hf.scoring.cache import cache_folder
-from lpzero_hf.scoring.evaluate import Setting
+from lpzero_hf.scoring.setting import Setting
 from lpzero_hf.search.archive import Archive, Candidate, candidate_from
-from lpzero_hf.search.correlation import Fitness
+from lpzero_hf.search.correlation import RankCorrelation
 from lpzero_hf.search.expression_space import ExpressionSpace
-from lpzero_hf.search.fitness import Judge, Subject
+from lpzero_hf.search.fitness import FitnessEvaluator, SearchPart
 from lpzero_hf.search.pruning import Pruner
 from lpzero_hf.search.strategies import Evolution, Exhaustive, Iteration, RandomSearch, Strategy
 from lpzero_hf.search.table_cache import make_tables
@@ -38,19 +40,19 @@ Make = Callable[..., Strategy]
 def ground() -> Ground:
     """Tables of twelve trained architectures for a space, and how good they are."""
     plugins = load_plugins()
-    benchmark = plugins.benchmark("tiny-gpt2")
+    benchmark = load_benchmark("tiny-gpt2", plugins)
     entries = spaced(benchmark.trained(), 12)
     configs = {entry.key: benchmark.space.config(entry.architecture) for entry in entries}
     kept: dict[str, Stack] = {}
 
     def tables(space: ExpressionSpace) -> tuple[Stack, list[float]]:
         # a space of some operations has tables of its own, that are looked up by all operations
-        wanted = Wanted(space.wanted.chains, space.wanted.pairs, plugins.operations)
+        wanted = Wanted(space.wanted.chains, space.wanted.pairs, installed_operations(plugins))
         key = repr((wanted.chains, wanted.pairs))
         if key not in kept:
             folder = cache_folder() / "tables"
             kept[key] = Stack(make_tables(configs, wanted, Setting(2, 8), folder, plugins=plugins), wanted)
-        return kept[key], [benchmark.goodness(entry) for entry in entries]
+        return kept[key], [benchmark.target(entry) for entry in entries]
 
     return tables
 
@@ -64,7 +66,7 @@ def make(ground: Ground) -> Make:
         early: int = 5, **options: Any,
     ) -> Strategy:  # fmt: skip
         stack, truth = ground(space)
-        judge = Judge([Subject(stack, Fitness(truth))], early=early)
+        judge = FitnessEvaluator([SearchPart(stack, RankCorrelation(truth))], early=early)
         if kind is Exhaustive:
             return Exhaustive(space, judge, seed, **options)
         pruner = Pruner(space.operations, [stack]) if prune else None
@@ -162,7 +164,7 @@ def test_what_the_pruner_has_counted_is_what_the_history_says(make: Make) -> Non
 # Good ------------------------------------------------------------------------------------------------------
 
 
-def brute_force(space: ExpressionSpace, judge: Judge) -> dict[Expression, float]:
+def brute_force(space: ExpressionSpace, judge: FitnessEvaluator) -> dict[Expression, float]:
     """The fitness of every member, by canonical form."""
     found = {}
     for member in space:
@@ -175,7 +177,7 @@ def brute_force(space: ExpressionSpace, judge: Judge) -> dict[Expression, float]
 def test_an_enumeration_with_a_small_archive_finds_the_whole_front(ground: Ground) -> None:
     space = ExpressionSpace((1, 1), ("sum",), ("sum", "mean"), operations=FEW)
     stack, truth = ground(space)
-    judge = Judge([Subject(stack, Fitness(truth))])
+    judge = FitnessEvaluator([SearchPart(stack, RankCorrelation(truth))])
     strategy = Exhaustive(space, judge)
     strategy.archive.capacity = 1
     run(strategy)
@@ -201,7 +203,10 @@ def test_an_enumeration_with_a_small_archive_finds_the_whole_front(ground: Groun
 def test_an_enumeration_finds_what_brute_force_finds(ground: Ground, space: ExpressionSpace, combine: Any) -> None:
     stack, truth = ground(space)
     other = [value + random.Random(3).gauss(0, 0.05) * (i % 3) for i, value in enumerate(truth)]
-    judge = Judge([Subject(stack, Fitness(truth)), Subject(stack.part(range(9)), Fitness(other[:9]))], combine)
+    judge = FitnessEvaluator(
+        [SearchPart(stack, RankCorrelation(truth)), SearchPart(stack.part(range(9)), RankCorrelation(other[:9]))],
+        combine,
+    )
     strategy = Exhaustive(space, judge)
     run(strategy)
     found = brute_force(space, judge)
@@ -225,7 +230,7 @@ def test_an_enumeration_finds_what_brute_force_finds(ground: Ground, space: Expr
     assert ranks <= {_ranks(judge, expression) for expression in kept}
 
 
-def _ranks(judge: Judge, expression: Expression) -> bytes:
+def _ranks(judge: FitnessEvaluator, expression: Expression) -> bytes:
     order = [s.source.score(expression).float().argsort().argsort() for s in judge.subjects]
     return bytes(min(torch.cat(order).tolist(), torch.cat([len(o) - 1 - o for o in order]).tolist()))
 
@@ -233,7 +238,7 @@ def _ranks(judge: Judge, expression: Expression) -> bytes:
 def test_a_space_of_three_operations_is_not_enumerated(make: Make, ground: Ground) -> None:
     stack, truth = ground(WHOLE)
     with pytest.raises(UsageError, match="too large to enumerate"):
-        Exhaustive(ExpressionSpace((3, 1)), Judge([Subject(stack, Fitness(truth))]))
+        Exhaustive(ExpressionSpace((3, 1)), FitnessEvaluator([SearchPart(stack, RankCorrelation(truth))]))
 
 
 def test_evolution_is_at_least_as_good_as_random_search(make: Make) -> None:
@@ -338,20 +343,20 @@ def test_an_archive_starts_empty() -> None:
 def test_several_benchmarks_share_one_orientation(ground: Ground) -> None:
     stack, truth = ground(WHOLE)
     subjects = [
-        Subject(stack, Fitness(truth)),
-        Subject(stack.part([0, 2, 4, 6, 8]), Fitness([5.0, 1.0, 3.0, 2.0, 4.0])),
+        SearchPart(stack, RankCorrelation(truth)),
+        SearchPart(stack.part([0, 2, 4, 6, 8]), RankCorrelation([5.0, 1.0, 3.0, 2.0, 4.0])),
     ]
     rng = random.Random(9)
     seen = set()
     for _ in range(200):
         expression = WHOLE.draw(rng)
-        by_mean, by_worst = (Judge(subjects, combine)(expression) for combine in ("mean", "worst"))  # type: ignore[arg-type]
+        by_mean, by_worst = (FitnessEvaluator(subjects, combine)(expression) for combine in ("mean", "worst"))  # type: ignore[arg-type]
         if by_mean.fitness is None:
             assert by_worst.fitness is None
             continue
         one, other = by_mean.correlations
         assert by_worst.correlations == (one, other)
-        single = Judge(subjects[:1])(expression)
+        single = FitnessEvaluator(subjects[:1])(expression)
         assert single.fitness == abs(one)
         assert single.correlations == (one,)
         assert single.orientation == (1 if one > 0 else -1) or one == 0

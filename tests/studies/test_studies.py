@@ -12,25 +12,27 @@ from typing import Any
 
 import pytest
 
+from lpzero_hf.benchmarks.benchmark import load_benchmark
 from lpzero_hf.errors import LpzError
-from lpzero_hf.plugins import load_plugins
-from lpzero_hf.search.config import Plan
+from lpzero_hf.search.config import SearchConfig
 from lpzero_hf.spaces.space import Architecture
 from studies import study as module
-from studies.ablations import Ablations
-from studies.cases import LONGER, STRATEGY, UNARY, label
-from studies.checks import activation_check, parameter_check
-from studies.comparing import APART, Pair, comparison
-from studies.curves import band, bound
-from studies.features import Features
-from studies.initialised import scaled
-from studies.nas import Nas
-from studies.papers import Printed
-from studies.rebuilt import rebuilt
+from studies.cost.costs import RESULTS
+from studies.nas.budgets import Nas
+from studies.paper.checks import activation_check, parameter_check
+from studies.paper.comparing import APART, Pair, comparison
+from studies.paper.initialised import scaled
+from studies.paper.printed import Printed
+from studies.paper.rebuilt import rebuilt
+from studies.proxies.features import Features
 from studies.results import ROOT, STUDIES, text
-from studies.study import RUNS, make, read
+from studies.search.ablations import Ablations
+from studies.search.cases import LONGER, STRATEGY, UNARY, label
+from studies.search.curves import band, bound
+from studies.study import RUNS, make, one_record_a_line, read
 
 MADE = [study.name for study in STUDIES if study.makes]
+KEPT = sorted([*RUNS.glob("*.json"), *RESULTS.glob("*.json")])
 LARGEST = 1_000_000  # bytes of a run file
 needs_data = pytest.mark.skipif("LPZ_DATA" not in os.environ, reason="the folder of ground truth (LPZ_DATA) is not set")
 
@@ -70,6 +72,41 @@ def test_a_run_file_is_of_a_study_finite_and_small(file: Path) -> None:
     assert re.fullmatch(r"\d{4}-\d\d-\d\d", run.made)
     json.dumps(run.data, allow_nan=False)
     assert file.stat().st_size < LARGEST
+
+
+@pytest.mark.parametrize("file", KEPT, ids=lambda file: file.stem)
+def test_a_kept_file_is_what_the_writer_writes(file: Path) -> None:
+    text = file.read_text(encoding="utf-8")
+    assert text == one_record_a_line(json.loads(text))
+
+
+def test_a_record_is_one_line_and_floats_keep_every_bit() -> None:
+    document = {
+        "plain": [0.1, 1 / 3, 5e-324],
+        "records": [{"name": "a", "steps": [[1, 0.5]]}, {"name": "b", "steps": []}],
+        "by name": {"deep": {"a": {"rho": 0.25}, "b": (1.0, None)}},
+        "empty": {},
+    }
+    text = one_record_a_line(document)
+    assert text.splitlines() == [
+        "{",
+        ' "plain": [0.1,0.3333333333333333,5e-324],',
+        ' "records": [',
+        '  {"name":"a","steps":[[1,0.5]]},',
+        '  {"name":"b","steps":[]}',
+        " ],",
+        ' "by name": {',
+        '  "deep": {',
+        '   "a": {"rho":0.25},',
+        '   "b": [1.0,null]',
+        "  }",
+        " },",
+        ' "empty": {}',
+        "}",
+    ]
+    assert json.loads(text)["plain"] == document["plain"]
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        one_record_a_line({"value": math.nan})
 
 
 def test_studies_need_what_others_make_and_have_names_of_their_own() -> None:
@@ -118,7 +155,7 @@ def test_ablations_search_every_case_and_never_pass_the_optimum(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("LPZ_CACHE", str(tmp_path))
-    base = Plan(("tiny-gpt2",), train=12, limit=14, iterations=20)
+    base = SearchConfig(("tiny-gpt2",), train=12, limit=14, iterations=20)
     data = Ablations(base, seeds=1, workers=1).make(quiet)
     assert label(LONGER) not in data["searches"]
     for cases in (STRATEGY, UNARY):
@@ -144,7 +181,7 @@ def test_a_curve_holds_the_largest_fitness_between_its_steps() -> None:
 
 @needs_data
 def test_checks_of_published_scores_see_what_they_look_for() -> None:
-    entries = load_plugins().benchmark("flexibert").trained()[:60]
+    entries = load_benchmark("flexibert").trained()[:60]
     long = [1000.0 * sum(layer[3] == 3 for layer in entry.architecture.layers) for entry in entries]
     assert parameter_check(entries, long)["residual"] < 1e-6
     wide = [float(sum(int(layer[2]) for layer in entry.architecture.layers)) for entry in entries]

@@ -1,4 +1,4 @@
-"""Tiny configurations of many model families, for tests and for the table of `benchmarks.families`."""
+"""Tiny configurations of many model families, for tests and for the table of `studies.proxies.families`."""
 
 from __future__ import annotations
 

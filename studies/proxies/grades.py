@@ -1,0 +1,103 @@
+"""Scores every built-in proxy on every benchmark of the zoo, and grades it: no proxy was tuned or chosen on these."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
+
+from lpzero_hf.benchmarks.agreement import Agreement
+from lpzero_hf.benchmarks.benchmark import describe, load_benchmark
+from lpzero_hf.benchmarks.grade import Report, grade
+from lpzero_hf.plugins import load_plugins
+from lpzero_hf.proxies.resolve import installed_proxies
+from lpzero_hf.proxies.searched_proxy import SearchedProxy
+from lpzero_hf.scoring.cache import ScoreCache
+from studies.markdown import interval, row, signed
+from studies.study import Runs, Study, Tell, executor_of
+
+BENCHMARKS = ("gpt2-wt103", "flexibert", "tiny-gpt2")
+OWN = "lpzero-hf"
+DIGITS = 9  # of a score in a run file: more than the ranking needs
+
+
+class Grades(Study):
+    """Every proxy that was not searched for, on every benchmark."""
+
+    name = "grades"
+    title = "Every proxy on every benchmark"
+
+    def make(self, tell: Tell) -> dict[str, Any]:
+        """Scores, grades and the facts of each benchmark."""
+        plugins = load_plugins()
+        claims = [claim for claim in installed_proxies(plugins).values() if claim.distribution == OWN]
+        proxies = [claim.item.name for claim in claims if not isinstance(claim.item, SearchedProxy)]
+        found = {}
+        for name in BENCHMARKS:
+            benchmark = load_benchmark(name, plugins)
+
+            def progress(done: int, total: int, what: str = f"proxies on {name}") -> None:
+                tell(what, done, total)
+
+            with ScoreCache() as cache:
+                report = grade(benchmark, proxies, cache=cache, executor=executor_of(), progress=progress)
+            found[name] = _told(report) | {"facts": describe(benchmark)}
+        return found
+
+    def show(self, runs: Runs) -> str:
+        """One table per benchmark."""
+        return "\n\n".join(_section(name, runs["grades"][name]) for name in BENCHMARKS)
+
+
+def _told(report: Report) -> dict[str, Any]:
+    setting = report.setting
+    return {
+        "architectures": [entry.key for entry in report.trained],
+        "truth": [entry.quality for entry in report.trained],
+        "scores": {
+            proxy: [None if value is None else float(f"{value:.{DIGITS}g}") for value in values]
+            for proxy, values in report.scores.items()
+        },
+        "grades": [asdict(one) for one in report.grades],
+        "chance": report.chance,
+        "setting": {"batch_size": setting.batch_size, "seq_len": setting.seq_len, "seed": setting.seed},
+    }
+
+
+def agreement(told: Mapping[str, Any]) -> Agreement | None:
+    """The agreement of a grade in a run file."""
+    return None if told["agreement"] is None else Agreement.from_dict(told["agreement"])
+
+
+def _section(name: str, found: Mapping[str, Any]) -> str:
+    setting = found["setting"]
+    lines = [
+        f"### {name}",
+        "",
+        f"`lpz bench eval {name}`: {len(found['truth'])} architectures, minibatch {setting['batch_size']} x "
+        f"{setting['seq_len']} tokens, float32, seed {setting['seed']}. Random scores exceed a rho of "
+        f"{found['chance']:.3f} in 5% of draws.",
+        "",
+        _facts(found["facts"]),
+        "",
+        row("proxy", "rho [95%]", "tau [95%]", "top 10%", "n", "s/arch"),
+        "|---|--:|--:|--:|--:|--:|",
+    ]
+    for told in found["grades"]:
+        one = agreement(told)
+        seconds = f"{told['seconds']:.2f}"
+        if one is None:
+            lines.append(row(told["proxy"], "—", "—", "—", "0", seconds))
+        else:
+            rho, tau = (interval(estimate, signed) for estimate in (one.spearman, one.kendall))
+            lines.append(row(told["proxy"], rho, tau, f"{one.top:.2f}", str(one.n), seconds))
+    return "\n".join(lines)
+
+
+def _facts(told: Mapping[str, Any]) -> str:
+    spread = told["spread"]
+    text = (
+        f"{told['metric']}: {spread['minimum']:.3f} to {spread['maximum']:.3f}, median {spread['median']:.3f}, "
+        f"standard deviation {spread['standard_deviation']:.3f}."
+    )
+    return text + (f" {told['notes']}." if told["notes"] else "")

@@ -1,0 +1,72 @@
+"""Whether what was found on one benchmark ranks another."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+
+from lpzero_hf.benchmarks.benchmark import load_benchmark
+from lpzero_hf.expressions.expression import parse
+from lpzero_hf.expressions.operations import installed_operations
+from lpzero_hf.plugins import load_plugins
+from lpzero_hf.search.config import SearchConfig
+from studies.markdown import interval, signed, table
+from studies.search.searched import agreement_on, both, stack_of
+from studies.study import Runs, Study, Tell, read
+
+BENCHMARKS = ("flexibert", "gpt2-wt103", "tiny-gpt2")
+FOUND_ON = {
+    "search-flexibert": "flexibert",
+    "search-gpt2": "gpt2-wt103",
+    "search-tiny": "tiny-gpt2",
+    "search-both": "flexibert and gpt2-wt103",
+}
+
+
+class Transfer(Study):
+    """Winners of each search on all benchmarks."""
+
+    name = "transfer"
+    title = "Found on one benchmark, tested on the others"
+
+    def make(self, tell: Tell) -> dict[str, Any]:
+        """Score the winners of every split on the benchmarks that they were not searched on."""
+        plugins = load_plugins()
+        found: dict[str, Any] = {study: [{} for _ in read(study).data["splits"]] for study in FOUND_ON}
+        for name in BENCHMARKS:
+            benchmark = load_benchmark(name, plugins)
+            truth = torch.tensor([benchmark.target(entry) for entry in benchmark.trained()], dtype=torch.float64)
+            stack = stack_of(name, SearchConfig((name,)), tell)
+            for study, rows in found.items():
+                searched = read(study).data
+                if name in searched["plan"]["benchmarks"]:
+                    continue
+                for row, split in zip(rows, searched["splits"], strict=True):
+                    for kind in ("winner", "ensemble"):
+                        told = split[kind]
+                        expressions = [parse(text, installed_operations(plugins)) for text in told["expressions"]]
+                        agreement = agreement_on(stack, expressions, told["orientations"], truth, range(len(truth)))
+                        row.setdefault(kind, {})[name] = agreement.to_dict()
+        return found
+
+    def show(self, runs: Runs) -> str:
+        """Rows: where it was found; columns: where it was tested."""
+        rows = []
+        for study, on in FOUND_ON.items():
+            for kind, what in (("winner", "one expression"), ("ensemble", "five, summed ranks")):
+                rows.append([on, what, *(_cell(runs, study, kind, name) for name in BENCHMARKS)])
+        return (
+            "Exhaustive search over one unary operation on 50 architectures (50 of each where it is two), ten splits. "
+            "On the benchmark searched on (bold) the numbers are held out; on the others, all architectures are. rho:"
+            f"\n\n{table(['found on', 'ranked by', *BENCHMARKS], rows, left=2)}"
+        )  # fmt: skip
+
+
+def _cell(runs: Runs, study: str, kind: str, name: str) -> str:
+    own = name in runs[study]["plan"]["benchmarks"]
+    splits: list[Mapping[str, Any]] = runs[study]["splits"] if own else runs["transfer"][study]
+    path = (kind, "held_out", name) if own else (kind, name)
+    told = interval(both(splits, *path)[0], signed)
+    return f"**{told}**" if own else told
