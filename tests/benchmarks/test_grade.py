@@ -16,10 +16,10 @@ from lpzero_hf.benchmarks.grade import BASELINES, chance, grade
 from lpzero_hf.errors import LpzError, NotApplicable
 from lpzero_hf.models.build import build_model
 from lpzero_hf.proxies.base import ModelProxy, Proxy, Subject
-from lpzero_hf.scoring.evaluate import evaluate
 from lpzero_hf.scoring.setting import Setting
 from lpzero_hf.spaces.space import Architecture, Choice, Space
 from tests.support.architectures import SMALL, TWO, one_by_one, size
+from tests.support.evaluated import evaluate
 
 TOY = Space(
     name="toy",

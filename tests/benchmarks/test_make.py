@@ -34,6 +34,7 @@ from lpzero_hf.benchmarks.benchmark import made_benchmark
 from lpzero_hf.benchmarks.make import BenchmarkSpec, body_parameters, make_benchmark
 from lpzero_hf.benchmarks.train import Recipe, TrainingOutcome, train, validation_loss
 from lpzero_hf.errors import LpzError, MinibatchError, UsageError
+from lpzero_hf.executors.process import ProcessExecutor
 from lpzero_hf.models.build import build_model
 from lpzero_hf.models.layout import count_body_parameters, count_parameters
 from lpzero_hf.models.minibatch import embedded_tokenizer, token_stream
@@ -311,7 +312,7 @@ def test_a_made_benchmark_holds_what_training_found_and_can_be_read(
 
 
 def test_two_workers_make_the_bits_of_one(make: Callable[..., Path]) -> None:
-    assert timeless(make("one")) == timeless(make("two", workers=2))
+    assert timeless(make("one")) == timeless(make("two", executor=ProcessExecutor(2)))
 
 
 def test_only_what_is_missing_is_trained_again(make: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:

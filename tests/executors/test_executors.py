@@ -23,17 +23,17 @@ from lpzero_hf.benchmarks.make import BenchmarkSpec as TrainingPlan
 from lpzero_hf.benchmarks.make import make_benchmark
 from lpzero_hf.benchmarks.train import Recipe
 from lpzero_hf.errors import ExecutorWarning, LpzError, MicroBatchWarning, UsageError
-from lpzero_hf.executors import Executor, Failure, LocalExecutor, ProcessExecutor, RayExecutor, cores, executor_for
+from lpzero_hf.executors import Executor, Failure, LocalExecutor, ProcessExecutor, RayExecutor, cores
 from lpzero_hf.executors.retries import TRIES, Tries
 from lpzero_hf.expressions.operations import installed_operations
 from lpzero_hf.plugins import load_plugins
 from lpzero_hf.scoring.cache import ScoreCache
-from lpzero_hf.scoring.evaluate import evaluate
 from lpzero_hf.search.config import SearchConfig
 from lpzero_hf.search.search import search
 from lpzero_hf.search.table_cache import CaptureFailed, make_tables
 from tests.scoring.test_evaluate import BROKEN, untimed
 from tests.support.architectures import CONFIGS, SMALL, TWO
+from tests.support.evaluated import evaluate
 from tests.support.executor_tasks import die, first_then_long, hide, refuse, root, where
 from tests.support.fated import FATES, fated
 
@@ -61,19 +61,8 @@ def test_the_local_executor_uses_its_threads_and_puts_them_back() -> None:
     assert torch.get_num_threads() == before
 
 
-def test_workers_and_threads_make_an_executor() -> None:
-    assert isinstance(executor_for(None), LocalExecutor)
-    assert executor_for(None, 1, 3).threads == 3
-    several = executor_for(None, 2)
-    assert isinstance(several, ProcessExecutor)
-    assert several.workers == 2
-    assert executor_for(several) is several
-    with pytest.raises(UsageError, match="an executor has its own workers and threads"):
-        evaluate(TWO, "params", SMALL, executor=several, threads=2)
-
-
 @pytest.mark.parametrize("counts", [{"workers": 0}, {"threads": 0}])
-@pytest.mark.parametrize("kind", [ProcessExecutor, RayExecutor, lambda **counts: executor_for(None, **counts)])
+@pytest.mark.parametrize("kind", [ProcessExecutor, RayExecutor])
 def test_nobody_cannot_work(kind: Callable[..., Executor], counts: dict[str, int]) -> None:
     with pytest.raises(UsageError, match="at least one"):
         kind(**counts)
@@ -322,7 +311,7 @@ def test_a_search_that_cannot_capture_an_architecture_names_it(tmp_path: Path, m
         name="fates", summary="", space=FATES, metric="loss", larger_is_better=False, read=lambda: entries
     )
     plugins = load_plugins()
-    monkeypatch.setattr(type(plugins), "benchmark", lambda self, name: bench)
+    monkeypatch.setattr("lpzero_hf.search.benchmark_scores.load_benchmark", lambda name, plugins: bench)
     with pytest.raises(LpzError, match=r"no statistics of 2 architectures: .*never works; .*never works; those of all"):
         search(SearchConfig(("fates",), "random", train=None, iterations=1, setting=SMALL), plugins=plugins)
     assert len(list((tmp_path / "tables").glob("*.safetensors"))) == 2

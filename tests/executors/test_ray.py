@@ -28,12 +28,12 @@ from lpzero_hf.executors import Failure
 from lpzero_hf.executors import ray as ray_module
 from lpzero_hf.expressions.operations import installed_operations
 from lpzero_hf.plugins import load_plugins
-from lpzero_hf.scoring.evaluate import evaluate
 from lpzero_hf.search.config import SearchConfig
 from lpzero_hf.search.table_cache import make_tables
 from tests.cli.test_bench_eval import kept
 from tests.scoring.test_evaluate import BROKEN, untimed
 from tests.support.architectures import CONFIGS, SMALL, TWO
+from tests.support.evaluated import evaluate
 from tests.support.ray_driver import COMMAND, LIMIT, PROXIES, SCORED, SETTING
 
 Lpz = Callable[..., tuple[int, str, str]]

@@ -358,7 +358,9 @@ def subjects(raw: Raw, truths: list[list[float]]) -> list[SearchPart]:
 
 
 @pytest.mark.parametrize("combine", ["mean", "worst"])
-def test_a_hopeless_expression_could_not_have_reached_the_bar(tiny: tuple[Raw, list[float]], combine: str) -> None:
+def test_an_expression_that_is_bounded_out_could_not_have_reached_the_threshold(
+    tiny: tuple[Raw, list[float]], combine: str
+) -> None:
     raw, truth = tiny
     rng = random.Random(5)
     both = subjects(raw, [truth, [t + rng.gauss(0, 0.1) for t in truth]])
@@ -370,17 +372,17 @@ def test_a_hopeless_expression_could_not_have_reached_the_bar(tiny: tuple[Raw, l
         for _ in range(150):
             expression = space.draw(rng)
             whole = slow(expression)
-            for bar in (0.0, 0.3, 0.8, whole.fitness or 0.5):
-                got = quick(expression, bar)
+            for threshold in (0.0, 0.3, 0.8, whole.fitness or 0.5):
+                got = quick(expression, threshold)
                 verdicts[got.rejected] += 1
-                if got.rejected == "hopeless":
+                if got.rejected == "bounded out":
                     if whole.fitness is None:
                         assert whole.rejected in ("invalid", "all equal")
                     elif all(len(set(s.source.score(expression).tolist())) == s.source.n for s in both):
-                        assert whole.fitness < bar
+                        assert whole.fitness < threshold
                 else:
                     assert got == whole
-    assert verdicts["hopeless"] > 100
+    assert verdicts["bounded out"] > 100
     assert verdicts[""] > 500
 
 

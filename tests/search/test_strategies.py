@@ -88,7 +88,7 @@ def run(strategy: Strategy, until: int | None = None) -> list[Iteration]:
 
 
 @pytest.mark.parametrize("kind", [Evolution, RandomSearch])
-@pytest.mark.parametrize("options", [{}, {"prune": False}, {"brood": 5}, {"early": 0}])
+@pytest.mark.parametrize("options", [{}, {"prune": False}, {"batch": 5}, {"early": 0}])
 def test_one_seed_makes_one_search_and_another_seed_another(
     make: Make, kind: type[Strategy], options: dict[str, Any]
 ) -> None:
@@ -106,8 +106,8 @@ def test_one_seed_makes_one_search_and_another_seed_another(
 @pytest.mark.parametrize(
     ("kind", "options"),
     [
-        (Evolution, {}), (Evolution, {"brood": 5}), (Evolution, {"prune": False}),
-        (Evolution, {"brood": 5, "prune": False}), (RandomSearch, {}), (RandomSearch, {"brood": 7}),
+        (Evolution, {}), (Evolution, {"batch": 5}), (Evolution, {"prune": False}),
+        (Evolution, {"batch": 5, "prune": False}), (RandomSearch, {}), (RandomSearch, {"batch": 7}),
         (RandomSearch, {"prune": False}),
     ],
 )  # fmt: skip

@@ -32,13 +32,13 @@ from lpzero_hf.files import write_text
 from lpzero_hf.plugins import load_plugins
 from lpzero_hf.proxies.base import ModelProxy, Subject
 from lpzero_hf.scoring.cache import ScoreCache
-from lpzero_hf.scoring.evaluate import evaluate
 from lpzero_hf.scoring.setting import Setting
 from lpzero_hf.search.config import SearchConfig
 from lpzero_hf.search.table_cache import make_tables
 from tests.scoring.test_evaluate import BROKEN
 from tests.support import executor_tasks
 from tests.support.architectures import CONFIGS, SMALL, TWO
+from tests.support.evaluated import evaluate
 from tests.support.fated import fated
 
 STORE = 100 * 2**20

@@ -11,6 +11,7 @@ from lpzero_hf import grade, score
 from lpzero_hf.artifacts.artifact import parse_artifact
 from lpzero_hf.benchmarks.benchmark import load_benchmark
 from lpzero_hf.errors import LpzError
+from lpzero_hf.executors.process import ProcessExecutor
 from lpzero_hf.plugins import load_plugins
 from lpzero_hf.proxies.resolve import find_proxy
 from lpzero_hf.proxies.searched_proxy import SearchedProxy
@@ -64,7 +65,9 @@ def test_a_winner_ranks_the_held_out_architectures_as_its_artifact_says(name: st
             load_benchmark(benchmark, plugins).trained()
         except LpzError as error:
             pytest.skip(str(error))
-        report = grade(load_benchmark(benchmark, plugins), name, setting, cache=ScoreCache(), workers=2)
+        report = grade(
+            load_benchmark(benchmark, plugins), name, setting, cache=ScoreCache(), executor=ProcessExecutor(2)
+        )
         agreement = next(one.agreement for one in report.grades if one.proxy == name)
         assert agreement is not None
         assert agreement.spearman is not None
