@@ -18,7 +18,7 @@ Event = tuple[int, int]  # (how-manieth block to run, how-manieth of its layers 
 
 
 @dataclass
-class Pair:
+class GradientPair:
     """A tensor and its gradient, handed to `meet` once both are there.
 
     Args:
@@ -46,26 +46,26 @@ class Pair:
             self.meet(tensor, gradient)
 
 
-class Waiting:
+class PendingOutputs:
     """All the outputs of one pass that wait."""
 
     def __init__(self) -> None:
-        self.pairs: list[Pair] = []
-        self.let_go: dict[Event, list[Pair]] = {}  # those to be taken from the second run of their block
+        self.pairs: list[GradientPair] = []
+        self.let_go: dict[Event, list[GradientPair]] = {}  # those to be taken from the second run of their block
 
     def clear(self) -> None:
         """Forget everything."""
         self.pairs.clear()
         self.let_go.clear()
 
-    def hold(self, pair: Pair, tensor: Tensor, again: Event | None) -> None:
+    def hold(self, pair: GradientPair, tensor: Tensor, again: Event | None) -> None:
         """Wait for the gradient of `tensor`; with `again`, also for the tensor itself, which that event brings back."""
         self.pairs.append(pair)
         tensor.register_hook(partial(self._on_gradient, pair))
         if again is not None:
             self.let_go.setdefault(again, []).append(pair)
 
-    def _on_gradient(self, pair: Pair, gradient: Tensor) -> None:
+    def _on_gradient(self, pair: GradientPair, gradient: Tensor) -> None:
         pair.gradient = gradient.detach()
         pair.settle()
 

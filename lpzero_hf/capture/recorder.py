@@ -22,7 +22,7 @@ from torch.utils.checkpoint import checkpoint, set_checkpoint_early_stop
 from transformers import PreTrainedModel
 
 from lpzero_hf.capture.attention import AttentionWatch
-from lpzero_hf.capture.pending import Event, Pair, Waiting
+from lpzero_hf.capture.pending import Event, GradientPair, PendingOutputs
 from lpzero_hf.capture.reducer import Reducer, Where, widened
 from lpzero_hf.capture.spec import Moment
 from lpzero_hf.errors import CaptureError, one_line
@@ -77,7 +77,7 @@ class Recorder:
         self.reached = False  # whether any weight received a gradient
         self.broken = False  # whether the pass broke off
         self.spoilt: set[str] = set()
-        self.waiting = Waiting()
+        self.waiting = PendingOutputs()
         self.feed_forward: list[_Output] = []
         self.calls: Counter[tuple[int, str]] = Counter()
 
@@ -256,7 +256,7 @@ class Recorder:
         self.reducer.take("forward", output.where, {"A": A, "mask": mask})
         if output.tensor.requires_grad and self._reads("backward", *output.places):
             meet = partial(self._reduce_output, output.where, mask)
-            pair = Pair(output.name, meet, output.tensor.detach(), output.version)
+            pair = GradientPair(output.name, meet, output.tensor.detach(), output.version)
             self.waiting.hold(pair, output.tensor, output.event if self.checkpointing else None)
 
     def _reads(self, moment: Moment, *places: str) -> bool:
@@ -321,7 +321,7 @@ class Recorder:
             tensors["H"] = _split_heads(flat, heads)
             if context.requires_grad and self._reads("backward", "mixer"):
                 meet = partial(self._reduce_context, where, heads, mask)
-                pair = Pair("", meet, context.detach(), context._version)
+                pair = GradientPair("", meet, context.detach(), context._version)
                 self.waiting.hold(pair, context, event if self.checkpointing else None)
         self.reducer.take("forward", where, tensors)
 

@@ -65,7 +65,7 @@ def estimates(agreement: Agreement | None) -> list[Cell]:
 
 
 @dataclass(frozen=True)
-class Table:
+class ReportTable:
     """A table whose columns can be sorted by.
 
     Args:
@@ -128,7 +128,7 @@ class Part:
     heading: str
     text: str = ""
     figures: Sequence[Figure] = ()
-    tables: Sequence[Table] = ()
+    tables: Sequence[ReportTable] = ()
     drawings: Sequence[Drawing] = ()
     listing: str = ""
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from lpz_report import figures
-from lpz_report.document import Chapter, Figure, Part, Table, Tile, code, estimates, number, signed, words
+from lpz_report.document import Chapter, Figure, Part, ReportTable, Tile, code, estimates, number, signed, words
 from lpz_report.metric import metric_of
 from lpzero_hf.benchmarks.agreement import Agreement
 from lpzero_hf.benchmarks.grade import BASELINES
@@ -85,7 +85,7 @@ def _grades(document: dict[str, Any], found: dict[str, Agreement | None]) -> Par
         "Agreement with trained performance",
         "Intervals are of 1,000 bootstrap resamples of the architectures. Trivial baselines are drawn in grey.",
         [Figure("Agreement of each proxy with trained performance.", plot)],
-        [Table("Grades of the proxies", [*header, "seconds each", "not scored"], rows)],
+        [ReportTable("Grades of the proxies", [*header, "seconds each", "not scored"], rows)],
     )
 
 
@@ -109,4 +109,4 @@ def _ranking(document: dict[str, Any], plugins: PluginRegistry) -> Part:
 def _provenance(document: dict[str, Any], file: Path) -> Part:
     rows = [[words(name), code("—" if value is None else str(value))] for name, value in document["setting"].items()]
     rows.append([words("SHA-256 of the file"), code(hashlib.sha256(file.read_bytes()).hexdigest())])
-    return Part("Provenance", tables=[Table("Settings", ["what", "value"], rows)])
+    return Part("Provenance", tables=[ReportTable("Settings", ["what", "value"], rows)])

@@ -8,7 +8,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from lpz_report.document import COMPARED, Chapter, Table
+from lpz_report.document import COMPARED, Chapter, ReportTable
 from lpz_report.graded import grading_chapter
 from lpz_report.searched import search_chapter
 from lpz_report.summary import listed
@@ -45,7 +45,7 @@ def report(
     chapters = [_chapter(Path(run), number, plugins) for number, run in enumerate(runs)]
     comparison = None
     if len(chapters) > 1:
-        comparison = Table("All runs", COMPARED, [row for chapter in chapters for row in chapter.comparison])
+        comparison = ReportTable("All runs", COMPARED, [row for chapter in chapters for row in chapter.comparison])
     specs = [figure.spec for chapter in chapters for part in chapter.parts for figure in part.figures]
     here = files("lpz_report")
     page = environment.from_string((here / "page.html").read_text(encoding="utf-8")).render(

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from lpz_report import figures
 from lpz_report.command import command, only_in_python
-from lpz_report.document import Chapter, Drawing, Figure, Part, Table, code, estimates, number, words
+from lpz_report.document import Chapter, Drawing, Figure, Part, ReportTable, code, estimates, number, words
 from lpz_report.metric import metric_of
 from lpz_report.summary import OURS, compared, lead, listed, tiles
 from lpz_report.trees import draw_tree, spell
@@ -114,7 +114,7 @@ def _correlations(result: SearchResult, rows: dict[str, Rows]) -> Part:
         "Intervals are of 1,000 bootstrap resamples of the architectures. "
         "Rows marked (train) are of those searched on.",
         plots,
-        [Table("Every correlation", header, table)],
+        [ReportTable("Every correlation", header, table)],
     )
 
 
@@ -210,9 +210,9 @@ def _expressions(result: SearchResult, chapter: int, plugins: PluginRegistry) ->
         "joined, and how the numbers of a layer and of all layers become one score.",
         [Figure("Fitness against complexity: the fittest expression that is no more complex.", plot)],
         [
-            Table("Members of the rank ensembles", MEMBERS, members),
-            Table("Fittest on the architectures searched on", FITTEST, fittest),
-            Table("Fitness against complexity", FRONT, pareto),
+            ReportTable("Members of the rank ensembles", MEMBERS, members),
+            ReportTable("Fittest on the architectures searched on", FITTEST, fittest),
+            ReportTable("Fitness against complexity", FRONT, pareto),
         ],
         drawings,
     )
@@ -248,7 +248,7 @@ def _effort(result: SearchResult) -> Part:
         "Evaluated and rejected",
         "Candidates are rejected unseen where another one is known to rank alike, or where all their scores are known "
         "to be equal.",
-        tables=[Table("Candidates by what became of them", header, rows)],
+        tables=[ReportTable("Candidates by what became of them", header, rows)],
     )
 
 
@@ -266,7 +266,7 @@ def _provenance(result: SearchResult, folder: Path) -> Part:
         "Provenance",
         "This command searches again, with the same versions to the last digit on a CPU."
         + (f" Settings that it does not take were given in Python: {beyond}." if beyond else ""),
-        tables=[Table("Settings, seeds and versions", ["what", "value"], rows)],
+        tables=[ReportTable("Settings, seeds and versions", ["what", "value"], rows)],
         listing=command(config, list(result.tests), result.ceiling is not None),
     )
 

@@ -18,7 +18,7 @@ UNKNOWN = "no cause was found."
 
 
 @dataclass(frozen=True)
-class Pair:
+class PrintedPair:
     """One proxy of the paper and ours.
 
     Args:
@@ -36,7 +36,7 @@ class Pair:
 
 def comparison(
     benchmark: str,
-    pairs: Sequence[Pair],
+    pairs: Sequence[PrintedPair],
     printed: Mapping[str, Printed],
     runs: Runs,
 ) -> str:
@@ -68,7 +68,7 @@ def comparison(
     return table(HEADS, rows) + "\n\n" + "\n".join(why)
 
 
-def apart(benchmark: str, pair: Pair, printed: Printed | None, runs: Runs) -> bool:
+def apart(benchmark: str, pair: PrintedPair, printed: Printed | None, runs: Runs) -> bool:
     """Whether our rho is more than `APART` from the printed one, or from that of the published scores.
 
     Papers print absolute values; published scores are turned as ours are.
@@ -108,7 +108,7 @@ def goodness(benchmark: str, runs: Runs) -> list[float]:
     return [sign * value for value in found["truth"]]
 
 
-def published(benchmark: str, pair: Pair, runs: Runs) -> tuple[float | None, float | None]:
+def published(benchmark: str, pair: PrintedPair, runs: Runs) -> tuple[float | None, float | None]:
     """Both correlations of the published scores with the trained performance, with the sign of the scores."""
     theirs = column(benchmark, pair, runs)
     if not theirs:
@@ -118,7 +118,7 @@ def published(benchmark: str, pair: Pair, runs: Runs) -> tuple[float | None, flo
     return spearman(scores, truth), kendall(scores, truth)
 
 
-def beside(benchmark: str, pair: Pair, runs: Runs) -> str:
+def beside(benchmark: str, pair: PrintedPair, runs: Runs) -> str:
     """The rho of our scores with the published ones."""
     theirs, ours = column(benchmark, pair, runs), scores(benchmark, pair.ours, runs)
     both = [(value, theirs[key]) for key, value in ours.items() if key in theirs and value is not None]
@@ -126,7 +126,7 @@ def beside(benchmark: str, pair: Pair, runs: Runs) -> str:
     return "—" if value is None else signed(value)
 
 
-def column(benchmark: str, pair: Pair, runs: Runs) -> dict[str, float]:
+def column(benchmark: str, pair: PrintedPair, runs: Runs) -> dict[str, float]:
     """The published scores of a pair by architecture."""
     found = runs["published"][benchmark]
     return dict(zip(found["architectures"], found["scores"].get(pair.column, ()), strict=False))

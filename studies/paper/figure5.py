@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 from lpzero_hf.benchmarks.agreement import spearman
 from studies.paper import table3, table4
-from studies.paper.comparing import Pair, column, goodness, scores
+from studies.paper.comparing import PrintedPair, column, goodness, scores
 from studies.study import Runs, Study
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-PANELS: Mapping[str, tuple[Sequence[Pair], tuple[str, ...]]] = {
+PANELS: Mapping[str, tuple[Sequence[PrintedPair], tuple[str, ...]]] = {
     "flexibert": (
         table3.PAIRS,
         ("Activation Distance", "Synaptic Saliency", "Head Confidence", "No. Params.", "LPZero"),

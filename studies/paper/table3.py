@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from studies.paper.comparing import Pair, comparison
+from studies.paper.comparing import PrintedPair, comparison
 from studies.paper.printed import FLEXIBERT, FLEXIBERT_ALSO, ZEROLM
 from studies.study import Runs, Study
 
@@ -18,61 +18,61 @@ UNPUBLISHED = (
     "the printed figure differs, though not why it has its value."
 )
 PAIRS = (
-    Pair(
+    PrintedPair(
         "Activation Distance", "activation_distance", "Activation Distance",
         "the published sum counts the hooks of all models scored before (see Published scores), and its models have "
         "one width; with its own terms only it comes to what ours does.",
     ),
-    Pair("Jacobian Cosine", "jacobian_cosine", "Jacobian Score Normalized", PROBABLY),
-    Pair("Jacobian Covariance", "jacobian_covariance", "Jacobian Score", PROBABLY),
-    Pair("Attention Importance", ""),
-    Pair("Head Importance", "head_importance", "Head Importance", ROUNDING),
-    Pair("SNIP", "snip", "", UNPUBLISHED),
-    Pair("Synaptic Diversity", "synaptic_diversity", "Synaptic Diversity", PROBABLY),
-    Pair("GraSP", "grasp", "", UNPUBLISHED),
-    Pair("GradNorm", "grad_norm", "", UNPUBLISHED),
-    Pair("Fisher", "fisher", "", UNPUBLISHED),
-    Pair(
+    PrintedPair("Jacobian Cosine", "jacobian_cosine", "Jacobian Score Normalized", PROBABLY),
+    PrintedPair("Jacobian Covariance", "jacobian_covariance", "Jacobian Score", PROBABLY),
+    PrintedPair("Attention Importance", ""),
+    PrintedPair("Head Importance", "head_importance", "Head Importance", ROUNDING),
+    PrintedPair("SNIP", "snip", "", UNPUBLISHED),
+    PrintedPair("Synaptic Diversity", "synaptic_diversity", "Synaptic Diversity", PROBABLY),
+    PrintedPair("GraSP", "grasp", "", UNPUBLISHED),
+    PrintedPair("GradNorm", "grad_norm", "", UNPUBLISHED),
+    PrintedPair("Fisher", "fisher", "", UNPUBLISHED),
+    PrintedPair(
         "Synaptic Saliency", "synaptic_saliency_lpzero", "Synaptic Saliency",
         f"{ROUNDING} Rebuilt, it agrees with them only in part, as rounding does from one machine to another. Ours "
         "takes absolute values, as the code does; without them, as Zhou et al. define it, see "
         "`synaptic_saliency` below.",
     ),
-    Pair(
+    PrintedPair(
         "Head Confidence", "attention_confidence_lpzero", "Head Confidence",
         f"{SCORED}; the code sums the largest output over tokens over the query, key, value, input and WMA projections "
         "only, so that it counts projections, while ours sums over all linear layers, as the code for GPT-2 does. "
         "Rebuilt, it agrees with the published scores (see there).",
     ),
-    Pair(
+    PrintedPair(
         "Synflow", "synflow", "",
         "no scores of single architectures were published; what takes the place of LayerNorm and softmax in the linear "
         "substitute is not in the paper, and decides (ours: see the proxy's docstring).",
     ),
-    Pair(
+    PrintedPair(
         "LogSynflow", "logsynflow_lpzero", "",
         "as Synflow. Besides, LPZero prints the formula with the logarithm of the gradient itself, Cavagnero et al. "
         "with that of one plus the gradient; on this benchmark both of ours rank alike (`logsynflow`).",
     ),
-    Pair(
+    PrintedPair(
         "No. Params.", "params", "Number of Parameters",
         "the published count ignores hidden size and feed-forward width (see Published scores).",
     ),
-    Pair(
+    PrintedPair(
         "Attention Confidence", "attention_confidence", "",
         "no scores of single architectures were published. Ours has no value for the models without attention.",
     ),
-    Pair(
+    PrintedPair(
         "Softmax Confidence", "softmax_confidence", "Head Softmax Confidence",
         f"{SCORED}; the code takes the maximum over heads where the definition has it over keys.",
     ),
-    Pair(
+    PrintedPair(
         "LPZero", "lpzero-flexibert", "lpzero",
         "they are different expressions: ours was searched by this project, and blocks are summed. The paper's "
         "FlexiBERT winner could not be rebuilt from its code; its models have one width and one hidden size.",
     ),
-    Pair("(trivial) number of layers", "num_layers"),
-    Pair("(not in the paper) W-PCA", "w_pca"),
+    PrintedPair("(trivial) number of layers", "num_layers"),
+    PrintedPair("(not in the paper) W-PCA", "w_pca"),
 )  # fmt: skip
 
 

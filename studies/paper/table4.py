@@ -2,57 +2,57 @@
 
 from __future__ import annotations
 
-from studies.paper.comparing import Pair, comparison
+from studies.paper.comparing import PrintedPair, comparison
 from studies.paper.printed import GPT2
 from studies.study import Runs, Study
 
 PAIRS = (
-    Pair("SNIP", "snip", "snip"),
-    Pair("GradNorm", "grad_norm", "grad_norm"),
-    Pair("Synaptic Saliency", "synaptic_saliency_lpzero", "synaptic_saliency"),
-    Pair("LogSynflow", "logsynflow_lpzero", "logsynflow"),
-    Pair("Synaptic Diversity", "synaptic_diversity_lpzero", "synaptic_diversity"),
-    Pair("Head Importance", "head_importance_lpzero", "head_importance"),
-    Pair("Attention Confidence", "attention_confidence_lpzero", "attention_confidence"),
-    Pair("Head Confidence", "attention_confidence_lpzero", "head_confidence"),
-    Pair(
+    PrintedPair("SNIP", "snip", "snip"),
+    PrintedPair("GradNorm", "grad_norm", "grad_norm"),
+    PrintedPair("Synaptic Saliency", "synaptic_saliency_lpzero", "synaptic_saliency"),
+    PrintedPair("LogSynflow", "logsynflow_lpzero", "logsynflow"),
+    PrintedPair("Synaptic Diversity", "synaptic_diversity_lpzero", "synaptic_diversity"),
+    PrintedPair("Head Importance", "head_importance_lpzero", "head_importance"),
+    PrintedPair("Attention Confidence", "attention_confidence_lpzero", "attention_confidence"),
+    PrintedPair("Head Confidence", "attention_confidence_lpzero", "head_confidence"),
+    PrintedPair(
         "Fisher", "fisher", "fisher",
         "the code squares activation times gradient at every token, and gives each channel's value to all of its "
         "weights, so that wide layers count more; ours squares the sum over tokens, as Turner et al. do.",
     ),
-    Pair(
+    PrintedPair(
         "Activation Distance", "activation_distance_lpzero", "activation_distance",
         "the published scores follow the number of outputs of all linear layers (see Published scores); ours looks at "
         "the feed-forward activations.",
     ),
-    Pair(
+    PrintedPair(
         "Jacobian Cosine", "jacobian_cosine", "jacobian_cosine",
         "the code takes the gradient of the position embeddings, with features in the place of samples; ours takes the "
         "Jacobian of each sample, as Celotti et al. do.",
     ),
-    Pair("Synflow", "synflow", "synflow"),
-    Pair(
+    PrintedPair("Synflow", "synflow", "synflow"),
+    PrintedPair(
         "GraSP", "grasp", "grasp",
         "its sign hangs on the initialisation: with GPT-2's, which divides the deviation of output projections by the "
         "square root of twice the depth, ours turns round as well (see Published GPT-2 scores: "
         "what the initialisation decides).",
     ),
-    Pair(
+    PrintedPair(
         "EZNAS", "eznas", "eznas",
         "the code takes the determinant of the signs of a gradient that is square only for some layers; the published "
         "scores are close to whole numbers and mostly count layers (see Published scores).",
     ),
-    Pair("No. Params.", "params", "num_parameters"),
-    Pair("Decoder Params", "decoder_params"),
-    Pair("Attention Params", "attention_params"),
-    Pair(
+    PrintedPair("No. Params.", "params", "num_parameters"),
+    PrintedPair("Decoder Params", "decoder_params"),
+    PrintedPair("Attention Params", "attention_params"),
+    PrintedPair(
         "LPZero", "lpzero_paper_gpt2", "lpzero",
         "the published winner depends on depth through GPT-2's initialisation alone, which divides the deviation of "
         "output projections by the square root of twice the depth (see Published scores). Our model draws all "
         "weights with one deviation, and so its winner loses that part; besides, it takes the softmax over a layer's "
         "outputs, theirs over its inputs (see Published GPT-2 scores: what the initialisation decides).",
     ),
-    Pair("(ours) lpzero-gpt2", "lpzero-gpt2"),
+    PrintedPair("(ours) lpzero-gpt2", "lpzero-gpt2"),
 )  # fmt: skip
 
 

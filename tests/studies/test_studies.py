@@ -20,7 +20,7 @@ from studies import study as module
 from studies.cost.costs import RESULTS
 from studies.nas.budgets import Nas
 from studies.paper.checks import activation_check, parameter_check
-from studies.paper.comparing import APART, Pair, comparison
+from studies.paper.comparing import APART, PrintedPair, comparison
 from studies.paper.initialised import scaled
 from studies.paper.printed import Printed
 from studies.paper.rebuilt import rebuilt
@@ -238,10 +238,10 @@ def test_a_difference_asks_for_a_reason_and_a_sign_is_one() -> None:
         "published": {"x": {"architectures": keys, "scores": {"falling": truth[::-1]}}},
     }  # fmt: skip
     pairs = [
-        Pair("Near", "near", "", "never told"),
-        Pair("Turned", "turned", "falling", "never told"),
-        Pair("Apart", "apart", "falling", "the sign"),
-        Pair("Unexplained", "near"),
+        PrintedPair("Near", "near", "", "never told"),
+        PrintedPair("Turned", "turned", "falling", "never told"),
+        PrintedPair("Apart", "apart", "falling", "the sign"),
+        PrintedPair("Unexplained", "near"),
     ]
     printed = {"Near": Printed(0.9 + APART / 2, "", ""), "Unexplained": Printed(0.2, "0.1", "")}
     told = comparison("x", pairs, printed, runs)

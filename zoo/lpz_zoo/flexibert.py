@@ -239,7 +239,7 @@ def merge_heads(x: Tensor) -> Tensor:
 # The encoder --------------------------------------------------------------------------------------------
 
 
-class FeedForward(nn.Module):
+class FlexiBertFeedForward(nn.Module):
     """hidden -> width [-> width ...] -> hidden: `count` layers of `width`, each followed by GELU."""
 
     def __init__(self, config: FlexiBertConfig, layer: LayerSpec) -> None:
@@ -264,7 +264,7 @@ class FlexiBertLayer(GradientCheckpointingLayer):
         mixers = {"sdp": SelfAttention, "wma": SelfAttention, "dft": LinearTransform, "dct": LinearTransform}
         self.mixer: nn.Module = mixers.get(layer["operation"], MixedAttention)(config, layer)
         self.first_norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
-        self.feed_forward = FeedForward(config, layer)
+        self.feed_forward = FlexiBertFeedForward(config, layer)
         self.second_norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
         self.dropout = nn.Dropout(config.hidden_dropout_prob)
 
