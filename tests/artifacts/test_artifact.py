@@ -30,7 +30,6 @@ from lpzero_hf.artifacts.artifact import (
     LARGEST,
     Artifact,
     Member,
-    _digest,
     parse_artifact,
     read_artifact,
     schema,
@@ -46,6 +45,7 @@ from lpzero_hf.proxies.searched_proxy import quantile, searched_proxy
 from lpzero_hf.scoring.setting import Setting
 from lpzero_hf.search.export import artifact_of, default_name
 from lpzero_hf.search.result import SearchResult, read_result
+from tests.support.seals import seal
 
 Lpz = Callable[..., tuple[int, str, str]]
 Batch = dict[str, torch.Tensor]
@@ -82,7 +82,7 @@ def artifact(result: SearchResult) -> Artifact:
 def resealed(document: dict[str, Any]) -> str:
     """The text of a document with the hash that belongs to it."""
     content = {key: value for key, value in document.items() if key != "sha256"}
-    return json.dumps(content | {"sha256": _digest(content)})
+    return json.dumps(content | {"sha256": seal(content)})
 
 
 # Round trips -----------------------------------------------------------------------------------------------
@@ -201,7 +201,8 @@ def test_a_searched_proxy_is_graded_on_the_architectures_it_was_not_searched_on(
     benchmark = load_benchmark("tiny-gpt2")
     report = grade(benchmark, [searched_proxy(artifact)], Setting(batch_size=2, seq_len=8), limit=20)
     graded = {one.proxy: one for one in report.grades}
-    assert graded["found-here"].unscored == {"not applicable: it was searched on this one": 12}
+    ((why, many),) = graded["found-here"].unscored.items()
+    assert ("searched" in why, many) == (True, 12)
     assert graded["params"].unscored == {}
     held_out, agreement = result.splits[0].winner.held_out["tiny-gpt2"], graded["found-here"].agreement
     assert agreement is not None
@@ -240,16 +241,16 @@ def test_an_expression_of_ones_own_is_exported_too(lpz: Lpz, tmp_path: Path) -> 
     assert (made.expressions, made.orientations) == ((SNIP,), (-1,))
     assert made.provenance["held_out"] == {}
     for arguments, told in (
-        ((SNIP,), "give it one with --name"),
+        ((SNIP,), "--name"),
         (("sum(sum(plus(W, G)))", "--name", "a"), "column 9"),
-        ((str(tmp_path), "--lower"), "--lower is for an expression"),
+        ((str(tmp_path), "--lower"), "--lower"),
     ):
         code, out, err = lpz("export", *arguments)
         assert (code, out) == (2, "")
         assert told in err
     code, _, err = lpz("export", "sum(sum(sum(disconnect(W), disconnect(G))))", "--name", "a", "--out", str(file))
     assert code == 1
-    assert "drops both branches" in err
+    assert "both branches" in err
     assert read_artifact(file) == made
 
 
@@ -260,19 +261,19 @@ def test_export_names_a_proxy_by_its_benchmarks(result: SearchResult) -> None:
 
 
 def test_export_refuses_what_is_no_finished_search(lpz: Lpz, run: Path, tmp_path: Path) -> None:
-    for folder, told in ((tmp_path, "there is no search in"), (run, "2 splits, numbered from 0")):
+    for folder, told in ((tmp_path, "no search"), (run, "2 splits")):
         code, out, err = lpz("export", str(folder), "--split", "7")
         assert (code, out) == (2, "")
         assert told in err
     (tmp_path / "plan.json").write_text((run / "plan.json").read_text())
-    assert "is not finished" in lpz("export", str(tmp_path))[2]
+    assert "finished" in lpz("export", str(tmp_path))[2]
     (tmp_path / "result.json").write_text((run / "result.json").read_text()[:-200])
     code, _, err = lpz("export", str(tmp_path))
     assert (code, err.count("\n")) == (1, 1)
-    assert "is not readable JSON" in err
+    assert "JSON" in err
     (tmp_path / "result.json").write_text("{}")
-    assert "damaged, or of another version" in lpz("export", str(tmp_path))[2]
-    assert "is there already" in lpz("export", str(run), "--out", str(tmp_path))[2]
+    assert "damaged" in lpz("export", str(tmp_path))[2]
+    assert f"'{tmp_path}'" in lpz("export", str(run), "--out", str(tmp_path))[2]
     assert not list(tmp_path.glob("*.tmp"))
 
 
@@ -280,7 +281,7 @@ def test_export_refuses_what_is_no_finished_search(lpz: Lpz, run: Path, tmp_path
 def test_names_that_could_not_be_typed_are_refused(lpz: Lpz, run: Path, tmp_path: Path, name: str) -> None:
     code, _, err = lpz("export", str(run), f"--name={name}", "--out", str(tmp_path / "x.json"))
     assert code == 2
-    assert "is no name for a proxy" in err
+    assert "name" in err
     assert not (tmp_path / "x.json").exists()
 
 
@@ -296,27 +297,27 @@ def changed(artifact: Artifact, change: Callable[[dict[str, Any]], Any]) -> str:
 @pytest.mark.parametrize(
     ("change", "told"),
     [
-        (lambda d: d.update(version=2), "of version '2', and this lpzero-hf reads version 1"),
-        (lambda d: d.update(version=True), "of version 'True'"),
-        (lambda d: d.update(format="other"), "is no artifact of lpzero-hf"),
-        (lambda d: d.update(statistics="9.9"), "was made for version 9.9 of the statistics"),
-        (lambda d: d["members"][0].update(expression="sum(sum(product(cube(W), G)))"), "column 17 of the expression"),
+        (lambda d: d.update(version=2), "version '2'"),
+        (lambda d: d.update(version=True), "version 'True'"),
+        (lambda d: d.update(format="other"), "no artifact"),
+        (lambda d: d.update(statistics="9.9"), "9.9"),
+        (lambda d: d["members"][0].update(expression="sum(sum(product(cube(W), G)))"), "column 17"),
         (
             lambda d: d["members"][0].update(expression="sum(sum(product(disconnect(W), disconnect(G))))"),
-            "tell the ver",
+            "versions",
         ),
-        (lambda d: d["operations"].update(cube="1"), "needs the operation 'cube', which no installed plugin offers"),
-        (lambda d: d["operations"].update(abs="7"), "version 7 of the operation 'abs', and version 1 is installed"),
-        (lambda d: d["operations"].clear(), "does not tell the versions"),
+        (lambda d: d["operations"].update(cube="1"), "'cube'"),
+        (lambda d: d["operations"].update(abs="7"), "version 7"),
+        (lambda d: d["operations"].clear(), "versions"),
         (lambda d: d["members"].clear(), "members:"),
-        (lambda d: d["members"].append(d["members"][0]), "without the scales of its members"),
-        (lambda d: d["members"][0].update(scale=[2.0, 1.0]), "a scale that does not ascend"),
+        (lambda d: d["members"].append(d["members"][0]), "scales"),
+        (lambda d: d["members"][0].update(scale=[2.0, 1.0]), "ascend"),
         (lambda d: d["members"][0].update(orientation=0), "members.0.orientation"),
-        (lambda d: d.update(code="import os"), "'code' was unexpected"),
+        (lambda d: d.update(code="import os"), "'code'"),
         (lambda d: d["provenance"].update(date="yesterday"), "provenance.date"),
         (lambda d: d["provenance"].update(note="\x1b[2J"), "provenance.note"),
         (lambda d: d["provenance"]["held_out"].update(x={"n": 1}), "provenance.held_out.x"),
-        (lambda d: d["provenance"].pop("seed"), "'seed' is a required property"),
+        (lambda d: d["provenance"].pop("seed"), "'seed'"),
     ],
 )
 def test_an_artifact_that_is_not_valid_is_refused_with_one_line(
@@ -334,16 +335,16 @@ def test_an_artifact_that_is_not_valid_is_refused_with_one_line(
 @pytest.mark.parametrize(
     ("text", "told"),
     [
-        (b"", "not readable JSON"),
-        (b"\xff\xfe", "not readable JSON"),
-        (b'{"a": 1, "a": 2}', "a key is there twice"),
-        (b'{"a": NaN}', "NaN is no JSON number"),
-        (b'{"a": 1e999}', "1e999 is too large"),
-        (b"1" * 5000, "not readable JSON"),
-        (b"[" * 200_000, "nested too deeply"),
-        (b'{"a":' * 100_000, "nested too deeply"),
-        (b" " * (LARGEST + 1), "larger than an artifact can be"),
-        (b"[]", "is no artifact"),
+        (b"", "JSON"),
+        (b"\xff\xfe", "JSON"),
+        (b'{"a": 1, "a": 2}', "twice"),
+        (b'{"a": NaN}', "NaN"),
+        (b'{"a": 1e999}', "1e999"),
+        (b"1" * 5000, "JSON"),
+        (b"[" * 200_000, "nested"),
+        (b'{"a":' * 100_000, "nested"),
+        (b" " * (LARGEST + 1), "larger"),
+        (b"[]", "no artifact"),
     ],
 )
 def test_what_is_no_json_document_is_refused(text: bytes, told: str) -> None:
@@ -354,22 +355,22 @@ def test_what_is_no_json_document_is_refused(text: bytes, told: str) -> None:
 def test_a_file_that_was_tampered_with_is_refused(artifact: Artifact) -> None:
     document = json.loads(artifact.text)
     document["provenance"]["seed"] += 1
-    with pytest.raises(LpzError, match="was changed after it was exported"):
+    with pytest.raises(LpzError, match="changed"):
         parse_artifact(json.dumps(document))
-    with pytest.raises(LpzError, match="cannot read the artifact"):
+    with pytest.raises(LpzError, match=r"nowhere\.json"):
         read_artifact("nowhere.json")
 
 
 def test_a_lone_surrogate_is_refused() -> None:
     text = Artifact("mine", (Member(SNIP, 1),), {"abs": "1"}, {**TOLD, "note": "NOTE"}).text
-    with pytest.raises(LpzError, match="the artifact is no"):
+    with pytest.raises(LpzError, match="artifact"):
         parse_artifact(text.replace("NOTE", "\\ud800"))
 
 
 def test_an_unknown_source_of_a_proxy_is_told_apart() -> None:
-    with pytest.raises(UsageError, match="did you mean 'snip'"):
+    with pytest.raises(UsageError, match="'snip'"):
         load_proxy("sinp")
-    with pytest.raises(LpzError, match="cannot read the artifact"):
+    with pytest.raises(LpzError, match=r"sinp\.json"):
         load_proxy("sinp.json")
     with pytest.raises(UsageError, match="column 9"):
         load_proxy("sum(sum(plus(W, G)))")
@@ -406,11 +407,11 @@ def test_another_minibatch_than_that_of_the_search_is_warned_of(
     which: str, result: SearchResult, gpt2: PreTrainedModel, batch: Batch, lpz: Lpz, tmp_path: Path
 ) -> None:
     made = artifact_of(result, "together", which=which)
-    with pytest.warns(MinibatchWarning, match="minibatches of 2 x 8 tokens, may rank otherwise on this one of 4 x 12"):
+    with pytest.warns(MinibatchWarning, match="2 x 8 .* 4 x 12"):
         score(gpt2, batch, [searched_proxy(made)])
     write_artifact(tmp_path / "a.json", made)
     of = ("score", "gpt2-variant", "--proxy", str(tmp_path / "a.json"), "--seq-len", "8")
-    assert "of 3 x 8: 'together'; use --batch-size 2 --seq-len 8" in lpz(*of, "--batch-size", "3")[2]
+    assert "--batch-size 2 --seq-len 8" in lpz(*of, "--batch-size", "3")[2]
     assert lpz(*of, "--batch-size", "2")[2] == ""
 
 
@@ -421,9 +422,9 @@ def test_a_file_is_a_file_whatever_its_name(lpz: Lpz, tmp_path: Path, monkeypatc
     for name in ("found (1).json", "weird.artifact", "sub/found"):
         write_artifact(name, made)
         assert load_proxy(name).name == load_proxy(Path(name)).name == "mine"
-    with pytest.raises(LpzError, match="cannot read the artifact"):
+    with pytest.raises(LpzError, match="sub/other"):
         load_proxy(Path("sub/other"))
-    with pytest.raises(LpzError, match="is no file"):
+    with pytest.raises(LpzError, match="no file"):
         load_proxy(tmp_path / "sub")
 
 
@@ -437,7 +438,7 @@ def test_only_an_artifact_is_written_over(lpz: Lpz, run: Path, tmp_path: Path) -
     before = precious.read_text()
     code, _, err = lpz("export", str(run), "--out", str(precious))
     assert (code, precious.read_text()) == (2, before)
-    assert "is there already, and is no artifact" in err
+    assert str(precious) in err
     for name in ("one", "two"):
         assert lpz("export", str(run), "--name", name, "--out", str(tmp_path / "a.json"))[0] == 0
     assert read_artifact(tmp_path / "a.json").name == "two"
@@ -446,10 +447,10 @@ def test_only_an_artifact_is_written_over(lpz: Lpz, run: Path, tmp_path: Path) -
 @pytest.mark.parametrize(
     ("option", "told"),
     [
-        (("--name", "Bad Name"), "is no name for a proxy"),
-        (("--note", "\x1b[2J"), "a note is one line"),
-        (("--date", "2026-13-77"), "is no date; write it as YYYY-MM-DD"),
-        (("--date", "20261125"), "is no date; write it as YYYY-MM-DD"),
+        (("--name", "Bad Name"), "'Bad Name'"),
+        (("--note", "\x1b[2J"), "note"),
+        (("--date", "2026-13-77"), "YYYY-MM-DD"),
+        (("--date", "20261125"), "YYYY-MM-DD"),
     ],
 )
 @pytest.mark.parametrize("to", ["artifact", "plugin"])

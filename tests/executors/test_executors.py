@@ -39,8 +39,8 @@ from tests.support.fated import FATES, fated
 
 Lpz = Callable[..., tuple[int, str, str]]
 FATED = {"well": fated("well"), "kills": fated("kills"), "fails": fated("fails"), "too": fated("well", 24)}
-DIED = "its worker died 3 times, perhaps for want of memory (signal 9)"
-FAILED = "RuntimeError: this architecture never works"
+DIED = "signal 9"
+FAILED = "never works"
 
 
 class Nobody(Executor):
@@ -76,16 +76,18 @@ def test_a_task_is_tried_three_times_at_last_alone_and_its_neighbours_are_not_co
     assert [tries.take() for _ in range(4)] == [0, 1, 2, None]
     tries.done(2)
     for number in (0, 1):  # 0 takes all memory, so that 1 dies with it
-        with pytest.warns(ExecutorWarning, match=r"a worker died \(why\).* \(try 2 of 3\)"):
+        with pytest.warns(ExecutorWarning, match=r"\(why\).*2 of 3"):
             assert tries.died(number, "why") is None
     assert [tries.take(), tries.take()] == [0, 1]
     for number in (0, 1):
-        with pytest.warns(ExecutorWarning, match=r"again, alone \(try 3 of 3\)"):
+        with pytest.warns(ExecutorWarning, match="alone .*3 of 3"):
             assert tries.died(number, "why") is None
     assert tries.take() == 0
     assert tries.take() is None  # 1 has to wait
     assert (tries.left, tries.busy) == (2, 1)
-    assert tries.died(0, "why") == Failure("its worker died 3 times, perhaps for want of memory (why)")
+    given_up = tries.died(0, "why")
+    assert isinstance(given_up, Failure)
+    assert "(why)" in given_up.reason
     assert tries.take() == 1
     tries.done(1)
     assert tries.left == 0
@@ -113,9 +115,9 @@ def test_workers_are_as_many_as_cores_allow_for() -> None:
 
 
 def test_more_workers_than_cores_are_warned_of() -> None:
-    with pytest.warns(ExecutorWarning, match=f"{cores() + 1} workers of 1 threads share {cores()} cores"):
+    with pytest.warns(ExecutorWarning, match=f"{cores() + 1} workers"):
         ProcessExecutor(cores() + 1)
-    with pytest.warns(ExecutorWarning, match="fewer workers are faster"):
+    with pytest.warns(ExecutorWarning, match="fewer workers"):
         RayExecutor(workers=cores() + 1)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -131,7 +133,7 @@ def test_an_error_in_a_worker_is_raised_here_and_ends_no_stranger() -> None:
             list(ProcessExecutor(2).map(root, [-1.0] * 20))
         assert multiprocessing.active_children() == [stranger]
         assert "executor_tasks.py" in caught.value.__notes__[0]
-        with pytest.raises(UsageError, match="task 1 makes no sense"):
+        with pytest.raises(UsageError, match="task 1"):
             list(ProcessExecutor(1).map(refuse, [1]))
         with pytest.raises(Exception, match="pickle"):
             list(ProcessExecutor(1).map(hide, [1]))
@@ -141,11 +143,14 @@ def test_an_error_in_a_worker_is_raised_here_and_ends_no_stranger() -> None:
 
 def test_a_task_whose_worker_dies_is_done_again_and_one_that_always_kills_is_given_up(tmp_path: Path) -> None:
     tasks = ["a", f"once:{tmp_path / 'died'}", "b", "always", "c"]
-    with pytest.warns(ExecutorWarning, match=r"a worker died \(signal 9\)") as told:
+    with pytest.warns(ExecutorWarning, match="signal 9") as told:
         made = dict(ProcessExecutor(2).map(die, tasks))
-    assert made == {number: task.upper() for number, task in enumerate(tasks)} | {3: Failure(DIED)}
+    given_up = made.pop(3)
+    assert isinstance(given_up, Failure)
+    assert DIED in given_up.reason
+    assert made == {number: task.upper() for number, task in enumerate(tasks) if task != "always"}
     assert len(told) == 1 + 2
-    with pytest.raises(LpzError, match="task 1 of 1 has no result: its worker died 3 times"), pytest.warns():
+    with pytest.raises(LpzError, match="task 1 of 1"), pytest.warns():
         list(ProcessExecutor(1).every(die, ["always"]))
 
 
@@ -156,7 +161,7 @@ def test_a_script_without_a_guard_is_told_and_comes_to_an_end(tmp_path: Path) ->
     )
     done = subprocess.run([sys.executable, script], capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 1
-    assert "LpzError: 3 worker processes died before they could work" in done.stderr
+    assert "LpzError" in done.stderr
     assert "__main__" in done.stderr.splitlines()[-1]
 
 
@@ -206,11 +211,11 @@ def test_the_user_is_told_of_micro_batches_in_a_worker(tmp_path: Path) -> None:
     configs = {"tight": fated("tight"), "too": fated("tight", 24), "well": fated("well")}
     wanted = SearchConfig(("tiny-gpt2",)).space(installed_operations()).wanted
     for executor in (LocalExecutor(), ProcessExecutor(1)):
-        with pytest.warns(MicroBatchWarning, match="micro-batches of 1 of 2") as told:
+        with pytest.warns(MicroBatchWarning, match="1 of 2") as told:
             rows = evaluate(configs, ["snip", "params"], SMALL, executor=executor)
         assert len(told) == 1
         assert {row["status"] for made in rows.values() for row in made.values()} == {"ok"}
-    with pytest.warns(MicroBatchWarning, match="micro-batches of 1 of 2"):
+    with pytest.warns(MicroBatchWarning, match="1 of 2"):
         made = make_tables(configs, wanted, SMALL, tmp_path, executor=ProcessExecutor(1), plugins=load_plugins())
     assert len(made) == 3
     assert len(list(tmp_path.glob("*.safetensors"))) == 1
@@ -271,10 +276,11 @@ def test_a_killed_command_keeps_its_tables_and_leaves_no_worker(tmp_path: Path) 
 
 def test_an_architecture_that_kills_every_worker_or_fails_does_not_stop_the_others(tmp_path: Path) -> None:
     with ScoreCache(tmp_path / "scores.sqlite") as cache:
-        with pytest.warns(ExecutorWarning, match="does its task again"):
+        with pytest.warns(ExecutorWarning, match="again"):
             rows = evaluate(FATED, ["params", "snip"], SMALL, cache=cache, executor=ProcessExecutor(2))
         assert rows["kills"]["snip"]["status"] == rows["kills"]["params"]["status"] == "failed"
-        assert rows["kills"]["snip"]["reason"] == rows["kills"]["params"]["reason"] == DIED
+        assert rows["kills"]["snip"]["reason"] == rows["kills"]["params"]["reason"]
+        assert DIED in rows["kills"]["snip"]["reason"]
         assert rows["fails"]["snip"]["status"] == "failed"
         assert FAILED in rows["fails"]["snip"]["reason"]
         well = {name: FATED[name] for name in ("well", "too")}
@@ -288,12 +294,10 @@ def test_an_architecture_that_kills_every_worker_or_fails_does_not_stop_the_othe
 
 def test_tables_of_the_others_are_kept_and_an_error_names_those_that_failed(tmp_path: Path) -> None:
     wanted = SearchConfig(("tiny-gpt2",)).space(installed_operations()).wanted
-    with pytest.raises(CaptureFailed) as caught, pytest.warns(ExecutorWarning, match="does its task again"):
+    with pytest.raises(CaptureFailed) as caught, pytest.warns(ExecutorWarning, match="again"):
         make_tables(FATED, wanted, SMALL, tmp_path, executor=ProcessExecutor(2), plugins=load_plugins())
-    assert str(caught.value) == (
-        f"no statistics of 2 architectures: kills: {DIED}; fails: FatedModel does not run on this minibatch: {FAILED}; "
-        "those of all others are kept"
-    )
+    assert all(word in str(caught.value) for word in ("kills", DIED, "fails", FAILED))
+    assert "well" not in str(caught.value)
     assert caught.value.exit_code == 1
     well = {name: FATED[name] for name in ("well", "too")}
     assert len(make_tables(well, wanted, SMALL, tmp_path, executor=Nobody(), plugins=load_plugins())) == 2
@@ -312,7 +316,7 @@ def test_a_search_that_cannot_capture_an_architecture_names_it(tmp_path: Path, m
     )
     plugins = load_plugins()
     monkeypatch.setattr("lpzero_hf.search.benchmark_scores.load_benchmark", lambda name, plugins: bench)
-    with pytest.raises(LpzError, match=r"no statistics of 2 architectures: .*never works; .*never works; those of all"):
+    with pytest.raises(LpzError, match=r"never works; .*never works"):
         search(SearchConfig(("fates",), "random", train=None, iterations=1, setting=SMALL), plugins=plugins)
     assert len(list((tmp_path / "tables").glob("*.safetensors"))) == 2
 
@@ -326,17 +330,20 @@ def test_a_training_that_fails_is_written_down_and_does_not_stop_the_others(tmp_
     def make(out: str, executor: Executor) -> dict[str, Any]:
         with pytest.raises(LpzError) as caught:
             make_benchmark(plan, FATES, tmp_path / out, name="fates", text=text, validation=text, executor=executor)
-        assert str(caught.value).startswith("2 of 3 trainings failed: ")
+        assert "2 of 3" in str(caught.value)
         assert caught.value.exit_code == 1
         document: dict[str, Any] = json.loads((tmp_path / out / "benchmark.json").read_text())
         for row in document["failed"]:
-            assert f"{row['architecture']} with seed {row['seed']}: {row['reason']}" in str(caught.value)
+            assert row["architecture"] in str(caught.value)
+            assert row["reason"] in str(caught.value)
         return document
 
-    with pytest.warns(ExecutorWarning, match="does its task again"):
+    with pytest.warns(ExecutorWarning, match="again"):
         document = make("run", ProcessExecutor(2))
     reasons = {row["architecture"]: row["reason"] for row in document["failed"]}
-    assert reasons == {"fails.w16-l1": FAILED, "kills.w16-l1": DIED}
+    assert set(reasons) == {"fails.w16-l1", "kills.w16-l1"}
+    assert FAILED in reasons["fails.w16-l1"]
+    assert DIED in reasons["kills.w16-l1"]
     assert [row["architecture"] for row in document["trained"]] == ["well.w16-l1"]
 
 
@@ -348,12 +355,12 @@ RANK = ("rank", "tiny-gpt2", "-p", "snip", "--n", "2", "--batch-size", "2", "--s
 @pytest.mark.parametrize(
     ("command", "message"),
     [
-        ((*RANK, "--address", "127.0.0.1:6379"), "use it with --executor ray"),
-        ((*RANK, "--executor", "process", "--address", "127.0.0.1:6379"), "use it with --executor ray"),
-        ((*RANK, "--executor", "local", "--workers", "2"), "for 2 workers use --executor process"),
+        ((*RANK, "--address", "127.0.0.1:6379"), "--executor ray"),
+        ((*RANK, "--executor", "process", "--address", "127.0.0.1:6379"), "--executor ray"),
+        ((*RANK, "--executor", "local", "--workers", "2"), "--executor process"),
         (
             ("nas", "tiny-gpt2", "-p", "snip", "--max-params", "900000", "--executor", "process", "--out", "nas"),
-            "--executor process has something to do with --among BENCH alone",
+            "--among",
         ),
     ],
 )
@@ -377,7 +384,5 @@ def test_the_command_warns_of_more_workers_than_cores_and_does_as_it_is_told(lpz
     code, out, err = lpz(*RANK, "--workers", str(cores() + 1), "--json")
     assert code == 0
     assert len(json.loads(out)["ranking"]) == 2
-    assert err == (
-        f"warning: {cores() + 1} workers of 1 threads share {cores()} cores and get in each other's way; "
-        "results are the same, but fewer workers are faster\n"
-    )
+    assert err.count("\n") == 1
+    assert f"{cores() + 1} workers" in err

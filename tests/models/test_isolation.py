@@ -72,7 +72,7 @@ def test_score_leaves_everything_as_it_was(family: str, batch: dict[str, Tensor]
         (rude, "gave up"),
         (
             StatisticProxy(name="a", formula="", reductions=(Reduction("linear", ("W", "G"), rude_in_capture),)),
-            "no such thing",
+            "no such",
         ),
         (ModelProxy(name="b", formula="", evaluate=rude_in_its_pass), "lost"),
     ],

@@ -45,7 +45,7 @@ def test_a_folder_gives_random_weights_unless_pretrained_is_asked_for(gpt2: PreT
 def test_a_config_json_is_enough(saved: Path) -> None:
     loaded = load_model(str(saved / "config.json"))
     assert type(loaded.model).__name__ == "GPT2LMHeadModel"
-    with pytest.raises(UsageError, match="no checkpoint to load; leave out --pretrained"):
+    with pytest.raises(UsageError, match="--pretrained"):
         load_model(str(saved / "config.json"), pretrained=True)
 
 
@@ -65,11 +65,11 @@ def test_the_precision_is_single_unless_asked_otherwise(saved: Path, gpt2: PreTr
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ('{"model_type": "gpt2", ', "is not readable JSON"),
-        ("[1, 2]", "names no 'model_type'"),
-        ("{}", "names no 'model_type'"),
-        ('{"model_type": "no-such-family"}', "cannot read the configuration"),
-        ('{"model_type": "gpt2", "n_embd": 30, "n_head": 4}', "cannot build"),
+        ('{"model_type": "gpt2", ', "JSON"),
+        ("[1, 2]", "'model_type'"),
+        ("{}", "'model_type'"),
+        ('{"model_type": "no-such-family"}', "no-such-family"),
+        ('{"model_type": "gpt2", "n_embd": 30, "n_head": 4}', "30"),
     ],
 )
 def test_a_bad_config_json_is_a_clear_error(content: str, message: str, tmp_path: Path) -> None:
@@ -79,12 +79,12 @@ def test_a_bad_config_json_is_a_clear_error(content: str, message: str, tmp_path
 
 
 def test_an_empty_folder_is_a_clear_error(tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match=r"has no config\.json"):
+    with pytest.raises(ModelError, match=r"config\.json"):
         load_model(str(tmp_path))
 
 
 def test_an_impossible_name_is_refused_with_the_nearest() -> None:
-    with pytest.raises(UsageError, match="unknown model 'gpt2 varian'; did you mean 'gpt2-variant'"):
+    with pytest.raises(UsageError, match="'gpt2-variant'"):
         load_model("gpt2 varian")
 
 
@@ -104,7 +104,7 @@ def test_remote_code_runs_only_when_allowed(tmp_path: Path, monkeypatch: pytest.
     (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
     monkeypatch.setattr("transformers.dynamic_module_utils.HF_MODULES_CACHE", str(tmp_path / "modules"))
     monkeypatch.syspath_prepend(str(tmp_path / "modules"))
-    with pytest.raises(ModelError, match="only with --trust-remote-code"):
+    with pytest.raises(ModelError, match="--trust-remote-code"):
         load_model(str(folder))
     assert not marker.exists()
     model = load_model(str(folder), trust_remote_code=True).model
@@ -164,10 +164,8 @@ def test_a_checkpoint_that_the_disk_has_no_room_for_is_not_downloaded(saved: Pat
             command, env=environment | {"HF_ENDPOINT": endpoint}, capture_output=True, text=True, check=True
         )
     refused, *loaded = done.stdout.splitlines()
-    assert refused.startswith("ModelError the checkpoint of 'someone/tiny' needs 0.0 GiB of disk; 0.0 GiB are free in ")
-    assert (
-        "Set HF_HOME to a folder on a larger disk, leave out --pretrained for random weights, or say --force" in refused
-    )
+    assert refused.startswith("ModelError")
+    assert all(word in refused for word in ("'someone/tiny'", "HF_HOME", "--pretrained", "--force"))
     assert refused.endswith(" []")
     assert loaded == ["GPT2LMHeadModel", "GPT2LMHeadModel", "2000 1000", "GPT2LMHeadModel"]
 
@@ -185,8 +183,8 @@ def test_hub_ids_are_fetched_cached_and_missed_clearly(saved: Path, tmp_path: Pa
     with serve_hub({"someone/tiny": saved}) as endpoint:
         found, missing = run(endpoint, "someone/tiny", "someone/missing")
     assert found == "GPT2LMHeadModel"
-    assert missing.startswith("UsageError unknown model 'someone/missing'")
-    assert "not on the Hub" in missing
+    assert missing.startswith("UsageError")
+    assert "'someone/missing'" in missing
     cached, unreachable = run(endpoint, "someone/tiny", "someone/other")  # the server is gone
     assert cached == "GPT2LMHeadModel"
-    assert "the Hub cannot be reached" in unreachable
+    assert "reached" in unreachable

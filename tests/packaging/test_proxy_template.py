@@ -60,29 +60,29 @@ def test_its_own_tests_fail_when_its_proxy_is_spoilt(strangers: tuple[Path, Path
     finally:
         installed.write_text(sound, encoding="utf-8")
     assert done.returncode == 1
-    assert "the reduction writes into W" in done.stdout
+    assert "writes into W" in done.stdout
     assert "remedy: " in done.stdout
 
 
 @pytest.mark.parametrize(
     ("name", "reason"),
     [
-        ("my proxy", "no name for a package"),
-        ("-proxy", "no name for a package"),
-        ("../proxy", "no name for a package"),
-        ("pröxy", "no name for a package"),
-        ("3-proxies", "begin with a letter"),
-        ("class", "no Python keyword"),
-        ("snip", "lpzero-hf offers a proxy 'snip' already"),
-        ("torch", "a distribution 'torch' is installed already"),
-        ("yaml", "a Python module 'yaml' is there already"),
-        ("graphlib", "a Python module 'graphlib' is there already"),
-        ("builtin-proxies", "lpzero-hf is installed and has a plugin 'builtin-proxies'"),
-        ("Builtin.Zoo", "lpzero-hf is installed and has a plugin 'builtin-zoo'"),
-        ("LPZero_HF", "is a module of lpzero-hf itself"),
-        ("lpz-nas", "'lpz_nas' is a module of lpzero-hf itself"),
-        ("huggingface.hub", "a distribution 'huggingface_hub' is installed already"),
-        ("a" * 300, "the name 'aaaaaaaaaaaaaaaaaaaa...' has 300 letters; use at most 100"),
+        ("my proxy", "'my proxy'"),
+        ("-proxy", "'-proxy'"),
+        ("../proxy", "'../proxy'"),
+        ("pröxy", "'pröxy'"),
+        ("3-proxies", "letter"),
+        ("class", "keyword"),
+        ("snip", "proxy 'snip'"),
+        ("torch", "distribution 'torch'"),
+        ("yaml", "module 'yaml'"),
+        ("graphlib", "module 'graphlib'"),
+        ("builtin-proxies", "plugin 'builtin-proxies'"),
+        ("Builtin.Zoo", "plugin 'builtin-zoo'"),
+        ("LPZero_HF", "'lpzero_hf'"),
+        ("lpz-nas", "'lpz_nas'"),
+        ("huggingface.hub", "'huggingface_hub'"),
+        ("a" * 300, "300 letters"),
     ],
 )
 def test_a_bad_name_is_refused(
@@ -101,7 +101,7 @@ def test_a_folder_that_exists_is_left_alone(lpz: Lpz, tmp_path: Path, monkeypatc
     (tmp_path / "my-proxy").mkdir()
     code, _, err = lpz("plugin", "new", "my-proxy")
     assert code == 2
-    assert "'my-proxy' exists already" in err
+    assert "'my-proxy'" in err
     assert not list((tmp_path / "my-proxy").iterdir())
 
 
@@ -113,7 +113,7 @@ def test_people_are_told_what_was_written_and_what_is_next(
     assert code == 0
     assert sorted(str(p.relative_to(tmp_path / "my-proxy")) for p in tmp_path.rglob("*") if p.is_file()) == FILES
     assert all(f"my-proxy/{name}\n" in out for name in FILES)
-    assert "lpz score gpt2-variant --proxy my_proxy" in out
+    assert "--proxy my_proxy" in out
 
 
 @pytest.mark.parametrize("out", ["with space/it's", "-e", "$(touch here)"])
@@ -135,4 +135,4 @@ def test_the_command_that_is_printed_names_the_folder_in_a_shell(
 def test_a_folder_of_too_long_a_name_is_told_in_a_line(lpz: Lpz, tmp_path: Path) -> None:
     code, _, err = lpz("plugin", "new", "my-proxy", "--out", str(tmp_path / ("x" * 300)))
     assert (code, err.count("\n")) == (1, 1)
-    assert "File name too long; choose another place" in err
+    assert "too long" in err

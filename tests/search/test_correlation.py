@@ -71,7 +71,7 @@ def test_ranks_are_those_of_scipy(levels: int | None) -> None:
     [
         ([1.0, 2.0], "spearman", "at least 3"),
         ([2.0, 2.0, 2.0], "kendall", "equally good"),
-        ([1.0, 2.0, 3.0], "pearson", "spearman and kendall"),
+        ([1.0, 2.0, 3.0], "pearson", "kendall"),
     ],
 )
 def test_a_truth_that_ranks_nothing_is_refused(truth: list[float], kind: str, message: str) -> None:

@@ -225,14 +225,14 @@ def test_checks_are_handed_out_one_by_one() -> None:
     assert "ignores_the_order_of_samples" not in tried  # not claimed
     assert ("gives_numbers_on_a_gpu" in tried) == torch.cuda.is_available()
     tried["leaves_no_trace"]()
-    with pytest.raises(ConformanceError, match=r"is_deterministic:\n .*\n .*\n .*\n    remedy: draw from torch's"):
+    with pytest.raises(ConformanceError, match="is_deterministic"):
         tried["is_deterministic"]()
 
 
 def test_what_is_no_proxy_is_refused() -> None:
-    with pytest.raises(UsageError, match="unknown proxy 'snipp'; did you mean 'snip'"):
+    with pytest.raises(UsageError, match="'snipp'"):
         check_proxy("snipp")
-    with pytest.raises(TypeError, match="expected a Proxy or a function"):
+    with pytest.raises(TypeError, match="function"):
         check_proxy(3)  # type: ignore[arg-type]
 
 

@@ -1,0 +1,86 @@
+"""The tests hold behaviour: none reaches a private name of the product, or expects an error by its sentence."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+TESTS = Path(__file__).parent
+PRODUCT = re.compile(r"(lpzero_hf|lpz_\w+)(\.|$)")
+PRIVATE = re.compile(r"_[^_]\w*")
+FOREIGN = {"os", "torch", "parameter", "model"}  # of other libraries; a model's configuration is of transformers
+REPLACING = re.compile(r"(set|del|get)attr$|\bpatch(\.object)?$")
+WORDS = 4  # of a `match`, at most
+
+
+def start(node: ast.AST) -> str:
+    """The name at the start of `name.attribute.attribute`; empty for other expressions."""
+    while isinstance(node, ast.Attribute):
+        node = node.value
+    return node.id if isinstance(node, ast.Name) else ""
+
+
+def private_names(tree: ast.AST) -> Iterator[str]:
+    """The private names that a test imports, reads or replaces, but for those of its own and of other libraries."""
+    own = {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.ClassDef)}
+    own |= {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute) and start(node) in ("self", "cls")}
+    for node in ast.walk(tree):
+        found: list[str] = []
+        if isinstance(node, ast.ImportFrom) and PRODUCT.match(node.module or ""):
+            found = [*(node.module or "").split("."), *(alias.name for alias in node.names)]
+        elif isinstance(node, ast.Import):
+            found = [part for alias in node.names if PRODUCT.match(alias.name) for part in alias.name.split(".")]
+        elif isinstance(node, ast.Attribute) and start(node) not in FOREIGN:
+            found = [node.attr]
+        elif isinstance(node, ast.Call) and REPLACING.search(ast.unparse(node.func)):
+            texts = [argument.value for argument in node.args if isinstance(argument, ast.Constant)]
+            if node.args and start(node.args[0]) not in FOREIGN:
+                found = [str(text).rpartition(".")[2] for text in texts]
+        yield from (name for name in found if PRIVATE.fullmatch(name) and name not in own)
+
+
+def sentences(tree: ast.AST) -> Iterator[str]:
+    """The patterns of errors and warnings that have too many words."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.keyword) and node.arg == "match":
+            text = " ".join(str(part.value) for part in ast.walk(node.value) if isinstance(part, ast.Constant))
+            if len(re.findall(r"[^\W\d_]{2,}", text)) > WORDS:
+                yield text
+
+
+@pytest.mark.parametrize("rule", [private_names, sentences])
+def test_tests_keep_the_rules(rule: Callable[[ast.AST], Iterator[str]]) -> None:
+    found = {str(file): list(rule(ast.parse(file.read_text(encoding="utf-8")))) for file in TESTS.rglob("*.py")}
+    assert {file: names for file, names in found.items() if names} == {}
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "from lpzero_hf.search.fitness import _Bound",
+        "import lpzero_hf._home",
+        "from lpzero_hf.search import selection\nselection._nearest([], 0, 1)",
+        "from lpzero_hf import ScoreCache\nScoreCache()._connection.close()",
+        "def test(monkeypatch):\n    monkeypatch.setattr('lpz_cli.main._run', None)",
+        "from lpz_cli import main\ndef test(monkeypatch):\n    monkeypatch.setattr(main, '_run', None)",
+        "from unittest.mock import patch\npatch('lpzero_hf.executors.ray._probe')",
+    ],
+)
+def test_a_private_name_is_found(source: str) -> None:
+    assert len(list(private_names(ast.parse(source)))) == 1
+
+
+@pytest.mark.parametrize(
+    "source", ["from lpzero_hf import score", "class A:\n    def f(self):\n        self._x = 1\nA()._x", "os._exit(0)"]
+)
+def test_a_public_name_and_one_of_its_own_are_not(source: str) -> None:
+    assert list(private_names(ast.parse(source))) == []
+
+
+def test_a_sentence_is_found() -> None:
+    assert list(sentences(ast.parse("raises(E, match=f'cannot write {x} because it is full')")))
+    assert not list(sentences(ast.parse("raises(E, match=r'cannot write .*')")))
