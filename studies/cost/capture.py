@@ -14,7 +14,7 @@ from lpzero_hf.scoring.evaluate import identity
 from lpzero_hf.search.config import Plan
 from lpzero_hf.search.table_cache import make_tables
 from studies.markdown import table
-from studies.study import WORKERS, Runs, Study, Tell
+from studies.study import WORKERS, Progress, Runs, Study
 
 CASES = (("flexibert", 1), ("gpt2-wt103", 1), ("tiny-gpt2", 1), ("flexibert", 2))
 SAMPLE = 6
@@ -26,7 +26,7 @@ class Capture(Study):
     name = "capture"
     title = "What capture costs"
 
-    def make(self, tell: Tell) -> dict[str, Any]:
+    def make(self, progress: Progress) -> dict[str, Any]:
         """Seconds for one architecture on one thread, and how many tables were missing."""
         plugins = load_plugins()
         rows = []
@@ -38,13 +38,13 @@ class Capture(Study):
             configs = {entry.key: benchmark.space.config(entry.architecture) for entry in entries}
             counted: list[int] = []
 
-            def progress(done: int, total: int, what: str = f"{name}, {unary}", seen: list[int] = counted) -> None:
+            def step(done: int, total: int, what: str = f"{name}, {unary}", seen: list[int] = counted) -> None:
                 seen.append(done)
-                tell(what, done, total)
+                progress(what, done, total)
 
             make_tables(
                 configs, wanted, plan.setting, cache_folder() / "tables",
-                workers=WORKERS, plugins=plugins, progress=progress,
+                workers=WORKERS, plugins=plugins, progress=step,
             )  # fmt: skip
             sample = {entry.key: configs[entry.key] for entry in spaced(entries, SAMPLE)}
             with tempfile.TemporaryDirectory() as folder:

@@ -15,7 +15,7 @@ from lpzero_hf.scoring.cache import ScoreCache
 from lpzero_hf.scoring.evaluate import Row, Setting, evaluate
 from studies.markdown import table
 from studies.nas.choosing import LARGEST, choosers, play, summary
-from studies.study import WORKERS, Runs, Study, Tell
+from studies.study import WORKERS, Progress, Runs, Study
 
 SEARCHED = ("lpzero-gpt2", "lpzero-any")
 QUANTITIES = ("params", "decoder_params")
@@ -54,20 +54,20 @@ class Nas(Study):
         self.benchmark, self.proxies, self.workers = benchmark, proxies, workers
         self.budgets, self.seeds, self.most = budgets, seeds, most
 
-    def make(self, tell: Tell) -> dict[str, Any]:
+    def make(self, progress: Progress) -> dict[str, Any]:
         """One measurement for each list of proxies and each quantity that the budget limits."""
         benchmark = load_plugins().benchmark(self.benchmark)
         tables = []
         for names in self.proxies:
-            entries, scores = scored(benchmark, names, self.workers, tell)
-            goodness = [benchmark.goodness(entry) for entry in entries]
+            entries, scores = scored(benchmark, names, self.workers, progress)
+            target = [benchmark.goodness(entry) for entry in entries]
             for quantity in QUANTITIES:
                 if quantity == "params":
                     sizes = [count(benchmark.space.config(entry.architecture)) for entry in entries]
                 else:
                     sizes = [body_parameters(benchmark.space, entry.architecture) for entry in entries]
                 ways = choosers(sizes, scores)
-                limits, found = play(goodness, sizes, ways, self.budgets, self.seeds, self.most)
+                limits, found = play(target, sizes, ways, self.budgets, self.seeds, self.most)
                 rows = [summary(name, outcomes, found[LARGEST]) for name, outcomes in found.items()]
                 rows.sort(key=lambda row: row["regret"]["value"])
                 searched = [name for name in names if name in SEARCHED]
@@ -126,7 +126,7 @@ def choices(rows: Sequence[Mapping[str, Any]], metric: str) -> str:
 
 
 def scored(
-    benchmark: Benchmark, names: Sequence[str], workers: int, tell: Tell
+    benchmark: Benchmark, names: Sequence[str], workers: int, progress: Progress
 ) -> tuple[list[Trained], dict[str, list[float | None]]]:
     """The trained architectures that no proxy was searched on, and the scores of each, higher for better."""
     plugins = load_plugins()
@@ -139,12 +139,12 @@ def scored(
     for size in dict.fromkeys(proxy.minibatch or usual for proxy in proxies.values()):  # that it was searched on
         alike = [proxy for proxy in proxies.values() if (proxy.minibatch or usual) == size]
 
-        def progress(done: int, total: int, what: str = f"{len(alike)} proxies, {size[0]} x {size[1]}") -> None:
-            tell(what, done, total)
+        def step(done: int, total: int, what: str = f"{len(alike)} proxies, {size[0]} x {size[1]}") -> None:
+            progress(what, done, total)
 
         with ScoreCache() as cache:
             found = evaluate(
-                configs, alike, Setting(*size), cache=cache, workers=workers, plugins=plugins, progress=progress
+                configs, alike, Setting(*size), cache=cache, workers=workers, plugins=plugins, progress=step
             )  # fmt: skip
         for key, scores in found.items():
             rows[key] |= scores

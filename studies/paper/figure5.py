@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from lpzero_hf.benchmarks.agreement import spearman
 from studies.paper import table3, table4
-from studies.paper.comparing import Pair, column, goodness, scores
+from studies.paper.comparing import Pair, column, scores, target
 from studies.study import Runs, Study
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ def _page(name: str, runs: Runs) -> Figure:
     from matplotlib.figure import Figure
 
     pairs, labels = PANELS[name]
-    truth = dict(zip(runs["grades"][name]["architectures"], goodness(name, runs), strict=True))
+    truth = dict(zip(runs["grades"][name]["architectures"], target(name, runs), strict=True))
     figure = Figure(figsize=(2.5 * len(labels), 5), layout="constrained")
     figure.suptitle(name, fontsize=11)
     axes = figure.subplots(2, len(labels), squeeze=False)

@@ -15,7 +15,7 @@ from lpzero_hf.models.minibatch import embedded_tokenizer, minibatch
 from lpzero_hf.plugins import load_plugins
 from lpzero_hf.spaces.space import Architecture
 from studies.markdown import signed, table
-from studies.study import WORKERS, Runs, Study, Tell
+from studies.study import WORKERS, Progress, Runs, Study
 
 BENCHMARK = "gpt2-wt103"
 PUBLISHED = {  # our proxy: the column of published scores
@@ -42,7 +42,7 @@ class Initialised(Study):
     def __init__(self, limit: int = 40, workers: int = WORKERS) -> None:
         self.limit, self.workers = limit, workers
 
-    def make(self, tell: Tell) -> dict[str, Any]:
+    def make(self, progress: Progress) -> dict[str, Any]:
         """Score each architecture once."""
         benchmark = load_plugins().benchmark(BENCHMARK)
         entries = spaced(benchmark.trained(), self.limit)
@@ -50,7 +50,7 @@ class Initialised(Study):
         tasks = [entry.architecture for entry in entries]
         for number, scores in executor_for(None, self.workers).every(scaled, tasks):
             made[number] = scores
-            tell("models with GPT-2's initialisation", len(made), len(entries))
+            progress("models with GPT-2's initialisation", len(made), len(entries))
         return {
             "architectures": [entry.key for entry in entries],
             "truth": [benchmark.goodness(entry) for entry in entries],
@@ -66,8 +66,8 @@ class Initialised(Study):
             theirs = _of(runs["published"][BENCHMARK], column, keys)
             ours = _of(runs["grades"][BENCHMARK], name, keys)
             pairs = ((theirs, truth), (ours, truth), (found["scores"][name], truth))
-            beside = ((ours, theirs), (found["scores"][name], theirs))
-            rows.append([f"`{name}`", *(signed(spearman(a, b) or 0.0) for a, b in (*pairs, *beside))])
+            ours_and_theirs = ((ours, theirs), (found["scores"][name], theirs))
+            rows.append([f"`{name}`", *(signed(spearman(a, b) or 0.0) for a, b in (*pairs, *ours_and_theirs))])
         heads = (
             "proxy", "published: rho", "ours: rho", "with GPT-2's: rho", "ours with published",
             "with GPT-2's with published",

@@ -21,7 +21,7 @@ from lpzero_hf.errors import LpzError
 from lpzero_hf.plugins import load_plugins
 from studies.markdown import plain
 from studies.paper.checks import activation_check, count_check, lpzero_check, parameter_check, width_check
-from studies.study import Runs, Study, Tell
+from studies.study import Progress, Runs, Study
 
 DIGITS = 9
 GPT2 = "lpzero/saved_logs/random_GPT2_wt103"
@@ -45,7 +45,7 @@ class Published(Study):
     name = "published"
     title = "Published scores"
 
-    def make(self, tell: Tell) -> dict[str, Any]:
+    def make(self, progress: Progress) -> dict[str, Any]:
         """Read the files."""
         if "LPZ_DATA" not in os.environ:
             raise LpzError("published scores are read from the folder named by LPZ_DATA; set it (see the README)")
@@ -53,7 +53,7 @@ class Published(Study):
         plugins = load_plugins()
         flexibert, gpt2 = (plugins.benchmark(name).trained() for name in ("flexibert", "gpt2-wt103"))
         theirs = flexibert_scores(data, flexibert)
-        tell("published scores", 1, 2)
+        progress("published scores", 1, 2)
         found = {
             "flexibert": {
                 "architectures": [entry.key for entry in flexibert],
@@ -69,7 +69,7 @@ class Published(Study):
                 "eznas": count_check(gpt2, scores["eznas"]),
             },
         }
-        tell("published scores", 2, 2)
+        progress("published scores", 2, 2)
         return found
 
     def show(self, runs: Runs) -> str:

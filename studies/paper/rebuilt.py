@@ -18,7 +18,7 @@ from lpzero_hf.models.minibatch import embedded_tokenizer, minibatch
 from lpzero_hf.plugins import load_plugins
 from lpzero_hf.spaces.space import Architecture
 from studies.markdown import signed, table
-from studies.study import WORKERS, Runs, Study, Tell
+from studies.study import WORKERS, Progress, Runs, Study
 
 HIDDEN, WIDTH = 256, 1024  # what the notebook's models have, whatever was trained
 BATCH, LENGTH = 8, 64
@@ -47,7 +47,7 @@ class Rebuilt(Study):
     def __init__(self, limit: int = 100, doubled: int = 10, workers: int = WORKERS) -> None:
         self.limit, self.doubled, self.workers = limit, doubled, workers
 
-    def make(self, tell: Tell) -> dict[str, Any]:
+    def make(self, progress: Progress) -> dict[str, Any]:
         """One forward and one backward pass for each architecture."""
         entries = spaced(load_plugins().benchmark("flexibert").trained(), self.limit)
         tasks = [(entry.architecture, doubled) for doubled in (False, True) for entry in entries]
@@ -55,7 +55,7 @@ class Rebuilt(Study):
         made: dict[int, dict[str, float]] = {}
         for number, scores in executor_for(None, self.workers).every(rebuilt, tasks):
             made[number] = scores
-            tell("models as they were scored", len(made), len(tasks))
+            progress("models as they were scored", len(made), len(tasks))
         return {
             "architectures": [entry.key for entry in entries],
             "truth": [entry.quality for entry in entries],
@@ -75,9 +75,9 @@ class Rebuilt(Study):
             rows.append(
                 [
                     name,
-                    "—" if theirs is None else _told(spearman(theirs, truth)),
-                    f"{_told(spearman(scores, truth))}, {_told(kendall(scores, truth))}",
-                    "—" if theirs is None else _told(spearman(scores, theirs)),
+                    "—" if theirs is None else _signed(spearman(theirs, truth)),
+                    f"{_signed(spearman(scores, truth))}, {_signed(kendall(scores, truth))}",
+                    "—" if theirs is None else _signed(spearman(scores, theirs)),
                     f"{shrunk:.0e}",
                 ]
             )
@@ -147,5 +147,5 @@ def _theirs(published: Mapping[str, Any], column: str, keys: list[str]) -> list[
     return [by_key[key] for key in keys]
 
 
-def _told(value: float | None) -> str:
+def _signed(value: float | None) -> str:
     return "—" if value is None else signed(value)

@@ -13,7 +13,7 @@ from lpzero_hf.benchmarks.agreement import kendall, spearman
 from lpzero_hf.plugins import load_plugins
 from lpzero_hf.spaces.space import Architecture
 from studies.markdown import spread, table
-from studies.study import Runs, Study, Tell
+from studies.study import Progress, Runs, Study
 
 Array = NDArray[np.float64]
 SEEDS, TRAIN, STRENGTH = range(42, 52), 50, 0.1
@@ -83,7 +83,7 @@ class Features(Study):
     def __init__(self, benchmarks: Sequence[str] = tuple(BENCHMARKS), seeds: Sequence[int] = SEEDS, train: int = TRAIN):
         self.benchmarks, self.seeds, self.train = benchmarks, seeds, train
 
-    def make(self, tell: Tell) -> dict[str, Any]:
+    def make(self, progress: Progress) -> dict[str, Any]:
         """Agreement held out for each split, and fitted to all, of every choice of features."""
         plugins = load_plugins()
         rows: list[dict[str, Any]] = []
@@ -92,28 +92,28 @@ class Features(Study):
             benchmark = plugins.benchmark(name)
             entries = benchmark.trained()
             described = [describe(entry.architecture) for entry in entries]
-            goodness = np.array([benchmark.goodness(entry) for entry in entries])
-            target = goodness if benchmark.larger_is_better else -np.log(-goodness)
+            truth = np.array([benchmark.goodness(entry) for entry in entries])
+            target = truth if benchmark.larger_is_better else -np.log(-truth)
             for chosen in choices:
                 used = chosen or tuple(described[0])
                 features = expanded(np.array([[one[feature] for feature in used] for one in described]))
                 rows.append(
                     {"benchmark": name, "features": "all" if not chosen else ", ".join(used), "count": len(used)}
-                    | self._graded(features, target, goodness)
+                    | self._graded(features, target, truth)
                 )
-            tell("ridge regressions", number + 1, len(self.benchmarks))
+            progress("ridge regressions", number + 1, len(self.benchmarks))
         return {"rows": rows, "train": self.train, "seeds": list(self.seeds)}
 
-    def _graded(self, features: Array, target: Array, goodness: Array) -> dict[str, Any]:
+    def _graded(self, features: Array, target: Array, truth: Array) -> dict[str, Any]:
         rho, tau = [], []
         for seed in self.seeds:
-            part = random.Random(seed).sample(range(len(goodness)), self.train)
-            rest = sorted(set(range(len(goodness))) - set(part))
+            part = random.Random(seed).sample(range(len(truth)), self.train)
+            rest = sorted(set(range(len(truth))) - set(part))
             prediction = fitted(features, target, part)[rest]
-            rho.append(spearman(prediction, goodness[rest]))
-            tau.append(kendall(prediction, goodness[rest]))
-        whole = fitted(features, target, range(len(goodness)))
-        return {"rho": rho, "tau": tau, "all": [spearman(whole, goodness), kendall(whole, goodness)]}
+            rho.append(spearman(prediction, truth[rest]))
+            tau.append(kendall(prediction, truth[rest]))
+        whole = fitted(features, target, range(len(truth)))
+        return {"rho": rho, "tau": tau, "all": [spearman(whole, truth), kendall(whole, truth)]}
 
     def show(self, runs: Runs) -> str:
         """One table, and what it says."""

@@ -13,7 +13,7 @@ from lpzero_hf.plugins import load_plugins
 from lpzero_hf.proxies.searched_proxy import SearchedProxy
 from lpzero_hf.scoring.cache import ScoreCache
 from studies.markdown import interval, row, signed
-from studies.study import WORKERS, Runs, Study, Tell
+from studies.study import WORKERS, Progress, Runs, Study
 
 BENCHMARKS = ("gpt2-wt103", "flexibert", "tiny-gpt2")
 OWN = "lpzero-hf"
@@ -26,7 +26,7 @@ class Grades(Study):
     name = "grades"
     title = "Every proxy on every benchmark"
 
-    def make(self, tell: Tell) -> dict[str, Any]:
+    def make(self, progress: Progress) -> dict[str, Any]:
         """Scores, grades and the facts of each benchmark."""
         plugins = load_plugins()
         claims = [claim for claim in plugins.proxies.values() if claim.distribution == OWN]
@@ -35,11 +35,11 @@ class Grades(Study):
         for name in BENCHMARKS:
             benchmark = plugins.benchmark(name)
 
-            def progress(done: int, total: int, what: str = f"proxies on {name}") -> None:
-                tell(what, done, total)
+            def step(done: int, total: int, what: str = f"proxies on {name}") -> None:
+                progress(what, done, total)
 
             with ScoreCache() as cache:
-                report = grade(benchmark, proxies, cache=cache, workers=WORKERS, progress=progress)
+                report = grade(benchmark, proxies, cache=cache, workers=WORKERS, progress=step)
             found[name] = _told(report) | {"facts": describe(benchmark)}
         return found
 

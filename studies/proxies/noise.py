@@ -13,7 +13,7 @@ from lpzero_hf.benchmarks.agreement import Estimate, kendall, spearman
 from lpzero_hf.benchmarks.benchmark import by_seed
 from lpzero_hf.plugins import load_plugins
 from studies.markdown import interval, table
-from studies.study import Runs, Study, Tell
+from studies.study import Progress, Runs, Study
 
 BENCHMARKS = ("flexibert", "gpt2-wt103", "tiny-gpt2")
 DRAWS = 1000
@@ -25,7 +25,7 @@ class Noise(Study):
     name = "noise"
     title = "Noise ceilings"
 
-    def make(self, tell: Tell) -> dict[str, Any]:
+    def make(self, progress: Progress) -> dict[str, Any]:
         """The noise of one training, from architectures trained more than once, and the ceiling that follows."""
         plugins = load_plugins()
         found: dict[str, Any] = {}
@@ -51,7 +51,7 @@ class Noise(Study):
             found[name] |= {
                 "deviation": sizes,
                 "spread": float(qualities.std()),
-                "ceiling": {size: _ceiling(qualities, deviation) for size, deviation in sizes.items()},
+                "ceiling": {size: ceiling(qualities, deviation) for size, deviation in sizes.items()},
             }
         return found
 
@@ -81,7 +81,7 @@ class Noise(Study):
         )  # fmt: skip
 
 
-def _ceiling(qualities: np.ndarray[Any, np.dtype[np.float64]], deviation: float) -> tuple[float, float]:
+def ceiling(qualities: np.ndarray[Any, np.dtype[np.float64]], deviation: float) -> tuple[float, float]:
     """Mean rho and tau of true values with noisy ones."""
     rng = np.random.default_rng(42)
     share = max(0.0, 1 - deviation**2 / qualities.var())

@@ -14,7 +14,7 @@ from lpzero_hf.plugins import load_plugins
 from lpzero_hf.proxies.searched_proxy import SearchedProxy
 from lpzero_hf.scoring.score import score
 from studies.markdown import table
-from studies.study import Runs, Study, Tell
+from studies.study import Progress, Runs, Study
 
 BENCHMARKS = ("flexibert", "gpt2-wt103")
 FRONTS = {"flexibert": ("search-flexibert", "search-flexibert-2"), "gpt2-wt103": ("search-gpt2",)}
@@ -24,13 +24,13 @@ WINNERS = {"lpzero-flexibert": "search-flexibert-2", "lpzero-gpt2": "search-gpt2
 
 
 class Pareto(Study):
-    """Which proxies no other beats in both agreement and time, and rho against complexity."""
+    """The proxies that no other beats in both agreement and time, and rho against complexity."""
 
     name = "pareto"
     title = "Agreement against complexity and time"
     figures = ("pareto-time",)
 
-    def make(self, tell: Tell) -> dict[str, Any]:
+    def make(self, progress: Progress) -> dict[str, Any]:
         """Seconds of every proxy alone, on one thread: the median over a few architectures."""
         plugins = load_plugins()
         found: dict[str, Any] = {}
@@ -38,7 +38,7 @@ class Pareto(Study):
             benchmark = plugins.benchmark(name)
             seconds: dict[str, list[float]] = {}
             for number, entry in enumerate(spaced(benchmark.trained(), ARCHITECTURES)):
-                tell(f"seconds on {name}", number, ARCHITECTURES)
+                progress(f"seconds on {name}", number, ARCHITECTURES)
                 model = build_model(benchmark.space.config(entry.architecture), seed=42)
                 batch = minibatch(
                     model, tokenizer=embedded_tokenizer(), batch_size=benchmark.batch_size, seq_len=benchmark.seq_len,
@@ -48,7 +48,7 @@ class Pareto(Study):
                     one = score(model, batch, [claim.item], seed=42, plugins=plugins)
                     whole = sum(one.seconds.values()) + sum(row.seconds for row in one.rows)  # passes, and itself
                     seconds.setdefault(claim.item.name, []).append(whole)
-            tell(f"seconds on {name}", ARCHITECTURES, ARCHITECTURES)
+            progress(f"seconds on {name}", ARCHITECTURES, ARCHITECTURES)
             found[name] = {proxy: statistics.median(values) for proxy, values in seconds.items()}
             found[name]["searched"] = [
                 claim.item.name for claim in plugins.proxies.values() if isinstance(claim.item, SearchedProxy)
@@ -107,20 +107,20 @@ class Pareto(Study):
         """(seconds, rho, proxy) of every proxy with a rho."""
         seconds = runs[self.name][name]
         rhos = {
-            told["proxy"]: Agreement.from_dict(told["agreement"]).spearman
-            for told in runs["grades"][name]["grades"]
-            if told["agreement"] is not None
+            grade["proxy"]: Agreement.from_dict(grade["agreement"]).spearman
+            for grade in runs["grades"][name]["grades"]
+            if grade["agreement"] is not None
         }
         points = [(seconds[proxy], rho.value, proxy) for proxy, rho in rhos.items() if rho and proxy in seconds]
         for proxy, study in WINNERS.items():
-            told = runs[study]["splits"][0]["winner"]["held_out"].get(name) if study in runs else None
-            if told is not None:
-                points.append((seconds[proxy], told["spearman"]["value"], proxy))
+            held_out = runs[study]["splits"][0]["winner"]["held_out"].get(name) if study in runs else None
+            if held_out is not None:
+                points.append((seconds[proxy], held_out["spearman"]["value"], proxy))
         return points
 
 
 def front(points: Sequence[tuple[float, float, str]]) -> list[tuple[float, float, str]]:
-    """The points that none is as fast as and better than, the fastest first."""
+    """The points that no faster point reaches, the fastest first."""
     best: list[tuple[float, float, str]] = []
     for point in sorted(points, key=lambda p: (p[0], -p[1])):
         if not best or point[1] > best[-1][1]:

@@ -14,7 +14,7 @@ from lpzero_hf.proxies.base import Proxy
 from lpzero_hf.scoring.cache import ScoreCache
 from lpzero_hf.scoring.evaluate import Setting, evaluate
 from studies.markdown import table
-from studies.study import WORKERS, Runs, Study, Tell
+from studies.study import WORKERS, Progress, Runs, Study
 
 BENCHMARKS = ("flexibert", "gpt2-wt103")
 PROXIES = (
@@ -42,14 +42,14 @@ class Sensitivity(Study):
     name = "sensitivity"
     title = "Sensitivity to minibatch, seed and precision"
 
-    def make(self, tell: Tell) -> dict[str, Any]:
+    def make(self, progress: Progress) -> dict[str, Any]:
         """Agreement with the truth, and with the scores of the first case."""
         plugins = load_plugins()
         proxies = [plugins.proxy(name) for name in PROXIES]
         found: dict[str, Any] = {}
         for name in BENCHMARKS:
             benchmark = plugins.benchmark(name)
-            found[name] = _cases(benchmark, proxies, tell)
+            found[name] = _cases(benchmark, proxies, progress)
         return found
 
     def show(self, runs: Runs) -> str:
@@ -80,7 +80,7 @@ class Sensitivity(Study):
         return "\n\n".join(parts)
 
 
-def _cases(benchmark: Benchmark, proxies: list[Proxy], tell: Tell) -> dict[str, Any]:
+def _cases(benchmark: Benchmark, proxies: list[Proxy], progress: Progress) -> dict[str, Any]:
     seen = {key for proxy in proxies for key in proxy.searched_on(benchmark.name)}
     entries = spaced([entry for entry in benchmark.trained() if entry.key not in seen], ARCHITECTURES)
     configs = {entry.key: benchmark.space.config(entry.architecture) for entry in entries}
@@ -89,11 +89,11 @@ def _cases(benchmark: Benchmark, proxies: list[Proxy], tell: Tell) -> dict[str, 
     first: dict[str, list[float | None]] = {}
     for case, setting in CASES.items():
 
-        def progress(done: int, total: int, what: str = f"{benchmark.name}: {case}") -> None:
-            tell(what, done, total)
+        def step(done: int, total: int, what: str = f"{benchmark.name}: {case}") -> None:
+            progress(what, done, total)
 
         with ScoreCache() as cache:
-            rows = evaluate(configs, proxies, setting, cache=cache, workers=WORKERS, progress=progress)
+            rows = evaluate(configs, proxies, setting, cache=cache, workers=WORKERS, progress=step)
         found[case] = {}
         for proxy in proxies:
             scores = [rows[key][proxy.name]["value"] for key in configs]

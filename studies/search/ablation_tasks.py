@@ -58,8 +58,8 @@ def judge(base: Plan, tabled: bool = True) -> Judge:
     return Judge([Subject(source, fitness)], early=base.early)
 
 
-def ground(plan: Plan) -> Plan:
-    """What of a plan decides the architectures and their tables."""
+def shared(plan: Plan) -> Plan:
+    """The part of a plan that decides the architectures and their tables."""
     return Plan(
         plan.benchmarks, train=plan.train, seed=plan.seed, limit=plan.limit, early=plan.early, setting=plan.setting
     )
@@ -91,7 +91,7 @@ def space(unary: tuple[int, int]) -> ExpressionSpace:
 def searched(task: Search) -> dict[str, Any]:
     """The course and the outcome of one search."""
     plan = task.plan
-    found = judge(ground(plan), plan.tabled)
+    found = judge(shared(plan), plan.tabled)
     start = time.perf_counter()
     strategy = plan.start(plan.space(load_plugins().operations), found, task.seed)
     steps: list[tuple[int, float]] = []
@@ -117,7 +117,7 @@ def searched(task: Search) -> dict[str, Any]:
 
 def enumerated(task: Grids) -> list[tuple[str, str, float]]:
     """(space, aggregation, the largest fitness) of each grid; a grid of long chains holds that of the short ones."""
-    found = judge(ground(task.base))
+    found = judge(shared(task.base))
     (subject,) = found.subjects
     stack = subject.source
     assert isinstance(stack, Stack)

@@ -12,7 +12,7 @@ from lpzero_hf.search.config import Plan
 from studies.search.ablation_tasks import Grids, Search, enumerated, make_all, searched
 from studies.search.cases import AGGREGATION, LONGER, OPTIMUM, POPULATION, PRUNING, STRATEGY, UNARY, label
 from studies.search.curves import case_table, curves
-from studies.study import WORKERS, Runs, Study, Tell
+from studies.study import WORKERS, Progress, Runs, Study
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -40,7 +40,7 @@ class Ablations(Study):
         self.base = base or Plan(("flexibert",))
         self.seeds, self.slow, self.workers = seeds, slow, workers
 
-    def make(self, tell: Tell) -> dict[str, Any]:
+    def make(self, progress: Progress) -> dict[str, Any]:
         """The course of every search, and the largest fitness in each space by exhaustive search."""
         studies = (STRATEGY, PRUNING, POPULATION, UNARY, AGGREGATION, OPTIMUM)
         cases = {label(changes): changes for study in studies for case in study.values() for changes in case.values()}
@@ -50,14 +50,14 @@ class Ablations(Study):
             for name, changes in cases.items()
             for seed in range(seeds[name])
         ]
-        make_all(self.base, self.workers, functools.partial(tell, "tables"))
-        outcomes = self._done(searched, [task for _, task in tasks], "searches", tell)
+        make_all(self.base, self.workers, functools.partial(progress, "tables"))
+        outcomes = self._done(searched, [task for _, task in tasks], "searches", progress)
         found: dict[str, Any] = {"benchmark": self.base.benchmarks[0], "train": self.base.train, "searches": {}}
         for (name, _), outcome in zip(tasks, outcomes, strict=True):
             found["searches"].setdefault(name, []).append(outcome)
         optimum: dict[str, float] = {}
         parts = [Grids(self.base, first, PARTS) for first in range(PARTS)]
-        for rows in self._done(enumerated, parts, "exhaustive search", tell):
+        for rows in self._done(enumerated, parts, "exhaustive search", progress):
             for name, aggregate, fitness in rows:
                 for key in (name, f"{name} {aggregate}"):
                     optimum[key] = max(optimum.get(key, 0.0), fitness)
@@ -86,9 +86,11 @@ class Ablations(Study):
         named = {"population": POPULATION, "aggregation": AGGREGATION, "optimum": OPTIMUM}
         return {f"ablations-{name}": curves(f"flexibert: {name}", found, cases) for name, cases in named.items()}
 
-    def _done(self, function: Callable[[Task], Result], tasks: Sequence[Task], what: str, tell: Tell) -> list[Result]:
+    def _done(
+        self, function: Callable[[Task], Result], tasks: Sequence[Task], what: str, progress: Progress
+    ) -> list[Result]:
         results: dict[int, Result] = {}
         for number, result in executor_for(None, self.workers).every(function, tasks):
             results[number] = result
-            tell(what, len(results), len(tasks))
+            progress(what, len(results), len(tasks))
         return [results[number] for number in range(len(tasks))]

@@ -8,7 +8,7 @@ from lpzero_hf.search.config import Plan
 from lpzero_hf.search.search import search
 from studies.markdown import interval, table
 from studies.search.searched import both, estimates
-from studies.study import WORKERS, Runs, Study, Tell
+from studies.study import WORKERS, Progress, Runs, Study
 
 COUNTS = {"flexibert": (10, 20, 50, 100, 200), "gpt2-wt103": (10, 20, 50, 100, 150)}
 
@@ -20,21 +20,19 @@ class HowMany(Study):
     title = "How many architectures are enough"
     figures = ("how-many",)
 
-    def make(self, tell: Tell) -> dict[str, Any]:
+    def make(self, progress: Progress) -> dict[str, Any]:
         """Ten splits for each count."""
         found: dict[str, Any] = {}
         for name, counts in COUNTS.items():
             found[name] = {}
             for count in counts:
 
-                def progress(
-                    what: str, done: int, total: int, best: float | None, on: str = f"{name}, {count}: "
-                ) -> None:
+                def step(what: str, done: int, total: int, best: float | None, on: str = f"{name}, {count}: ") -> None:
                     if what.startswith("search"):
-                        tell(on + what, done, total)
+                        progress(on + what, done, total)
 
                 plan = Plan((name,), strategy="exhaustive", train=count, splits=10)
-                result = search(plan, workers=WORKERS, progress=progress)
+                result = search(plan, workers=WORKERS, progress=step)
                 found[name][str(count)] = [
                     {
                         "winner": split.winner.held_out[name].to_dict(),

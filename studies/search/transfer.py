@@ -12,7 +12,7 @@ from lpzero_hf.plugins import load_plugins
 from lpzero_hf.search.config import Plan
 from studies.markdown import interval, signed, table
 from studies.search.searched import agreement_on, both, stack_of
-from studies.study import Runs, Study, Tell, read
+from studies.study import Progress, Runs, Study, read
 
 BENCHMARKS = ("flexibert", "gpt2-wt103", "tiny-gpt2")
 FOUND_ON = {
@@ -29,14 +29,14 @@ class Transfer(Study):
     name = "transfer"
     title = "Found on one benchmark, tested on the others"
 
-    def make(self, tell: Tell) -> dict[str, Any]:
+    def make(self, progress: Progress) -> dict[str, Any]:
         """Score the winners of every split on the benchmarks that they were not searched on."""
         plugins = load_plugins()
         found: dict[str, Any] = {study: [{} for _ in read(study).data["splits"]] for study in FOUND_ON}
         for name in BENCHMARKS:
             benchmark = plugins.benchmark(name)
             truth = torch.tensor([benchmark.goodness(entry) for entry in benchmark.trained()], dtype=torch.float64)
-            stack = stack_of(name, Plan((name,)), tell)
+            stack = stack_of(name, Plan((name,)), progress)
             for study, rows in found.items():
                 searched = read(study).data
                 if name in searched["plan"]["benchmarks"]:
