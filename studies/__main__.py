@@ -1,6 +1,6 @@
-"""Makes RESULTS.md and its figures from the run files, and the run files from nothing.
+"""Makes the results from the run files, and the run files from nothing.
 
-    python -m studies                       RESULTS.md and figures/ from the run files in studies/runs
+    python -m studies                       RESULTS.md and docs/results from the run files in studies/runs
     python -m studies --run [NAME ...]      make those run files (all of them) first, with what the cache holds
     python -m studies --from-nothing        the same in an empty cache
 
@@ -41,7 +41,7 @@ def main() -> int:
         else:
             run([study for study in STUDIES if study.name in chosen])
         if missing := [name for name in names if not (RUNS / f"{name}.json").exists()]:
-            print(f"not made yet: {', '.join(missing)}; RESULTS.md stays as it is", file=sys.stderr)
+            print(f"not made yet: {', '.join(missing)}; the results stay as they are", file=sys.stderr)
             return 0 if chosen else 1
         for file in write(timed=bool(chosen)):
             print(file)

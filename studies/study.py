@@ -31,13 +31,18 @@ class Study(ABC):
 
     Attributes:
         name: of the study and of its run file.
-        title: heading of its section in RESULTS.md.
+        title: heading of its section in the results.
         figures: file names of its figures without ending.
     """
 
     name: ClassVar[str]
     title: ClassVar[str]
     figures: ClassVar[tuple[str, ...]] = ()
+
+    @property
+    def page(self) -> str:
+        """The page of the results that shows it, which has the name of its folder; empty for the opening."""
+        return ".".join(type(self).__module__.split(".")[1:-1])
 
     @property
     def makes(self) -> bool:
@@ -48,13 +53,13 @@ class Study(ABC):
         """The data: plain values for JSON. Scores and branch tables that are in the cache are taken from there.
 
         Args:
-            progress: called with (what is done, steps done, steps in all).
+            progress: called with (what is done, steps done, all steps).
         """
         raise NotImplementedError(f"study '{self.name}' shows what others have made")
 
     @abstractmethod
     def show(self, runs: Runs) -> str:
-        """Its section of RESULTS.md, without the heading."""
+        """Its section of the results, without the heading."""
 
     def draw(self, runs: Runs) -> Mapping[str, Figure]:
         """The figures by the names in `figures`."""

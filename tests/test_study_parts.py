@@ -40,7 +40,7 @@ def test_a_front_holds_what_no_faster_one_matches() -> None:
     assert [name for *_, name in front(points)] == ["e", "a", "c"]
 
 
-def test_aceiling_falls_with_the_noise_and_is_what_a_knowing_proxy_gets() -> None:
+def test_a_ceiling_falls_with_the_noise_and_is_what_a_knowing_proxy_gets() -> None:
     qualities = np.random.default_rng(0).normal(70, 4, 500)
     quiet, loud = ceiling(qualities, 0.4)[0], ceiling(qualities, 2.0)[0]
     assert quiet > 0.98 > loud
