@@ -38,8 +38,8 @@ class Capture(Study):
             configs = {entry.key: benchmark.space.config(entry.architecture) for entry in entries}
             counted: list[int] = []
 
-            def step(done: int, total: int, what: str = f"{name}, {unary}", seen: list[int] = counted) -> None:
-                seen.append(done)
+            def step(done: int, total: int, what: str = f"{name}, {unary}", counts: list[int] = counted) -> None:
+                counts.append(done)
                 progress(what, done, total)
 
             make_tables(
@@ -82,8 +82,8 @@ class Capture(Study):
         heads = ["benchmark", "unary operations", "architectures", "s for one", "MB for one", "minutes for all"]
         return (
             "One pass for each architecture makes the table that every search reads; minibatch 4 x 32. Seconds are "
-            f"the mean of {SAMPLE} architectures, evenly spaced, on one thread; minutes for all are what "
-            f"{data['workers']} such workers would take.\n\n{table(heads, rows)}"
+            f"the mean of {SAMPLE} architectures, evenly spaced, on one thread. Minutes for all are for "
+            f"{data['workers']} such workers.\n\n{table(heads, rows)}"
         )
 
 

@@ -21,9 +21,9 @@ SEARCHED = ("lpzero-gpt2", "lpzero-any")
 QUANTITIES = ("params", "decoder_params")
 PROXIES = ("attention_params", "decoder_params", "snip", "head_importance_lpzero", "w_pca")
 SAID = """\
-Most of what is gained over the largest by all parameters comes from not counting embeddings: `attention_params`, a
-plain count, does well under either budget, and what does well under one can fall below "largest" under the other.
-`lpzero-gpt2`, searched on other architectures of this space, is first or second under either budget; `lpzero-any`
+Most of the gain over the largest by all parameters comes from not counting embeddings: `attention_params`, a plain
+count, does well under both budgets. A proxy that does well under one can fall below "largest" under the other.
+`lpzero-gpt2`, searched on other architectures of this space, is first or second under both budgets. `lpzero-any`
 chooses better than the counts under the first and worse than the largest under the second."""
 
 
@@ -40,7 +40,7 @@ class Nas(Study):
     """
 
     name = "nas"
-    title = "Architectures under a budget"
+    title = "Choosing among trained architectures"
 
     def __init__(
         self,
@@ -82,12 +82,13 @@ class Nas(Study):
         found = runs["nas"]
         options = found["options"]
         parts = [
-            f"Chosen among the architectures of `{found['benchmark']}` with their training hidden: "
-            f"{options['budgets']} budgets, {options['seeds']} seeds, up to {options['most']} of the architectures "
-            'under the budget each; a proxy takes what it scores best, "largest" the largest, "chance" any. '
-            "Searched proxies score on the minibatch they were searched on, 4 x 32, the others on 8 x 64. "
-            "Percentile: the truth about what was chosen, 0 for the best of the candidates; regret: its metric less "
-            "that of the best candidate. Brackets are 95% bootstrap intervals over draws, all from the same models."
+            f"Candidates are trained architectures of `{found['benchmark']}`, with their trained performance hidden: "
+            f"{options['budgets']} budgets, {options['seeds']} seeds, each with up to {options['most']} of the "
+            'architectures under the budget. A proxy takes the one it scores best, "largest" the one with the most '
+            'parameters, "chance" any. Searched proxies score on the minibatch they were searched on, 4 x 32, the '
+            "others on 8 x 64. The percentile is the true place of the chosen architecture, 0 for the best of the "
+            "candidates. The regret is its metric less that of the best candidate. Brackets are 95% bootstrap "
+            "intervals over draws, all from the same models."
         ]
         for one in found["tables"]:
             what = "all parameters" if one["quantity"] == "params" else "the parameters outside embeddings and head"
@@ -100,7 +101,7 @@ class Nas(Study):
 def choices(rows: Sequence[Mapping[str, Any]], metric: str) -> str:
     """The rows of a measurement as a Markdown table."""
 
-    def told(of: Mapping[str, float], digits: int) -> str:
+    def shown(of: Mapping[str, float], digits: int) -> str:
         return f"{of['value']:.{digits}f} [{of['low']:.{digits}f}, {of['high']:.{digits}f}]"
 
     heads = (
@@ -115,9 +116,9 @@ def choices(rows: Sequence[Mapping[str, Any]], metric: str) -> str:
         [
             [
                 row["chooser"],
-                told(row["percentile"], 1),
-                told(row["regret"], 2),
-                told(row["saved_over_largest"], 2),
+                shown(row["percentile"], 1),
+                shown(row["regret"], 2),
+                shown(row["saved_over_largest"], 2),
                 f"{100 * row['best_chosen']['value']:.0f}%",
             ]
             for row in rows
@@ -131,8 +132,8 @@ def scored(
     """The trained architectures that no proxy was searched on, and the scores of each, higher for better."""
     plugins = load_plugins()
     proxies = {name: find_proxy(name, plugins) for name in names}
-    seen = {key for proxy in proxies.values() for key in proxy.searched_on(benchmark.name)}
-    entries = [entry for entry in benchmark.trained() if entry.key not in seen]
+    searched_on = {key for proxy in proxies.values() for key in proxy.searched_on(benchmark.name)}
+    entries = [entry for entry in benchmark.trained() if entry.key not in searched_on]
     configs = {entry.key: benchmark.space.config(entry.architecture) for entry in entries}
     rows: dict[str, dict[str, Row]] = {entry.key: {} for entry in entries}
     usual = benchmark.batch_size, benchmark.seq_len

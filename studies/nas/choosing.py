@@ -1,6 +1,6 @@
 """How good the architecture is that a proxy chooses under a budget: against chance, and against the largest.
 
-The candidates are the trained architectures of a benchmark, their trained performance hidden from whoever chooses. For
+The candidates are the trained architectures of a benchmark, their trained performance hidden during the choice. For
 each budget (quantiles of the number of parameters, from a tenth of the architectures to all) and each seed, some of the
 candidates that fit are drawn, at most half of them, and chosen from:
 
@@ -8,10 +8,10 @@ candidates that fit are drawn, at most half of them, and chosen from:
 - "largest": the most parameters;
 - "chance": any; its row holds the exact expectation.
 
-Then the truth is looked up. The percentile is the place of the chosen one in the true ranking of the candidates, 0 for
-the best and 100 for the worst; the regret is how much worse it was trained to be than the best candidate, in the unit
-of the metric. Both are means over all budgets and seeds, with 95% intervals from 2,000 bootstrap resamples of the
-seeds: they tell of the draws, not of another benchmark. Architectures that one of the proxies was searched on are left
+Then the trained performance is looked up. The percentile is the place of the chosen one in the true ranking of the
+candidates, 0 for the best and 100 for the worst; the regret is how much worse it is than the best candidate, in the
+unit of the metric. Both are means over all budgets and seeds, with 95% intervals from 2,000 bootstrap resamples of the
+seeds: they cover the draws, not another benchmark. Architectures that one of the proxies was searched on are left
 out for all.
 """
 

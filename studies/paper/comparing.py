@@ -1,4 +1,4 @@
-"""Printed figures, published scores and ours beside each other, and why they differ."""
+"""Printed values, published scores and ours compared, and why they differ."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from studies.paper.printed import Printed
 from studies.proxies.grades import agreement
 from studies.study import Runs
 
-APART = 0.05  # a difference of rho that asks for a reason
+APART = 0.05  # a difference of rho that needs a reason
 HEADS = ("proxy", "printed rho (tau)", "published scores: rho, tau", "ours", "rho, tau", "n", "ours with theirs", "why")
 UNKNOWN = "no cause was found."
 
@@ -102,7 +102,7 @@ def orientation(benchmark: str, proxy: str, runs: Runs) -> int:
 
 
 def target(benchmark: str, runs: Runs) -> list[float]:
-    """The trained performance, larger is better."""
+    """The trained performance; larger is better."""
     found = runs["grades"][benchmark]
     sign = 1 if found["facts"]["better"] == "larger" else -1
     return [sign * value for value in found["truth"]]

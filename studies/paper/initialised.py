@@ -1,4 +1,4 @@
-"""GPT-2 initialised as GPT-2 is: what the published scores owe to the scale of output projections."""
+"""The GPT-2 space initialised as GPT-2 is: how the scale of output projections decides the published scores."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class Initialised(Study):
         }
 
     def show(self, runs: Runs) -> str:
-        """Raw scores of one initialisation and of the other, beside the truth and the published scores."""
+        """Raw scores of both initialisations against the trained performance and the published scores."""
         found = runs["initialised"]
         keys, truth = found["architectures"], found["truth"]
         rows = []
@@ -73,10 +73,10 @@ class Initialised(Study):
             "with GPT-2's with published",
         )  # fmt: skip
         return (
-            "GPT-2 draws its output projections with the deviation of all other weights divided by the square root of "
-            "twice the depth, and so did the models of the published scores; our model of the space draws all weights "
-            f"with one deviation. On {len(keys)} of the 200 architectures, raw scores, not turned:\n\n"
-            + table(heads, rows)
+            "GPT-2 draws its output projections with the standard deviation of all other weights divided by the square "
+            "root of twice the depth. So did the models of the published scores. Our model of the space draws all "
+            f"weights with one standard deviation. Raw scores, not turned, of {len(keys)} of the "
+            f"{len(runs['grades'][BENCHMARK]['architectures'])} architectures:\n\n" + table(heads, rows)
         )
 
 

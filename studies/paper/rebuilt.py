@@ -86,12 +86,13 @@ class Rebuilt(Study):
             "precision",
         )  # fmt: skip
         return (
-            f"{len(found['truth'])} of the 500 architectures as `BERT_metrics.ipynb` builds them (hidden size "
-            f"{HIDDEN}, width {WIDTH}, in training mode), by the gradient of the sum of the last hidden states, on "
-            f"{BATCH} x {LENGTH} of our tokens. LayerNorm makes that gradient zero: in double precision the scores "
-            "shrink as the last column says, so what is ranked in single precision is rounding. Its size grows with "
-            "the number of layers and weights, which is why such scores agree with the truth at all. Head Confidence "
-            "needs no gradient, and does not shrink.\n\n" + table(heads, rows)
+            f"{len(found['truth'])} of the {len(runs['published']['flexibert']['architectures'])} architectures, built "
+            f"as `BERT_metrics.ipynb` builds them (hidden size {HIDDEN}, width {WIDTH}, in training mode), on "
+            f"{BATCH} x {LENGTH} of our tokens. The gradient is that of the sum of the last hidden states, which "
+            "LayerNorm makes zero: in double precision the scores shrink by the factor in the last column. So in "
+            "single precision the scores are rounding. Its size grows with the number of layers and weights, which is "
+            "why such scores agree with the trained performance at all. Head Confidence needs no gradient and does not "
+            "shrink.\n\n" + table(heads, rows)
         )
 
 

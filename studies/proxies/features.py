@@ -1,4 +1,4 @@
-"""How well plain features of an architecture rank a benchmark, by ridge regression: a yardstick for proxies."""
+"""How well plain features of an architecture rank a benchmark, by ridge regression: a reference for proxies."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ SEEDS, TRAIN, STRENGTH = range(42, 52), 50, 0.1
 
 SAID = """\
 On GPT-2 the perplexity is almost a function of width, depth and the width of the word vectors. The six statistics are
-read inside the blocks, where the word vectors' width does not show; width and depth alone end, even when fitted to all,
-where the expressions end too. FlexiBERT's two widths and two depths make four groups, whose order alone gives most of
-what can be had; tau-b profits from the ties."""
+read inside the blocks, where the width of the word vectors is not visible. Width and depth alone, even when fitted to
+all architectures, reach what the expressions reach. FlexiBERT's two widths and two depths make four groups, and the
+order of these groups alone gives most of the possible agreement; tau-b gains from the ties."""
 
 
 def gpt2(architecture: Architecture) -> dict[str, float]:
@@ -129,8 +129,8 @@ class Features(Study):
         return (
             f"Ridge regressions on a few features of an architecture, fitted to the {found['train']} architectures "
             f"that each of {len(found['seeds'])} splits searches on and graded on the others. Features are logarithms, "
-            "with squares and products; the perplexity is fitted as its logarithm. A yardstick and no proxy: it "
-            "sees the trained performance, and knows nothing of any other space.\n\n"
+            "with squares and products; the perplexity is fitted as its logarithm. This is a reference and no proxy: "
+            "it is fitted to trained performance, and does not apply to any other space.\n\n"
             + table(heads, rows, left=2)
             + "\n\n"
             + SAID

@@ -1,4 +1,4 @@
-"""Scores every built-in proxy on every benchmark of the zoo, and grades it: no proxy was tuned or chosen on these."""
+"""Scores every built-in proxy on every benchmark of the zoo, and grades it."""
 
 from __future__ import annotations
 
@@ -18,6 +18,10 @@ from studies.study import WORKERS, Progress, Runs, Study
 BENCHMARKS = ("gpt2-wt103", "flexibert", "tiny-gpt2")
 OWN = "lpzero-hf"
 DIGITS = 9  # of a score in a run file: more than the ranking needs
+COLUMNS = """\
+No proxy here was tuned or chosen on these benchmarks. "top 10%" is the share of the truly best tenth that is among the
+best-scored tenth. s/arch is the median time to score one architecture on one core while the other cores do the same;
+proxies that share a pass all show the time of the whole pass."""
 
 
 class Grades(Study):
@@ -40,15 +44,15 @@ class Grades(Study):
 
             with ScoreCache() as cache:
                 report = grade(benchmark, proxies, cache=cache, workers=WORKERS, progress=step)
-            found[name] = _told(report) | {"facts": describe(benchmark)}
+            found[name] = _record(report) | {"facts": describe(benchmark)}
         return found
 
     def show(self, runs: Runs) -> str:
         """One table per benchmark."""
-        return "\n\n".join(_section(name, runs["grades"][name]) for name in BENCHMARKS)
+        return "\n\n".join([COLUMNS, *(_section(name, runs["grades"][name]) for name in BENCHMARKS)])
 
 
-def _told(report: Report) -> dict[str, Any]:
+def _record(report: Report) -> dict[str, Any]:
     setting = report.setting
     return {
         "architectures": [entry.key for entry in report.trained],
@@ -63,9 +67,9 @@ def _told(report: Report) -> dict[str, Any]:
     }
 
 
-def agreement(told: Mapping[str, Any]) -> Agreement | None:
+def agreement(grade: Mapping[str, Any]) -> Agreement | None:
     """The agreement of a grade in a run file."""
-    return None if told["agreement"] is None else Agreement.from_dict(told["agreement"])
+    return None if grade["agreement"] is None else Agreement.from_dict(grade["agreement"])
 
 
 def _section(name: str, found: Mapping[str, Any]) -> str:
@@ -82,21 +86,21 @@ def _section(name: str, found: Mapping[str, Any]) -> str:
         row("proxy", "rho [95%]", "tau [95%]", "top 10%", "n", "s/arch"),
         "|---|--:|--:|--:|--:|--:|",
     ]
-    for told in found["grades"]:
-        one = agreement(told)
-        seconds = f"{told['seconds']:.2f}"
+    for graded in found["grades"]:
+        one = agreement(graded)
+        seconds = f"{graded['seconds']:.2f}"
         if one is None:
-            lines.append(row(told["proxy"], "—", "—", "—", "0", seconds))
+            lines.append(row(graded["proxy"], "—", "—", "—", "0", seconds))
         else:
             rho, tau = (interval(estimate, signed) for estimate in (one.spearman, one.kendall))
-            lines.append(row(told["proxy"], rho, tau, f"{one.top:.2f}", str(one.n), seconds))
+            lines.append(row(graded["proxy"], rho, tau, f"{one.top:.2f}", str(one.n), seconds))
     return "\n".join(lines)
 
 
-def _facts(told: Mapping[str, Any]) -> str:
-    spread = told["spread"]
+def _facts(facts: Mapping[str, Any]) -> str:
+    spread = facts["spread"]
     text = (
-        f"{told['metric']}: {spread['minimum']:.3f} to {spread['maximum']:.3f}, median {spread['median']:.3f}, "
+        f"{facts['metric']}: {spread['minimum']:.3f} to {spread['maximum']:.3f}, median {spread['median']:.3f}, "
         f"standard deviation {spread['standard_deviation']:.3f}."
     )
-    return text + (f" {told['notes']}." if told["notes"] else "")
+    return text + (f" {facts['notes']}." if facts["notes"] else "")

@@ -58,10 +58,10 @@ class Pareto(Study):
     def show(self, runs: Runs) -> str:
         """The two fronts of each benchmark."""
         parts = [
-            "Seconds: one proxy alone on one thread, minibatch 8 x 64, the median of "
-            f"{ARCHITECTURES} architectures; many proxies share one pass, so that all together cost far less than "
-            "their sum. Listed is every proxy that no faster one matches. rho: on all architectures; proxies called "
-            "lpzero-... were searched on 50 of them and are graded on the rest."
+            "Seconds are of one proxy alone on one thread, minibatch 8 x 64, the median of "
+            f"{ARCHITECTURES} architectures. Many proxies share one pass, so together they cost far less than their "
+            "sum. The table lists every proxy whose rho no faster proxy reaches. rho is on all architectures; proxies "
+            "called lpzero-... were searched on 50 of them and are graded on the rest."
         ]  # fmt: skip
         for name in BENCHMARKS:
             rows = [[proxy, f"{rho:+.3f}", f"{seconds:.3f}"] for seconds, rho, proxy in front(self._points(runs, name))]

@@ -37,13 +37,13 @@ CASES = {
 
 
 class Sensitivity(Study):
-    """One thing at a time is changed, on architectures that no searched proxy has seen."""
+    """One thing at a time is changed, on architectures that no searched proxy was searched on."""
 
     name = "sensitivity"
     title = "Sensitivity to minibatch, seed and precision"
 
     def make(self, progress: Progress) -> dict[str, Any]:
-        """Agreement with the truth, and with the scores of the first case."""
+        """Agreement with the trained performance, and with the scores of the first case."""
         plugins = load_plugins()
         proxies = [plugins.proxy(name) for name in PROXIES]
         found: dict[str, Any] = {}
@@ -55,13 +55,14 @@ class Sensitivity(Study):
     def show(self, runs: Runs) -> str:
         """A table per benchmark."""
         parts = [
-            f"{ARCHITECTURES} architectures of each benchmark, evenly spaced among those that none of these was "
-            "searched on; one thing is changed at a time. Each cell: rho with the truth, and in parentheses rho "
-            "with the same proxy's scores in the first row. The last row is the mean and standard deviation of "
-            "rho over ten seeds, which draw both weights and minibatch. Of 40 architectures, a rho of 0.95 has a "
-            "95% interval of about ±0.04, one of 0.5 of about ±0.25. `lpzero-any` adds branches that grow "
-            "unequally with the minibatch, and ranks far worse off the 4 x 32 tokens that it was searched on "
-            "(there, see the winners above); so lpzero-hf warns of a searched proxy on another minibatch."
+            f"{ARCHITECTURES} architectures of each benchmark, evenly spaced among those no proxy was searched on. "
+            "One thing is changed at a time. Each cell is the rho with the trained performance, and in "
+            "parentheses the rho with the same proxy's scores in the first row. The last row is the mean and standard "
+            "deviation of rho over ten seeds, which draw both weights and minibatch. With 40 architectures, a rho of "
+            "0.95 has a 95% interval of about ±0.04, one of 0.5 of about ±0.25. `lpzero-any` was searched on 4 x 32 "
+            "tokens (its results there are among the built-in winners). It adds branches that grow unequally with the "
+            "minibatch, and ranks far worse on other minibatches. So lpzero-hf warns of a searched proxy on another "
+            "minibatch."
         ]  # fmt: skip
         for name in BENCHMARKS:
             data = runs[self.name][name]
@@ -81,8 +82,8 @@ class Sensitivity(Study):
 
 
 def _cases(benchmark: Benchmark, proxies: list[Proxy], progress: Progress) -> dict[str, Any]:
-    seen = {key for proxy in proxies for key in proxy.searched_on(benchmark.name)}
-    entries = spaced([entry for entry in benchmark.trained() if entry.key not in seen], ARCHITECTURES)
+    searched_on = {key for proxy in proxies for key in proxy.searched_on(benchmark.name)}
+    entries = spaced([entry for entry in benchmark.trained() if entry.key not in searched_on], ARCHITECTURES)
     configs = {entry.key: benchmark.space.config(entry.architecture) for entry in entries}
     truth = [benchmark.goodness(entry) for entry in entries]
     found: dict[str, Any] = {}
@@ -108,8 +109,8 @@ def _rho(x: list[float | None], y: list[float | None] | list[float]) -> float | 
     return spearman(*zip(*pairs, strict=True)) if len(pairs) > 2 else None
 
 
-def _cell(told: dict[str, Any]) -> str:
-    return " ".join("—" if told[key] is None else form.format(told[key]) for key, form in _FORMS.items())
+def _cell(record: dict[str, Any]) -> str:
+    return " ".join("—" if record[key] is None else form.format(record[key]) for key, form in _FORMS.items())
 
 
 _FORMS = {"rho": "{:.3f}", "with_first": "({:.2f})"}

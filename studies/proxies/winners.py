@@ -36,7 +36,7 @@ class Winners(Study):
     """
 
     name = "winners"
-    title = "The winners that are built in"
+    title = "Built-in winners"
 
     def __init__(self, winners: Spaces = WINNERS, limit: int | None = None, workers: int = WORKERS) -> None:
         self.winners, self.limit, self.workers = winners, limit, workers
@@ -86,7 +86,7 @@ class Winners(Study):
                 rho, tau = interval(graded.spearman, signed), interval(graded.kendall, signed)
                 rows.append([one["proxy"], name, rho, tau, str(graded.n)])
         return (
-            "Graded on the architectures that they were not searched on: all but those of the first split (the seed "
-            "42), on the minibatch of the search, 4 x 32 tokens.\n\n"
+            "Each winner is graded on the architectures that it was not searched on, which are all but those of the "
+            "first split (seed 42). The minibatch is that of the search, 4 x 32 tokens.\n\n"
             + table(("winner", "benchmark", "rho [95%]", "tau [95%]", "n"), rows, left=2)
         )

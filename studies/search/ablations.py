@@ -71,12 +71,12 @@ class Ablations(Study):
             [
                 f"The largest fitness on {found['train']} architectures of `{found['benchmark']}`, {len(first)} seeds, "
                 f"{found['iterations']} iterations. The optimum is that of the exhaustive search. Figures 6 and 7 and "
-                "Table 5 above are of the same searches.",
+                "Table 5 of the [paper](paper.md) show other cases of these searches.",
                 "### Population\n\n" + case_table(found, POPULATION),
                 "### Aggregation over blocks\n\n" + case_table(found, AGGREGATION),
                 "### Optimum\n\n" + case_table(found, OPTIMUM),
-                "In the space of one unary operation evolution finds the optimum with most seeds. Among the 9.5 "
-                "million expressions of two, 1080 evaluations are few, and its median stays below.",
+                "With one unary operation, evolution finds the optimum with most seeds. With two there are 9.5 million "
+                "expressions; 1080 evaluations are few, and the median stays below the optimum.",
             ]
         )
 

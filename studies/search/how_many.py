@@ -14,7 +14,7 @@ COUNTS = {"flexibert": (10, 20, 50, 100, 200), "gpt2-wt103": (10, 20, 50, 100, 1
 
 
 class HowMany(Study):
-    """The same exhaustive search on more and more architectures."""
+    """The same exhaustive search on growing numbers of architectures."""
 
     name = "how-many"
     title = "How many architectures are enough"
@@ -53,8 +53,8 @@ class HowMany(Study):
                 rows.append([name, count, *numbers])
         heads = ["benchmark", "searched on", "one expression: rho", "tau", "five, summed ranks: rho", "tau"]
         return (
-            "Exhaustive search over one unary operation; the winner is graded on all architectures that it was not "
-            f"searched on. Ten splits each.\n\n{table(heads, rows)}"
+            "Exhaustive search over one unary operation, ten splits for each number of architectures. The winner is "
+            f"graded on all architectures that it was not searched on.\n\n{table(heads, rows)}"
         )
 
     def draw(self, runs: Runs) -> dict[str, Any]:

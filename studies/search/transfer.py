@@ -43,9 +43,9 @@ class Transfer(Study):
                     continue
                 for row, split in zip(rows, searched["splits"], strict=True):
                     for kind in ("winner", "ensemble"):
-                        told = split[kind]
-                        expressions = [parse(text, plugins.operations) for text in told["expressions"]]
-                        agreement = agreement_on(stack, expressions, told["orientations"], truth, range(len(truth)))
+                        chosen = split[kind]
+                        expressions = [parse(text, plugins.operations) for text in chosen["expressions"]]
+                        agreement = agreement_on(stack, expressions, chosen["orientations"], truth, range(len(truth)))
                         row.setdefault(kind, {})[name] = agreement.to_dict()
         return found
 
@@ -56,9 +56,9 @@ class Transfer(Study):
             for kind, what in (("winner", "one expression"), ("ensemble", "five, summed ranks")):
                 rows.append([on, what, *(_cell(runs, study, kind, name) for name in BENCHMARKS)])
         return (
-            "Exhaustive search over one unary operation on 50 architectures (50 of each where it is two), ten splits. "
-            "On the benchmark searched on (bold) the numbers are held out; on the others, all architectures are. rho:"
-            f"\n\n{table(['found on', 'ranked by', *BENCHMARKS], rows, left=2)}"
+            "Exhaustive search over one unary operation on 50 architectures (50 of each if there are two), ten splits. "
+            "Each cell is a rho: on the held-out architectures of a benchmark that was searched on (bold), on all "
+            f"architectures of the others.\n\n{table(['found on', 'ranked by', *BENCHMARKS], rows, left=2)}"
         )  # fmt: skip
 
 
@@ -66,5 +66,5 @@ def _cell(runs: Runs, study: str, kind: str, name: str) -> str:
     own = name in runs[study]["plan"]["benchmarks"]
     splits: list[Mapping[str, Any]] = runs[study]["splits"] if own else runs["transfer"][study]
     path = (kind, "held_out", name) if own else (kind, name)
-    told = interval(both(splits, *path)[0], signed)
-    return f"**{told}**" if own else told
+    rho = interval(both(splits, *path)[0], signed)
+    return f"**{rho}**" if own else rho
