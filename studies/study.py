@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 RUNS = Path(__file__).parent / "runs"
 WORKERS = cores()
-Tell = Callable[[str, int, int], None]
+Progress = Callable[[str, int, int], None]
 Runs = Mapping[str, Mapping[str, Any]]  # the data of every study by its name
 
 
@@ -33,7 +33,7 @@ class Study(ABC):
 
     Attributes:
         name: of the study and of its run file.
-        title: heading of its section in RESULTS.md.
+        title: heading of its section in the results.
         figures: file names of its figures without ending.
     """
 
@@ -42,21 +42,26 @@ class Study(ABC):
     figures: ClassVar[tuple[str, ...]] = ()
 
     @property
+    def page(self) -> str:
+        """The page of the results that shows it, which has the name of its folder; empty for the opening."""
+        return ".".join(type(self).__module__.split(".")[1:-1])
+
+    @property
     def makes(self) -> bool:
         """Whether it has data of its own: whether its class says how to make them."""
         return type(self).make is not Study.make
 
-    def make(self, tell: Tell) -> dict[str, Any]:
+    def make(self, progress: Progress) -> dict[str, Any]:
         """The data: plain values for JSON. Scores and branch tables that are in the cache are taken from there.
 
         Args:
-            tell: called with (what is done, steps done, steps in all).
+            progress: called with (what is done, steps done, all steps).
         """
         raise NotImplementedError(f"study '{self.name}' shows what others have made")
 
     @abstractmethod
     def show(self, runs: Runs) -> str:
-        """Its section of RESULTS.md, without the heading."""
+        """Its section of the results, without the heading."""
 
     def draw(self, runs: Runs) -> Mapping[str, Figure]:
         """The figures by the names in `figures`."""
@@ -87,11 +92,11 @@ class Run:
         return RUNS / f"{self.study}.json"
 
 
-def make(study: Study, tell: Tell) -> Run:
+def make(study: Study, progress: Progress) -> Run:
     """Make a study's data and keep them in its run file."""
     torch.set_num_threads(1)  # their number decides how sums are rounded
     start = time.perf_counter()
-    data = study.make(tell)
+    data = study.make(progress)
     run = Run(study.name, round(time.perf_counter() - start, 1), str(datetime.date.today()), machine(), data)
     write_records(run.file, asdict(run))
     return run

@@ -16,7 +16,7 @@ from lpzero_hf.scoring.setting import identity
 from lpzero_hf.search.config import SearchConfig
 from lpzero_hf.search.table_cache import make_tables
 from studies.markdown import table
-from studies.study import WORKERS, Runs, Study, Tell, executor_of
+from studies.study import WORKERS, Progress, Runs, Study, executor_of
 
 CASES = (("flexibert", 1), ("gpt2-wt103", 1), ("tiny-gpt2", 1), ("flexibert", 2))
 SAMPLE = 6
@@ -28,7 +28,7 @@ class Capture(Study):
     name = "capture"
     title = "What capture costs"
 
-    def make(self, tell: Tell) -> dict[str, Any]:
+    def make(self, progress: Progress) -> dict[str, Any]:
         """Seconds for one architecture on one thread, and how many tables were missing."""
         plugins = load_plugins()
         rows = []
@@ -40,13 +40,13 @@ class Capture(Study):
             configs = {entry.key: benchmark.space.config(entry.architecture) for entry in entries}
             counted: list[int] = []
 
-            def progress(done: int, total: int, what: str = f"{name}, {unary}", seen: list[int] = counted) -> None:
-                seen.append(done)
-                tell(what, done, total)
+            def step(done: int, total: int, what: str = f"{name}, {unary}", counts: list[int] = counted) -> None:
+                counts.append(done)
+                progress(what, done, total)
 
             make_tables(
                 configs, wanted, plan.setting, cache_folder() / "tables",
-                executor=executor_of(), plugins=plugins, progress=progress,
+                executor=executor_of(), plugins=plugins, progress=step,
             )  # fmt: skip
             sample = {entry.key: configs[entry.key] for entry in spaced(entries, SAMPLE)}
             with tempfile.TemporaryDirectory() as folder:
@@ -84,8 +84,8 @@ class Capture(Study):
         heads = ["benchmark", "unary operations", "architectures", "s for one", "MB for one", "minutes for all"]
         return (
             "One pass for each architecture makes the table that every search reads; minibatch 4 x 32. Seconds are "
-            f"the mean of {SAMPLE} architectures, evenly spaced, on one thread; minutes for all are what "
-            f"{data['workers']} such workers would take.\n\n{table(heads, rows)}"
+            f"the mean of {SAMPLE} architectures, evenly spaced, on one thread. Minutes for all are for "
+            f"{data['workers']} such workers.\n\n{table(heads, rows)}"
         )
 
 

@@ -18,7 +18,7 @@ class Costs(Study):
     """Scaling over workers and architectures, and models of growing size."""
 
     name = "costs"
-    title = "What it costs"
+    title = "How cost grows"
     figures = ("sizes",)
 
     def show(self, runs: Runs) -> str:
@@ -57,7 +57,8 @@ def _scaling(data: Mapping[str, Any]) -> str:
         "### Over workers and architectures\n\n"
         f"`python -m studies.cost.scaling`, {data['options']['benchmark']}, {machine['cores']} cores, "
         f"{machine['processor']}, torch {machine['torch']}; medians of {data['options']['repeats']}. `steady` leaves "
-        "out the seconds in which workers start and import torch and transformers; a longer run does not feel them.\n\n"
+        "out the seconds in which workers start and import torch and transformers; they matter little in a "
+        "long run.\n\n"
         f"{table(heads, rows, left=2)}\n\nCost is linear in the number of architectures. {fits}."
     )
 
@@ -93,8 +94,8 @@ def _within(rows: Sequence[Mapping[str, Any]]) -> str:
     inside = [row["parameters"] - 2 * llama(row["size"]).vocab_size * SIZES[row["size"]][0] for row in (small, large)]
     shares = [count / row["parameters"] for count, row in zip(inside, (small, large), strict=True)]
     return (
-        "No proxy of these reads the weights of embedding and head, and the share of the blocks grows with a model, "
-        f"from {shares[0]:.0%} at 100M to {shares[1]:.0%} at 1B: there `linear backward` takes "
+        "None of these proxies reads the weights of embedding and head. The share of the blocks grows with the model, "
+        f"from {shares[0]:.0%} at 100M to {shares[1]:.0%} at 1B. Between these two, `linear backward` takes "
         f"{large['seconds'] / small['seconds']:.1f} times as long for {inside[1] / inside[0]:.1f} times as many "
         "parameters in blocks."
     )

@@ -1,5 +1,5 @@
-"""What a GPU does for a search and for a large model: times by phase, the GEMMs' share of the card's peak, and whether
-its ranks are the CPU's.
+"""What a GPU brings to a search and to a large model: times by phase, the share of the card's peak that matrix products
+reach, and whether its ranks are the CPU's.
 
     python -m studies.cost.gpu [BENCH] [--device cuda] [--unary 2] [--limit 50] [--size 7B] [--json FILE]
 
@@ -11,7 +11,7 @@ its ranks are the CPU's.
 3. All proxies that share one backward pass on a Llama-shaped model in bfloat16 with checkpointing (`--size none` leaves
    it out).
 
-Runs on `--device cpu` too, with small settings, to see that it works.
+It runs on `--device cpu` too, with small settings, to check that it works.
 """
 
 from __future__ import annotations
@@ -146,8 +146,8 @@ def large(size: str, device: torch.device) -> dict[str, Any]:
     peak = torch.cuda.max_memory_allocated(device) if device.type == "cuda" else None
     parameters = sum(parameter.numel() for parameter in model.parameters())
     failed = {row.proxy: row.reason for row in scores.rows if row.status == "failed"}
-    told: Mapping[str, Any] = {"size": size, "parameters": parameters, "proxies": len(names)}
-    return {**told, "seconds": seconds, "peak_bytes": peak, "failed": failed}
+    about: Mapping[str, Any] = {"size": size, "parameters": parameters, "proxies": len(names)}
+    return {**about, "seconds": seconds, "peak_bytes": peak, "failed": failed}
 
 
 def shown(result: Mapping[str, Any]) -> Rows:

@@ -13,8 +13,8 @@ thread in each worker:
 
 Workers import torch and transformers before they can work. `all s` is the time of the whole call, `start s` that until
 the first result. `steady s` is the time from when every worker can have given a result to the last one, scaled to all
-architectures: what a long run costs. The efficiencies of both are shown. Scaling is told in medians of the repeats,
-which take turns so that a disturbance meets all alike. Prints Markdown, and writes every time with a description of the
+architectures: what a long run costs. The efficiencies of both are shown. Times are medians of the repeats, which take
+turns so that a disturbance affects all alike. Prints Markdown, and writes every time with a description of the
 machine as JSON.
 """
 
@@ -125,10 +125,10 @@ def measured(bench: Bench, wanted: Sequence[tuple[str, int, int]], repeats: int)
     rows = []
     for kind in WORK:
         for scaling, workers, count in wanted:
-            seen = times[kind, workers, count]
+            repeated = times[kind, workers, count]
             row: dict[str, Any] = {"work": kind, "scaling": scaling, "workers": workers, "architectures": count}
-            row |= {name: statistics.median(one[name] for one in seen) for name in seen[0]}
-            rows.append(row | {"times": seen})
+            row |= {name: statistics.median(one[name] for one in repeated) for name in repeated[0]}
+            rows.append(row | {"times": repeated})
     for row in rows:
         base = next(r for r in rows if (r["work"], r["scaling"]) == (row["work"], row["scaling"]))
         for name in ("all", "steady") if row["scaling"] != "cost" else ():
@@ -166,7 +166,7 @@ def main() -> int:
     """Measure, print a table, write the numbers."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("benchmark", metavar="BENCH", nargs="?", default="tiny-gpt2")
-    parser.add_argument("--workers", type=int, nargs="+", default=[1, 2], help="the first is what others are held to")
+    parser.add_argument("--workers", type=int, nargs="+", default=[1, 2], help="the first is the reference")
     parser.add_argument("--architectures", type=int, default=60)
     parser.add_argument("--series", type=int, nargs="+", default=[10, 20, 40, 80])
     parser.add_argument("--repeats", type=int, default=3)

@@ -17,15 +17,15 @@ from lpzero_hf.scoring.evaluate import Row, evaluate
 from lpzero_hf.scoring.setting import Setting
 from studies.markdown import table
 from studies.nas.choosing import LARGEST, choosers, play, summary
-from studies.study import WORKERS, Runs, Study, Tell, executor_of
+from studies.study import WORKERS, Progress, Runs, Study, executor_of
 
 SEARCHED = ("lpzero-gpt2", "lpzero-any")
 QUANTITIES = ("params", "decoder_params")
 PROXIES = ("attention_params", "decoder_params", "snip", "head_importance_lpzero", "w_pca")
 SAID = """\
-Most of what is gained over the largest by all parameters comes from not counting embeddings: `attention_params`, a
-plain count, does well under either budget, and what does well under one can fall below "largest" under the other.
-`lpzero-gpt2`, searched on other architectures of this space, is first or second under either budget; `lpzero-any`
+Most of the gain over the largest by all parameters comes from not counting embeddings: `attention_params`, a plain
+count, does well under both budgets. A proxy that does well under one can fall below "largest" under the other.
+`lpzero-gpt2`, searched on other architectures of this space, is first or second under both budgets. `lpzero-any`
 chooses better than the counts under the first and worse than the largest under the second."""
 
 
@@ -42,7 +42,7 @@ class Nas(Study):
     """
 
     name = "nas"
-    title = "Architectures under a budget"
+    title = "Choosing among trained architectures"
 
     def __init__(
         self,
@@ -56,20 +56,20 @@ class Nas(Study):
         self.benchmark, self.proxies, self.workers = benchmark, proxies, workers
         self.budgets, self.seeds, self.most = budgets, seeds, most
 
-    def make(self, tell: Tell) -> dict[str, Any]:
+    def make(self, progress: Progress) -> dict[str, Any]:
         """One measurement for each list of proxies and each quantity that the budget limits."""
         benchmark = load_benchmark(self.benchmark)
         tables = []
         for names in self.proxies:
-            entries, scores = scored(benchmark, names, self.workers, tell)
-            goodness = [benchmark.target(entry) for entry in entries]
+            entries, scores = scored(benchmark, names, self.workers, progress)
+            target = [benchmark.target(entry) for entry in entries]
             for quantity in QUANTITIES:
                 if quantity == "params":
                     sizes = [count(benchmark.space.config(entry.architecture)) for entry in entries]
                 else:
                     sizes = [body_parameters(benchmark.space, entry.architecture) for entry in entries]
                 ways = choosers(sizes, scores)
-                limits, found = play(goodness, sizes, ways, self.budgets, self.seeds, self.most)
+                limits, found = play(target, sizes, ways, self.budgets, self.seeds, self.most)
                 rows = [summary(name, outcomes, found[LARGEST]) for name, outcomes in found.items()]
                 rows.sort(key=lambda row: row["regret"]["value"])
                 searched = [name for name in names if name in SEARCHED]
@@ -84,12 +84,13 @@ class Nas(Study):
         found = runs["nas"]
         options = found["options"]
         parts = [
-            f"Chosen among the architectures of `{found['benchmark']}` with their training hidden: "
-            f"{options['budgets']} budgets, {options['seeds']} seeds, up to {options['most']} of the architectures "
-            'under the budget each; a proxy takes what it scores best, "largest" the largest, "chance" any. '
-            "Searched proxies score on the minibatch they were searched on, 4 x 32, the others on 8 x 64. "
-            "Percentile: the truth about what was chosen, 0 for the best of the candidates; regret: its metric less "
-            "that of the best candidate. Brackets are 95% bootstrap intervals over draws, all from the same models."
+            f"Candidates are trained architectures of `{found['benchmark']}`, with their trained performance hidden: "
+            f"{options['budgets']} budgets, {options['seeds']} seeds, each with up to {options['most']} of the "
+            'architectures under the budget. A proxy takes the one it scores best, "largest" the one with the most '
+            'parameters, "chance" any. Searched proxies score on the minibatch they were searched on, 4 x 32, the '
+            "others on 8 x 64. The percentile is the true place of the chosen architecture, 0 for the best of the "
+            "candidates. The regret is its metric less that of the best candidate. Brackets are 95% bootstrap "
+            "intervals over draws, all from the same models."
         ]
         for one in found["tables"]:
             what = "all parameters" if one["quantity"] == "params" else "the parameters outside embeddings and head"
@@ -102,7 +103,7 @@ class Nas(Study):
 def choices(rows: Sequence[Mapping[str, Any]], metric: str) -> str:
     """The rows of a measurement as a Markdown table."""
 
-    def told(of: Mapping[str, float], digits: int) -> str:
+    def shown(of: Mapping[str, float], digits: int) -> str:
         return f"{of['value']:.{digits}f} [{of['low']:.{digits}f}, {of['high']:.{digits}f}]"
 
     heads = (
@@ -117,9 +118,9 @@ def choices(rows: Sequence[Mapping[str, Any]], metric: str) -> str:
         [
             [
                 row["chooser"],
-                told(row["percentile"], 1),
-                told(row["regret"], 2),
-                told(row["saved_over_largest"], 2),
+                shown(row["percentile"], 1),
+                shown(row["regret"], 2),
+                shown(row["saved_over_largest"], 2),
                 f"{100 * row['best_chosen']['value']:.0f}%",
             ]
             for row in rows
@@ -128,26 +129,26 @@ def choices(rows: Sequence[Mapping[str, Any]], metric: str) -> str:
 
 
 def scored(
-    benchmark: Benchmark, names: Sequence[str], workers: int, tell: Tell
+    benchmark: Benchmark, names: Sequence[str], workers: int, progress: Progress
 ) -> tuple[list[Trained], dict[str, list[float | None]]]:
     """The trained architectures that no proxy was searched on, and the scores of each, higher for better."""
     plugins = load_plugins()
     proxies = {name: find_proxy(name, plugins) for name in names}
-    seen = {key for proxy in proxies.values() for key in proxy.searched_on(benchmark.name)}
-    entries = [entry for entry in benchmark.trained() if entry.key not in seen]
+    searched_on = {key for proxy in proxies.values() for key in proxy.searched_on(benchmark.name)}
+    entries = [entry for entry in benchmark.trained() if entry.key not in searched_on]
     configs = {entry.key: benchmark.space.config(entry.architecture) for entry in entries}
     rows: dict[str, dict[str, Row]] = {entry.key: {} for entry in entries}
     usual = benchmark.batch_size, benchmark.seq_len
     for size in dict.fromkeys(proxy.minibatch or usual for proxy in proxies.values()):  # that it was searched on
         alike = [proxy for proxy in proxies.values() if (proxy.minibatch or usual) == size]
 
-        def progress(done: int, total: int, what: str = f"{len(alike)} proxies, {size[0]} x {size[1]}") -> None:
-            tell(what, done, total)
+        def step(done: int, total: int, what: str = f"{len(alike)} proxies, {size[0]} x {size[1]}") -> None:
+            progress(what, done, total)
 
         with ScoreCache() as cache:
             found = evaluate(
                 configs, alike, Setting(*size),
-                cache=cache, executor=executor_of(workers), plugins=plugins, progress=progress,
+                cache=cache, executor=executor_of(workers), plugins=plugins, progress=step,
             )  # fmt: skip
         for key, scores in found.items():
             rows[key] |= scores

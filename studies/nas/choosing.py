@@ -1,6 +1,6 @@
 """How good the architecture is that a proxy chooses under a budget: against chance, and against the largest.
 
-The candidates are the trained architectures of a benchmark, their trained performance hidden from whoever chooses. For
+The candidates are the trained architectures of a benchmark, their trained performance hidden during the choice. For
 each budget (quantiles of the number of parameters, from a tenth of the architectures to all) and each seed, some of the
 candidates that fit are drawn, at most half of them, and chosen from:
 
@@ -8,10 +8,10 @@ candidates that fit are drawn, at most half of them, and chosen from:
 - "largest": the most parameters;
 - "chance": any; its row holds the exact expectation.
 
-Then the truth is looked up. The percentile is the place of the chosen one in the true ranking of the candidates, 0 for
-the best and 100 for the worst; the regret is how much worse it was trained to be than the best candidate, in the unit
-of the metric. Both are means over all budgets and seeds, with 95% intervals from 2,000 bootstrap resamples of the
-seeds: they tell of the draws, not of another benchmark. Architectures that one of the proxies was searched on are left
+Then the trained performance is looked up. The percentile is the place of the chosen one in the true ranking of the
+candidates, 0 for the best and 100 for the worst; the regret is how much worse it is than the best candidate, in the
+unit of the metric. Both are means over all budgets and seeds, with 95% intervals from 2,000 bootstrap resamples of the
+seeds: they cover the draws, not another benchmark. Architectures that one of the proxies was searched on are left
 out for all.
 """
 
@@ -58,17 +58,17 @@ def choosers(sizes: Sequence[int], scores: dict[str, list[float | None]]) -> dic
     return {LARGEST: by([float(size) for size in sizes])} | {name: by(values) for name, values in scores.items()}
 
 
-def truth(goodness: Sequence[float], candidates: Sequence[int], chosen: int) -> tuple[float, float, float]:
+def truth(target: Sequence[float], candidates: Sequence[int], chosen: int) -> tuple[float, float, float]:
     """Percentile, regret and hit of a choice. Of candidates that are equally good, half count as better."""
-    better = sum(goodness[i] > goodness[chosen] for i in candidates)
-    equal = sum(goodness[i] == goodness[chosen] for i in candidates) - 1
-    top = max(goodness[i] for i in candidates)
+    better = sum(target[i] > target[chosen] for i in candidates)
+    equal = sum(target[i] == target[chosen] for i in candidates) - 1
+    top = max(target[i] for i in candidates)
     place = (better + equal / 2) / (len(candidates) - 1)
-    return 100 * place, top - goodness[chosen], float(goodness[chosen] == top)
+    return 100 * place, top - target[chosen], float(target[chosen] == top)
 
 
 def play(
-    goodness: Sequence[float], sizes: Sequence[int], choose: dict[str, Choose], budgets: int, seeds: int, draw: int
+    target: Sequence[float], sizes: Sequence[int], choose: dict[str, Choose], budgets: int, seeds: int, draw: int
 ) -> tuple[list[int], dict[str, Outcomes]]:
     """Choose under every budget and with every seed; the budgets, and what came of it."""
     limits = [math.ceil(np.quantile(sizes, share)) for share in np.linspace(0.1, 1, budgets)]
@@ -79,11 +79,11 @@ def play(
             budget = Budget(max_params=limit)
             fitting = [i for i, size in enumerate(sizes) if budget.allows(size)]
             drawn = random.Random(f"{seed}/{limit}").sample(fitting, max(2, min(draw, len(fitting) // 2)))
-            every = [truth(goodness, drawn, i) for i in drawn]
+            every = [truth(target, drawn, i) for i in drawn]
             place, regret, hit = (float(np.mean(column)) for column in zip(*every, strict=True))
             rows[CHANCE].append((place, regret, hit))
             for name, pick in choose.items():
-                rows[name].append(truth(goodness, drawn, pick(drawn)))
+                rows[name].append(truth(target, drawn, pick(drawn)))
         for name, made in rows.items():
             for kept, column in zip(
                 (found[name].percentile, found[name].regret, found[name].hit), zip(*made, strict=True), strict=True

@@ -1,1 +1,1 @@
-"""The tables and figures of the paper beside this project's, and where its published scores come from."""
+"""The tables and figures of the paper compared with this project's, and how its published scores were made."""

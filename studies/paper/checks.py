@@ -1,4 +1,4 @@
-"""What can be read off published scores alone: each check compares them with a count or a closed formula."""
+"""What published scores alone show: each check compares them with a count or a closed formula."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def activation_check(entries: Sequence[Trained], scores: Mapping[str, Sequence[f
 
 
 def lpzero_check(entries: Sequence[Trained], scores: Sequence[float]) -> dict[str, Any]:
-    """The published winner's scores beside a closed formula of widths and depth."""
+    """The published winner's scores against a closed formula of widths and depth."""
     made = [closed_form(entry) for entry in entries]
     truth = [-entry.quality for entry in entries]
     return {
@@ -75,7 +75,7 @@ def closed_form(entry: Trained) -> float:
 
 
 def width_check(entries: Sequence[Trained], scores: Sequence[float]) -> dict[str, Any]:
-    """The published activation distance beside the number of outputs of all linear layers."""
+    """The published activation distance against the number of outputs of all linear layers."""
     outputs = [
         sum(5 * float(entry.architecture.shared[0]) + float(inner) for _, inner in entry.architecture.layers)
         for entry in entries

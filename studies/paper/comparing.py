@@ -1,4 +1,4 @@
-"""Printed figures, published scores and ours beside each other, and why they differ."""
+"""Printed values, published scores and ours compared, and why they differ."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from studies.paper.printed import Printed
 from studies.proxies.grades import agreement
 from studies.study import Runs
 
-APART = 0.05  # a difference of rho that asks for a reason
+APART = 0.05  # a difference of rho that needs a reason
 HEADS = ("proxy", "printed rho (tau)", "published scores: rho, tau", "ours", "rho, tau", "n", "ours with theirs", "why")
 UNKNOWN = "no cause was found."
 
@@ -58,9 +58,9 @@ def comparison(
                 "—" if one is None else f"{plain(one.rho)} ({one.tau})" if one.tau else plain(one.rho),
                 "—" if rho is None else f"{signed(rho)}, {signed(tau or 0.0)}",
                 f"`{pair.ours}`" if pair.ours else "—",
-                told(mine),
+                both(mine),
                 str(mine.n) if mine else "—",
-                beside(benchmark, pair, runs),
+                with_theirs(benchmark, pair, runs),
                 mark,
             ]
         )
@@ -82,7 +82,7 @@ def apart(benchmark: str, pair: PrintedPair, printed: Printed | None, runs: Runs
     return rho is not None and abs(rho * orientation(benchmark, pair.ours, runs) - value) > APART
 
 
-def told(graded: Agreement | None) -> str:
+def both(graded: Agreement | None) -> str:
     """Both correlations of a grade."""
     if graded is None or graded.spearman is None or graded.kendall is None:
         return "—"
@@ -101,8 +101,8 @@ def orientation(benchmark: str, proxy: str, runs: Runs) -> int:
     return next(int(one["orientation"]) for one in found if one["proxy"] == proxy)
 
 
-def goodness(benchmark: str, runs: Runs) -> list[float]:
-    """The trained performance, larger is better."""
+def target(benchmark: str, runs: Runs) -> list[float]:
+    """The trained performance; larger is better."""
     found = runs["grades"][benchmark]
     sign = 1 if found["facts"]["better"] == "larger" else -1
     return [sign * value for value in found["truth"]]
@@ -113,16 +113,16 @@ def published(benchmark: str, pair: PrintedPair, runs: Runs) -> tuple[float | No
     theirs = column(benchmark, pair, runs)
     if not theirs:
         return None, None
-    both = [(theirs[key], good) for key, good in zip(_keys(benchmark, runs), goodness(benchmark, runs), strict=True)]
-    scores, truth = zip(*both, strict=True)
+    pairs = [(theirs[key], good) for key, good in zip(_keys(benchmark, runs), target(benchmark, runs), strict=True)]
+    scores, truth = zip(*pairs, strict=True)
     return spearman(scores, truth), kendall(scores, truth)
 
 
-def beside(benchmark: str, pair: PrintedPair, runs: Runs) -> str:
+def with_theirs(benchmark: str, pair: PrintedPair, runs: Runs) -> str:
     """The rho of our scores with the published ones."""
     theirs, ours = column(benchmark, pair, runs), scores(benchmark, pair.ours, runs)
-    both = [(value, theirs[key]) for key, value in ours.items() if key in theirs and value is not None]
-    value = spearman(*zip(*both, strict=True)) if len(both) > 2 else None
+    pairs = [(value, theirs[key]) for key, value in ours.items() if key in theirs and value is not None]
+    value = spearman(*zip(*pairs, strict=True)) if len(pairs) > 2 else None
     return "—" if value is None else signed(value)
 
 

@@ -1,4 +1,4 @@
-"""Figure 1: rho of proxies on FlexiBERT, printed beside ours."""
+"""Figure 1: rho of proxies on FlexiBERT, printed and ours."""
 
 from __future__ import annotations
 
@@ -30,9 +30,10 @@ class Figure1(Study):
         beaten = [label for label, value in bars.items() if value > base and label not in ("No. Params.", "LPZero")]
         above = [label for label, one in FLEXIBERT.items() if one.rho > FLEXIBERT["No. Params."].rho]
         return (
-            f"Printed: {FIGURE1}. There {_named([label for label in above if label != 'LPZero'])} is above the "
-            f"number of parameters besides LPZero; here {_named(beaten)}. Bars of ours are absolute values as the "
-            "paper's are, though a proxy that ranks the wrong way round helps nobody: Table 3 has the signs."
+            f"The printed values are from {FIGURE1}. Apart from LPZero, "
+            f"{_named([label for label in above if label != 'LPZero'])} is above the number of parameters there, and "
+            f"{_named(beaten)} here. All bars are absolute values, as in the paper. Table 3 has the signs; a negative "
+            "one means the wrong order."
         )
 
     def draw(self, runs: Runs) -> Mapping[str, Figure]:

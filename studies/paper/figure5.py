@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from lpzero_hf.benchmarks.agreement import spearman
 from studies.paper import table3, table4
-from studies.paper.comparing import PrintedPair, column, goodness, scores
+from studies.paper.comparing import PrintedPair, column, scores, target
 from studies.study import Runs, Study
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ WIDE = 1000  # positive scores whose largest is so many times the smallest are d
 
 
 class Figure5(Study):
-    """One page for each benchmark."""
+    """One figure for each benchmark."""
 
     name = "figure5"
     title = "Figure 5: scores against trained performance"
@@ -33,9 +33,9 @@ class Figure5(Study):
     def show(self, runs: Runs) -> str:
         """What is seen."""
         return (
-            "Published scores above, ours below, against the trained performance, turned so that larger is better. "
-            "Which panels the paper shows could not be checked; these are proxies whose scores were published. The "
-            "published FlexiBERT scores stand in bands, since their models have one hidden size and one width."
+            "Published scores above, ours below, against the trained performance (larger is better). We could not "
+            "check which panels the paper shows; these are proxies whose scores were published. The published "
+            "FlexiBERT scores lie in bands, because all their models have one hidden size and one width."
         )
 
     def draw(self, runs: Runs) -> Mapping[str, Figure]:
@@ -47,7 +47,7 @@ def _page(name: str, runs: Runs) -> Figure:
     from matplotlib.figure import Figure
 
     pairs, labels = PANELS[name]
-    truth = dict(zip(runs["grades"][name]["architectures"], goodness(name, runs), strict=True))
+    truth = dict(zip(runs["grades"][name]["architectures"], target(name, runs), strict=True))
     figure = Figure(figsize=(2.5 * len(labels), 5), layout="constrained")
     figure.suptitle(name, fontsize=11)
     axes = figure.subplots(2, len(labels), squeeze=False)

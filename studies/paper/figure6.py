@@ -24,10 +24,10 @@ class Figure6(Study):
         """What both reach."""
         found = runs["ablations"]
         return (
-            f"Both evaluate as many expressions on the same {found['train']} architectures of `{found['benchmark']}`. "
-            "Median and quartiles are over seeds; both spaces were also searched exhaustively, so that the dashed "
-            "optimum is known. The printed curves were not available to us as numbers.\n\n"
-            + case_table(found, STRATEGY)
+            "Both evaluate the same number of expressions on the same "
+            f"{found['train']} architectures of `{found['benchmark']}`. Median and quartiles are over seeds. Both "
+            "spaces were also searched exhaustively, so the optimum (dashed in the figure) is known. The printed "
+            "curves of this figure and the next were not available to us as numbers.\n\n" + case_table(found, STRATEGY)
         )
 
     def draw(self, runs: Runs) -> Mapping[str, Figure]:

@@ -24,10 +24,10 @@ class Figure7(Study):
         """What both reach, and the rejected candidates by reason."""
         found = runs["ablations"]
         return (
-            "Pruning rejects a candidate unseen that is equal to one evaluated before, constant or never valid; each "
-            "search evaluates as many expressions either way. In the small space most candidates are equal to earlier "
-            "ones, and it helps; in the larger one it changes the fitness little. The printed curves were not "
-            "available to us as numbers.\n\n" + case_table(found, PRUNING) + "\n\n" + rejections(found, PRUNING)
+            "Pruning rejects a candidate before its evaluation if it is equal to an earlier one, constant or never "
+            "valid. Each search evaluates the same number of expressions, pruned or not. In the small space most "
+            "candidates are equal to earlier ones, and pruning helps; in the larger one it changes the fitness "
+            "little.\n\n" + case_table(found, PRUNING) + "\n\n" + rejections(found, PRUNING)
         )
 
     def draw(self, runs: Runs) -> Mapping[str, Figure]:

@@ -1,4 +1,4 @@
-"""GPT-2 initialised as GPT-2 is: what the published scores owe to the scale of output projections."""
+"""The GPT-2 space initialised as GPT-2 is: how the scale of output projections decides the published scores."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from lpzero_hf.models.minibatch import embedded_tokenizer, minibatch
 from lpzero_hf.plugins import load_plugins
 from lpzero_hf.spaces.space import Architecture
 from studies.markdown import signed, table
-from studies.study import WORKERS, Runs, Study, Tell, executor_of
+from studies.study import WORKERS, Progress, Runs, Study, executor_of
 
 BENCHMARK = "gpt2-wt103"
 PUBLISHED = {  # our proxy: the column of published scores
@@ -42,7 +42,7 @@ class Initialised(Study):
     def __init__(self, limit: int = 40, workers: int = WORKERS) -> None:
         self.limit, self.workers = limit, workers
 
-    def make(self, tell: Tell) -> dict[str, Any]:
+    def make(self, progress: Progress) -> dict[str, Any]:
         """Score each architecture once."""
         benchmark = load_benchmark(BENCHMARK)
         entries = spaced(benchmark.trained(), self.limit)
@@ -50,7 +50,7 @@ class Initialised(Study):
         tasks = [entry.architecture for entry in entries]
         for number, scores in executor_of(self.workers).every(scaled, tasks):
             made[number] = scores
-            tell("models with GPT-2's initialisation", len(made), len(entries))
+            progress("models with GPT-2's initialisation", len(made), len(entries))
         return {
             "architectures": [entry.key for entry in entries],
             "truth": [benchmark.target(entry) for entry in entries],
@@ -58,7 +58,7 @@ class Initialised(Study):
         }
 
     def show(self, runs: Runs) -> str:
-        """Raw scores of one initialisation and of the other, beside the truth and the published scores."""
+        """Raw scores of both initialisations against the trained performance and the published scores."""
         found = runs["initialised"]
         keys, truth = found["architectures"], found["truth"]
         rows = []
@@ -66,17 +66,17 @@ class Initialised(Study):
             theirs = _of(runs["published"][BENCHMARK], column, keys)
             ours = _of(runs["grades"][BENCHMARK], name, keys)
             pairs = ((theirs, truth), (ours, truth), (found["scores"][name], truth))
-            beside = ((ours, theirs), (found["scores"][name], theirs))
-            rows.append([f"`{name}`", *(signed(spearman(a, b) or 0.0) for a, b in (*pairs, *beside))])
+            ours_and_theirs = ((ours, theirs), (found["scores"][name], theirs))
+            rows.append([f"`{name}`", *(signed(spearman(a, b) or 0.0) for a, b in (*pairs, *ours_and_theirs))])
         heads = (
             "proxy", "published: rho", "ours: rho", "with GPT-2's: rho", "ours with published",
             "with GPT-2's with published",
         )  # fmt: skip
         return (
-            "GPT-2 draws its output projections with the deviation of all other weights divided by the square root of "
-            "twice the depth, and so did the models of the published scores; our model of the space draws all weights "
-            f"with one deviation. On {len(keys)} of the 200 architectures, raw scores, not turned:\n\n"
-            + table(heads, rows)
+            "GPT-2 draws its output projections with the standard deviation of all other weights divided by the square "
+            "root of twice the depth. So did the models of the published scores. Our model of the space draws all "
+            f"weights with one standard deviation. Raw scores, not turned, of {len(keys)} of the "
+            f"{len(runs['grades'][BENCHMARK]['architectures'])} architectures:\n\n" + table(heads, rows)
         )
 
 

@@ -1,4 +1,4 @@
-"""Figures that the papers print, as plain data with their source. What was not available to us is not here."""
+"""Values that the papers print, with their source. What was not available to us is not here."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The scores that other groups have published for each architecture, and two things that can be read off them.
+"""The scores that other groups have published for each architecture, and what these scores alone show.
 
 The files are not part of what `lpz bench get` downloads: they are read from the folder named by LPZ_DATA, in `make`
 only. `nas-bench-bert/published_scores.csv` is data/BERT_results_activation.csv of the GitHub repository
@@ -21,7 +21,7 @@ from lpzero_hf.errors import LpzError
 from lpzero_hf.plugins import load_plugins
 from studies.markdown import plain
 from studies.paper.checks import activation_check, count_check, lpzero_check, parameter_check, width_check
-from studies.study import Runs, Study, Tell
+from studies.study import Progress, Runs, Study
 
 DIGITS = 9
 GPT2 = "lpzero/saved_logs/random_GPT2_wt103"
@@ -45,7 +45,7 @@ class Published(Study):
     name = "published"
     title = "Published scores"
 
-    def make(self, tell: Tell) -> dict[str, Any]:
+    def make(self, progress: Progress) -> dict[str, Any]:
         """Read the files."""
         if "LPZ_DATA" not in os.environ:
             raise LpzError("published scores are read from the folder named by LPZ_DATA; set it (see the README)")
@@ -53,7 +53,7 @@ class Published(Study):
         plugins = load_plugins()
         flexibert, gpt2 = (load_benchmark(name, plugins).trained() for name in ("flexibert", "gpt2-wt103"))
         theirs = flexibert_scores(data, flexibert)
-        tell("published scores", 1, 2)
+        progress("published scores", 1, 2)
         found = {
             "flexibert": {
                 "architectures": [entry.key for entry in flexibert],
@@ -69,11 +69,11 @@ class Published(Study):
                 "eznas": count_check(gpt2, scores["eznas"]),
             },
         }
-        tell("published scores", 2, 2)
+        progress("published scores", 2, 2)
         return found
 
     def show(self, runs: Runs) -> str:
-        """What can be read off the published scores alone."""
+        """What the published scores alone show."""
         flexibert, gpt2 = runs["published"]["flexibert"], runs["published"]["gpt2-wt103"]
         one, two, three, four, five = (
             flexibert["parameters"], flexibert["activations"], gpt2["lpzero"], gpt2["activations"], gpt2["eznas"],
@@ -83,20 +83,20 @@ What can be checked on the published scores alone, without a model:
 
 - FlexiBERT's "Number of Parameters" is a sum of one number for each operation (and its heads, for convolutions) and one
   for each long feed-forward stack: the largest residual of such a sum is {one["residual"]:.0e} parameters over all
-  {one["n"]} architectures. Neither hidden size nor feed-forward width enters. The notebook that made them
-  (`BERT_metrics.ipynb`) passes neither, so that every model was scored with a hidden size of 256 and a width of 1024,
-  while those trained have 128 or 256, and 512 or 1024. This holds for all of its scores.
-- FlexiBERT's "Activation Distance" sums over every hook that was registered since the program began, those of earlier
-  models among them, since their activation function is one shared module. Divided by its own mean it tells its number
-  of terms: {two["first"]} for the first architecture, up to {two["most"]} for later ones, where a model has
-  {two["own"]}; that number in units of the model's own grows from one architecture to the next by exactly the layers of
-  the next in {two["steps"]} of {two["n"] - 1} steps. With its own terms only it has a rho of {plain(two["corrected"])}
-  (tau {plain(two["corrected_tau"])}) instead of {plain(two["rho"])}.
+  {one["n"]} architectures. Hidden size and feed-forward width do not enter. The notebook that made the scores
+  (`BERT_metrics.ipynb`) passes neither, so every model was scored with a hidden size of 256 and a width of 1024. The
+  trained models have 128 or 256, and 512 or 1024. This holds for all of its scores.
+- FlexiBERT's "Activation Distance" sums over every hook registered since the program began. This includes the hooks
+  of earlier models, because all share one module for the activation function. Divided by its own mean, the score gives
+  its number of terms: {two["first"]} for the first architecture, up to {two["most"]} for later ones; a model itself has
+  {two["own"]}. In units of the model's own terms, that number grows from one architecture to the next by exactly the
+  layers of the next in {two["steps"]} of {two["n"] - 1} steps. With its own terms only, the score has a rho of
+  {plain(two["corrected"])} (tau {plain(two["corrected_tau"])}) instead of {plain(two["rho"])}.
 - GPT-2's "lpzero", the paper's winner, is a closed formula of widths and depth: the mean over linear layers of
-  s^2 + 1 / inputs^2 with s = 0.02, and s^2 divided by twice the depth at output projections, as GPT-2's initialisation
-  has it. The rho of the two is {three["with_theirs"]:.4f}, their median relative difference {three["difference"]:.0e}.
-  It needs no data and no gradient; its rho with the truth is {plain(three["rho"])}, that of the published scores
-  {plain(three["theirs"])}.
+  s^2 + 1 / inputs^2 with s = 0.02. At output projections s^2 is divided by twice the depth, as in GPT-2's
+  initialisation. The rho of the two is {three["with_theirs"]:.4f}, their median relative difference
+  {three["difference"]:.0e}. The formula needs no data and no gradient; its rho with the trained performance is
+  {plain(three["rho"])}, that of the published scores {plain(three["theirs"])}.
 - GPT-2's "activation_distance" follows the number of outputs of all linear layers with a rho of
   {four["with_theirs"]:.4f}; Serianni and Kalita define it on the feed-forward activations.
 - GPT-2's "eznas" is a whole number for {five["whole"]} of {five["n"]} architectures, and follows the number of layers

@@ -18,7 +18,7 @@ from lpzero_hf.models.minibatch import embedded_tokenizer, minibatch
 from lpzero_hf.spaces.named import load_space
 from lpzero_hf.spaces.space import Architecture
 from studies.markdown import signed, table
-from studies.study import WORKERS, Runs, Study, Tell, executor_of
+from studies.study import WORKERS, Progress, Runs, Study, executor_of
 
 HIDDEN, WIDTH = 256, 1024  # what the notebook's models have, whatever was trained
 BATCH, LENGTH = 8, 64
@@ -47,7 +47,7 @@ class Rebuilt(Study):
     def __init__(self, limit: int = 100, doubled: int = 10, workers: int = WORKERS) -> None:
         self.limit, self.doubled, self.workers = limit, doubled, workers
 
-    def make(self, tell: Tell) -> dict[str, Any]:
+    def make(self, progress: Progress) -> dict[str, Any]:
         """One forward and one backward pass for each architecture."""
         entries = spaced(load_benchmark("flexibert").trained(), self.limit)
         tasks = [(entry.architecture, doubled) for doubled in (False, True) for entry in entries]
@@ -55,7 +55,7 @@ class Rebuilt(Study):
         made: dict[int, dict[str, float]] = {}
         for number, scores in executor_of(self.workers).every(rebuilt, tasks):
             made[number] = scores
-            tell("models as they were scored", len(made), len(tasks))
+            progress("models as they were scored", len(made), len(tasks))
         return {
             "architectures": [entry.key for entry in entries],
             "truth": [entry.quality for entry in entries],
@@ -75,9 +75,9 @@ class Rebuilt(Study):
             rows.append(
                 [
                     name,
-                    "—" if theirs is None else _told(spearman(theirs, truth)),
-                    f"{_told(spearman(scores, truth))}, {_told(kendall(scores, truth))}",
-                    "—" if theirs is None else _told(spearman(scores, theirs)),
+                    "—" if theirs is None else _signed(spearman(theirs, truth)),
+                    f"{_signed(spearman(scores, truth))}, {_signed(kendall(scores, truth))}",
+                    "—" if theirs is None else _signed(spearman(scores, theirs)),
                     f"{shrunk:.0e}",
                 ]
             )
@@ -86,12 +86,13 @@ class Rebuilt(Study):
             "precision",
         )  # fmt: skip
         return (
-            f"{len(found['truth'])} of the 500 architectures as `BERT_metrics.ipynb` builds them (hidden size "
-            f"{HIDDEN}, width {WIDTH}, in training mode), by the gradient of the sum of the last hidden states, on "
-            f"{BATCH} x {LENGTH} of our tokens. LayerNorm makes that gradient zero: in double precision the scores "
-            "shrink as the last column says, so what is ranked in single precision is rounding. Its size grows with "
-            "the number of layers and weights, which is why such scores agree with the truth at all. Head Confidence "
-            "needs no gradient, and does not shrink.\n\n" + table(heads, rows)
+            f"{len(found['truth'])} of the {len(runs['published']['flexibert']['architectures'])} architectures, built "
+            f"as `BERT_metrics.ipynb` builds them (hidden size {HIDDEN}, width {WIDTH}, in training mode), on "
+            f"{BATCH} x {LENGTH} of our tokens. The gradient is that of the sum of the last hidden states, which "
+            "LayerNorm makes zero: in double precision the scores shrink by the factor in the last column. So in "
+            "single precision the scores are rounding. Its size grows with the number of layers and weights, which is "
+            "why such scores agree with the trained performance at all. Head Confidence needs no gradient and does not "
+            "shrink.\n\n" + table(heads, rows)
         )
 
 
@@ -147,5 +148,5 @@ def _theirs(published: Mapping[str, Any], column: str, keys: list[str]) -> list[
     return [by_key[key] for key in keys]
 
 
-def _told(value: float | None) -> str:
+def _signed(value: float | None) -> str:
     return "—" if value is None else signed(value)

@@ -2,26 +2,26 @@
 
 from __future__ import annotations
 
-from studies.paper.comparing import PrintedPair, comparison
+from studies.paper.comparing import APART, PrintedPair, comparison
 from studies.paper.printed import FLEXIBERT, FLEXIBERT_ALSO, ZEROLM
 from studies.study import Runs, Study
 
-SCORED = "the published scores are of models with a hidden size of 256 and a width of 1024 throughout"
+SCORED = "all models of the published scores have a hidden size of 256 and a width of 1024"
 ROUNDING = (
-    f"{SCORED}, and of the gradient of the sum of LayerNorm outputs, which is zero but for rounding (see "
+    f"{SCORED}, and the gradient is that of the sum of LayerNorm outputs, which is zero apart from rounding (see "
     "Published scores, rebuilt)."
 )
-PROBABLY = f"probably as others: {ROUNDING} Not rebuilt."
+PROBABLY = f"not rebuilt; probably as for others: {ROUNDING}"
 UNPUBLISHED = (
     "no scores of single architectures were published. For FlexiBERT the authors' code differentiates the same sum of "
-    "LayerNorm outputs, so that what is ranked is rounding (see Published scores, rebuilt): that is probably why "
-    "the printed figure differs, though not why it has its value."
+    "LayerNorm outputs, so it ranks rounding (see Published scores, rebuilt). That is probably why the printed value "
+    "differs; it does not explain the value itself."
 )
 PAIRS = (
     PrintedPair(
         "Activation Distance", "activation_distance", "Activation Distance",
-        "the published sum counts the hooks of all models scored before (see Published scores), and its models have "
-        "one width; with its own terms only it comes to what ours does.",
+        "the published sum also counts the hooks of all models scored before (see Published scores), and its models "
+        "have one width. With its own terms only, it agrees with ours.",
     ),
     PrintedPair("Jacobian Cosine", "jacobian_cosine", "Jacobian Score Normalized", PROBABLY),
     PrintedPair("Jacobian Covariance", "jacobian_covariance", "Jacobian Score", PROBABLY),
@@ -34,25 +34,25 @@ PAIRS = (
     PrintedPair("Fisher", "fisher", "", UNPUBLISHED),
     PrintedPair(
         "Synaptic Saliency", "synaptic_saliency_lpzero", "Synaptic Saliency",
-        f"{ROUNDING} Rebuilt, it agrees with them only in part, as rounding does from one machine to another. Ours "
-        "takes absolute values, as the code does; without them, as Zhou et al. define it, see "
-        "`synaptic_saliency` below.",
+        f"{ROUNDING} Rebuilt, it agrees with them only in part, because rounding differs between machines. Ours takes "
+        "absolute values, as the code does; Zhou et al. define it without them (`synaptic_saliency` among the "
+        "[proxies](proxies.md)).",
     ),
     PrintedPair(
         "Head Confidence", "attention_confidence_lpzero", "Head Confidence",
-        f"{SCORED}; the code sums the largest output over tokens over the query, key, value, input and WMA projections "
-        "only, so that it counts projections, while ours sums over all linear layers, as the code for GPT-2 does. "
-        "Rebuilt, it agrees with the published scores (see there).",
+        f"{SCORED}. The code takes the largest output over tokens and sums it over the query, key, value, input and "
+        "WMA projections only, so it counts projections. Ours sums over all linear layers, as the code for GPT-2 does. "
+        "Rebuilt, it agrees with the published scores (see Published scores, rebuilt).",
     ),
     PrintedPair(
         "Synflow", "synflow", "",
-        "no scores of single architectures were published; what takes the place of LayerNorm and softmax in the linear "
-        "substitute is not in the paper, and decides (ours: see the proxy's docstring).",
+        "no scores of single architectures were published. The paper does not say what replaces LayerNorm and softmax "
+        "in the linear substitute, and that decides the score (ours: see the proxy's docstring).",
     ),
     PrintedPair(
         "LogSynflow", "logsynflow_lpzero", "",
-        "as Synflow. Besides, LPZero prints the formula with the logarithm of the gradient itself, Cavagnero et al. "
-        "with that of one plus the gradient; on this benchmark both of ours rank alike (`logsynflow`).",
+        "as Synflow. In addition, LPZero prints the formula with the logarithm of the gradient itself, Cavagnero et "
+        "al. with that of one plus the gradient. On this benchmark both of ours rank alike (`logsynflow`).",
     ),
     PrintedPair(
         "No. Params.", "params", "Number of Parameters",
@@ -64,12 +64,12 @@ PAIRS = (
     ),
     PrintedPair(
         "Softmax Confidence", "softmax_confidence", "Head Softmax Confidence",
-        f"{SCORED}; the code takes the maximum over heads where the definition has it over keys.",
+        f"{SCORED}. The code takes the maximum over heads; the definition takes it over keys.",
     ),
     PrintedPair(
         "LPZero", "lpzero-flexibert", "lpzero",
-        "they are different expressions: ours was searched by this project, and blocks are summed. The paper's "
-        "FlexiBERT winner could not be rebuilt from its code; its models have one width and one hidden size.",
+        "they are different expressions: ours was searched by this project and sums over blocks. The paper's FlexiBERT "
+        "winner could not be rebuilt from its code; its models have one width and one hidden size.",
     ),
     PrintedPair("(trivial) number of layers", "num_layers"),
     PrintedPair("(not in the paper) W-PCA", "w_pca"),
@@ -86,10 +86,11 @@ class Table3(Study):
         """The table, and why figures differ."""
         also = "; ".join(f"{label} {one.rho:.2f} ({one.tau})" for label, one in FLEXIBERT_ALSO.items())
         return (
-            "Printed are the bars of the paper's Figure 1, as the authors' plotting code has them; the table itself "
-            f"was not available to us, nor its tau. {ZEROLM} prints rho (tau) of {also}. Where scores of single "
-            "architectures were published, both correlations are recomputed from them; they carry the sign of the "
-            "scores, ours that of scores turned so that larger should be better. The printed figures are not always "
-            "those of the published scores, so they come from other runs. `lpzero-flexibert` is graded on the "
-            "architectures it was not searched on.\n\n" + comparison("flexibert", PAIRS, FLEXIBERT, runs)
+            "Printed values are the bars of the paper's Figure 1, from the authors' plotting code; the table and its "
+            f"tau were not available to us. {ZEROLM} prints rho (tau) of {also}. Where scores of single "
+            "architectures were published, we compute both correlations from them. They keep the sign of those scores; "
+            "ours are of scores turned so that larger should be better. The printed values are not always those of the "
+            "published scores, so they come from other runs. `lpzero-flexibert` is graded on the architectures it was "
+            f"not searched on. Rows that differ by more than {APART} have a reason below the table.\n\n"
+            + comparison("flexibert", PAIRS, FLEXIBERT, runs)
         )

@@ -51,10 +51,9 @@ class Table5(Study):
         )
         return (
             "For 2, 3, 4 and 5 unary operations the paper reports the largest Spearman's rho and the share of "
-            "candidates whose rho is above 0.6, each of one run: so says the authors' code "
-            "(`lpzero/runner/plot_ablation.py`). Its printed values were not available to us, so there is no column "
-            "for them. Ours count the absolute value of rho, "
-            "of all candidates that were evaluated.\n\n" + table(heads, rows) + "\n\n" + _longer(rows)
+            "candidates with a rho above 0.6, each of one run (the authors' code, `lpzero/runner/plot_ablation.py`). "
+            "The printed values were not available to us. Ours are absolute values of rho, over all candidates that "
+            "were evaluated.\n\n" + table(heads, rows) + "\n\n" + _longer(rows)
         )
 
     def draw(self, runs: Runs) -> Mapping[str, Figure]:
@@ -64,8 +63,8 @@ class Table5(Study):
 
 def _longer(rows: list[list[str]]) -> str:
     if any(row[0].startswith("5") for row in rows):
-        return "Five were searched by passes over the models, for which no branch tables can be held in memory."
+        return "Five were searched by passes over the models, because their branch tables do not fit in memory."
     return (
-        "Five, (3,2), are left out: branch tables of 0.5 GB for each model would be too large, and with passes over "
-        "the models a search of one seed would take about 28 CPU-minutes (20 of its 1080 evaluations took 31 s)."
+        "Five, (3,2), are left out: the branch tables would take 0.5 GB for each model, which is too much. By passes "
+        "over the models, a search of one seed would take about 28 CPU-minutes (20 of its 1080 evaluations took 31 s)."
     )

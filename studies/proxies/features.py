@@ -1,4 +1,4 @@
-"""How well plain features of an architecture rank a benchmark, by ridge regression: a yardstick for proxies."""
+"""How well plain features of an architecture rank a benchmark, by ridge regression: a reference for proxies."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from lpzero_hf.benchmarks.benchmark import load_benchmark
 from lpzero_hf.plugins import load_plugins
 from lpzero_hf.spaces.space import Architecture
 from studies.markdown import spread, table
-from studies.study import Runs, Study, Tell
+from studies.study import Progress, Runs, Study
 
 Array = NDArray[np.float64]
 SEEDS, TRAIN, STRENGTH = range(42, 52), 50, 0.1
 
 SAID = """\
 On GPT-2 the perplexity is almost a function of width, depth and the width of the word vectors. The six statistics are
-read inside the blocks, where the word vectors' width does not show; width and depth alone end, even when fitted to all,
-where the expressions end too. FlexiBERT's two widths and two depths make four groups, whose order alone gives most of
-what can be had; tau-b profits from the ties."""
+read inside the blocks, where the width of the word vectors is not visible. Width and depth alone, even when fitted to
+all architectures, reach what the expressions reach. FlexiBERT's two widths and two depths make four groups, and the
+order of these groups alone gives most of the possible agreement; tau-b gains from the ties."""
 
 
 def gpt2(architecture: Architecture) -> dict[str, float]:
@@ -84,7 +84,7 @@ class Features(Study):
     def __init__(self, benchmarks: Sequence[str] = tuple(BENCHMARKS), seeds: Sequence[int] = SEEDS, train: int = TRAIN):
         self.benchmarks, self.seeds, self.train = benchmarks, seeds, train
 
-    def make(self, tell: Tell) -> dict[str, Any]:
+    def make(self, progress: Progress) -> dict[str, Any]:
         """Agreement held out for each split, and fitted to all, of every choice of features."""
         plugins = load_plugins()
         rows: list[dict[str, Any]] = []
@@ -93,28 +93,28 @@ class Features(Study):
             benchmark = load_benchmark(name, plugins)
             entries = benchmark.trained()
             described = [describe(entry.architecture) for entry in entries]
-            goodness = np.array([benchmark.target(entry) for entry in entries])
-            target = goodness if benchmark.larger_is_better else -np.log(-goodness)
+            truth = np.array([benchmark.target(entry) for entry in entries])
+            target = truth if benchmark.larger_is_better else -np.log(-truth)
             for chosen in choices:
                 used = chosen or tuple(described[0])
                 features = expanded(np.array([[one[feature] for feature in used] for one in described]))
                 rows.append(
                     {"benchmark": name, "features": "all" if not chosen else ", ".join(used), "count": len(used)}
-                    | self._graded(features, target, goodness)
+                    | self._graded(features, target, truth)
                 )
-            tell("ridge regressions", number + 1, len(self.benchmarks))
+            progress("ridge regressions", number + 1, len(self.benchmarks))
         return {"rows": rows, "train": self.train, "seeds": list(self.seeds)}
 
-    def _graded(self, features: Array, target: Array, goodness: Array) -> dict[str, Any]:
+    def _graded(self, features: Array, target: Array, truth: Array) -> dict[str, Any]:
         rho, tau = [], []
         for seed in self.seeds:
-            part = random.Random(seed).sample(range(len(goodness)), self.train)
-            rest = sorted(set(range(len(goodness))) - set(part))
+            part = random.Random(seed).sample(range(len(truth)), self.train)
+            rest = sorted(set(range(len(truth))) - set(part))
             prediction = fitted(features, target, part)[rest]
-            rho.append(spearman(prediction, goodness[rest]))
-            tau.append(kendall(prediction, goodness[rest]))
-        whole = fitted(features, target, range(len(goodness)))
-        return {"rho": rho, "tau": tau, "all": [spearman(whole, goodness), kendall(whole, goodness)]}
+            rho.append(spearman(prediction, truth[rest]))
+            tau.append(kendall(prediction, truth[rest]))
+        whole = fitted(features, target, range(len(truth)))
+        return {"rho": rho, "tau": tau, "all": [spearman(whole, truth), kendall(whole, truth)]}
 
     def show(self, runs: Runs) -> str:
         """One table, and what it says."""
@@ -130,8 +130,8 @@ class Features(Study):
         return (
             f"Ridge regressions on a few features of an architecture, fitted to the {found['train']} architectures "
             f"that each of {len(found['seeds'])} splits searches on and graded on the others. Features are logarithms, "
-            "with squares and products; the perplexity is fitted as its logarithm. A yardstick and no proxy: it "
-            "sees the trained performance, and knows nothing of any other space.\n\n"
+            "with squares and products; the perplexity is fitted as its logarithm. This is a reference and no proxy: "
+            "it is fitted to trained performance, and does not apply to any other space.\n\n"
             + table(heads, rows, left=2)
             + "\n\n"
             + SAID

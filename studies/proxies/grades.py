@@ -1,4 +1,4 @@
-"""Scores every built-in proxy on every benchmark of the zoo, and grades it: no proxy was tuned or chosen on these."""
+"""Scores every built-in proxy on every benchmark of the zoo, and grades it."""
 
 from __future__ import annotations
 
@@ -14,11 +14,15 @@ from lpzero_hf.proxies.resolve import installed_proxies
 from lpzero_hf.proxies.searched_proxy import SearchedProxy
 from lpzero_hf.scoring.cache import ScoreCache
 from studies.markdown import interval, row, signed
-from studies.study import Runs, Study, Tell, executor_of
+from studies.study import Progress, Runs, Study, executor_of
 
 BENCHMARKS = ("gpt2-wt103", "flexibert", "tiny-gpt2")
 OWN = "lpzero-hf"
 DIGITS = 9  # of a score in a run file: more than the ranking needs
+COLUMNS = """\
+No proxy here was tuned or chosen on these benchmarks. "top 10%" is the share of the truly best tenth that is among the
+best-scored tenth. s/arch is the median time to score one architecture on one core while the other cores do the same;
+proxies that share a pass all show the time of the whole pass."""
 
 
 class Grades(Study):
@@ -27,7 +31,7 @@ class Grades(Study):
     name = "grades"
     title = "Every proxy on every benchmark"
 
-    def make(self, tell: Tell) -> dict[str, Any]:
+    def make(self, progress: Progress) -> dict[str, Any]:
         """Scores, grades and the facts of each benchmark."""
         plugins = load_plugins()
         claims = [claim for claim in installed_proxies(plugins).values() if claim.distribution == OWN]
@@ -36,20 +40,20 @@ class Grades(Study):
         for name in BENCHMARKS:
             benchmark = load_benchmark(name, plugins)
 
-            def progress(done: int, total: int, what: str = f"proxies on {name}") -> None:
-                tell(what, done, total)
+            def step(done: int, total: int, what: str = f"proxies on {name}") -> None:
+                progress(what, done, total)
 
             with ScoreCache() as cache:
-                report = grade(benchmark, proxies, cache=cache, executor=executor_of(), progress=progress)
-            found[name] = _told(report) | {"facts": describe(benchmark)}
+                report = grade(benchmark, proxies, cache=cache, executor=executor_of(), progress=step)
+            found[name] = _record(report) | {"facts": describe(benchmark)}
         return found
 
     def show(self, runs: Runs) -> str:
         """One table per benchmark."""
-        return "\n\n".join(_section(name, runs["grades"][name]) for name in BENCHMARKS)
+        return "\n\n".join([COLUMNS, *(_section(name, runs["grades"][name]) for name in BENCHMARKS)])
 
 
-def _told(report: Report) -> dict[str, Any]:
+def _record(report: Report) -> dict[str, Any]:
     setting = report.setting
     return {
         "architectures": [entry.key for entry in report.trained],
@@ -64,9 +68,9 @@ def _told(report: Report) -> dict[str, Any]:
     }
 
 
-def agreement(told: Mapping[str, Any]) -> Agreement | None:
+def agreement(grade: Mapping[str, Any]) -> Agreement | None:
     """The agreement of a grade in a run file."""
-    return None if told["agreement"] is None else Agreement.from_dict(told["agreement"])
+    return None if grade["agreement"] is None else Agreement.from_dict(grade["agreement"])
 
 
 def _section(name: str, found: Mapping[str, Any]) -> str:
@@ -83,21 +87,21 @@ def _section(name: str, found: Mapping[str, Any]) -> str:
         row("proxy", "rho [95%]", "tau [95%]", "top 10%", "n", "s/arch"),
         "|---|--:|--:|--:|--:|--:|",
     ]
-    for told in found["grades"]:
-        one = agreement(told)
-        seconds = f"{told['seconds']:.2f}"
+    for graded in found["grades"]:
+        one = agreement(graded)
+        seconds = f"{graded['seconds']:.2f}"
         if one is None:
-            lines.append(row(told["proxy"], "—", "—", "—", "0", seconds))
+            lines.append(row(graded["proxy"], "—", "—", "—", "0", seconds))
         else:
             rho, tau = (interval(estimate, signed) for estimate in (one.spearman, one.kendall))
-            lines.append(row(told["proxy"], rho, tau, f"{one.top:.2f}", str(one.n), seconds))
+            lines.append(row(graded["proxy"], rho, tau, f"{one.top:.2f}", str(one.n), seconds))
     return "\n".join(lines)
 
 
-def _facts(told: Mapping[str, Any]) -> str:
-    spread = told["spread"]
+def _facts(facts: Mapping[str, Any]) -> str:
+    spread = facts["spread"]
     text = (
-        f"{told['metric']}: {spread['minimum']:.3f} to {spread['maximum']:.3f}, median {spread['median']:.3f}, "
+        f"{facts['metric']}: {spread['minimum']:.3f} to {spread['maximum']:.3f}, median {spread['median']:.3f}, "
         f"standard deviation {spread['standard_deviation']:.3f}."
     )
-    return text + (f" {told['notes']}." if told["notes"] else "")
+    return text + (f" {facts['notes']}." if facts["notes"] else "")

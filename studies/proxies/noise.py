@@ -1,4 +1,4 @@
-"""How far training noise lets any proxy agree with a benchmark."""
+"""How far training noise limits the agreement of any proxy with a benchmark."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from lpzero_hf.benchmarks.agreement import Estimate, kendall, spearman
 from lpzero_hf.benchmarks.benchmark import by_seed, load_benchmark
 from lpzero_hf.plugins import load_plugins
 from studies.markdown import interval, table
-from studies.study import Runs, Study, Tell
+from studies.study import Progress, Runs, Study
 
 BENCHMARKS = ("flexibert", "gpt2-wt103", "tiny-gpt2")
 DRAWS = 1000
 
 
 class Noise(Study):
-    """The agreement of a proxy that knows what an architecture reaches on average over seeds of training."""
+    """The agreement of a proxy that knows the mean performance of an architecture over seeds of training."""
 
     name = "noise"
     title = "Noise ceilings"
 
-    def make(self, tell: Tell) -> dict[str, Any]:
+    def make(self, progress: Progress) -> dict[str, Any]:
         """The noise of one training, from architectures trained more than once, and the ceiling that follows."""
         plugins = load_plugins()
         found: dict[str, Any] = {}
@@ -51,37 +51,47 @@ class Noise(Study):
             found[name] |= {
                 "deviation": sizes,
                 "spread": float(qualities.std()),
-                "ceiling": {size: _ceiling(qualities, deviation) for size, deviation in sizes.items()},
+                "ceiling": {size: ceiling(qualities, deviation) for size, deviation in sizes.items()},
             }
         return found
 
     def show(self, runs: Runs) -> str:
         """One row per benchmark."""
         rows = []
-        for name, told in runs[self.name].items():
-            if told["deviation"] is None:
+        for name, record in runs[self.name].items():
+            if record["deviation"] is None:
                 rows.append([name, "0", "unknown", "—", "unknown", "unknown"])
                 continue
-            deviation = Estimate(**told["deviation"])
+            deviation = Estimate(**record["deviation"])
             ceilings = [
-                Estimate(told["ceiling"]["value"][kind], told["ceiling"]["high"][kind], told["ceiling"]["low"][kind])
-                for kind in (0, 1)
+                Estimate(*(record["ceiling"][size][kind] for size in ("value", "high", "low"))) for kind in (0, 1)
             ]
             rows.append(
-                [name, str(told["repeated"]), interval(deviation), f"{told['spread']:.3f}", *map(interval, ceilings)]
+                [
+                    name,
+                    str(record["repeated"]),
+                    interval(deviation),
+                    f"{record['spread']:.3f}",
+                    *map(interval, ceilings),
+                ]
             )
+        every = next(
+            row for row in runs["features"]["rows"] if (row["benchmark"], row["features"]) == ("gpt2-wt103", "all")
+        )
         heads = ["benchmark", "trained more than once", "sd of one training", "sd of the benchmark", "rho", "tau"]
         return (
-            "An architecture trained again, with another seed, reaches something else. The ceiling is the agreement "
-            "that a proxy would have that knew the mean over seeds exactly: of values with the benchmark's spread less "
-            f"the noise, with the same values and noise added, the mean of {DRAWS} draws. Brackets: the 95% interval "
-            "of the noise (chi-squared), and what it leaves of the ceiling. No architecture of `gpt2-wt103` is known "
-            "to have been trained twice; that six features of an architecture predict it with a rho of 0.995 on "
-            f"held-out architectures shows that its ceiling is at least there.\n\n{table(heads, rows)}"
+            "An architecture trained again with another seed reaches another performance. The ceiling is the agreement "
+            "of a proxy that knows the mean over seeds exactly. It is computed from values with the benchmark's "
+            f"variance less that of the noise, against the same values with noise added: the mean of {DRAWS} draws. "
+            "Brackets are the 95% interval of the noise (chi-squared), and the ceilings at its two ends. No "
+            "architecture of `gpt2-wt103` is known to have been trained twice. A regression on "
+            f"{every['count']} features of an architecture has a rho of {statistics.mean(every['rho']):.3f} there on "
+            "held-out architectures, so its ceiling is at least that high.\n\n"
+            f"{table(heads, rows)}"
         )  # fmt: skip
 
 
-def _ceiling(qualities: np.ndarray[Any, np.dtype[np.float64]], deviation: float) -> tuple[float, float]:
+def ceiling(qualities: np.ndarray[Any, np.dtype[np.float64]], deviation: float) -> tuple[float, float]:
     """Mean rho and tau of true values with noisy ones."""
     rng = np.random.default_rng(42)
     share = max(0.0, 1 - deviation**2 / qualities.var())

@@ -16,7 +16,7 @@ from lpzero_hf.proxies.resolve import installed_proxies
 from lpzero_hf.proxies.searched_proxy import SearchedProxy
 from lpzero_hf.scoring.score import score
 from studies.markdown import table
-from studies.study import Runs, Study, Tell
+from studies.study import Progress, Runs, Study
 
 BENCHMARKS = ("flexibert", "gpt2-wt103")
 FRONTS = {"flexibert": ("search-flexibert", "search-flexibert-2"), "gpt2-wt103": ("search-gpt2",)}
@@ -26,13 +26,13 @@ WINNERS = {"lpzero-flexibert": "search-flexibert-2", "lpzero-gpt2": "search-gpt2
 
 
 class Pareto(Study):
-    """Which proxies no other beats in both agreement and time, and rho against complexity."""
+    """The proxies that no other beats in both agreement and time, and rho against complexity."""
 
     name = "pareto"
     title = "Agreement against complexity and time"
     figures = ("pareto-time",)
 
-    def make(self, tell: Tell) -> dict[str, Any]:
+    def make(self, progress: Progress) -> dict[str, Any]:
         """Seconds of every proxy alone, on one thread: the median over a few architectures."""
         plugins = load_plugins()
         found: dict[str, Any] = {}
@@ -40,7 +40,7 @@ class Pareto(Study):
             benchmark = load_benchmark(name, plugins)
             seconds: dict[str, list[float]] = {}
             for number, entry in enumerate(spaced(benchmark.trained(), ARCHITECTURES)):
-                tell(f"seconds on {name}", number, ARCHITECTURES)
+                progress(f"seconds on {name}", number, ARCHITECTURES)
                 model = build_model(benchmark.space.config(entry.architecture), seed=42)
                 batch = minibatch(
                     model, tokenizer=embedded_tokenizer(), batch_size=benchmark.batch_size, seq_len=benchmark.seq_len,
@@ -50,7 +50,7 @@ class Pareto(Study):
                     one = score(model, batch, [claim.item], seed=42, plugins=plugins)
                     whole = sum(one.seconds.values()) + sum(row.seconds for row in one.rows)  # passes, and itself
                     seconds.setdefault(claim.item.name, []).append(whole)
-            tell(f"seconds on {name}", ARCHITECTURES, ARCHITECTURES)
+            progress(f"seconds on {name}", ARCHITECTURES, ARCHITECTURES)
             found[name] = {proxy: statistics.median(values) for proxy, values in seconds.items()}
             found[name]["searched"] = [
                 claim.item.name
@@ -62,10 +62,10 @@ class Pareto(Study):
     def show(self, runs: Runs) -> str:
         """The two fronts of each benchmark."""
         parts = [
-            "Seconds: one proxy alone on one thread, minibatch 8 x 64, the median of "
-            f"{ARCHITECTURES} architectures; many proxies share one pass, so that all together cost far less than "
-            "their sum. Listed is every proxy that no faster one matches. rho: on all architectures; proxies called "
-            "lpzero-... were searched on 50 of them and are graded on the rest."
+            "Seconds are of one proxy alone on one thread, minibatch 8 x 64, the median of "
+            f"{ARCHITECTURES} architectures. Many proxies share one pass, so together they cost far less than their "
+            "sum. The table lists every proxy whose rho no faster proxy reaches. rho is on all architectures; proxies "
+            "called lpzero-... were searched on 50 of them and are graded on the rest."
         ]  # fmt: skip
         for name in BENCHMARKS:
             rows = [[proxy, f"{rho:+.3f}", f"{seconds:.3f}"] for seconds, rho, proxy in front(self._points(runs, name))]
@@ -111,20 +111,20 @@ class Pareto(Study):
         """(seconds, rho, proxy) of every proxy with a rho."""
         seconds = runs[self.name][name]
         rhos = {
-            told["proxy"]: Agreement.from_dict(told["agreement"]).spearman
-            for told in runs["grades"][name]["grades"]
-            if told["agreement"] is not None
+            grade["proxy"]: Agreement.from_dict(grade["agreement"]).spearman
+            for grade in runs["grades"][name]["grades"]
+            if grade["agreement"] is not None
         }
         points = [(seconds[proxy], rho.value, proxy) for proxy, rho in rhos.items() if rho and proxy in seconds]
         for proxy, study in WINNERS.items():
-            told = runs[study]["splits"][0]["winner"]["held_out"].get(name) if study in runs else None
-            if told is not None:
-                points.append((seconds[proxy], told["spearman"]["value"], proxy))
+            held_out = runs[study]["splits"][0]["winner"]["held_out"].get(name) if study in runs else None
+            if held_out is not None:
+                points.append((seconds[proxy], held_out["spearman"]["value"], proxy))
         return points
 
 
 def front(points: Sequence[tuple[float, float, str]]) -> list[tuple[float, float, str]]:
-    """The points that none is as fast as and better than, the fastest first."""
+    """The points that no faster point reaches, the fastest first."""
     best: list[tuple[float, float, str]] = []
     for point in sorted(points, key=lambda p: (p[0], -p[1])):
         if not best or point[1] > best[-1][1]:

@@ -16,7 +16,7 @@ from lpzero_hf.scoring.cache import ScoreCache
 from lpzero_hf.scoring.evaluate import evaluate
 from lpzero_hf.scoring.setting import Setting
 from studies.markdown import table
-from studies.study import Runs, Study, Tell, executor_of
+from studies.study import Progress, Runs, Study, executor_of
 
 BENCHMARKS = ("flexibert", "gpt2-wt103")
 PROXIES = (
@@ -39,31 +39,32 @@ CASES = {
 
 
 class Sensitivity(Study):
-    """One thing at a time is changed, on architectures that no searched proxy has seen."""
+    """One thing at a time is changed, on architectures that no searched proxy was searched on."""
 
     name = "sensitivity"
     title = "Sensitivity to minibatch, seed and precision"
 
-    def make(self, tell: Tell) -> dict[str, Any]:
-        """Agreement with the truth, and with the scores of the first case."""
+    def make(self, progress: Progress) -> dict[str, Any]:
+        """Agreement with the trained performance, and with the scores of the first case."""
         plugins = load_plugins()
         proxies = [find_proxy(name, plugins) for name in PROXIES]
         found: dict[str, Any] = {}
         for name in BENCHMARKS:
             benchmark = load_benchmark(name, plugins)
-            found[name] = _cases(benchmark, proxies, tell)
+            found[name] = _cases(benchmark, proxies, progress)
         return found
 
     def show(self, runs: Runs) -> str:
         """A table per benchmark."""
         parts = [
-            f"{ARCHITECTURES} architectures of each benchmark, evenly spaced among those that none of these was "
-            "searched on; one thing is changed at a time. Each cell: rho with the truth, and in parentheses rho "
-            "with the same proxy's scores in the first row. The last row is the mean and standard deviation of "
-            "rho over ten seeds, which draw both weights and minibatch. Of 40 architectures, a rho of 0.95 has a "
-            "95% interval of about ±0.04, one of 0.5 of about ±0.25. `lpzero-any` adds branches that grow "
-            "unequally with the minibatch, and ranks far worse off the 4 x 32 tokens that it was searched on "
-            "(there, see the winners above); so lpzero-hf warns of a searched proxy on another minibatch."
+            f"{ARCHITECTURES} architectures of each benchmark, evenly spaced among those no proxy was searched on. "
+            "One thing is changed at a time. Each cell is the rho with the trained performance, and in "
+            "parentheses the rho with the same proxy's scores in the first row. The last row is the mean and standard "
+            "deviation of rho over ten seeds, which draw both weights and minibatch. With 40 architectures, a rho of "
+            "0.95 has a 95% interval of about ±0.04, one of 0.5 of about ±0.25. `lpzero-any` was searched on 4 x 32 "
+            "tokens (its results there are among the built-in winners). It adds branches that grow unequally with the "
+            "minibatch, and ranks far worse on other minibatches. So lpzero-hf warns of a searched proxy on another "
+            "minibatch."
         ]  # fmt: skip
         for name in BENCHMARKS:
             data = runs[self.name][name]
@@ -82,20 +83,20 @@ class Sensitivity(Study):
         return "\n\n".join(parts)
 
 
-def _cases(benchmark: Benchmark, proxies: list[Proxy], tell: Tell) -> dict[str, Any]:
-    seen = {key for proxy in proxies for key in proxy.searched_on(benchmark.name)}
-    entries = spaced([entry for entry in benchmark.trained() if entry.key not in seen], ARCHITECTURES)
+def _cases(benchmark: Benchmark, proxies: list[Proxy], progress: Progress) -> dict[str, Any]:
+    searched_on = {key for proxy in proxies for key in proxy.searched_on(benchmark.name)}
+    entries = spaced([entry for entry in benchmark.trained() if entry.key not in searched_on], ARCHITECTURES)
     configs = {entry.key: benchmark.space.config(entry.architecture) for entry in entries}
     truth = [benchmark.target(entry) for entry in entries]
     found: dict[str, Any] = {}
     first: dict[str, list[float | None]] = {}
     for case, setting in CASES.items():
 
-        def progress(done: int, total: int, what: str = f"{benchmark.name}: {case}") -> None:
-            tell(what, done, total)
+        def step(done: int, total: int, what: str = f"{benchmark.name}: {case}") -> None:
+            progress(what, done, total)
 
         with ScoreCache() as cache:
-            rows = evaluate(configs, proxies, setting, cache=cache, executor=executor_of(), progress=progress)
+            rows = evaluate(configs, proxies, setting, cache=cache, executor=executor_of(), progress=step)
         found[case] = {}
         for proxy in proxies:
             scores = [rows[key][proxy.name]["value"] for key in configs]
@@ -110,8 +111,8 @@ def _rho(x: list[float | None], y: list[float | None] | list[float]) -> float | 
     return spearman(*zip(*pairs, strict=True)) if len(pairs) > 2 else None
 
 
-def _cell(told: dict[str, Any]) -> str:
-    return " ".join("—" if told[key] is None else form.format(told[key]) for key, form in _FORMS.items())
+def _cell(record: dict[str, Any]) -> str:
+    return " ".join("—" if record[key] is None else form.format(record[key]) for key, form in _FORMS.items())
 
 
 _FORMS = {"rho": "{:.3f}", "with_first": "({:.2f})"}

@@ -1,4 +1,4 @@
-"""The built-in winners on the benchmarks that they were searched on, graded on the architectures they did not see."""
+"""The built-in winners on the benchmarks that they were searched on, graded on the held-out architectures."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from lpzero_hf.search.expression_space import ExpressionSpace
 from lpzero_hf.search.table_cache import make_tables
 from studies.markdown import interval, signed, table
 from studies.proxies.grades import DIGITS, agreement
-from studies.study import WORKERS, Runs, Study, Tell, executor_of
+from studies.study import WORKERS, Progress, Runs, Study, executor_of
 
 WINNERS = {  # with the unary operations of the space that holds them all
     "flexibert": ((2, 2), ("lpzero-flexibert", "lpzero-any")),
@@ -39,12 +39,12 @@ class Winners(Study):
     """
 
     name = "winners"
-    title = "The winners that are built in"
+    title = "Built-in winners"
 
     def __init__(self, winners: Spaces = WINNERS, limit: int | None = None, workers: int = WORKERS) -> None:
         self.winners, self.limit, self.workers = winners, limit, workers
 
-    def make(self, tell: Tell) -> dict[str, Any]:
+    def make(self, progress: Progress) -> dict[str, Any]:
         """Scores and grades, in the form of those of all other proxies."""
         plugins = load_plugins()
         found = {}
@@ -54,12 +54,12 @@ class Winners(Study):
             configs = {entry.key: benchmark.space.config(entry.architecture) for entry in entries}
             wanted = ExpressionSpace(unary, operations=installed_operations(plugins)).wanted
 
-            def progress(done: int, total: int, what: str = f"tables of {name}") -> None:
-                tell(what, done, total)
+            def step(done: int, total: int, what: str = f"tables of {name}") -> None:
+                progress(what, done, total)
 
             tables = make_tables(
                 configs, wanted, SearchConfig((name,)).setting, cache_folder() / "tables",
-                executor=executor_of(self.workers), plugins=plugins, progress=progress,
+                executor=executor_of(self.workers), plugins=plugins, progress=step,
             )  # fmt: skip
             stack = Stack(tables, wanted)
             scores, grades = {}, []
@@ -67,13 +67,13 @@ class Winners(Study):
                 proxy = find_proxy(winner, plugins)
                 assert isinstance(proxy, SearchedProxy)
                 (member,), (expression,) = proxy.artifact.members, proxy.expressions  # no ensemble is built in
-                seen = proxy.searched_on(name)
+                searched_on = proxy.searched_on(name)
                 made = (member.orientation * stack.score(expression)).tolist()
                 scores[winner] = [
-                    None if entry.key in seen else float(f"{value:.{DIGITS}g}")
+                    None if entry.key in searched_on else float(f"{value:.{DIGITS}g}")
                     for entry, value in zip(entries, made, strict=True)
                 ]
-                held = [i for i, entry in enumerate(entries) if entry.key not in seen]
+                held = [i for i, entry in enumerate(entries) if entry.key not in searched_on]
                 truth = Truth([benchmark.target(entries[i]) for i in held])
                 grades.append(asdict(Grade(winner, 1, truth.agreement([made[i] for i in held]), 0.0, {})))
             found[name] = {"architectures": [entry.key for entry in entries], "scores": scores, "grades": grades}
@@ -89,7 +89,7 @@ class Winners(Study):
                 rho, tau = interval(graded.spearman, signed), interval(graded.kendall, signed)
                 rows.append([one["proxy"], name, rho, tau, str(graded.n)])
         return (
-            "Graded on the architectures that they were not searched on: all but those of the first split (the seed "
-            "42), on the minibatch of the search, 4 x 32 tokens.\n\n"
+            "Each winner is graded on the architectures that it was not searched on, which are all but those of the "
+            "first split (seed 42). The minibatch is that of the search, 4 x 32 tokens.\n\n"
             + table(("winner", "benchmark", "rho [95%]", "tau [95%]", "n"), rows, left=2)
         )

@@ -61,8 +61,8 @@ def evaluator(base: SearchConfig, tabled: bool = True) -> FitnessEvaluator:
     return FitnessEvaluator([SearchPart(source, fitness)], early=base.early)
 
 
-def ground(plan: SearchConfig) -> SearchConfig:
-    """What of a plan decides the architectures and their tables."""
+def shared(plan: SearchConfig) -> SearchConfig:
+    """The part of a plan that decides the architectures and their tables."""
     return SearchConfig(
         plan.benchmarks, train=plan.train, seed=plan.seed, limit=plan.limit, early=plan.early, setting=plan.setting
     )
@@ -94,7 +94,7 @@ def space(unary: tuple[int, int]) -> ExpressionSpace:
 def searched(task: Search) -> dict[str, Any]:
     """The course and the outcome of one search."""
     plan = task.plan
-    found = evaluator(ground(plan), plan.tabled)
+    found = evaluator(shared(plan), plan.tabled)
     start = time.perf_counter()
     strategy = create(plan, plan.space(installed_operations()), found, task.seed)
     steps: list[tuple[int, float]] = []
@@ -120,7 +120,7 @@ def searched(task: Search) -> dict[str, Any]:
 
 def enumerated(task: Grids) -> list[tuple[str, str, float]]:
     """(space, aggregation, the largest fitness) of each grid; a grid of long chains holds that of the short ones."""
-    found = evaluator(ground(task.base))
+    found = evaluator(shared(task.base))
     (part,), (stack,) = found.parts, found.tables
     spaces = {name: space(changes["unary"]) for name, changes in BOTH.items()}
     rows = []

@@ -11,7 +11,7 @@ from lpzero_hf.search.config import SearchConfig
 from studies.search.ablation_tasks import Grids, Search, enumerated, make_all, searched
 from studies.search.cases import AGGREGATION, LONGER, OPTIMUM, POPULATION, PRUNING, STRATEGY, UNARY, label
 from studies.search.curves import case_table, curves
-from studies.study import WORKERS, Runs, Study, Tell, executor_of
+from studies.study import WORKERS, Progress, Runs, Study, executor_of
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -41,7 +41,7 @@ class Ablations(Study):
         self.base = base or SearchConfig(("flexibert",))
         self.seeds, self.slow, self.workers = seeds, slow, workers
 
-    def make(self, tell: Tell) -> dict[str, Any]:
+    def make(self, progress: Progress) -> dict[str, Any]:
         """The course of every search, and the largest fitness in each space by exhaustive search."""
         studies = (STRATEGY, PRUNING, POPULATION, UNARY, AGGREGATION, OPTIMUM)
         cases = {label(changes): changes for study in studies for case in study.values() for changes in case.values()}
@@ -51,14 +51,14 @@ class Ablations(Study):
             for name, changes in cases.items()
             for seed in range(seeds[name])
         ]
-        make_all(self.base, self.workers, functools.partial(tell, "tables"))
-        outcomes = self._done(searched, [task for _, task in tasks], "searches", tell)
+        make_all(self.base, self.workers, functools.partial(progress, "tables"))
+        outcomes = self._done(searched, [task for _, task in tasks], "searches", progress)
         found: dict[str, Any] = {"benchmark": self.base.benchmarks[0], "train": self.base.train, "searches": {}}
         for (name, _), outcome in zip(tasks, outcomes, strict=True):
             found["searches"].setdefault(name, []).append(outcome)
         optimum: dict[str, float] = {}
         parts = [Grids(self.base, first, PARTS) for first in range(PARTS)]
-        for rows in self._done(enumerated, parts, "exhaustive search", tell):
+        for rows in self._done(enumerated, parts, "exhaustive search", progress):
             for name, aggregate, fitness in rows:
                 for key in (name, f"{name} {aggregate}"):
                     optimum[key] = max(optimum.get(key, 0.0), fitness)
@@ -72,12 +72,12 @@ class Ablations(Study):
             [
                 f"The largest fitness on {found['train']} architectures of `{found['benchmark']}`, {len(first)} seeds, "
                 f"{found['iterations']} iterations. The optimum is that of the exhaustive search. Figures 6 and 7 and "
-                "Table 5 above are of the same searches.",
+                "Table 5 of the [paper](paper.md) show other cases of these searches.",
                 "### Population\n\n" + case_table(found, POPULATION),
                 "### Aggregation over blocks\n\n" + case_table(found, AGGREGATION),
                 "### Optimum\n\n" + case_table(found, OPTIMUM),
-                "In the space of one unary operation evolution finds the optimum with most seeds. Among the 9.5 "
-                "million expressions of two, 1080 evaluations are few, and its median stays below.",
+                "With one unary operation, evolution finds the optimum with most seeds. With two there are 9.5 million "
+                "expressions; 1080 evaluations are few, and the median stays below the optimum.",
             ]
         )
 
@@ -87,9 +87,11 @@ class Ablations(Study):
         named = {"population": POPULATION, "aggregation": AGGREGATION, "optimum": OPTIMUM}
         return {f"ablations-{name}": curves(f"flexibert: {name}", found, cases) for name, cases in named.items()}
 
-    def _done(self, function: Callable[[Task], Result], tasks: Sequence[Task], what: str, tell: Tell) -> list[Result]:
+    def _done(
+        self, function: Callable[[Task], Result], tasks: Sequence[Task], what: str, progress: Progress
+    ) -> list[Result]:
         results: dict[int, Result] = {}
         for number, result in executor_of(self.workers).every(function, tasks):
             results[number] = result
-            tell(what, len(results), len(tasks))
+            progress(what, len(results), len(tasks))
         return [results[number] for number in range(len(tasks))]

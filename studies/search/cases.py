@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-Changes = Mapping[str, Any]  # what a case has that the default plan has not
+Changes = Mapping[str, Any]  # what a case changes in the default plan
 Cases = Mapping[str, Mapping[str, Changes]]  # by space and by name
 
 TABLED = (2, 2)  # one set of tables serves all spaces of shorter chains

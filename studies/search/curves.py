@@ -1,4 +1,4 @@
-"""Searches beside each other: tables of their largest fitness, and curves of how they came there."""
+"""Searches compared: tables of their largest fitness, and curves of the fitness so far."""
 
 from __future__ import annotations
 
@@ -49,13 +49,13 @@ def case_table(found: Mapping[str, Any], cases: Cases) -> str:
         for case, runs in of.items():
             low, middle, high = quartiles(finals(runs))
             best = bound(found["optimum"], part, case)
-            told = ["—"] * 3
+            compared = ["—"] * 3
             if best is not None:
                 reached = sum(value > best - 1e-9 for value in finals(runs))
-                told = [f"{best:.4f}", f"{best - middle:.4f}", f"{reached} of {len(runs)}"]
+                compared = [f"{best:.4f}", f"{best - middle:.4f}", f"{reached} of {len(runs)}"]
             evaluated = statistics.median(run["evaluated"] for run in runs)
             fitness = f"{middle:.4f} [{low:.4f}, {high:.4f}]"
-            rows.append([part, case, fitness, *told, f"{evaluated:.0f}"])
+            rows.append([part, case, fitness, *compared, f"{evaluated:.0f}"])
     return table(HEADS, rows, left=2)
 
 
@@ -88,7 +88,7 @@ def _course(axes: Any, part: str, of: Mapping[str, Searches]) -> None:
     most, bottom = 0, 1.0
     for number, (case, runs) in enumerate(of.items()):
         x, low, middle, high = band(runs)
-        most, bottom = max(most, len(x)), min(bottom, low[len(x) // 20])  # the first steps tell nothing
+        most, bottom = max(most, len(x)), min(bottom, low[len(x) // 20])  # the first steps show nothing
         axes.fill_between(x, low, high, step="post", color=f"C{number}", alpha=0.2, linewidth=0)
         axes.plot(x, middle, drawstyle="steps-post", color=f"C{number}", linewidth=1.4, label=case)
     axes.set_xlim(0, most)

@@ -24,8 +24,8 @@ class Ensembles(Study):
                 rows.append([study.name, name, *chosen, *fittest])
         heads = ["search", "benchmark", "winner", "five", *(f"fittest {count}" for count in TOPS)]
         return (
-            "rho held out, ten splits. `winner` and `five` are what `lpz search` reports: the candidate nearest to the "
-            "mean of 1,000 resamples' fittest, and five that come near that mean together "
-            "(`lpzero_hf/search/selection.py`); "
-            f"`fittest n` sums the ranks of the n fittest on the architectures searched on.\n\n{table(heads, rows, 2)}"
+            "Held-out rho over ten splits. `lpz search` reports `winner` and `five`: `winner` is the candidate nearest "
+            "to the mean of the fittest of 1,000 resamples, and `five` are five that together come near that mean "
+            "(`lpzero_hf/search/selection.py`). `fittest n` sums the ranks of the n fittest on the architectures "
+            f"searched on.\n\n{table(heads, rows, 2)}"
         )

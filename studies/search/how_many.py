@@ -8,33 +8,31 @@ from lpzero_hf.search.config import SearchConfig
 from lpzero_hf.search.search import search
 from studies.markdown import interval, table
 from studies.search.searched import both, estimates
-from studies.study import Runs, Study, Tell, executor_of
+from studies.study import Progress, Runs, Study, executor_of
 
 COUNTS = {"flexibert": (10, 20, 50, 100, 200), "gpt2-wt103": (10, 20, 50, 100, 150)}
 
 
 class HowMany(Study):
-    """The same exhaustive search on more and more architectures."""
+    """The same exhaustive search on growing numbers of architectures."""
 
     name = "how-many"
     title = "How many architectures are enough"
     figures = ("how-many",)
 
-    def make(self, tell: Tell) -> dict[str, Any]:
+    def make(self, progress: Progress) -> dict[str, Any]:
         """Ten splits for each count."""
         found: dict[str, Any] = {}
         for name, counts in COUNTS.items():
             found[name] = {}
             for count in counts:
 
-                def progress(
-                    what: str, done: int, total: int, best: float | None, on: str = f"{name}, {count}: "
-                ) -> None:
+                def step(what: str, done: int, total: int, best: float | None, on: str = f"{name}, {count}: ") -> None:
                     if what.startswith("search"):
-                        tell(on + what, done, total)
+                        progress(on + what, done, total)
 
                 plan = SearchConfig((name,), strategy="exhaustive", train=count, splits=10)
-                result = search(plan, executor=executor_of(), progress=progress)
+                result = search(plan, executor=executor_of(), progress=step)
                 found[name][str(count)] = [
                     {
                         "winner": split.winner.held_out[name].to_dict(),
@@ -55,8 +53,8 @@ class HowMany(Study):
                 rows.append([name, count, *numbers])
         heads = ["benchmark", "searched on", "one expression: rho", "tau", "five, summed ranks: rho", "tau"]
         return (
-            "Exhaustive search over one unary operation; the winner is graded on all architectures that it was not "
-            f"searched on. Ten splits each.\n\n{table(heads, rows)}"
+            "Exhaustive search over one unary operation, ten splits for each number of architectures. The winner is "
+            f"graded on all architectures that it was not searched on.\n\n{table(heads, rows)}"
         )
 
     def draw(self, runs: Runs) -> dict[str, Any]:

@@ -22,7 +22,7 @@ from lpzero_hf.search.result import SearchResult, Split, Winner
 from lpzero_hf.search.search import search
 from lpzero_hf.search.table_cache import make_tables
 from studies.markdown import pooled, table
-from studies.study import Runs, Study, Tell, executor_of
+from studies.study import Progress, Runs, Study, executor_of
 
 TOPS = (1, 3, 5, 10)  # of the fittest, for rank ensembles
 Data = Mapping[str, Any]
@@ -35,14 +35,14 @@ class Searched(Study):
         self.name, self.title = name, title  # type: ignore[misc]  # one class, several studies
         self.plan, self.ceiling = plan, ceiling
 
-    def make(self, tell: Tell) -> dict[str, Any]:
+    def make(self, progress: Progress) -> dict[str, Any]:
         """Search, then score what was found on all architectures."""
 
-        def progress(what: str, done: int, total: int, best: float | None) -> None:
-            tell(what, done, total)
+        def step(what: str, done: int, total: int, best: float | None) -> None:
+            progress(what, done, total)
 
-        result = search(self.plan, ceiling=self.ceiling, executor=executor_of(), progress=progress)
-        stacks = {name: stack_of(name, self.plan, tell) for name in self.plan.benchmarks}
+        result = search(self.plan, ceiling=self.ceiling, executor=executor_of(), progress=step)
+        stacks = {name: stack_of(name, self.plan, progress) for name in self.plan.benchmarks}
         truths = {name: torch.tensor(values, dtype=torch.float64) for name, values in result.truth.items()}
         return {
             "plan": self.plan.to_json(),
@@ -120,11 +120,11 @@ def _split(
 
 def _winner(winner: Winner) -> dict[str, Any]:
     """Without the scores."""
-    told = winner.to_json()
-    return {key: told[key] for key in ("expressions", "orientations", "held_out")}
+    record = winner.to_json()
+    return {key: record[key] for key in ("expressions", "orientations", "held_out")}
 
 
-def stack_of(name: str, plan: SearchConfig, tell: Tell) -> Stack:
+def stack_of(name: str, plan: SearchConfig, progress: Progress) -> Stack:
     """The tables of all architectures of a benchmark, from the cache or made anew."""
     plugins = load_plugins()
     benchmark = load_benchmark(name, plugins)
@@ -133,7 +133,8 @@ def stack_of(name: str, plan: SearchConfig, tell: Tell) -> Stack:
     wanted = plan.space(installed_operations(plugins)).wanted
     tables = make_tables(
         configs, wanted, plan.setting, cache_folder() / "tables",
-        executor=executor_of(), plugins=plugins, progress=lambda done, total: tell(f"tables of {name}", done, total),
+        executor=executor_of(), plugins=plugins,
+        progress=lambda done, total: progress(f"tables of {name}", done, total),
     )  # fmt: skip
     return Stack(tables, wanted)
 
@@ -167,8 +168,8 @@ def both(splits: Sequence[Data], *path: str) -> tuple[Estimate | None, Estimate 
     return pooled(estimates(splits, "spearman", *path)), pooled(estimates(splits, "kendall", *path))
 
 
-def _numbers(told: Data) -> list[str]:
-    agreement = Agreement.from_dict(told)
+def _numbers(record: Data) -> list[str]:
+    agreement = Agreement.from_dict(record)
     return ["—" if e is None else f"{e.value:.3f}" for e in (agreement.spearman, agreement.kendall)]
 
 

@@ -14,7 +14,7 @@ from lpzero_hf.plugins import load_plugins
 from lpzero_hf.search.config import SearchConfig
 from studies.markdown import interval, signed, table
 from studies.search.searched import agreement_on, both, stack_of
-from studies.study import Runs, Study, Tell, read
+from studies.study import Progress, Runs, Study, read
 
 BENCHMARKS = ("flexibert", "gpt2-wt103", "tiny-gpt2")
 FOUND_ON = {
@@ -31,23 +31,23 @@ class Transfer(Study):
     name = "transfer"
     title = "Found on one benchmark, tested on the others"
 
-    def make(self, tell: Tell) -> dict[str, Any]:
+    def make(self, progress: Progress) -> dict[str, Any]:
         """Score the winners of every split on the benchmarks that they were not searched on."""
         plugins = load_plugins()
         found: dict[str, Any] = {study: [{} for _ in read(study).data["splits"]] for study in FOUND_ON}
         for name in BENCHMARKS:
             benchmark = load_benchmark(name, plugins)
             truth = torch.tensor([benchmark.target(entry) for entry in benchmark.trained()], dtype=torch.float64)
-            stack = stack_of(name, SearchConfig((name,)), tell)
+            stack = stack_of(name, SearchConfig((name,)), progress)
             for study, rows in found.items():
                 searched = read(study).data
                 if name in searched["plan"]["benchmarks"]:
                     continue
                 for row, split in zip(rows, searched["splits"], strict=True):
                     for kind in ("winner", "ensemble"):
-                        told = split[kind]
-                        expressions = [parse(text, installed_operations(plugins)) for text in told["expressions"]]
-                        agreement = agreement_on(stack, expressions, told["orientations"], truth, range(len(truth)))
+                        chosen = split[kind]
+                        expressions = [parse(text, installed_operations(plugins)) for text in chosen["expressions"]]
+                        agreement = agreement_on(stack, expressions, chosen["orientations"], truth, range(len(truth)))
                         row.setdefault(kind, {})[name] = agreement.to_dict()
         return found
 
@@ -58,9 +58,9 @@ class Transfer(Study):
             for kind, what in (("winner", "one expression"), ("ensemble", "five, summed ranks")):
                 rows.append([on, what, *(_cell(runs, study, kind, name) for name in BENCHMARKS)])
         return (
-            "Exhaustive search over one unary operation on 50 architectures (50 of each where it is two), ten splits. "
-            "On the benchmark searched on (bold) the numbers are held out; on the others, all architectures are. rho:"
-            f"\n\n{table(['found on', 'ranked by', *BENCHMARKS], rows, left=2)}"
+            "Exhaustive search over one unary operation on 50 architectures (50 of each if there are two), ten splits. "
+            "Each cell is a rho: on the held-out architectures of a benchmark that was searched on (bold), on all "
+            f"architectures of the others.\n\n{table(['found on', 'ranked by', *BENCHMARKS], rows, left=2)}"
         )  # fmt: skip
 
 
@@ -68,5 +68,5 @@ def _cell(runs: Runs, study: str, kind: str, name: str) -> str:
     own = name in runs[study]["plan"]["benchmarks"]
     splits: list[Mapping[str, Any]] = runs[study]["splits"] if own else runs["transfer"][study]
     path = (kind, "held_out", name) if own else (kind, name)
-    told = interval(both(splits, *path)[0], signed)
-    return f"**{told}**" if own else told
+    rho = interval(both(splits, *path)[0], signed)
+    return f"**{rho}**" if own else rho

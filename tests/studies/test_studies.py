@@ -1,4 +1,4 @@
-"""The studies: RESULTS.md is what the run files give, run files belong to studies, and cheap studies really run."""
+"""The studies: the results are what the run files give, run files belong to studies, and cheap studies really run."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from studies.paper.initialised import scaled
 from studies.paper.printed import Printed
 from studies.paper.rebuilt import rebuilt
 from studies.proxies.features import Features
-from studies.results import ROOT, STUDIES, text
+from studies.results import FOLDER, PAGES, ROOT, STUDIES, texts
 from studies.search.ablations import Ablations
 from studies.search.cases import LONGER, STRATEGY, UNARY, label
 from studies.search.curves import band, bound
@@ -46,13 +46,20 @@ def quiet(what: str, done: int, total: int) -> None:
 
 def test_results_are_what_the_run_files_give(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("LPZ_DATA", raising=False)
-    made = text({name: read(name) for name in MADE})
-    assert (ROOT / "RESULTS.md").read_text(encoding="utf-8") == made
+    made = texts({name: read(name) for name in MADE})
+    assert set(made) == {ROOT / "RESULTS.md", *FOLDER.glob("*.md")}
+    for file, text in made.items():
+        assert file.read_text(encoding="utf-8") == text, file.name
+
+
+def test_the_opening_of_the_results_is_short_and_every_study_is_on_a_page() -> None:
+    assert len((ROOT / "RESULTS.md").read_text(encoding="utf-8").splitlines()) <= 130
+    assert {study.page for study in STUDIES} == {"", *PAGES}
 
 
 def test_every_figure_that_results_name_is_there_and_no_other() -> None:
-    named = set(re.findall(r"\(figures/(.*?)\)", (ROOT / "RESULTS.md").read_text(encoding="utf-8")))
-    assert named == {file.name for file in (ROOT / "figures").glob("*.png")}
+    named = {name for page in FOLDER.glob("*.md") for name in re.findall(r"\(figures/(.*?)\)", page.read_text("utf-8"))}
+    assert named == {file.name for file in (FOLDER / "figures").glob("*.png")}
 
 
 def test_figures_are_drawn_by_the_names_that_a_study_gives() -> None:

@@ -15,7 +15,7 @@ from lpzero_hf.benchmarks.grade import spaced
 from lpzero_hf.expressions.expression import parse
 from lpzero_hf.search.config import SearchConfig
 from studies.markdown import pooled, table
-from studies.proxies.noise import _ceiling
+from studies.proxies.noise import ceiling
 from studies.proxies.pareto import front
 from studies.search.searched import Searched, stack_of
 
@@ -42,7 +42,7 @@ def test_a_front_holds_what_no_faster_one_matches() -> None:
 
 def test_a_ceiling_falls_with_the_noise_and_is_what_a_knowing_proxy_gets() -> None:
     qualities = np.random.default_rng(0).normal(70, 4, 500)
-    quiet, loud = _ceiling(qualities, 0.4)[0], _ceiling(qualities, 2.0)[0]
+    quiet, loud = ceiling(qualities, 0.4)[0], ceiling(qualities, 2.0)[0]
     assert quiet > 0.98 > loud
     # the correlation of normal truth with a noisy copy is the root of the share of true variance
     assert loud == pytest.approx(math.sqrt(1 - 4 / qualities.var()), abs=0.02)
