@@ -91,7 +91,7 @@ def test_every_hook_and_every_name_of_the_kit_is_in_the_reference() -> None:
 
 
 def test_the_artifact_page_names_every_field() -> None:
-    schema = json.loads((ROOT / "lpzero_hf" / "data" / "artifact.schema.json").read_text(encoding="utf-8"))
+    schema = json.loads((ROOT / "lpzero_hf" / "artifacts" / "artifact.schema.json").read_text(encoding="utf-8"))
     page = (DOCS / "reference" / "artifact.md").read_text(encoding="utf-8")
     provenance = schema["$defs"]["provenance"]
     fields = {*schema["properties"], *schema["properties"]["members"]["items"]["properties"], *provenance["properties"]}
