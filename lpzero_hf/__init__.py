@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from lpzero_hf.errors import LpzError as LpzError
     from lpzero_hf.errors import NotApplicable as NotApplicable
     from lpzero_hf.executors.base import Executor as Executor
+    from lpzero_hf.executors.base import Failure as Failure
     from lpzero_hf.executors.local import LocalExecutor as LocalExecutor
     from lpzero_hf.executors.offer import ExecutorOffer as ExecutorOffer
     from lpzero_hf.executors.offer import Resources as Resources
@@ -74,6 +75,7 @@ _HOMES = {
     "LpzError": "errors",
     "NotApplicable": "errors",
     "Executor": "executors.base",
+    "Failure": "executors.base",
     "LocalExecutor": "executors.local",
     "ExecutorOffer": "executors.offer",
     "Resources": "executors.offer",

@@ -4,6 +4,7 @@
 - `<!-- include: FILE # HEADING -->` becomes what stands below that heading of a Markdown file of this repository, and
   `<!-- include: FILE -->` a block of that file's code.
 - `<!-- lpz: help -->` becomes the help of every command, from typer itself, so it cannot be out of date.
+- `<!-- lpz: proxies -->` becomes the built-in proxies with formula and source, by what they run, from the code itself.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).parent.parent
 INCLUDE = re.compile(r"^<!-- include: (?P<file>\S+)(?: # (?P<heading>.+))? -->$", re.MULTILINE)
 HELP = "<!-- lpz: help -->"
+PROXIES = "<!-- lpz: proxies -->"
 
 
 def on_config(config: MkDocsConfig) -> MkDocsConfig:
@@ -32,7 +34,10 @@ def on_config(config: MkDocsConfig) -> MkDocsConfig:
 def on_page_markdown(markdown: str, **_: Any) -> str:
     """Put what the comments of a page name in their places."""
     markdown = INCLUDE.sub(included, markdown)
-    return markdown.replace(HELP, command_line()) if HELP in markdown else markdown
+    for comment, made in ((HELP, command_line), (PROXIES, proxies)):
+        if comment in markdown:
+            markdown = markdown.replace(comment, made())
+    return markdown
 
 
 def formula(source: str, language: str, css_class: str, *_: Any, **__: Any) -> str:
@@ -79,3 +84,18 @@ def command_line() -> str:
     headings = re.sub(r"^(#+) ", r"#\1 ", told, flags=re.MULTILINE)
     without_lists = re.sub(r"\*\*Commands\*\*:\n\n(?:\* .*\n)+", "", headings)  # cut short; the headings tell it all
     return without_lists.replace("```console\n$ ", "```text\n")  # usage is no example to run
+
+
+def proxies() -> str:
+    """Tables of the built-in proxies, one for each kind of pass."""
+    from lpzero_hf.plugins import OWN, load_plugins
+    from lpzero_hf.proxies.resolve import installed_proxies
+
+    by_passes: dict[str, list[str]] = {}
+    for name, claim in installed_proxies(load_plugins()).items():
+        if claim.distribution == OWN:
+            better = "higher" if claim.item.orientation > 0 else "lower"
+            cells = (f"`{name}`", claim.item.formula.replace("|", "\\|"), claim.item.citation or "a count", better)
+            by_passes.setdefault(claim.item.passes, []).append(f"| {' | '.join(cells)} |")
+    head = "| proxy | formula | source | better |\n|---|---|---|---|\n"
+    return "\n\n".join(f"## {passes}\n\n{head}" + "\n".join(rows) for passes, rows in by_passes.items())
