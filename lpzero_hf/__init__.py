@@ -5,7 +5,7 @@
 >>> scores = score(loaded.model, minibatch(loaded.model), ["snip", "params"])
 
 The public names are loaded when first used, so that importing the package does not import torch. The packages in here
-are the steps of the data flow, from `spaces` to `search`; their modules may move, the names below stay.
+are the steps of the data flow, from `spaces` to `searching`; their modules may move, the names below stay.
 """
 
 from __future__ import annotations
@@ -54,9 +54,9 @@ if TYPE_CHECKING:
     from lpzero_hf.scoring.score import Scores as Scores
     from lpzero_hf.scoring.score import score as score
     from lpzero_hf.scoring.setting import Setting as Setting
-    from lpzero_hf.search.config import SearchConfig as SearchConfig
-    from lpzero_hf.search.result import SearchResult as SearchResult
-    from lpzero_hf.search.search import search as search
+    from lpzero_hf.searching.config import SearchConfig as SearchConfig
+    from lpzero_hf.searching.result import SearchResult as SearchResult
+    from lpzero_hf.searching.search import search as search
     from lpzero_hf.spaces.named import ZooModel as ZooModel
     from lpzero_hf.spaces.named import load_space as load_space
     from lpzero_hf.spaces.space import Architecture as Architecture
@@ -101,9 +101,9 @@ _HOMES = {
     "Scores": "scoring.score",
     "score": "scoring.score",
     "Setting": "scoring.setting",
-    "SearchConfig": "search.config",
-    "SearchResult": "search.result",
-    "search": "search.search",
+    "SearchConfig": "searching.config",
+    "SearchResult": "searching.result",
+    "search": "searching.search",
     "ZooModel": "spaces.named",
     "load_space": "spaces.named",
     "Architecture": "spaces.space",

@@ -92,8 +92,8 @@ def _found(
     run: str, name: str | None, which: Which, split: int, date: str | None, note: str,
     operations: Operations,
 ) -> Artifact:  # fmt: skip
-    from lpzero_hf.search.export import artifact_of, default_name
-    from lpzero_hf.search.result import read_result
+    from lpzero_hf.searching.export import artifact_of, default_name
+    from lpzero_hf.searching.result import read_result
 
     result = read_result(Path(run), operations)
     return artifact_of(
@@ -106,7 +106,7 @@ def _by_hand(
     text: str, name: str | None, orientation: Literal[1, -1], date: str | None, note: str, operations: Operations
 ) -> Artifact:
     from lpzero_hf.expressions.expression import parse
-    from lpzero_hf.search.export import artifact_by_hand
+    from lpzero_hf.searching.export import artifact_by_hand
 
     if name is None:
         raise UsageError("an expression of your own has no name yet; give it one with --name")

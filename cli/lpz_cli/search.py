@@ -17,7 +17,7 @@ from lpzero_hf.errors import UsageError
 
 if TYPE_CHECKING:
     from lpzero_hf.benchmarks.agreement import Agreement
-    from lpzero_hf.search.result import SearchResult, Split, Winner
+    from lpzero_hf.searching.result import SearchResult, Split, Winner
 
 Strategy = Literal["evolution", "random", "exhaustive"]
 Fold = Literal["sum", "mean", "any"]
@@ -82,8 +82,8 @@ def search(
             need_matplotlib()
 
         from lpzero_hf.plugins import load_plugins
-        from lpzero_hf.search.config import SearchConfig
-        from lpzero_hf.search.search import search as run
+        from lpzero_hf.searching.config import SearchConfig
+        from lpzero_hf.searching.search import search as run
 
         setting = conditions.setting(batch_size, seq_len)
         registry = load_plugins(no_plugin or ())

@@ -73,7 +73,7 @@ class Stack:
 
     @property
     def tables(self) -> Stack:
-        """These tables: see `lpzero_hf.search.score_source.ScoreSource`."""
+        """These tables: see `lpzero_hf.searching.score_source.ScoreSource`."""
         return self
 
     def prepare(self, expressions: Sequence[Expression]) -> None:

@@ -6,7 +6,7 @@ import shlex
 from collections.abc import Sequence
 from typing import Any
 
-from lpzero_hf.search.config import SearchConfig
+from lpzero_hf.searching.config import SearchConfig
 
 SETTING = {"batch_size": "--batch-size", "seq_len": "--seq-len", "text": "--text", "dtype": "--dtype"}
 NUMBERS = {"splits": "--splits", "fitness": "--fitness", "combine": "--combine", "select": "--select"} | {

@@ -16,8 +16,8 @@ from typing import Any
 import torch
 
 from lpzero_hf.benchmarks.agreement import Agreement
-from lpzero_hf.search.archive import Candidate
-from lpzero_hf.search.correlation import mid_ranks
+from lpzero_hf.searching.archive import Candidate
+from lpzero_hf.searching.correlation import mid_ranks
 
 NAMED = 10  # more splits than that are drawn alike, without a legend
 DOTS = 3000  # candidates drawn in one plot at most

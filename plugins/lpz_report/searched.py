@@ -16,10 +16,10 @@ from lpzero_hf.benchmarks.agreement import Agreement
 from lpzero_hf.errors import LpzError
 from lpzero_hf.expressions.operations import installed_operations
 from lpzero_hf.plugins import PluginRegistry
-from lpzero_hf.search.correlation import mid_ranks
-from lpzero_hf.search.pruning import REASONS
-from lpzero_hf.search.result import SearchResult, Split, Winner, read_result
-from lpzero_hf.search.run_folder import read_history
+from lpzero_hf.searching.correlation import mid_ranks
+from lpzero_hf.searching.pruning import REASONS
+from lpzero_hf.searching.result import SearchResult, Split, Winner, read_result
+from lpzero_hf.searching.run_folder import read_history
 
 MEMBERS = ("split", "member", "expression", "better is", "complexity")
 FITTEST = ("split", "place", "fitness", "complexity", "expression")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from lpz_report.document import Cell, Tile, number, signed, words
 from lpz_report.figures import MEASURES
-from lpzero_hf.search.result import SearchResult
+from lpzero_hf.searching.result import SearchResult
 
 OURS = ("winner", "ensemble")
 TIMES = ("never", "once", "twice", "three times", "four times", "five times")

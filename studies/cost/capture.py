@@ -13,8 +13,8 @@ from lpzero_hf.expressions.operations import installed_operations
 from lpzero_hf.plugins import load_plugins
 from lpzero_hf.scoring.cache import cache_folder
 from lpzero_hf.scoring.setting import identity
-from lpzero_hf.search.config import SearchConfig
-from lpzero_hf.search.table_cache import make_tables
+from lpzero_hf.searching.config import SearchConfig
+from lpzero_hf.searching.table_cache import make_tables
 from studies.markdown import table
 from studies.study import WORKERS, Progress, Runs, Study, executor_of
 

@@ -40,11 +40,11 @@ from lpzero_hf.expressions.stacked import Stack
 from lpzero_hf.expressions.tables import Wanted, gram
 from lpzero_hf.models.build import build_model
 from lpzero_hf.plugins import load_plugins
-from lpzero_hf.search.config import SearchConfig
-from lpzero_hf.search.correlation import RankCorrelation
-from lpzero_hf.search.fitness import FitnessEvaluator, SearchPart
-from lpzero_hf.search.strategies import Exhaustive
-from lpzero_hf.search.table_cache import make_tables
+from lpzero_hf.searching.config import SearchConfig
+from lpzero_hf.searching.correlation import RankCorrelation
+from lpzero_hf.searching.fitness import FitnessEvaluator, SearchPart
+from lpzero_hf.searching.strategies import Exhaustive
+from lpzero_hf.searching.table_cache import make_tables
 from studies.cost.score import single_backward_proxies
 from studies.cost.sizes import SIZES, llama
 from studies.study import write_records

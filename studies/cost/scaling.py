@@ -38,8 +38,8 @@ from lpzero_hf.expressions.operations import installed_operations
 from lpzero_hf.plugins import load_plugins
 from lpzero_hf.proxies.resolve import resolve
 from lpzero_hf.scoring.evaluate import evaluate
-from lpzero_hf.search.config import SearchConfig
-from lpzero_hf.search.table_cache import make_tables
+from lpzero_hf.searching.config import SearchConfig
+from lpzero_hf.searching.table_cache import make_tables
 from studies.cost.score import single_backward_proxies
 from studies.machine import machine
 from studies.study import write_records

@@ -29,11 +29,11 @@ from lpzero_hf.models.minibatch import embedded_tokenizer, minibatch
 from lpzero_hf.plugins import load_plugins
 from lpzero_hf.proxies.expression_proxy import expression_proxy
 from lpzero_hf.scoring.score import score
-from lpzero_hf.search.config import SearchConfig
-from lpzero_hf.search.correlation import RankCorrelation
-from lpzero_hf.search.fitness import FitnessEvaluator, SearchPart
-from lpzero_hf.search.strategies import Exhaustive
-from lpzero_hf.search.table_cache import make_tables
+from lpzero_hf.searching.config import SearchConfig
+from lpzero_hf.searching.correlation import RankCorrelation
+from lpzero_hf.searching.fitness import FitnessEvaluator, SearchPart
+from lpzero_hf.searching.strategies import Exhaustive
+from lpzero_hf.searching.table_cache import make_tables
 
 
 def main() -> int:

@@ -15,9 +15,9 @@ from lpzero_hf.plugins import load_plugins
 from lpzero_hf.proxies.resolve import find_proxy
 from lpzero_hf.proxies.searched_proxy import SearchedProxy
 from lpzero_hf.scoring.cache import cache_folder
-from lpzero_hf.search.config import SearchConfig
-from lpzero_hf.search.expression_space import ExpressionSpace
-from lpzero_hf.search.table_cache import make_tables
+from lpzero_hf.searching.config import SearchConfig
+from lpzero_hf.searching.expression_space import ExpressionSpace
+from lpzero_hf.searching.table_cache import make_tables
 from studies.markdown import interval, signed, table
 from studies.proxies.grades import DIGITS, agreement
 from studies.study import WORKERS, Progress, Runs, Study, executor_of

@@ -16,14 +16,14 @@ from lpzero_hf.expressions.stacked import Stack
 from lpzero_hf.expressions.tables import Table
 from lpzero_hf.plugins import load_plugins
 from lpzero_hf.scoring.cache import cache_folder
-from lpzero_hf.search.config import SearchConfig
-from lpzero_hf.search.correlation import RankCorrelation
-from lpzero_hf.search.direct_scores import DirectScores
-from lpzero_hf.search.expression_space import ExpressionSpace
-from lpzero_hf.search.fitness import FitnessEvaluator, SearchPart
-from lpzero_hf.search.score_source import ScoreSource
-from lpzero_hf.search.strategies import Exhaustive, create
-from lpzero_hf.search.table_cache import make_tables
+from lpzero_hf.searching.config import SearchConfig
+from lpzero_hf.searching.correlation import RankCorrelation
+from lpzero_hf.searching.direct_scores import DirectScores
+from lpzero_hf.searching.expression_space import ExpressionSpace
+from lpzero_hf.searching.fitness import FitnessEvaluator, SearchPart
+from lpzero_hf.searching.score_source import ScoreSource
+from lpzero_hf.searching.strategies import Exhaustive, create
+from lpzero_hf.searching.table_cache import make_tables
 from studies.search.cases import BOTH, TABLED
 from studies.study import executor_of
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from lpzero_hf.search.config import SearchConfig
+from lpzero_hf.searching.config import SearchConfig
 from studies.search.ablation_tasks import Grids, Search, enumerated, make_all, searched
 from studies.search.cases import AGGREGATION, LONGER, OPTIMUM, POPULATION, PRUNING, STRATEGY, UNARY, label
 from studies.search.curves import case_table, curves

@@ -26,6 +26,6 @@ class Ensembles(Study):
         return (
             "Held-out rho over ten splits. `lpz search` reports `winner` and `five`: `winner` is the candidate nearest "
             "to the mean of the fittest of 1,000 resamples, and `five` are five that together come near that mean "
-            "(`lpzero_hf/search/selection.py`). `fittest n` sums the ranks of the n fittest on the architectures "
+            "(`lpzero_hf/searching/selection.py`). `fittest n` sums the ranks of the n fittest on the architectures "
             f"searched on.\n\n{table(heads, rows, 2)}"
         )

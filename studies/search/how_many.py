@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from lpzero_hf.search.config import SearchConfig
-from lpzero_hf.search.search import search
+from lpzero_hf.searching.config import SearchConfig
+from lpzero_hf.searching.search import search
 from studies.markdown import interval, table
 from studies.search.searched import both, estimates
 from studies.study import Progress, Runs, Study, executor_of

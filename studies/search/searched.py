@@ -16,11 +16,11 @@ from lpzero_hf.expressions.operations import installed_operations
 from lpzero_hf.expressions.stacked import Stack
 from lpzero_hf.plugins import load_plugins
 from lpzero_hf.scoring.cache import cache_folder
-from lpzero_hf.search.benchmark_scores import agreement_of
-from lpzero_hf.search.config import SearchConfig
-from lpzero_hf.search.result import SearchResult, Split, Winner
-from lpzero_hf.search.search import search
-from lpzero_hf.search.table_cache import make_tables
+from lpzero_hf.searching.benchmark_scores import agreement_of
+from lpzero_hf.searching.config import SearchConfig
+from lpzero_hf.searching.result import SearchResult, Split, Winner
+from lpzero_hf.searching.search import search
+from lpzero_hf.searching.table_cache import make_tables
 from studies.markdown import pooled, table
 from studies.study import Progress, Runs, Study, executor_of
 

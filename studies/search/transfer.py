@@ -11,7 +11,7 @@ from lpzero_hf.benchmarks.benchmark import load_benchmark
 from lpzero_hf.expressions.expression import parse
 from lpzero_hf.expressions.operations import installed_operations
 from lpzero_hf.plugins import load_plugins
-from lpzero_hf.search.config import SearchConfig
+from lpzero_hf.searching.config import SearchConfig
 from studies.markdown import interval, signed, table
 from studies.search.searched import agreement_on, both, stack_of
 from studies.study import Progress, Runs, Study, read

@@ -43,8 +43,8 @@ from lpzero_hf.proxies.expression_proxy import expression_proxy
 from lpzero_hf.proxies.resolve import find_proxy, resolve
 from lpzero_hf.proxies.searched_proxy import quantile, searched_proxy
 from lpzero_hf.scoring.setting import Setting
-from lpzero_hf.search.export import artifact_of, default_name
-from lpzero_hf.search.result import SearchResult, read_result
+from lpzero_hf.searching.export import artifact_of, default_name
+from lpzero_hf.searching.result import SearchResult, read_result
 from tests.support.seals import seal
 
 Lpz = Callable[..., tuple[int, str, str]]

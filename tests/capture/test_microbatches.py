@@ -28,8 +28,8 @@ from lpzero_hf.proxies.resolve import installed_proxies
 from lpzero_hf.scoring.cache import ScoreCache
 from lpzero_hf.scoring.score import Scores
 from lpzero_hf.scoring.setting import Setting
-from lpzero_hf.search.expression_space import ExpressionSpace
-from lpzero_hf.search.table_cache import make_tables
+from lpzero_hf.searching.expression_space import ExpressionSpace
+from lpzero_hf.searching.table_cache import make_tables
 from tests.support.evaluated import evaluate
 from tests.support.families import tiny_model
 

@@ -28,9 +28,9 @@ from lpzero_hf.executors.retries import TRIES, Tries
 from lpzero_hf.expressions.operations import installed_operations
 from lpzero_hf.plugins import load_plugins
 from lpzero_hf.scoring.cache import ScoreCache
-from lpzero_hf.search.config import SearchConfig
-from lpzero_hf.search.search import search
-from lpzero_hf.search.table_cache import CaptureFailed, make_tables
+from lpzero_hf.searching.config import SearchConfig
+from lpzero_hf.searching.search import search
+from lpzero_hf.searching.table_cache import CaptureFailed, make_tables
 from tests.scoring.test_evaluate import BROKEN, untimed
 from tests.support.architectures import CONFIGS, SMALL, TWO
 from tests.support.evaluated import evaluate
@@ -315,7 +315,7 @@ def test_a_search_that_cannot_capture_an_architecture_names_it(tmp_path: Path, m
         name="fates", summary="", space=FATES, metric="loss", larger_is_better=False, read=lambda: entries
     )
     plugins = load_plugins()
-    monkeypatch.setattr("lpzero_hf.search.benchmark_scores.load_benchmark", lambda name, plugins: bench)
+    monkeypatch.setattr("lpzero_hf.searching.benchmark_scores.load_benchmark", lambda name, plugins: bench)
     with pytest.raises(LpzError, match=r"never works; .*never works"):
         search(SearchConfig(("fates",), "random", train=None, iterations=1, setting=SMALL), plugins=plugins)
     assert len(list((tmp_path / "tables").glob("*.safetensors"))) == 2

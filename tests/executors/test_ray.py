@@ -28,8 +28,8 @@ from lpzero_hf.executors import Failure, RayExecutor
 from lpzero_hf.executors import ray as ray_module
 from lpzero_hf.expressions.operations import installed_operations
 from lpzero_hf.plugins import load_plugins
-from lpzero_hf.search.config import SearchConfig
-from lpzero_hf.search.table_cache import make_tables
+from lpzero_hf.searching.config import SearchConfig
+from lpzero_hf.searching.table_cache import make_tables
 from tests.cli.test_bench_eval import kept
 from tests.scoring.test_evaluate import BROKEN, untimed
 from tests.support.architectures import CONFIGS, SMALL, TWO

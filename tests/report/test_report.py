@@ -17,10 +17,10 @@ from lpz_report.command import command, only_in_python
 
 from lpzero_hf.errors import LpzError
 from lpzero_hf.scoring.setting import Setting
-from lpzero_hf.search.config import SearchConfig
-from lpzero_hf.search.pruning import REASONS
-from lpzero_hf.search.run_folder import FORMAT, VERSION
-from lpzero_hf.search.search import search
+from lpzero_hf.searching.config import SearchConfig
+from lpzero_hf.searching.pruning import REASONS
+from lpzero_hf.searching.run_folder import FORMAT, VERSION
+from lpzero_hf.searching.search import search
 
 Lpz = Callable[..., tuple[int, str, str]]
 BRIEF = Setting(batch_size=2, seq_len=8)

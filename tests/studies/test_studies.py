@@ -14,7 +14,7 @@ import pytest
 
 from lpzero_hf.benchmarks.benchmark import load_benchmark
 from lpzero_hf.errors import LpzError
-from lpzero_hf.search.config import SearchConfig
+from lpzero_hf.searching.config import SearchConfig
 from lpzero_hf.spaces.space import Architecture
 from studies import study as module
 from studies.cost.costs import RESULTS

@@ -13,7 +13,7 @@ from lpzero_hf.benchmarks.agreement import Agreement, Estimate, spearman
 from lpzero_hf.benchmarks.benchmark import load_benchmark
 from lpzero_hf.benchmarks.grade import spaced
 from lpzero_hf.expressions.expression import parse
-from lpzero_hf.search.config import SearchConfig
+from lpzero_hf.searching.config import SearchConfig
 from studies.markdown import pooled, table
 from studies.proxies.noise import ceiling
 from studies.proxies.pareto import front

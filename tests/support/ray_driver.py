@@ -33,8 +33,8 @@ from lpzero_hf.plugins import load_plugins
 from lpzero_hf.proxies.base import ModelProxy, Subject
 from lpzero_hf.scoring.cache import ScoreCache
 from lpzero_hf.scoring.setting import Setting
-from lpzero_hf.search.config import SearchConfig
-from lpzero_hf.search.table_cache import make_tables
+from lpzero_hf.searching.config import SearchConfig
+from lpzero_hf.searching.table_cache import make_tables
 from tests.scoring.test_evaluate import BROKEN
 from tests.support import executor_tasks
 from tests.support.architectures import CONFIGS, SMALL, TWO

@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lpz_cli.plots.scatter import save
-from lpzero_hf.search.run_folder import read_history
+from lpzero_hf.searching.run_folder import read_history
 
 if TYPE_CHECKING:
     from lpzero_hf.benchmarks.agreement import Estimate
-    from lpzero_hf.search.config import SearchConfig
-    from lpzero_hf.search.result import SearchResult
+    from lpzero_hf.searching.config import SearchConfig
+    from lpzero_hf.searching.result import SearchResult
 
 NAMED = 10  # more splits than that are drawn alike, without a legend
 OURS, BASELINE = "tab:blue", "0.45"

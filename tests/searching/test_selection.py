@@ -8,10 +8,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from lpzero_hf.search import selection
-from lpzero_hf.search.correlation import RankCorrelation, mid_ranks
-from lpzero_hf.search.fitness import combined
-from lpzero_hf.search.selection import distinct, select
+from lpzero_hf.searching import selection
+from lpzero_hf.searching.correlation import RankCorrelation, mid_ranks
+from lpzero_hf.searching.fitness import combined
+from lpzero_hf.searching.selection import distinct, select
 
 
 @pytest.fixture(autouse=True)

@@ -11,10 +11,10 @@ from torch import Tensor
 from lpzero_hf.errors import UsageError
 from lpzero_hf.expressions.expression import DISCONNECT, Branch, Expression
 from lpzero_hf.expressions.tables import GROUP
-from lpzero_hf.search.archive import Candidate
-from lpzero_hf.search.config import LONGEST_TABLED
-from lpzero_hf.search.fitness import combined
-from lpzero_hf.search.strategies.base import Iteration, Strategy
+from lpzero_hf.searching.archive import Candidate
+from lpzero_hf.searching.config import LONGEST_TABLED
+from lpzero_hf.searching.fitness import combined
+from lpzero_hf.searching.strategies.base import Iteration, Strategy
 
 
 class Exhaustive(Strategy):

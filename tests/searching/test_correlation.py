@@ -9,7 +9,7 @@ import torch
 from scipy import stats  # type: ignore[import-untyped]  # scipy ships no types
 
 from lpzero_hf.errors import UsageError
-from lpzero_hf.search.correlation import RankCorrelation, mid_ranks
+from lpzero_hf.searching.correlation import RankCorrelation, mid_ranks
 
 KNOWN = {"spearman": stats.spearmanr, "kendall": stats.kendalltau}
 
@@ -47,7 +47,7 @@ def test_scores_of_any_shape_are_correlated_along_the_last(kind: str) -> None:
 def test_blocks_of_pairs_are_put_together(monkeypatch: pytest.MonkeyPatch) -> None:
     scores, fitness = some_scores(50, 10, None), RankCorrelation(range(10), "kendall")
     whole = fitness(scores)
-    monkeypatch.setattr("lpzero_hf.search.correlation.PAIRS_AT_ONCE", 7 * 45)
+    monkeypatch.setattr("lpzero_hf.searching.correlation.PAIRS_AT_ONCE", 7 * 45)
     torch.testing.assert_close(fitness(scores), whole)
 
 

@@ -15,7 +15,7 @@ from lpzero_hf.benchmarks.agreement import Agreement, Truth
 from lpzero_hf.errors import UsageError
 from lpzero_hf.expressions.expression import BUILT_IN, Expression, Operations
 from lpzero_hf.proxies.searched_proxy import quantile
-from lpzero_hf.search.result import SearchResult, Split, Winner
+from lpzero_hf.searching.result import SearchResult, Split, Winner
 from lpzero_hf.versions import __version__
 
 Which = Literal["winner", "ensemble"]

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from lpzero_hf.expressions.expression import Expression, parse
-from lpzero_hf.search.archive import Archive, Candidate
-from lpzero_hf.search.expression_space import ExpressionSpace
-from lpzero_hf.search.fitness import Evaluation, FitnessEvaluator
-from lpzero_hf.search.pruning import Pruner
+from lpzero_hf.searching.archive import Archive, Candidate
+from lpzero_hf.searching.expression_space import ExpressionSpace
+from lpzero_hf.searching.fitness import Evaluation, FitnessEvaluator
+from lpzero_hf.searching.pruning import Pruner
 
 RENAMED = {"hopeless": "bounded out"}  # reasons in checkpoints of version 0.1.0
 TRIES = 200  # candidates drawn for one evaluation before a rejected one is evaluated after all

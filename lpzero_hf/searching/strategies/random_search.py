@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from lpzero_hf.search.strategies.base import Iteration, Strategy
+from lpzero_hf.searching.strategies.base import Iteration, Strategy
 
 
 class RandomSearch(Strategy):

@@ -12,8 +12,8 @@ from torch import Tensor
 from lpzero_hf.expressions.expression import Expression
 from lpzero_hf.expressions.stacked import Stack
 from lpzero_hf.proxies.base import Orientation
-from lpzero_hf.search.correlation import RankCorrelation, mid_ranks
-from lpzero_hf.search.score_source import ScoreSource
+from lpzero_hf.searching.correlation import RankCorrelation, mid_ranks
+from lpzero_hf.searching.score_source import ScoreSource
 
 Combine = Literal["mean", "worst"]
 

@@ -9,8 +9,8 @@ from typing import Any, TextIO
 
 from lpzero_hf.errors import LpzError, UsageError, one_line
 from lpzero_hf.files import read_json, same_settings, write_json, write_text
-from lpzero_hf.search.config import SearchConfig
-from lpzero_hf.search.strategies import Iteration, Strategy
+from lpzero_hf.searching.config import SearchConfig
+from lpzero_hf.searching.strategies import Iteration, Strategy
 
 FORMAT, VERSION = "lpzero-hf search", 1
 CONFIG_FILE, RESULT_FILE = "plan.json", "result.json"

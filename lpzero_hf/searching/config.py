@@ -10,10 +10,10 @@ from typing import Any
 from lpzero_hf.errors import UsageError
 from lpzero_hf.expressions.expression import FOLDS, Operations
 from lpzero_hf.scoring.setting import Setting
-from lpzero_hf.search.correlation import KINDS
-from lpzero_hf.search.expression_space import ExpressionSpace
-from lpzero_hf.search.fitness import Combine
-from lpzero_hf.search.selection import METHODS
+from lpzero_hf.searching.correlation import KINDS
+from lpzero_hf.searching.expression_space import ExpressionSpace
+from lpzero_hf.searching.fitness import Combine
+from lpzero_hf.searching.selection import METHODS
 
 STRATEGY_NAMES = ("evolution", "random", "exhaustive")
 LONGEST_TABLED = 2  # unary operations in a branch, for which tables can hold the whole space
@@ -34,7 +34,7 @@ class SearchConfig:
         combine: of several benchmarks' correlations, mean or worst.
         train: architectures of each benchmark to search on; the rest are held out. None takes all.
         splits: how often to search, each time on other architectures.
-        select: how the winner is chosen: best (the fittest) or bagging; see `lpzero_hf.search.selection`.
+        select: how the winner is chosen: best (the fittest) or bagging; see `lpzero_hf.searching.selection`.
         prune: whether candidates are rejected beforehand.
         early: architectures looked at first, so that candidates that cannot be fit cost no more; 0 for none.
         iterations: children of an evolution, or expressions of a random search.

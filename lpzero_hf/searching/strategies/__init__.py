@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from lpzero_hf.search.config import SearchConfig
-from lpzero_hf.search.expression_space import ExpressionSpace
-from lpzero_hf.search.fitness import FitnessEvaluator
-from lpzero_hf.search.pruning import Pruner
-from lpzero_hf.search.strategies.base import Iteration as Iteration
-from lpzero_hf.search.strategies.base import Strategy as Strategy
-from lpzero_hf.search.strategies.evolution import Evolution as Evolution
-from lpzero_hf.search.strategies.exhaustive import Exhaustive as Exhaustive
-from lpzero_hf.search.strategies.random_search import RandomSearch as RandomSearch
+from lpzero_hf.searching.config import SearchConfig
+from lpzero_hf.searching.expression_space import ExpressionSpace
+from lpzero_hf.searching.fitness import FitnessEvaluator
+from lpzero_hf.searching.pruning import Pruner
+from lpzero_hf.searching.strategies.base import Iteration as Iteration
+from lpzero_hf.searching.strategies.base import Strategy as Strategy
+from lpzero_hf.searching.strategies.evolution import Evolution as Evolution
+from lpzero_hf.searching.strategies.exhaustive import Exhaustive as Exhaustive
+from lpzero_hf.searching.strategies.random_search import RandomSearch as RandomSearch
 
 BATCH = 20  # candidates proposed at once where each evaluation is a pass over every model
 

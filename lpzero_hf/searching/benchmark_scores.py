@@ -21,12 +21,12 @@ from lpzero_hf.proxies.expression_proxy import wanted_by
 from lpzero_hf.proxies.resolve import resolve
 from lpzero_hf.scoring.cache import ScoreCache, cache_folder
 from lpzero_hf.scoring.evaluate import evaluate
-from lpzero_hf.search.config import SearchConfig
-from lpzero_hf.search.correlation import RankCorrelation, mid_ranks
-from lpzero_hf.search.direct_scores import DirectScores
-from lpzero_hf.search.fitness import SearchPart
-from lpzero_hf.search.score_source import ScoreSource
-from lpzero_hf.search.table_cache import make_tables
+from lpzero_hf.searching.config import SearchConfig
+from lpzero_hf.searching.correlation import RankCorrelation, mid_ranks
+from lpzero_hf.searching.direct_scores import DirectScores
+from lpzero_hf.searching.fitness import SearchPart
+from lpzero_hf.searching.score_source import ScoreSource
+from lpzero_hf.searching.table_cache import make_tables
 
 Progress = Callable[[str, int, int, float | None], None]
 

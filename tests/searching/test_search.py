@@ -27,9 +27,9 @@ from lpzero_hf.models.minibatch import embedded_tokenizer, minibatch
 from lpzero_hf.plugins import PluginRegistry
 from lpzero_hf.scoring.score import score
 from lpzero_hf.scoring.setting import Setting
-from lpzero_hf.search.result import SearchResult
-from lpzero_hf.search.run_folder import read_history
-from lpzero_hf.search.search import search
+from lpzero_hf.searching.result import SearchResult
+from lpzero_hf.searching.run_folder import read_history
+from lpzero_hf.searching.search import search
 from lpzero_hf.spaces.named import load_space
 from tests.support.searches import LOSSES, NAMES, OPTIONS, SHORT, timeless, write
 

@@ -22,13 +22,13 @@ from lpzero_hf.expressions.tables import Wanted
 from lpzero_hf.plugins import load_plugins
 from lpzero_hf.scoring.cache import cache_folder
 from lpzero_hf.scoring.setting import Setting
-from lpzero_hf.search.archive import Archive, Candidate, candidate_from
-from lpzero_hf.search.correlation import RankCorrelation
-from lpzero_hf.search.expression_space import ExpressionSpace
-from lpzero_hf.search.fitness import FitnessEvaluator, SearchPart
-from lpzero_hf.search.pruning import Pruner
-from lpzero_hf.search.strategies import Evolution, Exhaustive, Iteration, RandomSearch, Strategy
-from lpzero_hf.search.table_cache import make_tables
+from lpzero_hf.searching.archive import Archive, Candidate, candidate_from
+from lpzero_hf.searching.correlation import RankCorrelation
+from lpzero_hf.searching.expression_space import ExpressionSpace
+from lpzero_hf.searching.fitness import FitnessEvaluator, SearchPart
+from lpzero_hf.searching.pruning import Pruner
+from lpzero_hf.searching.strategies import Evolution, Exhaustive, Iteration, RandomSearch, Strategy
+from lpzero_hf.searching.table_cache import make_tables
 
 FEW = {name: BUILT_IN[name] for name in ("abs", "l1_norm", "to_mean_scalar", "relu", "no_op", "disconnect")}
 WHOLE = ExpressionSpace()

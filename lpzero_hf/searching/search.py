@@ -19,15 +19,15 @@ from lpzero_hf.expressions.operations import installed_operations
 from lpzero_hf.files import write_json
 from lpzero_hf.plugins import PluginRegistry, load_plugins
 from lpzero_hf.scoring.cache import ScoreCache
-from lpzero_hf.search.archive import Candidate
-from lpzero_hf.search.benchmark_scores import BenchmarkScores, Progress, agreement_of
-from lpzero_hf.search.config import SearchConfig
-from lpzero_hf.search.expression_space import ExpressionSpace
-from lpzero_hf.search.fitness import FitnessEvaluator
-from lpzero_hf.search.result import SearchResult, Split, Winner
-from lpzero_hf.search.run_folder import RESULT_FILE, SplitLog, open_run
-from lpzero_hf.search.selection import select
-from lpzero_hf.search.strategies import Strategy, create
+from lpzero_hf.searching.archive import Candidate
+from lpzero_hf.searching.benchmark_scores import BenchmarkScores, Progress, agreement_of
+from lpzero_hf.searching.config import SearchConfig
+from lpzero_hf.searching.expression_space import ExpressionSpace
+from lpzero_hf.searching.fitness import FitnessEvaluator
+from lpzero_hf.searching.result import SearchResult, Split, Winner
+from lpzero_hf.searching.run_folder import RESULT_FILE, SplitLog, open_run
+from lpzero_hf.searching.selection import select
+from lpzero_hf.searching.strategies import Strategy, create
 from lpzero_hf.versions import versions
 
 CHECKPOINT_SECONDS = 2.0

@@ -7,8 +7,8 @@ from functools import partial
 from typing import Any
 
 from lpzero_hf.expressions.expression import Expression
-from lpzero_hf.search.archive import Candidate, candidate_from
-from lpzero_hf.search.strategies.base import Iteration, Strategy
+from lpzero_hf.searching.archive import Candidate, candidate_from
+from lpzero_hf.searching.strategies.base import Iteration, Strategy
 
 
 class Evolution(Strategy):

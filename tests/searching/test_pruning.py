@@ -31,11 +31,11 @@ from lpzero_hf.expressions.stacked import Stack
 from lpzero_hf.expressions.tables import PAIRS, Wanted
 from lpzero_hf.plugins import load_plugins
 from lpzero_hf.scoring.setting import Setting
-from lpzero_hf.search.correlation import RankCorrelation
-from lpzero_hf.search.expression_space import ExpressionSpace
-from lpzero_hf.search.fitness import FitnessEvaluator, SearchPart, combined
-from lpzero_hf.search.pruning import REASONS, Pruner, useless
-from lpzero_hf.search.table_cache import make_tables
+from lpzero_hf.searching.correlation import RankCorrelation
+from lpzero_hf.searching.expression_space import ExpressionSpace
+from lpzero_hf.searching.fitness import FitnessEvaluator, SearchPart, combined
+from lpzero_hf.searching.pruning import REASONS, Pruner, useless
+from lpzero_hf.searching.table_cache import make_tables
 
 NAMES = [name for name in BUILT_IN if name != "disconnect"]
 DROPPED = {name: Branch("G" if name == "W" else "W", DISCONNECT) for name in STATISTIC_NAMES}

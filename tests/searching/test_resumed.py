@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from lpzero_hf.search import search as searching
+from lpzero_hf.searching import search as searching
 from tests.support.forks import forked, needs_fork
 from tests.support.searches import OPTIONS, SHORT, timeless, write
 

@@ -15,7 +15,7 @@ from lpzero_hf.expressions.canonical import canonical_chain
 from lpzero_hf.expressions.expression import BUILT_IN, DISCONNECT, Expression
 from lpzero_hf.expressions.operations import BINARY
 from lpzero_hf.expressions.tables import PAIRS
-from lpzero_hf.search.expression_space import ExpressionSpace
+from lpzero_hf.searching.expression_space import ExpressionSpace
 
 FIVE = {name: BUILT_IN[name] for name in ("abs", "l1_norm", "to_mean_scalar", "no_op", "disconnect")}
 LENGTHS = [(1, 1), (2, 2), (2, 1), (1, 2), (3, 4)]
@@ -82,7 +82,7 @@ def test_a_space_of_five_operations_has_as_many_members_as_its_formula_says(unar
     assert all(is_member(member, space) for member in members)
 
 
-@pytest.mark.slow  # a minute: pytest -m slow tests/search/test_expression_space.py
+@pytest.mark.slow  # a minute: pytest -m slow tests/searching/test_expression_space.py
 def test_the_space_of_two_unary_operations_has_11668860_members_by_enumeration() -> None:
     def kind(member: Expression) -> tuple[str, str, str]:
         return member.left.statistic, member.op, member.right.statistic

@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 
 from lpzero_hf.executors.threads import threads
-from lpzero_hf.search.correlation import RankCorrelation, mid_ranks
-from lpzero_hf.search.fitness import Combine, combined
+from lpzero_hf.searching.correlation import RankCorrelation, mid_ranks
+from lpzero_hf.searching.fitness import Combine, combined
 
 RESAMPLES = 1000
 MEMBERS = 5

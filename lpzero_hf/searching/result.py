@@ -12,9 +12,9 @@ from lpzero_hf.benchmarks.agreement import Agreement
 from lpzero_hf.errors import LpzError, UsageError, one_line
 from lpzero_hf.expressions.expression import BUILT_IN, Expression, Operations, parse
 from lpzero_hf.files import read_json
-from lpzero_hf.search.archive import Candidate
-from lpzero_hf.search.config import SearchConfig
-from lpzero_hf.search.run_folder import CONFIG_FILE, RESULT_FILE
+from lpzero_hf.searching.archive import Candidate
+from lpzero_hf.searching.config import SearchConfig
+from lpzero_hf.searching.run_folder import CONFIG_FILE, RESULT_FILE
 
 
 @dataclass(frozen=True)
