@@ -24,7 +24,7 @@ from lpzero_hf.benchmarks.make import make_benchmark
 from lpzero_hf.benchmarks.train import Recipe
 from lpzero_hf.errors import ExecutorWarning, LpzError, MicroBatchWarning, UsageError
 from lpzero_hf.executors import Executor, Failure, LocalExecutor, ProcessExecutor, RayExecutor, cores
-from lpzero_hf.executors.retries import TRIES, Tries
+from lpzero_hf.executors.retries import TRIES, RetryQueue
 from lpzero_hf.expressions.operations import installed_operations
 from lpzero_hf.plugins import load_plugins
 from lpzero_hf.scoring.cache import ScoreCache
@@ -39,7 +39,7 @@ from tests.support.fated import FATES, fated
 
 Lpz = Callable[..., tuple[int, str, str]]
 FATED = {"well": fated("well"), "kills": fated("kills"), "fails": fated("fails"), "too": fated("well", 24)}
-DIED = "its worker died 3 times, perhaps for want of memory (signal 9)"
+DIED = "its worker died 3 times, perhaps out of memory (signal 9)"
 FAILED = "RuntimeError: this architecture never works"
 
 
@@ -72,20 +72,20 @@ def test_nobody_cannot_work(kind: Callable[..., Executor], counts: dict[str, int
 
 
 def test_a_task_is_tried_three_times_at_last_alone_and_its_neighbours_are_not_counted() -> None:
-    tries = Tries(3)
+    tries = RetryQueue(3)
     assert [tries.take() for _ in range(4)] == [0, 1, 2, None]
     tries.done(2)
     for number in (0, 1):  # 0 takes all memory, so that 1 dies with it
         with pytest.warns(ExecutorWarning, match=r"a worker died \(why\).* \(try 2 of 3\)"):
-            assert tries.died(number, "why") is None
+            assert tries.crashed(number, "why") is None
     assert [tries.take(), tries.take()] == [0, 1]
     for number in (0, 1):
         with pytest.warns(ExecutorWarning, match=r"again, alone \(try 3 of 3\)"):
-            assert tries.died(number, "why") is None
+            assert tries.crashed(number, "why") is None
     assert tries.take() == 0
     assert tries.take() is None  # 1 has to wait
     assert (tries.left, tries.busy) == (2, 1)
-    assert tries.died(0, "why") == Failure("its worker died 3 times, perhaps for want of memory (why)")
+    assert tries.crashed(0, "why") == Failure("its worker died 3 times, perhaps out of memory (why)")
     assert tries.take() == 1
     tries.done(1)
     assert tries.left == 0
@@ -378,6 +378,6 @@ def test_the_command_warns_of_more_workers_than_cores_and_does_as_it_is_told(lpz
     assert code == 0
     assert len(json.loads(out)["ranking"]) == 2
     assert err == (
-        f"warning: {cores() + 1} workers of 1 threads share {cores()} cores and get in each other's way; "
+        f"warning: {cores() + 1} workers of 1 threads share {cores()} cores and slow each other down; "
         "results are the same, but fewer workers are faster\n"
     )

@@ -145,7 +145,7 @@ def test_a_task_whose_worker_dies_is_done_again_and_one_that_always_kills_is_giv
     results = dict(found["deaths"])
     assert (results[0], results[3]) == ("A", "B")
     assert results[1].startswith("ONCE:")
-    assert results[2] == Failure("its worker died 3 times, perhaps for want of memory (WorkerCrashedError)")
+    assert results[2] == Failure("its worker died 3 times, perhaps out of memory (WorkerCrashedError)")
 
 
 # The command ----------------------------------------------------------------------------------------------------
