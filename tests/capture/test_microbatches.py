@@ -314,7 +314,7 @@ def refusal(model: PreTrainedModel, batch: dict[str, Tensor], network: Network =
 def test_a_loss_with_a_part_of_its_own_is_refused() -> None:
     model = tiny_model("mixtral", output_router_logits=True)
     assert isinstance(model, MixtralForCausalLM)
-    assert "has a part of its own (aux_loss)" in refusal(model, padded(model))
+    assert "has an additional term (aux_loss)" in refusal(model, padded(model))
 
 
 def test_a_refusal_that_no_flag_asked_for_is_told_as_want_of_memory() -> None:
@@ -324,7 +324,7 @@ def test_a_refusal_that_no_flag_asked_for_is_told_as_want_of_memory() -> None:
     assert reason.startswith(
         "CaptureError: out of memory on cpu with the whole minibatch, and it cannot run in parts ("
     )
-    assert "has a part of its own (aux_loss)" in reason
+    assert "has an additional term (aux_loss)" in reason
     assert "a smaller --batch-size or --seq-len or --dtype bfloat16 or --checkpointing needs less" in reason
     assert "--micro-batch" not in reason
     assert "without --micro-batch" in refusal(tiny_model("mixtral", output_router_logits=True), padded(model))
@@ -338,7 +338,7 @@ def test_a_loss_that_is_no_mean_over_targets_is_refused() -> None:
             return output
 
     model = Smoothed(tiny_model("gpt2").config).eval()
-    assert "is no mean cross-entropy of its targets" in refusal(model, padded(model))
+    assert "is not the mean cross-entropy of its targets" in refusal(model, padded(model))
 
 
 def test_samples_that_see_each_other_are_refused() -> None:
@@ -353,7 +353,7 @@ def test_samples_that_see_each_other_are_refused() -> None:
 
     model = tiny_model("gpt2")
     model.transformer.ln_f = Centred(model.transformer.ln_f)
-    assert "samples of a minibatch see each other in GPT2LMHeadModel" in refusal(model, padded(model))
+    assert "samples of a minibatch influence each other in GPT2LMHeadModel" in refusal(model, padded(model))
 
 
 def test_random_draws_are_refused() -> None:
