@@ -166,7 +166,7 @@ def test_a_checkpoint_that_the_disk_has_no_room_for_is_not_downloaded(saved: Pat
     refused, *loaded = done.stdout.splitlines()
     assert refused.startswith("ModelError the checkpoint of 'someone/tiny' needs 0.0 GiB of disk; 0.0 GiB are free in ")
     assert (
-        "Set HF_HOME to a folder on a larger disk, leave out --pretrained for random weights, or say --force" in refused
+        "Set HF_HOME to a folder on a larger disk, leave out --pretrained for random weights, or use --force" in refused
     )
     assert refused.endswith(" []")
     assert loaded == ["GPT2LMHeadModel", "GPT2LMHeadModel", "2000 1000", "GPT2LMHeadModel"]
