@@ -1,4 +1,4 @@
-"""Files that are there whole or not at all, and work that goes on only with the settings it began with."""
+"""Files that are written completely or not at all, and work that is resumed only with the same settings."""
 
 from __future__ import annotations
 
@@ -35,20 +35,20 @@ def replacing(path: Path) -> Iterator[Path]:
         temporary.replace(path)
     except OSError as error:
         raise LpzError(
-            f"cannot write '{path}': {error.strerror or error}; make room, or choose another place"
+            f"cannot write '{path}': {error.strerror or error}; free disk space, or choose another place"
         ) from error
     finally:
         temporary.unlink(missing_ok=True)
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a text file, whole or not at all."""
+    """Write a text file, completely or not at all."""
     with replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 
 def write_json(path: Path, document: Any, indent: int | None = 1) -> None:
-    """Write a JSON document, whole or not at all; floats keep every bit."""
+    """Write a JSON document, completely or not at all; floats keep every bit."""
     write_text(path, json.dumps(document, indent=indent, allow_nan=False) + "\n")
 
 
@@ -60,7 +60,7 @@ def read_json(path: Path, remedy: str) -> Any:
         remedy: what to do if it cannot be read, as the end of the message.
 
     Raises:
-        LpzError: it is missing or no JSON.
+        LpzError: it is missing or not JSON.
     """
     try:
         return json.loads(path.read_text(encoding="utf-8"))
@@ -79,23 +79,23 @@ def same_settings(
     key: str = "settings",
     resume: bool | None = None,
 ) -> bool:
-    """Write down the settings of new work, or refuse to go on with work that began with others.
+    """Write the settings of new work to a file, or refuse to resume work that was started with other settings.
 
     Args:
-        file: where they are written down, in the folder of the work.
+        file: where they are written, in the folder of the work.
         settings: plain data for JSON; nested ones are compared by dotted names.
-        what: the work, for messages, "search" for example.
-        header: entries of the document that must be the same, as format and version; with None, the document is the
-            settings themselves.
+        what: the kind of work, for messages, "search" for example.
+        header: entries of the document that must be the same, such as format and version; with None, the document is
+            the settings themselves.
         key: of the settings in the document, beside the header.
-        resume: True goes on with work that is there, False starts new work, None does either.
+        resume: True resumes existing work, False starts new work, None does either.
 
     Returns:
-        Whether there is work to go on with.
+        Whether there is work to resume.
 
     Raises:
-        UsageError: there is work that is not to be resumed, or none to resume, or it began with other settings; the
-            message says what differs.
+        UsageError: there is work but `resume` is False, none but `resume` is True, or it was started with other
+            settings; the message says what differs.
         LpzError: the file cannot be read or written, or is something else.
     """
     now = json.loads(json.dumps(settings))

@@ -1,7 +1,7 @@
-"""Modules of version 0.1.0 under their old names, so that packages written for it still import.
+"""Modules of version 0.1.0 under their old names, so that packages written for it can still be imported.
 
-What a package needs is public: `from lpzero_hf import ...`. Whoever imports an old module gets a `DeprecationWarning`
-that says so, and the same objects.
+The public names are those of `from lpzero_hf import ...`. An import of an old module gives a `DeprecationWarning` that
+says so, and the same objects.
 """
 
 from __future__ import annotations
@@ -81,13 +81,13 @@ MODULES: dict[str, tuple[str, ...]] = {  # where the names of an old module are 
 
 
 def install() -> None:
-    """Make the old names importable; they are looked for last, so that nothing new is ever shadowed."""
+    """Make the old names importable; they are tried last, so that they never hide a new module."""
     if not any(isinstance(finder, _Finder) for finder in sys.meta_path):
         sys.meta_path.append(_Finder())
 
 
 def names_of(*homes: str) -> Callable[[str], Any]:
-    """A `__getattr__` for a package that was a module in 0.1.0: its names from the modules where they are now."""
+    """A `__getattr__` for a package that was a module in 0.1.0: it finds its names where they are now."""
 
     def get(name: str) -> Any:
         if not name.startswith("__"):
@@ -114,7 +114,7 @@ class _Finder(MetaPathFinder):
 
 
 class _Former(Loader):
-    """Makes a module that hands on the names of others."""
+    """Makes a module that provides the names of others."""
 
     def __init__(self, name: str, homes: tuple[str, ...]) -> None:
         self.name, self.homes = name, homes

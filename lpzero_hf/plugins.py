@@ -1,6 +1,7 @@
-"""Finds installed plugins through entry points, asks them what they offer, and says what became of each.
+"""Finds installed plugins through entry points, calls their hooks, and records the status of each.
 
-What a plugin offers is looked up in its domain: `spaces.named`, `proxies.resolve`, `benchmarks.benchmark`, ...
+The offered items are looked up by name in the package of their kind: `spaces.named`, `proxies.resolve`,
+`benchmarks.benchmark`, ...
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ Offered = TypeVar("Offered", bound=Named, covariant=True)
 
 @dataclass
 class PluginStatus:
-    """What became of one installed plugin."""
+    """The status of one installed plugin."""
 
     name: str
     distribution: str
@@ -47,7 +48,7 @@ class PluginStatus:
 
 @dataclass(frozen=True)
 class Claim(Generic[Offered]):
-    """A named thing (a proxy, a space, ...) together with the plugin that offers it."""
+    """A named item (a proxy, a space, ...) together with the plugin that offers it."""
 
     plugin: str
     distribution: str
@@ -55,10 +56,10 @@ class Claim(Generic[Offered]):
 
 
 class PluginRegistry:
-    """The plugins installed beside lpzero-hf, the built-in ones among them.
+    """All installed plugins, including the built-in ones.
 
-    A plugin that fails, at import or when asked for what it offers, is marked as failed and warned
-    about once; the others go on. Two plugins that claim one name are an error.
+    A plugin that fails, at import or in a hook, is marked as failed, with one warning; the others
+    continue. Two plugins that claim one name are an error.
 
     Args:
         disabled: names of plugins or of their distributions to leave out.
@@ -93,11 +94,11 @@ class PluginRegistry:
                 self._fail(status, f"failed in {hook}", error)
 
     def offers(self, hook: str, kind: str, prepare: Callable[[Any], Offered]) -> dict[str, Claim[Offered]]:
-        """Everything that plugins return from a hook, by name; asked for once.
+        """Everything that plugins return from a hook, by name; the hook is called once.
 
         Args:
-            hook: one that returns named things.
-            kind: what they are, for messages.
+            hook: one that returns named items.
+            kind: the word for one of them in messages.
             prepare: checks one of them, and may replace it. A plugin for which it raises is marked as failed.
 
         Raises:

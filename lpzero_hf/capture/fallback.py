@@ -1,4 +1,4 @@
-"""The micro-batch fallback, reported: warnings that a minibatch ran in parts travel from a worker to the user."""
+"""Passes warnings of the micro-batch fallback (a minibatch ran in parts) from a worker to the user."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from lpzero_hf.errors import MicroBatchWarning
 
 @contextmanager
 def recording() -> Iterator[list[str]]:
-    """The messages of every `MicroBatchWarning` given in here, which is not shown: a worker has no user."""
+    """Record the message of every `MicroBatchWarning` raised inside, instead of showing it in a worker."""
     recorded: list[str] = []
     with warnings.catch_warnings():
         show = warnings.showwarning
@@ -29,11 +29,11 @@ def recording() -> Iterator[list[str]]:
 
 
 def report(recorded: Sequence[str], reported: set[str]) -> None:
-    """Give the user the warnings that were recorded in a worker, but none twice.
+    """Show the user the warnings that were recorded in a worker, each message once.
 
     Args:
         recorded: their messages.
-        reported: the messages that were given already; the new ones are added.
+        reported: the messages already shown; the new ones are added.
     """
     for message in recorded:
         if message not in reported:

@@ -1,7 +1,7 @@
-"""Where independent tasks are done: in this process, in several, or on a Ray cluster.
+"""Where independent tasks run: in this process, in several processes, or on a Ray cluster.
 
-One small interface, `Executor.map` in `base`, and one class per file. What `--executor NAME` may name is the hook
-`lpz_executors`; the three of this package are offered through it by `builtin`.
+The interface is `Executor.map` in `base`; each executor has its own file. The names for `--executor NAME` come from
+the hook `lpz_executors`; `builtin` offers the three executors of this package through it.
 """
 
 from lpzero_hf.moved import names_of

@@ -1,4 +1,4 @@
-"""Executors by name: what plugins offer, and how one is started."""
+"""Executors by name: those that plugins offer, and how one is started."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Resources:
-    """What an executor is asked to work with.
+    """The resources that an executor may use.
 
     Args:
-        workers: at a time; None for as many as there is room for.
-        threads: CPU threads of each; they decide the rounding.
-        device: where each task computes, as torch calls it.
+        workers: tasks that run at the same time; None lets the executor choose.
+        threads: CPU threads of each task; they decide the rounding.
+        device: torch device on which each task computes.
         address: of a cluster; None for this machine.
     """
 
@@ -32,12 +32,12 @@ class Resources:
 
 @dataclass(frozen=True)
 class ExecutorOffer:
-    """An executor on offer, for the hook `lpz_executors`.
+    """An executor that a plugin offers through the hook `lpz_executors`.
 
     Args:
         name: what users type after `--executor`.
         summary: one line for people.
-        start: makes the executor; raises `UsageError` for resources that it cannot work with.
+        start: makes the executor; raises `UsageError` for resources that it cannot use.
 
     Example:
         >>> from lpzero_hf import ExecutorOffer, LocalExecutor, hookimpl
@@ -52,7 +52,7 @@ class ExecutorOffer:
 
 
 def installed_executors(plugins: PluginRegistry) -> dict[str, Claim[ExecutorOffer]]:
-    """Every executor on offer by name. Raises `PluginError` if two distributions claim one name."""
+    """Every offered executor by name. Raises `PluginError` if two distributions claim one name."""
     return plugins.offers("lpz_executors", "executor", instance_of(ExecutorOffer))
 
 
@@ -61,11 +61,11 @@ def start_executor(name: str, resources: Resources, plugins: PluginRegistry | No
 
     Args:
         name: `local`, `process`, `ray`, or what a plugin offers.
-        resources: what it is to work with.
+        resources: what it may use.
         plugins: where the name is looked up; by default everything installed.
 
     Raises:
-        UsageError: there is none, with the nearest name, or it cannot work with these resources.
+        UsageError: the name is unknown (the message suggests the nearest one), or it cannot use these resources.
         LpzError: it cannot be started.
     """
     offers = installed_executors(load_plugins() if plugins is None else plugins)

@@ -1,4 +1,4 @@
-"""What is known of an expression before anything is computed, and the one form that equal expressions share."""
+"""Known properties of an expression before it is computed, and the canonical form that equal expressions share."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from lpzero_hf.expressions.operations import Interval, Unary
 
 @dataclass(frozen=True)
 class Facts:
-    """What is known of a branch's result before anything is computed.
+    """Known properties of a branch's result before it is computed.
 
     Args:
-        interval: where its entries lie.
+        interval: in which its entries lie.
         scalar: whether it is one number per site.
         centred: whether its entries sum to 0.
     """
@@ -39,7 +39,7 @@ class Facts:
 
 
 def facts(statistic: str, chain: Chain, operations: Operations = BUILT_IN) -> Facts:
-    """What is known of the result of `chain` on `statistic`."""
+    """Known properties of the result of `chain` on `statistic`."""
     known = Facts(RANGES[statistic])
     for name in chain:
         known = step(known, operations[name])
@@ -47,7 +47,7 @@ def facts(statistic: str, chain: Chain, operations: Operations = BUILT_IN) -> Fa
 
 
 def step(known: Facts, operation: Unary) -> Facts:
-    """What is known after one more operation."""
+    """Known properties after one more operation."""
     if operation.name == "no_op":
         return known
     if known.scalar and isinstance(operation.on_scalar, float):
@@ -65,7 +65,7 @@ def canonical_chain(statistic: str, chain: Chain, operations: Operations = BUILT
         statistic: decides the range of the argument.
         chain: names of operations.
         operations: by name.
-        exact: whether only rewrites count that hold for all real numbers.
+        exact: use only rewrites that hold for all real numbers.
 
     Returns:
         `("disconnect",)` if the branch is dropped, `("no_op",)` if nothing is done.
@@ -77,19 +77,19 @@ def canonical_chain(statistic: str, chain: Chain, operations: Operations = BUILT
 
 def _canonical(statistic: str, chain: Chain, operations: Operations, exact: bool) -> Chain:
     done: list[str] = []
-    waiting = list(reversed(chain))
-    while waiting:
-        operation = operations[waiting.pop()]
+    remaining = list(reversed(chain))
+    while remaining:
+        operation = operations[remaining.pop()]
         instead = _rewritten(statistic, done, operation, operations, exact)
         if instead is None:
             done.append(operation.name)
         else:
-            waiting.extend(reversed(instead))
+            remaining.extend(reversed(instead))
     return tuple(done) or ("no_op",)
 
 
 def _rewritten(statistic: str, done: list[str], operation: Unary, operations: Operations, exact: bool) -> Chain | None:
-    """What to apply instead of `operation`; takes the last of `done` off where that is part of the rewrite."""
+    """What to apply instead of `operation`; removes the last of `done` if that is part of the rewrite."""
     if operation.name == "no_op":
         return ()
     known = facts(statistic, tuple(done), operations)
@@ -119,7 +119,7 @@ def _rewritten(statistic: str, done: list[str], operation: Unary, operations: Op
 
 
 def canonical(expression: Expression, operations: Operations = BUILT_IN, *, exact: bool = True) -> Expression:
-    """The form that equal expressions share: the same score on every model, but for a factor.
+    """The form that equal expressions share: they give the same score on every model, up to a factor.
 
     Chains become the shortest equal ones, branches that commute are ordered, an expression with one branch
     dropped is written as a sum, and a matrix product of two numbers as a product.
@@ -142,7 +142,7 @@ def canonical(expression: Expression, operations: Operations = BUILT_IN, *, exac
     elif op == "matmul" and (not expression.together or any(scalar)):
         op = "product"
     if right != left and not right.dropped and _order(right) < _order(left):
-        left, right = right, left  # the sign of a difference turns, which the orientation makes up for
+        left, right = right, left  # a difference changes its sign, which the orientation compensates
     return Expression(left, op, right, expression.reduce, expression.aggregate)
 
 

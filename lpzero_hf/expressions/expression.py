@@ -6,10 +6,10 @@ An expression is plain data. Its text, `sum(sum(product(abs(W), abs(G))))`, name
 reduce, op, and each branch's chain of unary operations around its statistic. The space and the operations are those
 of LPZero (Dong et al. 2024, arXiv:2410.04808, section 3).
 
-A statistic is seen as one matrix at each site: W and G [out, in] and A and J [real tokens, out] of a linear layer;
+A statistic is one matrix at each site: W and G [out, in] and A and J [real tokens, out] of a linear layer;
 H [real tokens x heads, d_head] and S [real tokens x heads, T] of a mixer. Where both branches read one layer's
 matrices of the same shape, `op` acts on the matrices; else each branch is reduced within its block, and `op` acts on
-the two numbers. `disconnect` anywhere in a chain drops the branch and leaves the other one alone.
+the two numbers. `disconnect` anywhere in a chain drops the branch, so that only the other one is left.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ RANGES = dict.fromkeys(STATISTIC_NAMES, REAL) | {"S": Interval(0.0, 1.0)}
 SHAPES = {"W": "weight", "G": "weight", "A": "output", "J": "output", "H": "head", "S": "softmax"}
 FOLDS = ("sum", "mean")
 LONGEST = 4
-VERSION = "1"  # of what expressions and tables mean; a change makes every kept score and table new
+VERSION = "1"  # of the definition of expressions and tables; a change makes cached scores and tables invalid
 DISCONNECT: Chain = ("disconnect",)
 BUILT_IN: Operations = MappingProxyType({operation.name: operation for operation in UNARY})
 
@@ -116,7 +116,7 @@ class Expression:
 
     @cached_property
     def complexity(self) -> int:
-        """The number of nodes that do something: statistics, unary operations but no_op, and the operation."""
+        """The number of nodes: statistics, unary operations except no_op, and the binary operation."""
         kept = [branch for branch in self.branches if not branch.dropped]
         nodes = sum(1 + sum(name != "no_op" for name in branch.chain) for branch in kept)
         return nodes + (len(kept) == 2)
@@ -142,12 +142,12 @@ class _Reader:
         self.take()
 
     def take(self) -> str:
-        """Returns the token at hand and goes on to the next."""
+        """Return the current token and go on to the next."""
         taken = self.token
-        found = TOKEN.match(self.text, self.end)
-        assert found is not None  # the pattern takes any character, and the end
-        self.kind = found.lastgroup or "end"
-        self.token, self.start, self.end = found[self.kind], found.start(self.kind) + 1, found.end()
+        match = TOKEN.match(self.text, self.end)
+        assert match is not None  # the pattern takes any character, and the end
+        self.kind = match.lastgroup or "end"
+        self.token, self.start, self.end = match[self.kind], match.start(self.kind) + 1, match.end()
         return taken
 
     def fail(self, wanted: str, column: int | None = None, hint: str = "") -> UsageError:
@@ -169,14 +169,14 @@ class _Reader:
 
 
 def parse(text: str, operations: Operations = BUILT_IN) -> Expression:
-    """The expression that `text` spells; `parse(str(e)) == e`.
+    """The expression with the text `text`; `parse(str(e)) == e`.
 
     Args:
         text: for example `sum(sum(product(abs(W), abs(G))))`; a bare `W` is `no_op(W)`.
         operations: the unary operations by name.
 
     Raises:
-        UsageError: it spells none; the message points at the column.
+        UsageError: the text is no expression; the message names the column.
 
     Example:
         >>> str(parse("mean( sum(difference(W, log(S)) ))"))

@@ -1,4 +1,4 @@
-"""Configurations to models, minibatches, and where a model keeps what is read from it."""
+"""Builds and loads models, makes minibatches, and finds a model's blocks, mixers and linear layers."""
 
 from lpzero_hf.moved import names_of
 

@@ -1,4 +1,4 @@
-"""Configurations to models, whole or without memory for their weights."""
+"""Builds models from configurations, whole or lazy (without memory for their weights)."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def build_model(
 
 @dataclass(frozen=True)
 class ModelRecipe:
-    """All that decides a model."""
+    """Everything that determines a model and its weights."""
 
     config: PreTrainedConfig
     checkpoint: str | Path | None

@@ -1,4 +1,4 @@
-"""Names to models: a zoo name, an architecture of a space, a Hub id, a folder or a config.json becomes a
+"""Loads a model by name: from a zoo name, an architecture of a space, a Hub id, a folder or a config.json to a
 `PreTrainedModel`."""
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """A model with the tokenizer that came with it, if any did."""
+    """A model with its tokenizer, or None if it has none."""
 
     name: str
     model: PreTrainedModel
@@ -56,8 +56,8 @@ def load_model(
     """Build or load a model.
 
     Args:
-        source: a zoo name, an architecture `SPACE:ID`, a local folder, a `config.json`, or a Hub id, looked for in
-            this order.
+        source: a zoo name, an architecture `SPACE:ID`, a local folder, a `config.json`, or a Hub id, tried in this
+            order.
         pretrained: load the checkpoint instead of drawing random weights.
         seed: draws the random weights.
         dtype: precision of the weights.
@@ -66,12 +66,12 @@ def load_model(
         plugins: where zoo names are looked up.
         lazy: give its weights no memory. `score` makes what its proxies need: nothing for counts, one weight at a
             time for norms of weights, else the whole model. The scores are the same.
-        force: download even a checkpoint that the disk seems to have no room for.
+        force: download even a checkpoint that seems too large for the disk.
 
     Raises:
         UsageError: the source is unknown, or has no checkpoint to load.
-        ModelError: the configuration is unreadable, the model cannot be built, or there is no room on the disk for
-            its checkpoint.
+        ModelError: the configuration is unreadable, the model cannot be built, or its checkpoint does not fit on the
+            disk.
 
     Example:
         >>> from lpzero_hf import load_model
@@ -111,7 +111,7 @@ def _local_config(path: Path, trust_remote_code: bool) -> PreTrainedConfig:
 
 
 def _hub_config(source: str, trust_remote_code: bool, plugins: PluginRegistry) -> PreTrainedConfig:
-    """The configuration from the Hub, or from its local cache where the Hub cannot be reached."""
+    """The configuration from the Hub, or from its local cache if the Hub cannot be reached."""
     from huggingface_hub import HfApi
     from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, RepositoryNotFoundError
 
@@ -130,7 +130,7 @@ def _hub_config(source: str, trust_remote_code: bool, plugins: PluginRegistry) -
         raise UsageError(f"{unknown}, and not on the Hub (if it is private, log in with `hf auth login`)") from error
     except HfHubHTTPError as error:
         raise ModelError(f"the Hub refused '{source}': {one_line(error)}") from error
-    except Exception as error:  # no network, in the HTTP library's own words
+    except Exception as error:  # no network: the HTTP library has many errors for it
         offline, reason = True, one_line(error)
     try:
         return _config(source, source, trust_remote_code, offline=offline)
@@ -154,14 +154,14 @@ def _config(source: str, shown: str, trust_remote_code: bool, *, offline: bool =
 
 
 def _files(location: str | Path) -> set[str]:
-    """The names of the files in a folder or Hub repository; of those cached where the Hub cannot be reached."""
+    """The names of the files in a folder or Hub repository; only the cached ones if the Hub cannot be reached."""
     from huggingface_hub import list_repo_files, try_to_load_from_cache
 
     if isinstance(location, Path):
         return {file.name for file in location.iterdir()}
     try:
         return set(list_repo_files(location))
-    except Exception:  # no network, in the HTTP library's own words
+    except Exception:  # no network: the HTTP library has many errors for it
         return {name for name in TOKENIZER_FILES if isinstance(try_to_load_from_cache(location, name), str)}
 
 

@@ -1,4 +1,4 @@
-"""Spaces of architectures, and architectures by name."""
+"""Spaces of architectures, and named architectures."""
 
 from lpzero_hf.moved import names_of
 

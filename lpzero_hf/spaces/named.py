@@ -1,4 +1,4 @@
-"""Architectures by name: what plugins offer as zoo models and as spaces, and what their names mean."""
+"""Architectures and spaces by name: the zoo models and spaces that plugins offer."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ class ZooModel:
 
 
 def installed_models(plugins: PluginRegistry) -> dict[str, Claim[ZooModel]]:
-    """Every zoo model on offer by name. Raises `PluginError` if two distributions claim one name."""
+    """Every offered zoo model by name. Raises `PluginError` if two distributions claim one name."""
     return plugins.offers("lpz_models", "zoo model", instance_of(ZooModel))
 
 
 def installed_spaces(plugins: PluginRegistry) -> dict[str, Claim[Space]]:
-    """Every space on offer by name. Raises `PluginError` if two distributions claim one name."""
+    """Every offered space by name. Raises `PluginError` if two distributions claim one name."""
     return plugins.offers("lpz_spaces", "space", instance_of(Space))
 
 
@@ -47,7 +47,7 @@ def load_space(name: str, plugins: PluginRegistry | None = None) -> Space:
         plugins: where it is looked up; by default everything installed.
 
     Raises:
-        UsageError: there is none; with the nearest name.
+        UsageError: there is none; the message suggests the nearest name.
 
     Example:
         >>> from lpzero_hf import load_space
@@ -65,7 +65,7 @@ def named_config(source: str, plugins: PluginRegistry | None = None) -> PreTrain
     if no zoo model and no space has that name.
 
     Raises:
-        UsageError: the space has no architecture of that id.
+        UsageError: the space has no architecture with that id.
     """
     plugins = load_plugins() if plugins is None else plugins
     models = installed_models(plugins)

@@ -1,4 +1,4 @@
-"""What a space is: the architectures that a table of choices spans, from text ids to configurations."""
+"""Search spaces: the architectures spanned by a table of choices, their text ids and configurations."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ Row = tuple[Value, ...]
 
 @dataclass(frozen=True)
 class Choice:
-    """One thing that architectures of a space may differ in.
+    """One choice of an architecture in a space, the hidden size for example.
 
     Args:
         symbol: what stands before the value in a text id, "d" in `d128`; "" where the values are words.
-        name: the field's word for it.
-        values: what may be chosen, in order; all numbers or all words.
+        name: the usual term for it.
+        values: the possible values, in order; all numbers or all words.
     """
 
     symbol: str
@@ -34,7 +34,7 @@ class Choice:
     values: Sequence[Value]
 
     def write(self, value: Value) -> str:
-        """`value` as it stands in a text id."""
+        """`value` as written in a text id."""
         return f"{self.symbol}{value}"
 
     def read(self, text: str) -> Value:
@@ -77,7 +77,7 @@ class Space:
         citation: the source.
         shared: choices made once per architecture.
         depths: numbers of layers, ascending.
-        layer: choices made anew for every layer.
+        layer: choices made for every layer separately.
         build: maps the shared values by name, and those of each layer, to a configuration.
 
     Example:
@@ -109,7 +109,7 @@ class Space:
         return _count(self.shared) * sum(math.prod([per_layer] * depth) for depth in self.depths)
 
     def nth(self, index: int) -> Architecture:
-        """The architecture of that number, from 0 to `size() - 1`; every architecture has one number.
+        """The architecture with number `index`, from 0 to `size() - 1`; every architecture has one number.
 
         Raises:
             IndexError: there is none.
@@ -133,8 +133,8 @@ class Space:
 
         Args:
             rng: the source of randomness.
-            by: "architecture" makes all of them equally likely, so that nearly all drawn have the largest
-                depth; "choice" draws the depth and every value uniformly, as the published benchmarks were.
+            by: "architecture" makes all architectures equally likely, so that nearly all drawn have the largest
+                depth; "choice" draws the depth and every value uniformly, as in the published benchmarks.
         """
         if by == "architecture":
             return self.nth(rng.randrange(self.size()))
@@ -209,8 +209,8 @@ class Space:
         return [_named(self.layer, row) for row in architecture.layers]
 
     def neighbours(self, architecture: Architecture) -> Iterator[Architecture]:
-        """Every architecture one step away, each once: one value differs, or one of the two has the other's
-        layers and then some more, up to the next depth. So `b` is a neighbour of `a` if `a` is one of `b`."""
+        """Every architecture one step away, each once: one value differs, or one of the two has the layers of
+        the other and additional ones, up to the next depth. The relation is symmetric."""
         self.check(architecture)
         for row in _changed(self.shared, architecture.shared):
             yield replace(architecture, shared=row)
@@ -227,7 +227,7 @@ class Space:
                     yield replace(architecture, layers=(*layers, *more))
 
     def mutate(self, architecture: Architecture, rng: random.Random) -> Architecture:
-        """A random neighbour: what changes is drawn first (each value and the depth alike), then how."""
+        """A random neighbour: the value (or the depth) that changes is drawn first, uniformly, then its new value."""
         self.check(architecture)
         layers, depths = architecture.layers, self._next_depths(architecture)
 
@@ -273,7 +273,7 @@ def _count(choices: Sequence[Choice]) -> int:
 
 
 def _open(choices: Sequence[Choice]) -> list[int]:
-    """Which choices leave something to choose."""
+    """The indices of the choices with more than one value."""
     return [i for i, choice in enumerate(choices) if len(choice.values) > 1]
 
 

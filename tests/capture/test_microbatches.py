@@ -349,7 +349,7 @@ def test_samples_that_see_each_other_are_refused() -> None:
 
     model = tiny_model("gpt2")
     model.transformer.ln_f = Centred(model.transformer.ln_f)
-    assert "see each other" in refusal(model, padded(model))
+    assert "influence each other" in refusal(model, padded(model))
 
 
 def test_random_draws_are_refused() -> None:

@@ -24,7 +24,7 @@ from lpzero_hf.benchmarks.make import make_benchmark
 from lpzero_hf.benchmarks.train import Recipe
 from lpzero_hf.errors import ExecutorWarning, LpzError, MicroBatchWarning, UsageError
 from lpzero_hf.executors import Executor, Failure, LocalExecutor, ProcessExecutor, RayExecutor, cores
-from lpzero_hf.executors.retries import TRIES, Tries
+from lpzero_hf.executors.retries import TRIES, RetryQueue
 from lpzero_hf.expressions.operations import installed_operations
 from lpzero_hf.plugins import load_plugins
 from lpzero_hf.scoring.cache import ScoreCache
@@ -72,20 +72,20 @@ def test_nobody_cannot_work(kind: Callable[..., Executor], counts: dict[str, int
 
 
 def test_a_task_is_tried_three_times_at_last_alone_and_its_neighbours_are_not_counted() -> None:
-    tries = Tries(3)
+    tries = RetryQueue(3)
     assert [tries.take() for _ in range(4)] == [0, 1, 2, None]
     tries.done(2)
     for number in (0, 1):  # 0 takes all memory, so that 1 dies with it
         with pytest.warns(ExecutorWarning, match=r"\(why\).*2 of 3"):
-            assert tries.died(number, "why") is None
+            assert tries.crashed(number, "why") is None
     assert [tries.take(), tries.take()] == [0, 1]
     for number in (0, 1):
         with pytest.warns(ExecutorWarning, match="alone .*3 of 3"):
-            assert tries.died(number, "why") is None
+            assert tries.crashed(number, "why") is None
     assert tries.take() == 0
     assert tries.take() is None  # 1 has to wait
     assert (tries.left, tries.busy) == (2, 1)
-    given_up = tries.died(0, "why")
+    given_up = tries.crashed(0, "why")
     assert isinstance(given_up, Failure)
     assert "(why)" in given_up.reason
     assert tries.take() == 1

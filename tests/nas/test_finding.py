@@ -244,7 +244,7 @@ def test_a_full_disk_while_the_winner_is_written_is_told_and_made_good(lpz: Lpz,
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert (code, err.count("\n")) == (1, 1)
-    assert "room" in err
+    assert "disk space" in err
     assert sorted(path.name for path in out.iterdir()) == ["nas.json", "study.sqlite"]
     assert lpz(*wanted, "--resume")[0] == 0
     assert (out / "winner" / "model.safetensors").stat().st_size > 500_000
