@@ -373,9 +373,16 @@ def test_options_that_do_not_go_together_are_wrong_usage(
     assert message in err
 
 
-@pytest.mark.parametrize("command", [("rank",), ("search",), ("nas",), ("bench", "eval"), ("bench", "train")])
+NEEDED = {
+    ("rank",): ("-p", "params"), ("search",): (),
+    ("nas",): ("-p", "params", "--max-params", "9", "--out", "o", "--among", "tiny-gpt2"),
+    ("bench", "eval"): (), ("bench", "train"): ("--out", "o", "--validation", "v"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("command", NEEDED)
 def test_every_command_of_many_architectures_names_the_executors(lpz: Lpz, command: tuple[str, ...]) -> None:
-    code, out, err = lpz(*command, "tiny-gpt2", "--executor", "clowder")
+    code, out, err = lpz(*command, "tiny-gpt2", *NEEDED[command], "--executor", "clowder")
     assert (code, out) == (2, "")
     assert all(name in err for name in ("clowder", "local", "process", "ray"))
 
