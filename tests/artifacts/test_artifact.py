@@ -303,11 +303,11 @@ def changed(artifact: Artifact, change: Callable[[dict[str, Any]], Any]) -> str:
         (lambda d: d["members"][0].update(expression="sum(sum(product(cube(W), G)))"), "column 17 of the expression"),
         (
             lambda d: d["members"][0].update(expression="sum(sum(product(disconnect(W), disconnect(G))))"),
-            "tell the ver",
+            "lacks the ver",
         ),
         (lambda d: d["operations"].update(cube="1"), "needs the operation 'cube', which no installed plugin offers"),
         (lambda d: d["operations"].update(abs="7"), "version 7 of the operation 'abs', and version 1 is installed"),
-        (lambda d: d["operations"].clear(), "does not tell the versions"),
+        (lambda d: d["operations"].clear(), "lacks the versions"),
         (lambda d: d["members"].clear(), "members:"),
         (lambda d: d["members"].append(d["members"][0]), "without the scales of its members"),
         (lambda d: d["members"][0].update(scale=[2.0, 1.0]), "a scale that does not ascend"),
@@ -336,7 +336,7 @@ def test_an_artifact_that_is_not_valid_is_refused_with_one_line(
     [
         (b"", "not readable JSON"),
         (b"\xff\xfe", "not readable JSON"),
-        (b'{"a": 1, "a": 2}', "a key is there twice"),
+        (b'{"a": 1, "a": 2}', "a key appears twice"),
         (b'{"a": NaN}', "NaN is no JSON number"),
         (b'{"a": 1e999}', "1e999 is too large"),
         (b"1" * 5000, "not readable JSON"),
@@ -406,7 +406,9 @@ def test_another_minibatch_than_that_of_the_search_is_warned_of(
     which: str, result: SearchResult, gpt2: PreTrainedModel, batch: Batch, lpz: Lpz, tmp_path: Path
 ) -> None:
     made = artifact_of(result, "together", which=which)
-    with pytest.warns(MinibatchWarning, match="minibatches of 2 x 8 tokens, may rank otherwise on this one of 4 x 12"):
+    with pytest.warns(
+        MinibatchWarning, match="minibatches of 2 x 8 tokens, may rank differently on this one of 4 x 12"
+    ):
         score(gpt2, batch, [searched_proxy(made)])
     write_artifact(tmp_path / "a.json", made)
     of = ("score", "gpt2-variant", "--proxy", str(tmp_path / "a.json"), "--seq-len", "8")

@@ -289,7 +289,7 @@ def test_a_download_that_breaks_off_goes_on(hub: Hub, run: Run) -> None:
         ("create", "401", "the Hub refused the login (401)"),
         ("create", "500", "the Hub failed (500), cannot push"),
         ("commit", "403", "this login may not push to 'someone/mine' (403)"),
-        ("commit", "500", "'someone/mine' holds the state before or the new one, never half; push again"),
+        ("commit", "500", "'someone/mine' holds either the old state or the new one, never a mixture; push again"),
         ("commit", "418", "the Hub refused to push to 'someone/mine'"),
     ],
 )
@@ -322,7 +322,7 @@ def test_an_interrupted_push_leaves_the_old_or_the_new_state(hub: Hub, run: Run,
     hub.faults["commit"] = [fault]
     err = fails(run, "push", file, REPO)
     assert f"the connection to the Hub failed, cannot push to '{REPO}'" in err
-    assert "never half; push again" in err
+    assert "never a mixture; push again" in err
     arrived = fault == "mute"
     assert (hub.files(REPO) != old) is arrived
     assert pull(REPO).artifact == made("better" if arrived else "")
