@@ -36,8 +36,8 @@ def card(artifact: Artifact, repo: str = "") -> str:
             f"# {artifact.name}",
             "A zero-cost proxy for language models, found by symbolic search with lpzero-hf (after LPZero,\n"
             "[arXiv:2410.04808](https://arxiv.org/abs/2410.04808)). It looks at a randomly initialised Hugging Face\n"
-            "model and one minibatch and returns a number, where higher is better: an estimate, without training, of how\n"
-            "architectures would rank after it.",
+            "model and one minibatch and returns a number, where higher is better: an estimate, without training, of\n"
+            "how architectures would rank after it.",
             "## The proxy",
             _formula(artifact),
             "## How well it ranks",

@@ -1,4 +1,4 @@
-"""The pytest plugin that comes with lpzero-hf: tiny models to try a proxy on, and one test of each check.
+"""The pytest plugin of lpzero-hf: tiny models to check a proxy on, and one test for each check.
 
 A package that offers the proxy `my_proxy` tests it with
 
@@ -50,13 +50,13 @@ def _checks(test: pytest.Item) -> list[ParameterSet]:
     from lpzero_hf.proxies.base import as_proxy
     from lpzero_hf.testing.conformance import checks
 
-    asked = [(proxy, mark.kwargs) for mark in test.iter_markers(MARK) for proxy in mark.args]
-    if not asked:
+    marked = [(proxy, mark.kwargs) for mark in test.iter_markers(MARK) for proxy in mark.args]
+    if not marked:
         pytest.fail(f"{test.name} takes lpz_check; name its proxy: @pytest.mark.{MARK}('my_proxy')", pytrace=False)
     try:
         return [
             pytest.param(check, id=f"{proxy if isinstance(proxy, str) else as_proxy(proxy).name}-{name}")
-            for proxy, options in asked
+            for proxy, options in marked
             for name, check in checks(proxy, **options)
         ]
     except LpzError as error:
