@@ -105,8 +105,8 @@ def evaluate(
     ] = None,
     limit: options.Limit = None,
     plots: Annotated[Path | None, typer.Option("--plots", help="Folder for scatter plots.")] = None,
-    scores: Annotated[Path | None, typer.Option("--scores", help="CSV file for every single score.")] = None,
-    no_cache: Annotated[bool, typer.Option("--no-cache", help="Score again, and keep nothing.")] = False,
+    scores: Annotated[Path | None, typer.Option("--scores", help="CSV file for all scores.")] = None,
+    no_cache: Annotated[bool, typer.Option("--no-cache", help="Score again, and cache nothing.")] = False,
     no_plugin: options.NoPlugin = None,
     *,
     conditions: options.Conditions,
@@ -248,7 +248,7 @@ def train(
     *,
     workers: options.Workers,
 ) -> None:
-    """Make a benchmark: train architectures of a space on a text and write down how good each became."""
+    """Make a benchmark: train architectures of a space on a text and record the loss of each."""
     from lpzero_hf.benchmarks.make import BenchmarkSpec, make_benchmark
     from lpzero_hf.benchmarks.train import Recipe
     from lpzero_hf.spaces.named import load_space

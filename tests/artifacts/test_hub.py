@@ -372,7 +372,7 @@ def test_without_the_hub_the_cache_serves_and_says_so(
     hub.faults["info"] = ["503"]
     code, out, err = run("pull", REPO)
     assert (code, out.splitlines()[0]) == (0, pushed.pinned)
-    assert "warning: from the cache, the Hub was not asked (it fails with 503)" in err
+    assert "warning: from the cache, the Hub was not contacted (it fails with 503)" in err
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")  # nobody listens there
     code, out, err = run("pull", REPO, "--json")
     assert code == 0
@@ -406,7 +406,7 @@ def test_the_variables_of_the_hub_client_are_respected(hub: Hub, file: str, tmp_
     )
     assert REPO in done.stdout
     warning, pulled, missing, not_pulled, offline, not_pushed = done.stderr.splitlines()
-    assert "the Hub was not asked (HF_HUB_OFFLINE is set)" in warning
+    assert "the Hub was not contacted (HF_HUB_OFFLINE is set)" in warning
     assert "the Hub cannot be reached (HF_HUB_OFFLINE is set), and the cache has no copy of 'someone/other'" in missing
     assert "HF_HUB_OFFLINE is set, cannot push to 'someone/mine'; unset it" in offline
     assert (pulled, not_pulled, not_pushed) == ("0", "1", "1")

@@ -353,7 +353,7 @@ RANK = ("rank", "tiny-gpt2", "-p", "snip", "--n", "2", "--batch-size", "2", "--s
         ((*RANK, "--executor", "local", "--workers", "2"), "for 2 workers use --executor process"),
         (
             ("nas", "tiny-gpt2", "-p", "snip", "--max-params", "900000", "--executor", "process", "--out", "nas"),
-            "--executor process has something to do with --among BENCH alone",
+            "--executor process works only with --among BENCH",
         ),
     ],
 )

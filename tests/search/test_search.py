@@ -230,7 +230,7 @@ def test_people_get_tables(lpz: Lpz, made: str, tmp_path: Path) -> None:
     code, out, err = lpz("search", made, *SHORT, "--out", str(tmp_path / "run"), "--reduce", "sum", "--ceiling")
     assert (code, err) == (0, "")
     winner = search(made, reduces=("sum",), **BRIEF).splits[0].winner
-    for told in ("52,920 expressions", "8 architectures searched on", "Rank ensembles", "num_heads", "a bound and no"):
+    for told in ("52,920 expressions", "8 architectures searched on", "Rank ensembles", "num_heads", "an upper bound"):
         assert told in out
     assert str(winner.expressions[0]) in out
     assert "50 evaluated in" in out

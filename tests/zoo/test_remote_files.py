@@ -222,7 +222,7 @@ def test_unwritable_cache_is_named(toy: RemoteFiles, tmp_path: Path, monkeypatch
 def test_full_disk_is_named_and_leaves_nothing(toy: RemoteFiles, cache: Path) -> None:
     with child(toy, "100000") as process:
         _, err = process.communicate(timeout=60)
-    assert f"DownloadError: cannot write to '{cache}': File too large; make room" in err
+    assert f"DownloadError: cannot write to '{cache}': File too large; free disk space" in err
     assert in_place(cache).items() <= CONTENT.items()
     assert "large.json" not in in_place(cache)
 
