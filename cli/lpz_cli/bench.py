@@ -115,7 +115,7 @@ def evaluate(
 ) -> None:
     """Grade proxies: score every architecture of a benchmark and compare with its trained performance.
 
-    Scores are kept in a local cache, so an interrupted run goes on where it stopped.
+    Scores are kept in a local cache, so that an interrupted run continues where it stopped.
 
     Example: `lpz bench eval tiny-gpt2 --proxy snip --proxy fisher --plots plots`
     """
@@ -226,7 +226,7 @@ def _write_scores(report: Report, file: Path) -> None:
 @grouped
 def train(
     space: options.Space,
-    out: Annotated[Path, typer.Option("--out", help="Folder of the run; an interrupted run goes on there.")],
+    out: Annotated[Path, typer.Option("--out", help="Folder of the run; an interrupted run continues there.")],
     validation: Annotated[Path, typer.Option("--validation", help="Text file to measure the loss on.")],
     text: Annotated[Path | None, typer.Option("--text", help="Text file to train on; else the embedded one.")] = None,
     n: Annotated[int, typer.Option("--n", min=1, help="Number of architectures.")] = 128,

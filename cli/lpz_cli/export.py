@@ -85,7 +85,7 @@ def _refuse_to_overwrite(place: Path, operations: Operations) -> None:
         try:
             read_artifact(place, operations)
         except LpzError as error:
-            raise UsageError(f"'{place}' is there already, and is no artifact; choose another --out") from error
+            raise UsageError(f"'{place}' exists already, and is no artifact; choose another --out") from error
 
 
 def _from_search(

@@ -172,8 +172,8 @@ def _as_tables(result: SearchResult, out: Path | None) -> None:
     print_table("Fitness against complexity, first split", ["complexity", "fitness", "expression"], front, [0, 1])
     if result.ceiling is not None:
         print(
-            f"The fittest expression on all architectures, an upper bound and not a result: {result.ceiling.fitness:.4f} "
-            f"{result.ceiling.expression}"
+            f"The fittest expression on all architectures, an upper bound and not a result: "
+            f"{result.ceiling.fitness:.4f} {result.ceiling.expression}"
         )
     counts = [f"{count:,} {reason}" for reason, count in [*first.pruned.items(), *first.rejected.items()]]
     print(

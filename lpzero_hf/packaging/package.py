@@ -186,7 +186,7 @@ def refuse_taken(
         raise UsageError(f"a distribution '{there}' is installed already; choose another name")
     module = package.module
     if module in sys.stdlib_module_names or module in sys.modules or importlib.util.find_spec(module) is not None:
-        raise UsageError(f"a Python module '{module}' is there already; choose another name, such as lpz-{module}")
+        raise UsageError(f"a Python module '{module}' exists already; choose another name, such as lpz-{module}")
 
 
 def canonical(distribution: str) -> str:

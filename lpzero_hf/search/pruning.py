@@ -151,7 +151,7 @@ def _adds_nothing(expression: Expression, known: Facts, other: Facts) -> bool:
     if value == 0:
         return True
     if not expression.together:
-        # the branch comes to one number per block: 0, or if averaged over elements the same for all blocks
+        # the branch gives one number per block: 0, or if averaged over elements the same for all blocks
         return known.centred or (value is not None and expression.reduce == "mean")
     if known.scalar:
         return value is not None

@@ -28,7 +28,9 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 NAME = re.compile(r"[a-z0-9][a-z0-9_.-]*")
-UNDECLARED = {f"the score is {value}" for value in ("nan", "inf", "-inf")}  # `score` found it, the proxy said nothing
+UNDECLARED = {
+    f"the score is {value}" for value in ("nan", "inf", "-inf")
+}  # found by `score`, not declared by the proxy
 ORDER = [2, 0, 3, 1]
 ROUNDING = 1e-6  # relative, in double precision
 
@@ -274,7 +276,7 @@ CHECKS: tuple[Check, ...] = (
     Check(scores_alone_as_in_company, "keep no state between calls, and rely on none"),
     Check(
         ignores_the_order_of_samples,
-        "treat all samples alike, or leave out `batch_order_invariant=True`",
+        "treat all samples in the same way, or leave out `batch_order_invariant=True`",
         applies=lambda case: case.proxy.batch_order_invariant,
     ),
     Check(reaches_other_processes, "define its functions at the top of a module, or offer it in the hook lpz_proxies"),

@@ -8,7 +8,7 @@ A package that offers the proxy `my_proxy` tests it with
 
 which becomes a test for each check of `lpzero_hf.testing`. A test that takes `lpz_model` runs once for each family
 of tiny models; `lpz_batch` is a minibatch for any of them. Every pytest run imports this module, so nothing heavy
-is imported until a test asks for it.
+is imported until a test needs it.
 """
 
 from __future__ import annotations

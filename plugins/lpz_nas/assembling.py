@@ -38,7 +38,7 @@ def assemble(space: Space, pick: Pick) -> Architecture:
 
 
 def values_of(space: Space) -> dict[str, list[Value]]:
-    """Every name that `assemble` may ask for, with its values: those of the deepest architectures.
+    """Every name with which `assemble` may call `pick`, with its values: those of the deepest architectures.
 
     Example:
         >>> from lpzero_hf import load_space

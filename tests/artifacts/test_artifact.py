@@ -272,7 +272,7 @@ def test_export_refuses_what_is_no_finished_search(lpz: Lpz, run: Path, tmp_path
     assert "is not readable JSON" in err
     (tmp_path / "result.json").write_text("{}")
     assert "damaged, or of another version" in lpz("export", str(tmp_path))[2]
-    assert "is there already" in lpz("export", str(run), "--out", str(tmp_path))[2]
+    assert "exists already" in lpz("export", str(run), "--out", str(tmp_path))[2]
     assert not list(tmp_path.glob("*.tmp"))
 
 
@@ -439,7 +439,7 @@ def test_only_an_artifact_is_written_over(lpz: Lpz, run: Path, tmp_path: Path) -
     before = precious.read_text()
     code, _, err = lpz("export", str(run), "--out", str(precious))
     assert (code, precious.read_text()) == (2, before)
-    assert "is there already, and is no artifact" in err
+    assert "exists already, and is no artifact" in err
     for name in ("one", "two"):
         assert lpz("export", str(run), "--name", name, "--out", str(tmp_path / "a.json"))[0] == 0
     assert read_artifact(tmp_path / "a.json").name == "two"

@@ -138,7 +138,7 @@ def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Install
         ("else", "lpz_else", "else", "found", "else offers a proxy 'found' already"),
         ("else", "lpz_else", "lpz-found", "other", "else is installed and has a plugin 'lpz-found'"),
         ("Lpz.Found", "lpz_else", "else", "other", "Lpz.Found is installed and has a plugin 'else'"),
-        ("else", "lpz_found", "else", "other", "a Python module 'lpz_found' is there already"),
+        ("else", "lpz_found", "else", "other", "a Python module 'lpz_found' exists already"),
     ],
 )
 @pytest.mark.parametrize("new_version", [False, True])

@@ -330,7 +330,7 @@ class FlexiBertModel(FlexiBertPreTrainedModel):
             input_ids: [B, T].
             attention_mask: [B, T], zero where a token is padding; all are real by default.
             token_type_ids: [B, T], zero by default.
-            output_hidden_states: whether to return what each layer put out.
+            output_hidden_states: whether to return the output of each layer.
 
         Raises:
             ValueError: T is more than the model's positions.
