@@ -16,7 +16,7 @@ from lpzero_hf import Setting, load_model, load_space
 
 @dataclass
 class ArchaiModel:
-    """As `archai.discrete_search.api.ArchaiModel`: a model, and what identifies its architecture."""
+    """As `archai.discrete_search.api.ArchaiModel`: a model, and the id of its architecture."""
 
     arch: PreTrainedModel
     archid: str

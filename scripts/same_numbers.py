@@ -1,11 +1,11 @@
-"""Every number that a change of the code must leave as it is, bit for bit: run it before and after, and compare.
+"""Checks that a change of the code leaves every number as it is, bit for bit: run it before and after, and compare.
 
-    python scripts/same_numbers.py before.json      with the one version
+    python scripts/same_numbers.py before.json      with one version
     python scripts/same_numbers.py after.json       with the other
     python scripts/same_numbers.py before.json after.json
 
-Scores five models with every proxy, searches by evolution and exhaustively, and writes all of it down, floats exactly.
-Uses public names alone, so that it runs on any version.
+Scores five models with every proxy, searches by evolution and exhaustively, and writes all numbers, floats exactly.
+Uses only public names, so that it runs on any version.
 """
 
 from __future__ import annotations

@@ -105,8 +105,8 @@ def evaluate(
     ] = None,
     limit: options.Limit = None,
     plots: Annotated[Path | None, typer.Option("--plots", help="Folder for scatter plots.")] = None,
-    scores: Annotated[Path | None, typer.Option("--scores", help="CSV file for every single score.")] = None,
-    no_cache: Annotated[bool, typer.Option("--no-cache", help="Score again, and keep nothing.")] = False,
+    scores: Annotated[Path | None, typer.Option("--scores", help="CSV file for all scores.")] = None,
+    no_cache: Annotated[bool, typer.Option("--no-cache", help="Score again, and cache nothing.")] = False,
     no_plugin: options.NoPlugin = None,
     *,
     conditions: options.Conditions,
@@ -115,7 +115,7 @@ def evaluate(
 ) -> None:
     """Grade proxies: score every architecture of a benchmark and compare with its trained performance.
 
-    Scores are kept in a local cache, so an interrupted run goes on where it stopped.
+    Scores are kept in a local cache, so that an interrupted run continues where it stopped.
 
     Example: `lpz bench eval tiny-gpt2 --proxy snip --proxy fisher --plots plots`
     """
@@ -226,7 +226,7 @@ def _write_scores(report: Report, file: Path) -> None:
 @grouped
 def train(
     space: options.Space,
-    out: Annotated[Path, typer.Option("--out", help="Folder of the run; an interrupted run goes on there.")],
+    out: Annotated[Path, typer.Option("--out", help="Folder of the run; an interrupted run continues there.")],
     validation: Annotated[Path, typer.Option("--validation", help="Text file to measure the loss on.")],
     text: Annotated[Path | None, typer.Option("--text", help="Text file to train on; else the embedded one.")] = None,
     n: Annotated[int, typer.Option("--n", min=1, help="Number of architectures.")] = 128,
@@ -248,7 +248,7 @@ def train(
     *,
     workers: options.Workers,
 ) -> None:
-    """Make a benchmark: train architectures of a space on a text and write down how good each became."""
+    """Make a benchmark: train architectures of a space on a text and record the loss of each."""
     from lpzero_hf.benchmarks.make import BenchmarkSpec, make_benchmark
     from lpzero_hf.benchmarks.train import Recipe
     from lpzero_hf.spaces.named import load_space

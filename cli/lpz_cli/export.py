@@ -30,8 +30,8 @@ def export(
     name: Annotated[str | None, typer.Option("--name", help="Of the proxy; default: found-BENCHMARK.")] = None,
     out: Annotated[Path | None, typer.Option("--out", help="File or folder; default: NAME.json or lpz-NAME.")] = None,
     which: Annotated[Which, typer.Option("--which", help="The single expression, or the rank ensemble.")] = "winner",
-    split: Annotated[int, typer.Option("--split", min=0, help="Whose finding; the first by default.")] = 0,
-    lower: Annotated[bool, typer.Option("--lower", help="Of your own expression: a smaller score is better.")] = False,
+    split: Annotated[int, typer.Option("--split", min=0, help="Number of the split; the first by default.")] = 0,
+    lower: Annotated[bool, typer.Option("--lower", help="For an expression of your own: lower is better.")] = False,
     date: Annotated[str | None, typer.Option("--date", help="YYYY-MM-DD, for the record in the artifact.")] = None,
     note: Annotated[str, typer.Option("--note", help="A line for people.")] = "",
     json: options.Json = False,
@@ -50,9 +50,9 @@ def export(
         if "(" in run and not Path(run).exists():
             artifact = _by_hand(run, name, -1 if lower else 1, date, note, operations)
         elif lower:
-            raise UsageError("--lower is for an expression of your own; a search has found the orientation")
+            raise UsageError("--lower is for an expression of your own; leave it out, a search finds the orientation")
         else:
-            artifact = _found(run, name, which, split, date, note, operations)
+            artifact = _from_search(run, name, which, split, date, note, operations)
         if to == "artifact":
             from lpzero_hf.artifacts.artifact import write_artifact
 
@@ -78,17 +78,17 @@ def export(
 
 
 def _refuse_to_overwrite(place: Path, operations: Operations) -> None:
-    """Raises `UsageError` unless there is nothing at `place`, or an artifact."""
+    """Raise `UsageError` if there is anything but an artifact at `place`."""
     from lpzero_hf.artifacts.artifact import read_artifact
 
     if place.exists():
         try:
             read_artifact(place, operations)
         except LpzError as error:
-            raise UsageError(f"'{place}' is there already, and is no artifact; choose another --out") from error
+            raise UsageError(f"'{place}' exists already, and is no artifact; choose another --out") from error
 
 
-def _found(
+def _from_search(
     run: str, name: str | None, which: Which, split: int, date: str | None, note: str,
     operations: Operations,
 ) -> Artifact:  # fmt: skip

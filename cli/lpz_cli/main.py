@@ -1,4 +1,4 @@
-"""The `lpz` application: its commands, and how errors and warnings reach a person."""
+"""The `lpz` application: its commands, and how errors and warnings are shown."""
 
 from __future__ import annotations
 

@@ -31,7 +31,7 @@ def nas(
         typer.Option(
             "--among",
             metavar="BENCH",
-            help="Only the trained architectures of this benchmark, how well they were trained unseen.",
+            help="Only the trained architectures of this benchmark, without use of their trained performance.",
         ),
     ] = None,
     front: Annotated[
@@ -53,9 +53,9 @@ def nas(
 ) -> None:
     """Find an architecture under a budget of parameters, without training any.
 
-    Optuna proposes architectures, the proxy scores them; what is over the budget is counted and never built. The
-    winner is written with random weights. A search that was killed goes on with --resume as if it had not been.
-    Several --workers have something to do with --among alone: what Optuna proposes depends on the scores before.
+    Optuna proposes architectures, and the proxy scores them. Architectures over the budget are counted, but not built.
+    The winner is written with random weights. An interrupted search continues with --resume, with the same result.
+    Several --workers help only with --among: each proposal of Optuna depends on the earlier scores.
 
     Example: `lpz nas tiny-gpt2 --proxy synflow --max-params 1000000 --trials 50 --out nas`
     """
@@ -79,7 +79,9 @@ def nas(
             rows, tokens = benchmark.batch_size, benchmark.seq_len
         setting = conditions.setting(batch_size or rows, seq_len or tokens)
         if among is None and workers.executor not in (None, "local"):
-            raise UsageError(f"--executor {workers.executor} has something to do with --among BENCH alone")
+            raise UsageError(
+                f"--executor {workers.executor} works only with --among BENCH; add it, or use --executor local"
+            )
         with (
             workers.start(setting.device, registry) as executor,
             ScoreCache() as cache,

@@ -29,7 +29,7 @@ NoPlugin = Annotated[
         help="Leave out a plugin or a whole distribution. May be repeated; also the variable LPZ_NO_PLUGINS.",
     ),
 ]
-Seed = Annotated[int, typer.Option("--seed", min=0, help="Drives everything random.")]
+Seed = Annotated[int, typer.Option("--seed", min=0, help="Seed of all random numbers.")]
 Device = Annotated[
     str, typer.Option("--device", help="cpu, cuda, cuda:1, mps, ...; auto takes a GPU where there is one.")
 ]
@@ -57,7 +57,7 @@ def resolve_device(name: str) -> torch.device:
     try:
         device = torch.device(name)
         torch.empty(0, device=device)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:  # torch's ways of saying there is none
+    except (RuntimeError, AssertionError, NotImplementedError) as error:  # torch's errors for a missing device
         raise UsageError(f"device '{name}' is not available here; try --device cpu") from error
     return device
 
@@ -65,14 +65,14 @@ def resolve_device(name: str) -> torch.device:
 Precision = Literal["float32", "bfloat16", "float16", "float64"]  # as torch calls them
 Sample = Annotated[
     Literal["choice", "architecture"],
-    typer.Option("--sample", help="choice: every choice uniformly; architecture: every architecture alike."),
+    typer.Option("--sample", help="choice: every choice uniformly; architecture: every architecture equally likely."),
 ]
 Space = Annotated[str, typer.Argument(metavar="SPACE", help="A space, see `lpz zoo`.")]
 Proxies = Annotated[
     list[str] | None, typer.Option("--proxy", "-p", help="A proxy's name, or all. Repeatable.", show_default="all")
 ]
 Limit = Annotated[
-    int | None, typer.Option("--limit", min=3, help="Only so many architectures of a benchmark, evenly spaced.")
+    int | None, typer.Option("--limit", min=3, help="Maximum number of architectures of a benchmark, evenly spaced.")
 ]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on with the search in --out.")]
 BatchSize = Annotated[int, typer.Option("--batch-size", min=1, help="Sequences in the minibatch.")]
@@ -81,7 +81,7 @@ SeqLen = Annotated[int, typer.Option("--seq-len", min=2, help="Tokens per sequen
 
 @dataclass(frozen=True)
 class Conditions:
-    """What decides scores besides the size of the minibatch."""
+    """Everything that determines scores, except the size of the minibatch."""
 
     text: Annotated[Path | None, typer.Option("--text", help="Text for the minibatch; default: embedded.")] = None
     random_tokens: Annotated[bool, typer.Option("--random-tokens", help="Random token ids instead of text.")] = False
@@ -90,7 +90,7 @@ class Conditions:
     device: Device = "auto"
 
     def setting(self, batch_size: int, seq_len: int) -> Setting:
-        """The setting with a minibatch of that size. Raises `UsageError` if the device is not there."""
+        """The setting with a minibatch of that size. Raises `UsageError` if the device is not available."""
         from lpzero_hf.scoring.setting import Setting
 
         place = str(resolve_device(self.device))
@@ -99,7 +99,7 @@ class Conditions:
 
 @dataclass(frozen=True)
 class Workers:
-    """Where the work on many architectures is done, and by how many."""
+    """The executor for many architectures, and its resources."""
 
     executor: Annotated[
         str | None,
@@ -126,10 +126,10 @@ class Workers:
 
     def __post_init__(self) -> None:
         if self.address is not None and self.executor is None:
-            raise UsageError("--address is that of a Ray cluster; use it with --executor ray")
+            raise UsageError("--address names a Ray cluster; use it with --executor ray")
 
     def start(self, device: str, plugins: PluginRegistry) -> Executor:
-        """The executor asked for, to be used as a context manager. Raises `UsageError` if there is no such one."""
+        """The requested executor, to be used as a context manager. Raises `UsageError` if there is none."""
         from lpzero_hf.executors.offer import Resources, start_executor
         from lpzero_hf.executors.process import cores
 
@@ -142,7 +142,7 @@ class Workers:
 
 @dataclass(frozen=True)
 class Form:
-    """What stdout holds: a table for people, one JSON document, or CSV."""
+    """The form of the output: a table for people, one JSON document, or CSV."""
 
     json: Json = False
     csv: Annotated[bool, typer.Option("--csv", help="Print CSV.")] = False

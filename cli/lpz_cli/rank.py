@@ -17,7 +17,9 @@ from lpzero_hf.plugins import load_plugins
 @grouped
 def rank(
     space: options.Space,
-    proxy: Annotated[list[str], typer.Option("--proxy", "-p", help="A proxy's name. Several vote by mean rank.")],
+    proxy: Annotated[
+        list[str], typer.Option("--proxy", "-p", help="A proxy's name. Several are combined by mean rank.")
+    ],
     n: Annotated[int, typer.Option("--n", min=1, help="Architectures to draw.")] = 100,
     top: Annotated[int, typer.Option("--top", min=1, help="Rows of the table; --json and --csv hold all.")] = 20,
     sample: options.Sample = "choice",

@@ -1,4 +1,4 @@
-"""`lpz score`: models to a table of scores."""
+"""`lpz score`: a table of scores of models."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ NOTABLE = 2**30  # bytes: a run that needs more says so before it starts
 
 @dataclass
 class Result:
-    """What became of one model: its scores, or why there are none, or what they would need."""
+    """The result for one model: its scores, or the error, or the memory that they would need."""
 
     name: str
     facts: dict[str, Any]
@@ -49,7 +49,7 @@ def score(
     ] = None,
     pretrained: Annotated[bool, typer.Option("--pretrained", help="Load the checkpoint, not random weights.")] = False,
     checkpointing: Annotated[
-        bool, typer.Option("--checkpointing", help="Run blocks twice to keep less: the same scores in less memory.")
+        bool, typer.Option("--checkpointing", help="Run blocks twice and keep less: the same scores in less memory.")
     ] = False,
     micro_batch: Annotated[
         int | None,
@@ -57,7 +57,9 @@ def score(
             "--micro-batch", min=1, help="Sequences at a time, added up; fewer when a GPU runs out of memory."
         ),
     ] = None,
-    plan: Annotated[bool, typer.Option("--plan", help="Say what memory this would need, and score nothing.")] = False,
+    plan: Annotated[
+        bool, typer.Option("--plan", help="Show the memory that this would need, and score nothing.")
+    ] = False,
     force: Annotated[bool, typer.Option("--force", help="Try even what is expected not to fit.")] = False,
     trust_remote_code: Annotated[
         bool, typer.Option("--trust-remote-code", help="Let the model's own code run. Never run without this.")
@@ -127,7 +129,7 @@ def score(
             )  # fmt: skip
         except LpzError as error:
             result.error = error
-        except Exception as error:  # a model of a stranger's must not cost the scores of the others
+        except Exception as error:  # an error in a third-party model must not lose the scores of the others
             if options.debugging():
                 raise
             result.error = LpzError(f"'{model}' could not be scored: {one_line(error)}; --debug shows the traceback")
@@ -198,7 +200,7 @@ def _as_estimates(results: list[Result]) -> None:
             rows.append([result.name, f"{need.name} pass", *(f"{part / 2**30:.2f}" for part in parts)])
         rows.append([result.name, "at most at a time", "", "", "", f"{estimate.bytes / 2**30:.2f}"])
     print_table(
-        "GiB beyond what is held now",
+        "GiB beyond the memory in use now",
         ("model", "what", "copies", "gradients", "activations", "sum"),
         rows,
         [2, 3, 4, 5],

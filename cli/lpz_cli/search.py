@@ -48,7 +48,7 @@ def search(
     ] = "bagging",
     no_prune: Annotated[bool, typer.Option("--no-prune", help="Evaluate every candidate that is drawn.")] = False,
     early: Annotated[
-        int, typer.Option("--early", min=0, help="Architectures to look at first; 0 looks at all at once.")
+        int, typer.Option("--early", min=0, help="Architectures to evaluate first; 0 evaluates all at once.")
     ] = 10,
     iterations: Annotated[int, typer.Option("--iterations", min=1, help="Children of an evolution.")] = 1000,
     population: Annotated[int, typer.Option("--population", min=2, help="Of an evolution.")] = 80,
@@ -66,7 +66,7 @@ def search(
     conditions: options.Conditions,
     workers: options.Workers,
 ) -> None:
-    """Search symbolic expressions whose scores rank architectures as training would.
+    """Search for symbolic expressions whose scores rank architectures as training would.
 
     Each architecture is captured once; its tables are kept in the cache. The winner is chosen on the architectures
     searched on, and graded on those held out.
@@ -122,19 +122,19 @@ def _folds(fold: Fold) -> tuple[str, ...]:
 
 @contextmanager
 def _progress() -> Iterator[Callable[[str, int, int, float | None], None]]:
-    """A bar for each stage, with the largest fitness so far."""
+    """A bar for each stage, with the highest fitness so far."""
     with progress_bar() as bar:
         tasks: dict[str, Any] = {}
 
-        def tell(what: str, done: int, total: int, best: float | None) -> None:
+        def advance(what: str, done: int, total: int, best: float | None) -> None:
             if what not in tasks:
                 for task in tasks.values():
                     bar.update(task, visible=False)
                 tasks[what] = bar.add_task(what, total=total)
-            told = f"{what} {done}/{total}" + ("" if best is None else f" · best {best:.4f}")
-            bar.update(tasks[what], description=told, completed=done, total=total)
+            text = f"{what} {done}/{total}" + ("" if best is None else f" · best {best:.4f}")
+            bar.update(tasks[what], description=text, completed=done, total=total)
 
-        yield tell
+        yield advance
 
 
 # Tables ----------------------------------------------------------------------------------------------------
@@ -165,15 +165,15 @@ def _as_tables(result: SearchResult, out: Path | None) -> None:
         for row, made in found.items()
     ]
     if summary:
-        told = f"Held out, mean ± standard deviation of {len(result.splits)} splits"
-        print_table(told, ["benchmark", "ranked by", "Spearman's rho", "Kendall's tau-b"], summary, [2, 3])
+        caption = f"Held out, mean ± standard deviation of {len(result.splits)} splits"
+        print_table(caption, ["benchmark", "ranked by", "Spearman's rho", "Kendall's tau-b"], summary, [2, 3])
     first = result.splits[0]
     front = [[str(c.expression.complexity), f"{c.fitness:.4f}", str(c.expression)] for c in first.pareto]
     print_table("Fitness against complexity, first split", ["complexity", "fitness", "expression"], front, [0, 1])
     if result.ceiling is not None:
         print(
-            f"The fittest expression on all architectures, a bound and no result: {result.ceiling.fitness:.4f} "
-            f"{result.ceiling.expression}"
+            f"The fittest expression on all architectures, an upper bound and not a result: "
+            f"{result.ceiling.fitness:.4f} {result.ceiling.expression}"
         )
     counts = [f"{count:,} {reason}" for reason, count in [*first.pruned.items(), *first.rejected.items()]]
     print(

@@ -1,4 +1,4 @@
-"""Trained architectures, and how well scores agree with their performance."""
+"""Benchmarks of trained architectures, and how well scores agree with their performance."""
 
 from lpzero_hf.moved import names_of
 

@@ -30,11 +30,11 @@ class Grade:
 
     Args:
         proxy: its name.
-        orientation: 1 if a larger score predicts a better model, -1 if a smaller one does; the agreement is of
-            scores turned so that larger is better.
+        orientation: 1 if higher is better, -1 if lower is better; the agreement is of the scores times the
+            orientation.
         agreement: with the trained performance, of the architectures that have a score; None for fewer than 3.
-        seconds: the median time per architecture, with that of the pass it shares.
-        unscored: the number of architectures without a score, by why.
+        seconds: the median time per architecture, including that of the shared pass.
+        unscored: the number of architectures without a score, by reason.
     """
 
     proxy: str
@@ -46,12 +46,12 @@ class Grade:
 
 @dataclass(frozen=True)
 class Report:
-    """What grading came to.
+    """The result of grading.
 
     Args:
         benchmark: its name.
         trained: the architectures, in the benchmark's order.
-        setting: what they were scored with.
+        setting: of the scores.
         grades: the best Spearman's rho first.
         scores: for each proxy, the score of each architecture in order, as the proxy gives it; None where
             there is none.
@@ -89,7 +89,7 @@ def grade(
     plugins: PluginRegistry | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Report:
-    """Grade proxies on a benchmark; the trivial baselines are graded with them, asked for or not.
+    """Grade proxies on a benchmark; the trivial baselines are always graded with them.
 
     A proxy that was searched on some of the architectures is graded on the others.
 
@@ -97,11 +97,11 @@ def grade(
         benchmark: trained architectures, or the name or path of a benchmark.
         proxies: as for `score`.
         setting: None for the benchmark's own minibatch.
-        limit: only that many architectures, evenly spaced in the benchmark's order.
-        cache: see `evaluate`, as for what follows.
+        limit: maximum number of architectures, evenly spaced in the benchmark's order.
+        cache: stores scores for later calls; None stores none.
         executor: where to work; by default in this process, with one thread.
         plugins: where names are looked up.
-        progress: called with (architectures done, architectures in all).
+        progress: called with (architectures done, total number of architectures).
 
     Raises:
         UsageError: the benchmark or a proxy is unknown.

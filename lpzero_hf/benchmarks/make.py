@@ -1,4 +1,4 @@
-"""Makes a benchmark: draws architectures of a space, trains each one, and writes down how good it became."""
+"""Makes a benchmark: draws architectures of a space, trains each one, and records its performance."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ from lpzero_hf.versions import versions
 
 @dataclass(frozen=True)
 class BenchmarkSpec:
-    """What decides the numbers of a benchmark that is to be trained.
+    """Everything that determines the numbers of a benchmark that is to be trained.
 
     Args:
         space: the name of the space.
         n: number of architectures.
-        repeats: how many of them are trained with the further seeds as well.
+        repeats: number of those that are also trained with the other seeds.
         seeds: number of seeds.
         seed: the first seed; it also draws the architectures.
         by: how architectures are drawn, see `Space.sample`.
@@ -60,7 +60,7 @@ class BenchmarkSpec:
         """The architectures to train, each once.
 
         Raises:
-            UsageError: the space seems to have too few of that size.
+            UsageError: the space seems to have too few architectures of that size.
         """
         rng, tried = random.Random(self.seed), 0
         seen: set[Architecture] = set()
@@ -109,23 +109,23 @@ def make_benchmark(
     command: str = "",
     progress: Callable[[int, int], None] | None = None,
 ) -> Path:
-    """Train every architecture of a specification; goes on where an interrupted call with the same one stopped.
+    """Train every architecture of a specification; continues an interrupted call with the same one.
 
-    A training that fails, out of memory for example, does not stop the others: at last it is written down under
+    A training that fails, out of memory for example, does not stop the others: at the end it is recorded under
     `failed` with its cause, and an error lists it. The same call tries it again.
 
     Args:
         spec: what to train, and how.
         space: the one that `spec` names.
-        out: the run's folder: `plan.json`, one file per trained model, and at last `benchmark.json`.
+        out: the run's folder: `plan.json`, one file per trained model, and at the end `benchmark.json`.
         name: of the benchmark.
         text: the file to train on (UTF-8); None for the embedded text.
         validation: the file to measure on.
         executor: where to work; by default in this process, with one thread. Its threads decide the rounding, the
             number of workers does not; several may share one GPU.
         device: where to train.
-        command: what to write down as the way to make it again.
-        progress: called with (models trained, models in all).
+        command: recorded as the command that makes it again.
+        progress: called with (models trained, total number of models).
 
     Returns:
         The path of `benchmark.json`.

@@ -58,7 +58,7 @@ class Recipe:
 
 @dataclass(frozen=True)
 class TrainingOutcome:
-    """What training one architecture came to.
+    """The result of training one architecture.
 
     Args:
         loss: the validation loss in nats per predicted token after the last step, None if it diverged.
@@ -94,7 +94,7 @@ def train(
         validation: token ids to measure on [M].
         recipe: the same for every architecture that is to be compared.
         seed: draws the weights, the order of the text and the dropout.
-        mask_id: the id that hides tokens from a masked language model.
+        mask_id: the id of the mask token, for a masked language model.
         device: where to train.
         progress: called with the number of steps done.
 
@@ -109,7 +109,7 @@ def train(
         if head_kind(model) not in ("causal", "masked"):
             raise UsageError(f"{type(model).__name__} is no causal or masked language model, so it cannot be trained")
         if head_kind(model) == "masked" and mask_id is None:
-            raise UsageError("a masked language model needs a tokenizer with a mask token")
+            raise UsageError("a masked language model needs a mask token; use a tokenizer that has one")
         curve = _fit(model, text, validation, recipe, seed, mask_id, progress)
     loss = curve[-1][1] if curve[-1][0] == recipe.steps and math.isfinite(curve[-1][1]) else None
     finite = tuple(point for point in curve if math.isfinite(point[1]))

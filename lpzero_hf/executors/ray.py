@@ -18,7 +18,7 @@ from lpzero_hf.executors.base import Executor, Failure, Outcome, Result, Task, a
 from lpzero_hf.executors.process import cores, warn_if_crowded
 from lpzero_hf.executors.retries import RetryQueue
 
-CHECK_SECONDS = 10  # without a result, after which the cluster is asked whether a task still fits on it
+CHECK_SECONDS = 10  # without a result, after which is checked whether a task still fits on the cluster
 TCP_SECONDS = 5
 ANSWER_SECONDS = 30
 QUIET = (

@@ -184,7 +184,7 @@ class Table:
         counts: by group (weight, output, head, softmax), [3, B]: the sites of each block, the elements of their
             matrices, and the elements of the matrices' products x @ y^T.
         totals: by statistic, [2, B, K]: the sums over the sites of each block of the totals of every chain; and the
-            same with a scalar counted once for every element of its site, as where it meets a matrix.
+            same with a scalar counted once for every element of its site, as in an operation with a matrix.
         products: by pair, [2, K, K]: sums of x * y over all sites; and over blocks of their means over the elements.
         matmuls: by pair, [2, M, M]: the same of x @ y^T.
     """

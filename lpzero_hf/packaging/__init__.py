@@ -1,4 +1,4 @@
-"""Installable plugin packages, written whole or not at all."""
+"""Installable plugin packages, written completely or not at all."""
 
 from lpzero_hf.moved import names_of
 

@@ -1,4 +1,4 @@
-"""The one place where names become proxies; everything below it takes `Sequence[Proxy]`."""
+"""Looks up proxies by name; the layers below take `Sequence[Proxy]`."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ Wanted = str | Path | Proxy | Callable[..., float]
 
 @dataclass(frozen=True)
 class ProxySelection(Sequence[Proxy]):
-    """The proxies asked for, each once, in the order asked for.
+    """The requested proxies, each once, in the requested order.
 
     Args:
         proxies: all of them.
-        named: those asked for one by one, and not as part of "all".
+        named: those requested one by one, and not as part of "all".
     """
 
     proxies: tuple[Proxy, ...]
@@ -50,10 +50,10 @@ class ProxySelection(Sequence[Proxy]):
         return iter(self.proxies)
 
     def warn_of_minibatch(self, batch_size: int, seq_len: int) -> None:
-        """Warn (`MinibatchWarning`) of proxies asked for by name that were searched on minibatches of another size.
+        """Warn (`MinibatchWarning`) of proxies requested by name that were searched on minibatches of another size.
 
-        Sums over sites, tokens and heads grow unequally with a minibatch, so that the branches of an expression, or
-        the members of an ensemble, weigh otherwise on another one, and may rank otherwise.
+        Sums over sites, tokens and heads grow at different rates with the minibatch. So on another size, the branches
+        of an expression, or the members of an ensemble, have other weights, and the ranking may differ.
         """
         found: dict[tuple[int, int], list[str]] = {}
         for proxy in self.named:
@@ -61,7 +61,7 @@ class ProxySelection(Sequence[Proxy]):
                 found.setdefault(proxy.minibatch, []).append(f"'{proxy.name}'")
         for (sequences, tokens), names in found.items():
             warnings.warn(
-                f"searched on minibatches of {sequences} x {tokens} tokens, may rank otherwise on this one of "
+                f"searched on minibatches of {sequences} x {tokens} tokens, may rank differently on this one of "
                 f"{batch_size} x {seq_len}: {', '.join(names)}; use --batch-size {sequences} --seq-len {tokens}",
                 MinibatchWarning,
                 stacklevel=3,
@@ -70,11 +70,11 @@ class ProxySelection(Sequence[Proxy]):
 
 @dataclass(frozen=True)
 class PortableProxies:
-    """Proxies on their way to a worker: one that a plugin offers travels by its name, for it may not be picklable.
+    """Proxies to be sent to a worker: those of plugins are sent by name, because they may not be picklable.
 
     Args:
-        proxies: what they are here, and in the worker again.
-        plugins: where those of plugins are looked up there.
+        proxies: the same here and in the worker.
+        plugins: where the worker looks up those sent by name.
     """
 
     proxies: tuple[Proxy, ...]
@@ -82,16 +82,16 @@ class PortableProxies:
 
     def __reduce__(self) -> tuple[Callable[..., PortableProxies], tuple[object, ...]]:
         sent = tuple(proxy.name if claim_of(proxy, self.plugins) else proxy for proxy in self.proxies)
-        return _arrived, (sent, self.plugins)
+        return _looked_up, (sent, self.plugins)
 
 
-def _arrived(sent: Sequence[str | Proxy], plugins: PluginRegistry) -> PortableProxies:
+def _looked_up(sent: Sequence[str | Proxy], plugins: PluginRegistry) -> PortableProxies:
     offered = installed_proxies(plugins)
     return PortableProxies(tuple(offered[item].item if isinstance(item, str) else item for item in sent), plugins)
 
 
 def installed_proxies(plugins: PluginRegistry) -> dict[str, Claim[Proxy]]:
-    """Every proxy on offer by name. Raises `PluginError` if two distributions claim one name."""
+    """Every offered proxy by name. Raises `PluginError` if two distributions claim one name."""
     return plugins.offers("lpz_proxies", "proxy", as_proxy)
 
 
@@ -102,7 +102,7 @@ def claim_of(proxy: Proxy, plugins: PluginRegistry) -> Claim[Proxy] | None:
 
 
 def resolve(proxies: Wanted | Iterable[Wanted], plugins: PluginRegistry | None = None) -> ProxySelection:
-    """The proxies asked for.
+    """The requested proxies.
 
     Args:
         proxies: names as for `find_proxy`, "all" for all installed, `Proxy` objects, or functions
@@ -124,11 +124,11 @@ def resolve(proxies: Wanted | Iterable[Wanted], plugins: PluginRegistry | None =
         if item == ALL:
             chosen += [claim.item for claim in offered.values()]
             continue
-        found = find_proxy(item, plugins)
+        proxy = find_proxy(item, plugins)
         if isinstance(item, str | Path) and item not in offered:
-            found = made.setdefault((found.name, found.version), found)
-        chosen.append(found)
-        named.append(found)
+            proxy = made.setdefault((proxy.name, proxy.version), proxy)
+        chosen.append(proxy)
+        named.append(proxy)
     distinct = tuple(dict.fromkeys(chosen))
     names = [proxy.name for proxy in distinct]
     for name in names:
@@ -140,16 +140,16 @@ def resolve(proxies: Wanted | Iterable[Wanted], plugins: PluginRegistry | None =
 
 
 def find_proxy(wanted: Wanted, plugins: PluginRegistry | None = None) -> Proxy:
-    """One proxy: an installed one by its name, the one that an expression spells, or that an artifact describes.
+    """One proxy: an installed one by its name, that of an expression, or that of an artifact.
 
     Args:
         wanted: a name (`snip`), an expression (`sum(sum(product(W, G)))`), the path of an artifact's file, a Hub
-            repository with one (`hub:user/repo`; `user/repo` will do where no such file is, `user/repo@REVISION` pins
-            it), a `Proxy`, or a function.
+            repository with one (`hub:user/repo`; `user/repo` is enough if there is no such file, `user/repo@REVISION`
+            pins it), a `Proxy`, or a function.
         plugins: where names are looked up; by default everything installed.
 
     Raises:
-        UsageError: there is none; with the nearest name, or the column where the expression breaks off.
+        UsageError: there is none; the message suggests the nearest name, or names the column of the error.
         LpzError: an artifact is damaged, or the Hub cannot be reached.
     """
     if not isinstance(wanted, str | Path):
@@ -173,5 +173,5 @@ def find_proxy(wanted: Wanted, plugins: PluginRegistry | None = None) -> Proxy:
 def _is_file(name: str) -> bool:
     try:
         return Path(name).expanduser().is_file()
-    except (OSError, ValueError, RuntimeError):  # too long, or no path at all: an expression, say
+    except (OSError, ValueError, RuntimeError):  # too long, or no path at all, for example an expression
         return False

@@ -1,4 +1,4 @@
-"""Proxies to scores: of one model, of many architectures, kept in a cache."""
+"""Scores models with proxies: one model, many architectures, with a cache of scores."""
 
 from lpzero_hf.moved import names_of
 

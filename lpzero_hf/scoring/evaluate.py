@@ -1,4 +1,4 @@
-"""Scores many architectures with many proxies, and remembers what it has scored before."""
+"""Scores many architectures with many proxies, and caches the scores."""
 
 from __future__ import annotations
 
@@ -34,21 +34,21 @@ def evaluate(
     plugins: PluginRegistry | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> dict[str, dict[str, Row]]:
-    """Score every architecture with every proxy, sharing passes; a score known already is not made again.
+    """Score every architecture with every proxy, sharing passes; cached scores are not computed again.
 
-    Each score reaches the cache when its architecture is done, so an interrupted call goes on where it
-    stopped. A score that failed is not remembered, nor those of an architecture that ran in micro-batches because the
-    device was out of memory (with a `MicroBatchWarning`), which equal those of the whole minibatch but for rounding.
-    One that cannot be built, or that kills every worker it is given to, fails alone.
+    Scores are cached when their architecture is done, so that an interrupted call continues where it stopped. Failed
+    scores are not cached, nor those of an architecture that ran in micro-batches because the device was out of memory
+    (with a `MicroBatchWarning`): they equal those of the whole minibatch except for rounding. If an architecture
+    cannot be built, or crashes every worker, only its own scores fail.
 
     Args:
         configs: architectures by any name.
         proxies: as `resolve` returns them; several workers need proxies that a plugin offers or that can be pickled.
         setting: minibatch, seed, precision and device.
-        cache: None remembers nothing.
+        cache: stores scores for later calls; None stores none.
         executor: where to work; by default in this process, with one thread. Its threads decide the rounding.
         plugins: where proxies and layouts come from; by default everything installed.
-        progress: called with (architectures done, architectures in all).
+        progress: called with (architectures done, total number of architectures).
 
     Returns:
         For each architecture in the given order, a row for each proxy in the given order.

@@ -1,4 +1,4 @@
-"""`load_proxy`: the one call that another tool needs, from whatever names a proxy to `f(model, batch) -> float`."""
+"""`load_proxy`: a proxy by name, expression, file or Hub repository, as a function `f(model, batch) -> float`."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class LoadedProxy:
-    """A proxy as a function whose larger values are better, whatever the proxy's orientation.
+    """A proxy as a function for which higher is better, whatever the proxy's orientation.
 
     Args:
         proxy: what computes the score.
@@ -41,7 +41,7 @@ class LoadedProxy:
         return self.proxy.citation
 
     def __call__(self, model: PreTrainedModel, batch: Mapping[str, Any]) -> float:
-        """The score of `model` on a minibatch (`input_ids` [B, T], ...), larger for better; leaves both untouched.
+        """The score of `model` on a minibatch (`input_ids` [B, T], ...), higher is better; leaves both unchanged.
 
         Raises:
             ScoreError: the proxy is not applicable to this model, its score is not finite, or it failed.
@@ -52,7 +52,7 @@ class LoadedProxy:
 
 
 def load_proxy(source: Wanted, *, seed: int = 42, plugins: PluginRegistry | None = None) -> LoadedProxy:
-    """The proxy that `source` names, as a function `f(model, batch) -> float` whose larger values are better.
+    """The proxy that `source` names, as a function `f(model, batch) -> float` for which higher is better.
 
     Args:
         source: the name of an installed proxy (`snip`), an expression (`sum(sum(product(W, G)))`), an artifact's file

@@ -29,7 +29,7 @@ class Ranked:
     Args:
         name: its text id in the space, or the caller's name for it.
         rank: the mean over the proxies of its rank by each, 1 for the best; None if any has no score of it.
-        rows: what each proxy said.
+        rows: the score of each proxy.
     """
 
     name: str
@@ -51,21 +51,21 @@ def rank(
 ) -> list[Ranked]:
     """Rank architectures without training them.
 
-    Several proxies vote: architectures are ordered by the mean of their ranks.
+    With several proxies, architectures are ordered by the mean of their ranks.
 
     Args:
         architectures: a space, from which `n` architectures are drawn, or configurations by name.
         proxies: as for `score`.
-        n: how many architectures to draw.
-        by: how, see `Space.sample`; the setting's seed draws.
+        n: number of architectures to draw.
+        by: how to draw them, see `Space.sample`, with the setting's seed.
         setting: minibatch, seed, precision and device.
-        cache: keeps scores for the next time; None keeps none.
+        cache: stores scores for later calls; None stores none.
         executor: where to work; by default in this process, with one thread. Its threads decide the last digits.
         plugins: where names are looked up.
-        progress: called with (architectures done, architectures in all).
+        progress: called with (architectures done, total number of architectures).
 
     Returns:
-        The best first; architectures that a proxy has no score of come last.
+        The best first; architectures without a score of some proxy come last.
 
     Raises:
         UsageError: the space or a proxy is unknown, or there is nothing to rank.

@@ -32,19 +32,19 @@ OUT_OF_MEMORY = (
 
 
 class ScoreError(LpzError):
-    """A score was asked for that is not a finite number; the message says why."""
+    """A score is required but is not a finite number; the message says why."""
 
 
 @dataclass(frozen=True)
 class Score:
-    """One proxy's verdict on one model.
+    """The score of one model by one proxy.
 
     Args:
         proxy: its name.
         value: the score, or None unless `status` is "ok".
         status: "ok"; "not applicable" (no meaning on this model); "invalid" (NaN or infinite); "failed".
         reason: why there is no value.
-        orientation: 1 if larger is better, -1 if smaller is.
+        orientation: 1 if higher is better, -1 if lower is better.
         passes: what the proxy runs.
         seconds: the time of the proxy's own passes and sums; the shared pass is in `Scores.seconds`.
     """
@@ -66,7 +66,7 @@ class Score:
 
 @dataclass(frozen=True)
 class Scores(Mapping[str, Score]):
-    """The scores of one model by the names of the proxies, in the order asked for.
+    """The scores of one model by the names of the proxies, in the requested order.
 
     Args:
         rows: the scores.
@@ -108,26 +108,26 @@ def score(
     """Score a model without training it.
 
     All proxies made of captured statistics share one forward and one backward pass; the others run passes
-    of their own. The model runs in eval mode and is left as it was found: weights, gradients, buffers,
-    hooks, modes, `requires_grad` and random number generators. Of a lazy model (`load_model(..., lazy=True)`) as
-    much is made as the proxies need, and freed again.
+    of their own. The model runs in eval mode and is left unchanged: weights, gradients, buffers,
+    hooks, modes, `requires_grad` and random number generators. Of a lazy model (`load_model(..., lazy=True)`) only
+    what the proxies need is made, and freed again.
 
     Args:
         model: any `PreTrainedModel`, on any device.
         batch: what a tokenizer returns: `input_ids` [B, T], optionally `attention_mask`, `labels`, ...
         proxies: names, `Proxy` objects or functions `f(model, batch) -> float`; "all" for all installed.
-        seed: drives everything random.
+        seed: for every random number.
         dtype: precision of the shared passes; None keeps the model's.
-        checkpointing: in the shared passes, keep the inputs of blocks alone and run each block a second time for its
+        checkpointing: in the shared passes, keep only the inputs of blocks and run each block a second time for its
             gradients: less memory, more time, the same scores.
-        micro_batch: in the shared passes, run at most so many sequences at a time: the same scores to rounding. None
-            runs all, and fewer (with a `MicroBatchWarning`) where the device runs out of memory.
+        micro_batch: maximum number of sequences at a time in the shared passes: the same scores to rounding. None
+            runs all, or fewer (with a `MicroBatchWarning`) if the device runs out of memory.
         plugins: where names are looked up; by default everything installed.
-        progress: called with (what runs next, steps done, steps in all).
+        progress: called with (name of the next step, steps done, total number of steps).
 
     Returns:
-        One `Score` per proxy. A proxy that fails, does not apply or gives no finite number has its reason
-        there and does not stop the others.
+        One `Score` per proxy. If a proxy fails, is not applicable or gives no finite number, its `Score` has the
+        reason, and the others continue.
 
     Raises:
         UsageError: a proxy is unknown, two have one name, or `micro_batch` is less than 1.
@@ -164,9 +164,9 @@ def score_proxies(
     plugins: PluginRegistry,
     progress: Callable[[str, int, int], None] | None = None,
 ) -> Scores:
-    """As `score`, for proxies that are resolved already and a minibatch that fits the model (`check_minibatch`)."""
+    """As `score`, for resolved proxies and a minibatch that fits the model (`check_minibatch`)."""
     if micro_batch is not None and micro_batch < 1:
-        raise UsageError(f"micro-batches of {micro_batch} sequences hold none; ask for at least 1")
+        raise UsageError(f"micro-batches of {micro_batch} sequences are not possible; ask for at least 1")
     model = _sufficient(model, proxies)
     batch = dict(batch)
     layout = layout_of(model, plugins)
@@ -196,7 +196,7 @@ def score_proxies(
 
 
 def _sufficient(model: PreTrainedModel, proxies: Sequence[Proxy]) -> PreTrainedModel:
-    """`model`, or the whole of a lazy one whose shapes, or weights one at a time, are not enough for `proxies`."""
+    """`model`; or the whole model, if it is lazy and `proxies` need more than shapes or one weight at a time."""
     source = source_of(model)
     if source is None:
         return model
@@ -229,7 +229,7 @@ def _run_shared(
             model, batch, reductions, layout, network=network, dtype=dtype, seed=seed, checkpointing=checkpointing,
             micro_batch=micro_batch,
         )  # fmt: skip
-    except Exception as error:  # whatever a stranger's model raises belongs in the rows
+    except Exception as error:  # any error of a third-party model is reported in the rows
         return {proxy.name: _failed(proxy, error) for proxy in proxies}
 
     def combined(proxy: StatisticProxy) -> float:
@@ -272,7 +272,7 @@ def _run_own(
                 return evaluate(model)
         except (NotApplicable, InvalidScore):
             raise
-        except Exception:  # a model that looks at values to find its way
+        except Exception:  # a model whose control flow depends on values
             return evaluate(source.whole())
 
     return _scored(proxy, partial(evaluate, model) if source is None else on_shapes)
@@ -288,7 +288,7 @@ def _scored(proxy: Proxy, evaluate: Callable[[], float]) -> Score:
         return _row(proxy, None, "invalid", str(error), start)
     except torch.OutOfMemoryError:
         return _row(proxy, None, "failed", OUT_OF_MEMORY, start)
-    except Exception as error:  # whatever a stranger's proxy raises belongs in its row
+    except Exception as error:  # any error of a third-party proxy is reported in its row
         return _row(proxy, None, "failed", one_line(error), start)
     if not math.isfinite(value):
         return _row(proxy, None, "invalid", f"the score is {value}", start)

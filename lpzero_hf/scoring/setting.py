@@ -1,4 +1,4 @@
-"""What decides a score beside the architecture and the proxy, and the model and minibatch that follow from it."""
+"""The setting of a score: minibatch, seed, precision and device; it builds the model and the minibatch."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Setting:
-    """What decides a score beside the architecture and the proxy.
+    """Everything that determines a score, except the architecture and the proxy.
 
     Args:
         batch_size: sequences in the minibatch.
@@ -58,7 +58,7 @@ class Setting:
         return model, self.minibatch(model)
 
     def minibatch(self, model: PreTrainedModel) -> dict[str, Tensor]:
-        """The minibatch for a model that is there already, by the embedded tokenizer.
+        """The minibatch for an existing model, from the embedded tokenizer.
 
         Raises:
             MinibatchError: as for `build`.
@@ -74,13 +74,13 @@ class Setting:
         )
 
     def portable(self) -> Setting:
-        """The same, with what its text holds, for workers on machines that do not have the file."""
+        """The same setting with the content of its text, for workers on machines that do not have the file."""
         if not isinstance(self.text, Path):
             return self
         return replace(self, text=Text(self.text, read_text(self.text)))
 
     def key(self, threads: int) -> str:
-        """A digest of all that fixes the numbers: the setting, the contents of the text, the versions, CPU threads."""
+        """A digest of all that determines the scores: the setting, the content of the text, versions, CPU threads."""
         content = hashlib.sha256(read_text(self.text).encode()).hexdigest()
         facts = asdict(self) | {"text": content, "device": torch.device(self.device).type}
         made = versions()
@@ -92,5 +92,5 @@ class Setting:
 
 
 def identity(config: PreTrainedConfig) -> dict[str, Any]:
-    """What of a configuration decides the model, as plain data."""
+    """The part of a configuration that determines the model, as plain data."""
     return {key: value for key, value in config.to_dict().items() if key != "transformers_version"}

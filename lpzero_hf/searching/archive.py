@@ -1,4 +1,4 @@
-"""The candidates that a search has found worth keeping: the fittest, and the Pareto front against complexity."""
+"""The candidates that a search keeps: the fittest, and the Pareto front of fitness against complexity."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ CAPACITY = 2000
 
 @dataclass(frozen=True)
 class Candidate:
-    """An expression that was evaluated.
+    """An evaluated expression.
 
     Args:
-        expression: what it is.
+        expression: the expression.
         fitness: of it, in [0, 1].
-        orientation: 1 if a larger score predicts a better model.
+        orientation: 1 if higher is better, -1 if lower is better.
     """
 
     expression: Expression
@@ -27,7 +27,7 @@ class Candidate:
 
     @property
     def order(self) -> tuple[float, int, str]:
-        """Fittest first, then simplest, then by text, so that no order depends on when a candidate was found."""
+        """Fittest first, then simplest, then by text, so that the order does not depend on when it was found."""
         return -self.fitness, self.expression.complexity, str(self.expression)
 
     def to_json(self) -> list[Any]:
@@ -36,7 +36,7 @@ class Candidate:
 
 
 def candidate_from(data: Sequence[Any], operations: Operations = BUILT_IN) -> Candidate:
-    """What `Candidate.to_json` made."""
+    """The candidate from the result of `Candidate.to_json`."""
     text, fitness, orientation = data
     return Candidate(parse(text, operations), float(fitness), int(orientation))
 
@@ -46,8 +46,8 @@ class Archive:
     """The fittest candidates, at most `capacity`, and for each complexity the fittest of all.
 
     Args:
-        capacity: how many to keep.
-        floor: a candidate that is less fit than this will not be kept.
+        capacity: maximum number of candidates.
+        floor: fitness below which a candidate will not be kept.
     """
 
     capacity: int = CAPACITY
@@ -56,7 +56,7 @@ class Archive:
     _by_complexity: dict[int, Candidate] = field(default_factory=dict)
 
     def add(self, found: Iterable[Candidate]) -> None:
-        """Keep what is worth keeping."""
+        """Add candidates, and drop the least fit if there are too many."""
         for candidate in found:
             self._kept[candidate.expression] = candidate
             size = candidate.expression.complexity
@@ -77,11 +77,11 @@ class Archive:
 
     @property
     def best(self) -> float:
-        """The largest fitness so far, 0 before any."""
+        """The highest fitness so far, 0 before any."""
         return max((candidate.fitness for candidate in self._by_complexity.values()), default=0.0)
 
     def pareto(self) -> list[Candidate]:
-        """Candidates that none beats with less complexity: the simplest first, each fitter than the one before."""
+        """Candidates than which no simpler one is as fit: the simplest first, each fitter than the one before."""
         front: list[Candidate] = []
         for _, candidate in sorted(self._by_complexity.items()):
             if not front or candidate.fitness > front[-1].fitness:
@@ -96,7 +96,7 @@ class Archive:
         }
 
     def restore(self, data: Mapping[str, Any], operations: Operations = BUILT_IN) -> None:
-        """Take over what `to_json` made."""
+        """Continue from the result of `to_json`."""
         self._kept, self._by_complexity = {}, {}
         for entry in data["kept"]:
             candidate = candidate_from(entry, operations)

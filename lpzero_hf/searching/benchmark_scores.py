@@ -41,11 +41,11 @@ class BenchmarkScores:
 
     Attributes:
         keys: of the architectures.
-        truth: [n], their trained performance, turned so that larger is better.
+        truth: [n], their trained performance as a target: higher is better.
         baselines: [n] by name, the scores of trivial proxies.
 
     Raises:
-        UsageError: there is no such benchmark, it has too few architectures, or all are equally good.
+        UsageError: there is no such benchmark, it has too few architectures, or all have the same performance.
     """
 
     def __init__(self, name: str, config: SearchConfig, plugins: PluginRegistry) -> None:
@@ -60,13 +60,11 @@ class BenchmarkScores:
         if config.train is not None and config.train > len(entries):
             raise UsageError(f"benchmark '{name}' has {len(entries)} architectures, fewer than --train {config.train}")
         if bool((self.truth == self.truth[0]).all()):
-            raise UsageError(
-                f"all architectures of benchmark '{name}' are equally good; there is nothing to search for"
-            )
+            raise UsageError(f"all architectures of benchmark '{name}' are equally good; use another benchmark")
 
     @property
     def source(self) -> ScoreSource:
-        """Where the scores come from, once they are captured."""
+        """The source of the scores, after `capture`."""
         assert self._source is not None, "capture comes first"
         return self._source
 
@@ -79,7 +77,7 @@ class BenchmarkScores:
         plugins: PluginRegistry,
         progress: Progress,
     ) -> None:
-        """Make the tables for what is wanted, or with None get ready for passes; and score the baselines."""
+        """Make the tables for `wanted`, or with None prepare for passes over the models; and score the baselines."""
         if wanted is None:
             self._source = DirectScores(self.configs, config.setting, plugins, cache=cache, executor=executor)
         else:
@@ -115,7 +113,7 @@ class BenchmarkScores:
         return SearchPart(self.source.part(architectures), correlation)
 
     def scores(self, expressions: Sequence[Expression], orientations: Sequence[int]) -> Tensor:
-        """[n] for one expression, [m, n] for several: the scores of all architectures, larger for better."""
+        """[n] for one expression, [m, n] for several: the scores of all architectures, higher is better."""
         made = [self.source.score(e) * o for e, o in zip(expressions, orientations, strict=True)]
         return torch.stack(made).cpu() if len(made) > 1 else made[0].cpu()
 
@@ -127,18 +125,18 @@ class BenchmarkScores:
         plugins: PluginRegistry,
         progress: Progress,
     ) -> list[Agreement]:
-        """How well each of some expressions, with its orientation, ranks all architectures."""
+        """The agreement of each expression, with its orientation, on all architectures."""
         wanted = wanted_by([expression for expression, _ in winners], installed_operations(plugins))
         self._tabulate(config, wanted, executor, plugins, progress)
         return [agreement_of(self.scores([expression], [sign]), self.truth) for expression, sign in winners]
 
 
 def agreement_of(scores: Tensor, truth: Tensor) -> Agreement:
-    """Of scores [n], or of the summed ranks of several [m, n], leaving out architectures without a finite one."""
-    good = torch.isfinite(scores) if scores.dim() == 1 else torch.isfinite(scores).all(0)
-    if (n := int(good.sum())) < 2:
+    """The agreement of scores [n], or of the summed ranks of several [m, n], on architectures with finite scores."""
+    finite = torch.isfinite(scores) if scores.dim() == 1 else torch.isfinite(scores).all(0)
+    if (n := int(finite.sum())) < 2:
         return Agreement(n, None, None, 0.0)
-    scores = scores[..., good]
+    scores = scores[..., finite]
     if scores.dim() == 2:
         scores = mid_ranks(scores).sum(0)
-    return Truth(truth[good].numpy()).agreement(scores.numpy())
+    return Truth(truth[finite].numpy()).agreement(scores.numpy())

@@ -1,4 +1,4 @@
-"""The configuration of a search: everything that decides its result."""
+"""The configuration of a search: everything that determines its result."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ LISTS = ("benchmarks", "unary", "reduces", "aggregates")
 
 @dataclass(frozen=True)
 class SearchConfig:
-    """What a search is asked to do.
+    """The settings of a search.
 
     Args:
         benchmarks: names of one or several to search on at once.
@@ -33,10 +33,15 @@ class SearchConfig:
         fitness: spearman or kendall.
         combine: of several benchmarks' correlations, mean or worst.
         train: architectures of each benchmark to search on; the rest are held out. None takes all.
+    <<<<<<< ours
         splits: how often to search, each time on other architectures.
         select: how the winner is chosen: best (the fittest) or bagging; see `lpzero_hf.searching.selection`.
+    =======
+        splits: number of searches, each on other architectures.
+        select: how the winner is chosen: best (the fittest) or bagging; see `lpzero_hf.search.selection`.
+    >>>>>>> theirs
         prune: whether candidates are rejected beforehand.
-        early: architectures looked at first, so that candidates that cannot be fit cost no more; 0 for none.
+        early: architectures evaluated first, so that unfit candidates are rejected early; 0 for none.
         iterations: children of an evolution, or expressions of a random search.
         population: of an evolution; a random search evaluates as many expressions in all.
         elite: the fraction of the population that parents are drawn from.
@@ -44,10 +49,10 @@ class SearchConfig:
         mutation: the probability that a child of two parents is mutated.
         seed: of the search; the splits have the seeds that follow it.
         setting: minibatch, seed of the weights, precision and device.
-        limit: only so many architectures of each benchmark, evenly spaced.
+        limit: maximum number of architectures of each benchmark, evenly spaced.
 
     Raises:
-        UsageError: a value that makes no sense.
+        UsageError: a value is out of range or unknown.
     """
 
     benchmarks: tuple[str, ...]
@@ -95,7 +100,7 @@ class SearchConfig:
         return max(self.unary) <= LONGEST_TABLED
 
     def space(self, operations: Operations) -> ExpressionSpace:
-        """The expressions to look through."""
+        """The space of expressions to search."""
         return ExpressionSpace(self.unary, self.reduces, self.aggregates, operations=operations)
 
     def to_json(self) -> dict[str, Any]:
@@ -108,7 +113,7 @@ class SearchConfig:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> SearchConfig:
-        """What `to_json` made."""
+        """The configuration from the result of `to_json`."""
         text = data["setting"]["text"]
         setting = Setting(**{**data["setting"], "text": None if text is None else Path(text)})
         return cls(**{**data, **{name: tuple(data[name]) for name in LISTS}, "setting": setting})

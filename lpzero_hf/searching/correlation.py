@@ -10,14 +10,14 @@ from torch import Tensor
 from lpzero_hf.errors import UsageError
 
 KINDS = ("spearman", "kendall")
-PAIRS_AT_ONCE = 2**24  # numbers in one block of signs
+PAIRS_AT_ONCE = 2**24  # elements of one block of signs
 
 
 class RankCorrelation:
     """The agreement of scores with the trained performance of n architectures.
 
     Args:
-        truth: [n], larger is better.
+        truth: [n], higher is better.
         kind: spearman (rho, ties at their mean rank) or kendall (tau-b).
         device: where to compute.
 
@@ -33,7 +33,7 @@ class RankCorrelation:
         if len(self.truth) < 3:
             raise UsageError(f"{len(self.truth)} architectures cannot be ranked; give at least 3")
         if bool((self.truth == self.truth[0]).all()):
-            raise UsageError("all architectures are equally good, so no ranking can agree with their truth")
+            raise UsageError("all architectures are equally good, so they have no ranking; use others")
         ranks = mid_ranks(self.truth[None])[0]
         self._ranks = ranks - ranks.mean()
         self._pairs = torch.triu_indices(len(truth), len(truth), 1, device=device)
@@ -46,8 +46,8 @@ class RankCorrelation:
         """
         flat = scores.reshape(-1, scores.shape[-1]).double()
         made = self._spearman(flat) if self.kind == "spearman" else self._kendall(flat)
-        bad = ~torch.isfinite(flat).all(1) | (flat == flat[:, :1]).all(1)
-        return torch.where(bad, torch.nan, made).reshape(scores.shape[:-1])
+        undefined = ~torch.isfinite(flat).all(1) | (flat == flat[:, :1]).all(1)
+        return torch.where(undefined, torch.nan, made).reshape(scores.shape[:-1])
 
     def _spearman(self, scores: Tensor) -> Tensor:
         values, order = scores.sort(1)

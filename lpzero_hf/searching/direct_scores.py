@@ -1,4 +1,4 @@
-"""Scores of expressions by passes over the models, where a space is too large for branch tables."""
+"""Scores expressions by passes over the models, where a space is too large for branch tables."""
 
 from __future__ import annotations
 
@@ -54,12 +54,12 @@ class DirectScores:
 
     @property
     def device(self) -> torch.device:
-        """Where the scores are, wherever they are made."""
+        """The device of the scores, wherever they are computed."""
         return torch.device("cpu")
 
     @property
     def tables(self) -> None:
-        """There are none."""
+        """None: there are no tables."""
         return None
 
     def part(self, architectures: Sequence[int]) -> DirectScores:

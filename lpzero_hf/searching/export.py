@@ -1,4 +1,4 @@
-"""From a search to an artifact: what is kept of a run, and the record of how it was found."""
+"""Exports the result of a search as an artifact, with the record of the search."""
 
 from __future__ import annotations
 
@@ -32,20 +32,20 @@ def artifact_of(
     note: str = "",
     operations: Operations = BUILT_IN,
 ) -> Artifact:
-    """The artifact of what one split of a search has found.
+    """The artifact of the winner or the ensemble of one split of a search.
 
     Args:
         result: of the search.
         name: of the proxy: lower case, words joined by `-`, `_` or `.`.
-        split: whose finding; the first by default. To take the one with the best held-out agreement would choose on
-            the architectures that the agreement is reported on.
+        split: number of the split; the first by default. The split with the best held-out agreement would be a choice
+            based on the architectures that the agreement is reported on.
         which: the single expression, or the rank ensemble.
-        date: YYYY-MM-DD, if the record is to have one.
+        date: YYYY-MM-DD, for the record; optional.
         note: a line for people.
         operations: by name, for their versions.
 
     Raises:
-        UsageError: there is no such split, a name, date or note that cannot be, or an ensemble has a member without
+        UsageError: there is no such split, a name, date or note is invalid, or an ensemble has a member without
             finite scores.
     """
     if not 0 <= split < len(result.splits):
@@ -78,13 +78,13 @@ def artifact_by_hand(
     Args:
         expression: any.
         name: of the proxy.
-        orientation: 1 if a larger score predicts a better model.
-        date: YYYY-MM-DD, if the record is to have one.
+        orientation: 1 if higher is better, -1 if lower is better.
+        date: YYYY-MM-DD, for the record; optional.
         note: a line for people.
         operations: by name, for their versions.
 
     Raises:
-        UsageError: a name, date or note that cannot be.
+        UsageError: a name, date or note is invalid.
         LpzError: the expression drops both branches.
     """
     record: dict[str, Any] = {"benchmarks": [], "strategy": "written by hand", "seed": 0, "train": {}, "held_out": {}}
@@ -132,11 +132,11 @@ def _scales(result: SearchResult, split: Split, found: Winner) -> list[tuple[flo
 def _graded_by_quantiles(
     result: SearchResult, split: Split, found: Winner, members: Sequence[Member]
 ) -> dict[str, dict[str, Agreement]]:
-    """How well the sum of the members' quantiles ranks, which is what the artifact computes: the search itself sums
-    their ranks among the architectures that it grades."""
+    """The agreement of the sum of the members' quantiles, which the artifact computes; the search itself sums
+    their ranks among the graded architectures."""
     graded: dict[str, dict[str, Agreement]] = {"train": {}, "held_out": {}}
     for name, keys in result.architectures.items():
-        columns = np.array(found.scores[name], dtype=np.float64).T  # one row per architecture; what is missing is NaN
+        columns = np.array(found.scores[name], dtype=np.float64).T  # one row per architecture; NaN where missing
         whole = np.isfinite(columns).all(1)
         totals = np.full(len(keys), np.nan)
         totals[whole] = [sum(map(quantile, column, members)) for column in columns[whole]]

@@ -1,4 +1,4 @@
-"""The space of expressions that a search looks through: its members, its size, and steps within it."""
+"""The space of expressions of a search: its members, its size, and mutation and crossover within it."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ Folds = Sequence[str]
 
 @dataclass(frozen=True)
 class ExpressionSpace:
-    """All expressions of two distinct statistics with so many unary operations in each branch.
+    """All expressions of two distinct statistics with given numbers of unary operations in the branches.
 
     Args:
         unary: operations in the two branches, each 1 to 4.
@@ -39,7 +39,7 @@ class ExpressionSpace:
         operations: unary operations by name.
 
     Raises:
-        UsageError: too many or too few operations, or nothing to choose from.
+        UsageError: too many or too few operations, or no fold or statistics to choose from.
 
     Example:
         >>> ExpressionSpace((1, 1), ("sum",), ("sum",)).size, ExpressionSpace((2, 2), ("sum",), ("sum",)).size
@@ -141,7 +141,7 @@ class ExpressionSpace:
     # Tables --------------------------------------------------------------------------------------------------
 
     def chains(self, statistic: str) -> tuple[Chain, ...]:
-        """The distinct canonical chains that a branch on `statistic` can have, but for the dropped one."""
+        """The distinct canonical chains that a branch on `statistic` can have, except the dropped one."""
         found = {
             canonical_chain(statistic, chain, self.operations)
             for length in set(self.unary)
@@ -151,7 +151,7 @@ class ExpressionSpace:
 
     @cached_property
     def wanted(self) -> Wanted:
-        """What tables must hold so that every member can be scored."""
+        """The required content of tables for scoring every member."""
         chains = {name: self.chains(name) for name in STATISTIC_NAMES if name in self.statistics}
         return Wanted(chains, tuple(pair for pair in PAIRS if set(pair) <= set(chains)), self.operations)
 

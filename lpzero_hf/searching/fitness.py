@@ -24,7 +24,7 @@ class Evaluation:
 
     Args:
         fitness: in [0, 1]; None for one that was rejected.
-        orientation: 1 if a larger score predicts a better model.
+        orientation: 1 if higher is better, -1 if lower is better.
         correlations: one signed rank correlation per benchmark.
         rejected: why there is no fitness: invalid, all equal or bounded out.
     """
@@ -51,15 +51,15 @@ class SearchPart:
 class FitnessEvaluator:
     """The fitness of expressions on one benchmark or several.
 
-    With several, one orientation must serve all: fitness is the mean, or the worst, of the correlations turned
-    that way.
+    With several, all share one orientation: fitness is the mean, or the worst, of the correlations times the
+    orientation.
 
     Args:
         parts: one per benchmark.
         combine: mean or worst.
-        early: how many architectures of each benchmark are looked at first; 0 looks at all at once. An expression
-            whose scores of those are not finite is invalid, and one that could not reach `threshold` however it ranked
-            the others is bounded out (an exact bound for scores without ties), so neither costs more.
+        early: number of architectures of each benchmark that are evaluated first; 0 evaluates all at once. An
+            expression whose scores of those are not finite is invalid, and one that cannot reach `threshold` with any
+            scores of the others is bounded out (an exact bound for scores without ties); the others are then skipped.
     """
 
     def __init__(self, parts: Sequence[SearchPart], combine: Combine = "mean", early: int = 0) -> None:
@@ -96,7 +96,7 @@ class FitnessEvaluator:
         return Evaluation(float(fitness), 1 if float(orientation) > 0 else -1, tuple(correlations))
 
     def prepare(self, expressions: Sequence[Expression]) -> None:
-        """Say that these will be asked for; those that need passes over the models share them."""
+        """Announce expressions that will be evaluated, so that those that need passes over the models share them."""
         for part in self.parts:
             part.source.prepare(expressions)
 
@@ -117,14 +117,14 @@ class FitnessEvaluator:
 
         `op` may be "alone": [benchmarks, rows, 1], the left statistic with the other branch dropped.
         """
-        found = []
-        for part, tables in zip(self.parts, self.tables, strict=True):  # a space that is enumerated has tables
+        correlations = []
+        for part, tables in zip(self.parts, self.tables, strict=True):  # an enumerated space has tables
             if op == "alone":
                 scores = tables.alone(left, reduce, aggregate, rows)[:, :, None]
             else:
                 scores = tables.grid(left, right, op, reduce, aggregate, rows, columns)
-            found.append(part.correlation(scores.movedim(0, -1).contiguous()))
-        return torch.stack(found)
+            correlations.append(part.correlation(scores.movedim(0, -1).contiguous()))
+        return torch.stack(correlations)
 
 
 def combined(correlations: Tensor, combine: Combine) -> tuple[Tensor, Tensor]:
@@ -138,7 +138,7 @@ def _fold(correlations: Tensor, combine: Combine) -> Tensor:
 
 
 class _Bound:
-    """How far Spearman's rho can still go, up and down, once the first m of n scores are known.
+    """Upper bounds of Spearman's rho and of minus rho when the first m of n scores are known.
 
     Without ties, the covariance of the ranks of x and y is the sum over pairs of sign(x_i - x_j) (r_i - r_j) with the
     ranks r of y: pairs that are not known yet add at most |r_i - r_j|.
@@ -156,6 +156,6 @@ class _Bound:
         self.most = (centred.square().sum() * n * (n * n - 1) / 12).sqrt()
 
     def __call__(self, scores: Tensor) -> tuple[float, float]:
-        """The largest rho that can be reached, and the largest of minus rho."""
+        """The highest possible rho, and the highest possible minus rho."""
         known = (torch.sign(scores[self.i] - scores[self.j]) * self.steps).sum()
         return float((known + self.rest) / 2 / self.most), float((self.rest - known) / 2 / self.most)

@@ -1,9 +1,9 @@
-"""Predictive pruning: rejects an expression before it is evaluated, where that is provably no loss.
+"""Predictive pruning: rejects an expression before it is evaluated if it is provably redundant.
 
-A rejected expression is equal, but for a factor or the sign, to a simpler member of the same space, or gives every
-architecture the same score. What is equal is derived from what is known of each operation: its domain, range and
-algebra, and the range of the statistic. Dong et al. (2024, section 3.3) call this predictive pruning and give a list
-of pairs instead.
+A rejected expression is equal, up to a factor or the sign, to a simpler member of the same space, or gives every
+architecture the same score. This is derived from the known properties of each operation (domain, range and algebra)
+and the range of the statistic. Dong et al. (2024, section 3.3) call this predictive pruning and give a list of pairs
+instead.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class Pruner:
 
     Args:
         operations: by name.
-        stacks: tables in which equal values are looked for; none compares forms alone.
+        stacks: tables whose values are compared; without any, only the canonical forms are compared.
 
     Attributes:
         counts: rejections by reason.
@@ -47,18 +47,18 @@ class Pruner:
         self._passed: list[Expression] = []
 
     def reject(self, expression: Expression) -> str:
-        """Why `expression` need not be evaluated, or "" if it must be; then it counts as seen."""
+        """Why `expression` need not be evaluated, or "" if it must be; in that case it is marked as seen."""
         reason = useless(expression, self.operations) or self._known(expression)
         if reason:
             self.counts[reason] += 1
         return reason
 
     def remember(self, expression: Expression) -> None:
-        """Count an expression as seen, without judging it."""
+        """Mark an expression as seen, without a decision about it."""
         self._known(expression)
 
     def seen(self) -> list[str]:
-        """The text of every expression that was let pass, in order."""
+        """The text of every expression that was not rejected, in order."""
         return [str(expression) for expression in self._passed]
 
     def _known(self, expression: Expression) -> str:
@@ -75,7 +75,7 @@ class Pruner:
         return ""
 
     def _signature(self, expression: Expression) -> tuple[object, ...]:
-        """What tells the scores of two expressions apart: their folds, operation and branches' table values."""
+        """What distinguishes the scores of two expressions: their folds, operation and branches' table values."""
         form = canonical(expression, self.operations)
         kept = [branch for branch in form.branches if not branch.dropped]
         met = form.together and form.op in ("product", "matmul") and len(kept) == 2
@@ -91,7 +91,7 @@ class Pruner:
 
 
 def useless(expression: Expression, operations: Operations = BUILT_IN) -> str:
-    """Why an expression is no better than a simpler one, or ""; looks at nothing but the expression."""
+    """Why an expression is no better than a simpler one, or ""; decided from the expression alone."""
     kept = [branch for branch in expression.branches if not branch.dropped]
     if not kept:
         return "dropped"
@@ -124,7 +124,7 @@ def _undone(branch: Branch, operations: Operations) -> bool:
 
 
 def _conflict(branch: Branch, operations: Operations) -> bool:
-    """Whether an operation acts on nothing in the interval of its argument."""
+    """Whether the interval of an operation's argument lies outside the interval that the operation acts on."""
     known = facts(branch.statistic, (), operations)
     for name in branch.chain:
         acts = operations[name].acts_on
@@ -135,7 +135,7 @@ def _conflict(branch: Branch, operations: Operations) -> bool:
 
 
 def _alone(branch: Branch, operations: Operations) -> str:
-    """Why a branch is no use by itself: its total is 0 on every model."""
+    """Why a single branch is useless: its total is 0 on every model; "" if it is not."""
     known = facts(branch.statistic, branch.chain, operations)
     if known.constant == 0:
         return "conflict" if _conflict(branch, operations) else "constant"
@@ -143,7 +143,7 @@ def _alone(branch: Branch, operations: Operations) -> str:
 
 
 def _adds_nothing(expression: Expression, known: Facts, other: Facts) -> bool:
-    """Whether a branch of which so much is known leaves the ranking by the other branch alone, or none at all."""
+    """Whether a branch with these known properties leaves the ranking by the other branch alone, or no ranking."""
     value = known.constant
     if expression.op in ("sum", "difference"):
         counts = expression.together and other.scalar and not known.scalar  # its elements, each with the scalar once
@@ -151,7 +151,7 @@ def _adds_nothing(expression: Expression, known: Facts, other: Facts) -> bool:
     if value == 0:
         return True
     if not expression.together:
-        # the branch comes to one number per block: 0, or if averaged over elements the same for all blocks
+        # the branch gives one number per block: 0, or if averaged over elements the same for all blocks
         return known.centred or (value is not None and expression.reduce == "mean")
     if known.scalar:
         return value is not None

@@ -1,4 +1,4 @@
-"""What a search has found: winners with their agreement, split by split; as objects, and as the JSON of a run."""
+"""The result of a search: winners with their agreement, for each split; as objects, and as the JSON of a run."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ from lpzero_hf.searching.run_folder import CONFIG_FILE, RESULT_FILE
 
 @dataclass(frozen=True)
 class Winner:
-    """One expression, or a rank ensemble of several, and how well it does.
+    """One expression, or a rank ensemble of several, and its agreement.
 
     Args:
-        expressions: one, or the members; a member that is there twice has twice the weight.
-        orientations: of each, 1 if a larger score predicts a better model.
+        expressions: one, or the members; a member that appears twice has twice the weight.
+        orientations: of each, 1 if higher is better, -1 if lower is better.
         train: agreement with the truth on the architectures searched on, by benchmark.
-        held_out: on the others; without benchmarks that leave fewer than two.
-        scores: by benchmark and member, of every architecture, in the order of `SearchResult.architectures`, turned so
-            that larger is better; None where a score is not finite.
+        held_out: the same on the others; without benchmarks with fewer than two others.
+        scores: by benchmark and member, of every architecture, in the order of `SearchResult.architectures`, times the
+            orientation: higher is better; None where a score is not finite.
     """
 
     expressions: tuple[Expression, ...]
@@ -48,7 +48,7 @@ class Winner:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any], operations: Operations = BUILT_IN) -> Winner:
-        """What `to_json` made."""
+        """The winner from the result of `to_json`."""
         return cls(
             tuple(parse(text, operations) for text in data["expressions"]),
             tuple(data["orientations"]),
@@ -60,7 +60,7 @@ class Winner:
 
 @dataclass(frozen=True)
 class Split:
-    """What the search on one part of the architectures found.
+    """The result of the search on one part of the architectures.
 
     Args:
         seed: of the split and of the search on it.
@@ -109,7 +109,7 @@ class Split:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any], operations: Operations = BUILT_IN) -> Split:
-        """What `to_json` made."""
+        """The split from the result of `to_json`."""
         made = {name: Winner.from_json(data[name], operations) for name in ("winner", "ensemble")}
         listed = {name: [_candidate(entry, operations) for entry in data[name]] for name in ("fittest", "pareto")}
         baselines = {name: _agreements(found) for name, found in data["baselines"].items()}
@@ -118,17 +118,17 @@ class Split:
 
 @dataclass(frozen=True)
 class SearchResult:
-    """What a search found.
+    """The result of a search.
 
     Args:
-        config: what it was asked to do.
-        size: members of the space of expressions.
+        config: of the search.
+        size: number of members of the space of expressions.
         architectures: keys of all, by benchmark searched on.
-        truth: their trained performance, turned so that larger is better.
+        truth: their trained performance as a target: higher is better.
         splits: one for each part searched on.
         tests: agreement of each split's winner with benchmarks it was not searched on, by benchmark.
-        ceiling: the fittest expression on all architectures, if it was asked for: not a result, but a bound.
-        seconds: of capture and of everything.
+        ceiling: the fittest expression on all architectures, if requested: an upper bound, not a result.
+        seconds: of the capture, and in total.
     """
 
     config: SearchConfig
@@ -177,7 +177,7 @@ class SearchResult:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any], operations: Operations = BUILT_IN) -> SearchResult:
-        """What `to_json` made."""
+        """The result from that of `to_json`."""
         return cls(
             SearchConfig.from_json(data["plan"]),
             data["size"],
@@ -195,7 +195,7 @@ def read_result(folder: Path, operations: Operations = BUILT_IN) -> SearchResult
     """The result of the search in a folder.
 
     Args:
-        folder: what `lpz search --out` has made.
+        folder: of a run of `lpz search --out`.
         operations: unary operations by name.
 
     Raises:
@@ -225,17 +225,17 @@ def _candidate(entry: Mapping[str, Any], operations: Operations) -> Candidate:
 
 
 def _averaged(agreements: Sequence[Agreement | None]) -> dict[str, float | int]:
-    good = [a for a in agreements if a is not None and a.spearman is not None and a.kendall is not None]
-    if not good:
+    defined = [a for a in agreements if a is not None and a.spearman is not None and a.kendall is not None]
+    if not defined:
         return {}
-    rho = [a.spearman.value for a in good if a.spearman]
-    tau = [a.kendall.value for a in good if a.kendall]
+    rho = [a.spearman.value for a in defined if a.spearman]
+    tau = [a.kendall.value for a in defined if a.kendall]
     return {
         "spearman": statistics.mean(rho),
         "spearman_sd": statistics.pstdev(rho),
         "kendall": statistics.mean(tau),
         "kendall_sd": statistics.pstdev(tau),
-        "splits": len(good),
+        "splits": len(defined),
     }
 
 

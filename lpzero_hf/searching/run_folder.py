@@ -1,4 +1,4 @@
-"""The folder of a search: its plan, one history and checkpoint for each split, and the result."""
+"""The folder of a search: its configuration, one history and checkpoint for each split, and the result."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def open_run(folder: Path, config: SearchConfig, resume: bool) -> None:
     """Make the folder of a new search, or check that the one in it has the same configuration.
 
     Raises:
-        UsageError: a search is there already and is not to be resumed, or there is none to resume, or it has another
+        UsageError: there is a search and `resume` is false, or none and `resume` is true, or it has another
             configuration.
         LpzError: the folder cannot be read or written.
     """
@@ -29,14 +29,14 @@ def open_run(folder: Path, config: SearchConfig, resume: bool) -> None:
 
 
 class SplitLog:
-    """The history and the checkpoint of one split, from which another process can go on.
+    """The history and the checkpoint of one split, from which another process can continue.
 
-    The history holds one line for each iteration; a checkpoint is written whole or not at all, and what the history
-    has beyond it is cut off on resuming and made again.
+    The history has one line for each iteration; a checkpoint is written completely or not at all. On resuming, lines of
+    the history after the checkpoint are removed, and their iterations run again.
 
     Args:
         folder: of the split.
-        strategy: the search, which takes over the checkpoint if there is one.
+        strategy: the search, which continues from the checkpoint if there is one.
 
     Raises:
         LpzError: checkpoint or history are damaged, or cannot be written.
@@ -48,11 +48,12 @@ class SplitLog:
         self.seconds = 0.0
         lines: list[str] = []
         if self.checkpoint.exists():
-            lines = self._take_over()
+            lines = self._restore()
         write_text(self.history, "".join(f"{line}\n" for line in lines))
         self._file: TextIO = self.history.open("a", encoding="utf-8")
 
-    def _take_over(self) -> list[str]:
+    def _restore(self) -> list[str]:
+        """Continue from the checkpoint; the lines of the history up to it."""
         remedy = f"delete '{self.folder}', and this split is searched again"
         state = read_json(self.checkpoint, remedy)
         try:
@@ -88,7 +89,7 @@ class SplitLog:
             write()
         except OSError as error:
             raise LpzError(
-                f"cannot write '{self.history}': {error.strerror or error}; make room, then go on with --resume"
+                f"cannot write '{self.history}': {error.strerror or error}; free disk space, then go on with --resume"
             ) from error
 
 

@@ -1,4 +1,4 @@
-"""Where the scores of a search come from: branch tables, or passes over the models."""
+"""The source of the scores in a search: branch tables, or passes over the models."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ class ScoreSource(Protocol):
 
     @property
     def device(self) -> torch.device:
-        """Where the scores are."""
+        """The device of the scores."""
 
     @property
     def tables(self) -> Stack | None:
-        """The branch tables that the scores come from, for whoever enumerates or compares branches; None where an
+        """The branch tables of the scores, for enumeration and the comparison of branches; None where an
         expression costs a pass over every model."""
 
     def part(self, architectures: Sequence[int]) -> Self:
         """The scores of some of the architectures."""
 
     def prepare(self, expressions: Sequence[Expression]) -> None:
-        """Say which expressions will be asked for, so that those that need passes share them."""
+        """Announce expressions that will be scored, so that those that need passes share them."""
 
     def score(self, expression: Expression) -> Tensor:
         """[n], the scores of all architectures; NaN or infinite where there is none.

@@ -1,4 +1,4 @@
-"""Searches for expressions that rank a benchmark's architectures, and says how well they rank the others."""
+"""Searches for expressions that rank a benchmark's architectures, and grades them on the held-out ones."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def search(
     progress: Progress | None = None,
     **settings: Any,
 ) -> SearchResult:
-    """Search expressions whose scores rank the architectures of a benchmark as their trained performance does.
+    """Search for expressions whose scores rank the architectures of a benchmark as their trained performance does.
 
     Each architecture is captured once, into tables that are kept in the cache; then an expression costs microseconds
     (for more than two unary operations in a branch, a pass over every model). The winner is chosen on the architectures
@@ -60,11 +60,11 @@ def search(
         ceiling: also search on all architectures at once, which bounds what can be reached.
         executor: where to capture; by default in this process, with one thread. Its threads decide the rounding.
         plugins: where names are looked up; by default everything installed.
-        progress: called with (what is done, steps done, steps in all, the largest fitness so far or None).
+        progress: called with (name of the step, steps done, total number of steps, the highest fitness so far or None).
         settings: the other arguments of `SearchConfig`.
 
     Raises:
-        UsageError: settings that make no sense, or other ones than those of the search to resume.
+        UsageError: settings are invalid, or differ from those of the search to resume.
         LpzError: data are missing, an architecture cannot be captured, a file is damaged or cannot be written.
 
     Example:
@@ -82,7 +82,7 @@ def search(
         if Path(name).resolve() in {Path(searched).resolve() for searched in config.benchmarks}:
             raise UsageError(
                 f"benchmark '{name}' cannot test what was searched on it; leave it out of --test: "
-                "the winners are graded on its architectures held out"
+                "the winners are graded on its held-out architectures"
             )
     plugins = load_plugins() if plugins is None else plugins
     executor = LocalExecutor() if executor is None else executor
@@ -92,7 +92,7 @@ def search(
     searched = [BenchmarkScores(name, config, plugins) for name in config.benchmarks]
     tested = [BenchmarkScores(name, replace(config, train=None), plugins) for name in test]
     if not config.tabled:
-        create(config, space, FitnessEvaluator([]), config.seed)  # says if the space is too large for the strategy
+        create(config, space, FitnessEvaluator([]), config.seed)  # raises if the space is too large for the strategy
     if folder is not None:
         open_run(folder, config, resume)
     with ScoreCache() as cache:
@@ -172,7 +172,7 @@ def _search_split(
 
 
 def _run(strategy: Strategy, place: Path | None, what: str, progress: Progress) -> tuple[Strategy, float]:
-    """Make all iterations, and write them down if there is a place to."""
+    """Run all iterations, and write their history to the folder `place` if there is one."""
     log = None if place is None else SplitLog(place, strategy)
     start = time.perf_counter() - (log.seconds if log else 0.0)
     saved = time.perf_counter()

@@ -1,8 +1,8 @@
-"""From the candidates a search has kept to a winner: one expression, and a rank ensemble of at most five.
+"""Selects a winner from the candidates of a search: one expression, and a rank ensemble of at most five.
 
-The fittest of very many expressions on few architectures is fittest partly by luck. So the architectures are
-resampled: each bootstrap resample has a fittest expression of its own, and what these agree on is sounder than any of
-them (Breiman, Bagging predictors, Machine Learning 1996).
+The fittest of very many expressions on few architectures is fittest partly by chance. So the architectures are
+resampled: each bootstrap resample has its own fittest expression, and the mean of their rankings is more reliable than
+any of them (Breiman, Bagging predictors, Machine Learning 1996).
 """
 
 from __future__ import annotations
@@ -30,15 +30,15 @@ def select(
     method: str = "bagging",
     seed: int = 42,
 ) -> tuple[int, list[int]]:
-    """Choose a winner and an ensemble among candidates; looks at nothing but the architectures searched on.
+    """Choose a winner and an ensemble among candidates, using only the architectures searched on.
 
     Args:
-        scores: [m, n] per benchmark, of m candidates, the fittest first, turned so that larger is better.
-        truths: [n] per benchmark, larger is better.
+        scores: [m, n] per benchmark, of m candidates, the fittest first, times the orientation: higher is better.
+        truths: [n] per benchmark, higher is better.
         kind: of the fitness, spearman or kendall.
         combine: of the benchmarks.
         method: `best` takes the fittest as winner. `bagging` takes the candidate whose ranking is nearest to the mean
-            ranking of the fittest candidates of 1000 bootstrap resamples. The ensemble, of summed ranks, comes near
+            ranking of the fittest candidates of 1000 bootstrap resamples. The ensemble, of summed ranks, approximates
             that mean with five candidates, added one by one; it is the same for both methods.
         seed: of the resamples.
 
@@ -55,7 +55,7 @@ def select(
 
 
 def distinct(scores: Sequence[Tensor]) -> list[int]:
-    """The rows of scores [m, n] per benchmark that are finite and rank architectures unlike all rows before."""
+    """The rows of scores [m, n] per benchmark that are finite and whose ranking differs from all rows before."""
     seen: set[bytes] = set()
     chosen: list[int] = []
     finite = torch.stack([torch.isfinite(part).all(1) for part in scores]).all(0)
@@ -80,7 +80,7 @@ def _fittest_of_resamples(
             n = len(truth)
             drawn = sorted({rng.randrange(n) for _ in range(n)})
             if len(drawn) < 3 or bool((truth[drawn] == truth[drawn[0]]).all()):
-                drawn = list(range(n))  # too few different ones to rank
+                drawn = list(range(n))  # the sample has too few distinct values to rank
             correlations.append(RankCorrelation(truth[drawn].tolist(), kind, part.device)(part[:, drawn]))
         fitness, _ = combined(torch.stack(correlations), combine)
         fittest.append(int(torch.nan_to_num(fitness, nan=-1.0).argmax()))
@@ -88,7 +88,7 @@ def _fittest_of_resamples(
 
 
 def _nearest(ranks: Tensor, target: Tensor, count: int) -> list[int]:
-    """Rows of ranks [m, n] whose mean is near the target [n], chosen one after another; a row may come again."""
+    """Rows of ranks [m, n] whose mean is near the target [n], chosen one by one; a row may be chosen again."""
     chosen: list[int] = []
     total = torch.zeros_like(target)
     for size in range(1, count + 1):

@@ -33,10 +33,10 @@ Chains = Mapping[str, tuple[tuple[str, ...], ...]]
 
 
 class CaptureFailed(LpzError):
-    """Some architectures have no table; those of all others are made and kept.
+    """Some architectures have no table; the tables of all others are made and cached.
 
     Args:
-        reasons: why, by the name of the architecture.
+        reasons: by the name of the architecture.
     """
 
     def __init__(self, reasons: Mapping[str, str]) -> None:
@@ -55,23 +55,23 @@ def make_tables(
     plugins: PluginRegistry,
     progress: Callable[[int, int], None] | None = None,
 ) -> list[Table]:
-    """The table of every architecture in order; one that is in `folder` already is not made again.
+    """The table of every architecture in order; a table that is already in `folder` is not made again.
 
-    Not kept is a table made in micro-batches because the device was out of memory (with a `MicroBatchWarning`): it
-    equals that of the whole minibatch but for rounding.
+    A table made in micro-batches because the device was out of memory (with a `MicroBatchWarning`) is not cached: it
+    equals that of the whole minibatch except for rounding.
 
     Args:
         configs: architectures by any name.
-        wanted: what the tables hold; its operations are those of `plugins`.
+        wanted: the content of the tables; its operations are those of `plugins`.
         setting: minibatch, seed, precision and device.
-        folder: where tables are kept; each is there whole or not at all.
+        folder: of the cached tables; each is written completely or not at all.
         executor: where to work; by default in this process, with one thread. Its threads decide the rounding.
         plugins: where layouts and operations are looked up.
-        progress: called with (architectures done, architectures in all).
+        progress: called with (architectures done, total number of architectures).
 
     Raises:
-        CaptureFailed: architectures cannot be built or captured; the tables of the others are kept.
-        LpzError: a kept table is damaged, or no worker can be started.
+        CaptureFailed: architectures cannot be built or captured; the tables of the others are cached.
+        LpzError: a cached table is damaged, or no worker can be started.
     """
     executor = LocalExecutor() if executor is None else executor
     key = table_key(wanted, setting, executor.threads)
@@ -85,7 +85,7 @@ def make_tables(
         chains=dict(wanted.chains), pairs=wanted.pairs, setting=setting.portable(), plugins=plugins,
     )  # fmt: skip
     reasons: dict[str, str] = {}
-    passing: dict[str, Table] = {}  # not kept
+    uncached: dict[str, Table] = {}
     reported: set[str] = set()
     for number, result in executor.map(work, [configs[name] for name in missing]):
         name = missing[number]
@@ -94,18 +94,18 @@ def make_tables(
         if isinstance(made, Failure):
             reasons[name] = made.reason
         elif divided:
-            passing[name] = made
+            uncached[name] = made
         else:
             write_table(files[name], made)  # here and not in the worker, which may be on another machine
         done += 1
         report(done, len(configs))
     if reasons:
         raise CaptureFailed({name: reasons[name] for name in missing if name in reasons})
-    return [passing[name] if name in passing else read_table(file, wanted) for name, file in files.items()]
+    return [uncached[name] if name in uncached else read_table(file, wanted) for name, file in files.items()]
 
 
 def table_key(wanted: Wanted, setting: Setting, threads: int) -> str:
-    """A digest of what decides a table beside the architecture."""
+    """A digest of all that determines a table, except the architecture."""
     used = {name for chains in wanted.chains.values() for chain in chains for name in chain}
     versions = {name: wanted.operations[name].version for name in sorted(used)}
     chains = {name: list(all_) for name, all_ in wanted.chains.items()}
@@ -146,7 +146,7 @@ def _table(
 
 
 def write_table(file: Path, table: Table) -> None:
-    """Keep a table, whole or not at all. Raises `LpzError` if it cannot be written."""
+    """Write a table, completely or not at all. Raises `LpzError` if it cannot be written."""
     tensors: dict[str, Tensor] = {}
     tensors |= {f"counts.{group}": tensor for group, tensor in table.counts.items()}
     tensors |= {f"totals.{name}": tensor for name, tensor in table.totals.items()}
@@ -160,11 +160,11 @@ def write_table(file: Path, table: Table) -> None:
                 {"chains": json.dumps({name: list(all_) for name, all_ in table.chains.items()})},
             )
         except SafetensorError as error:
-            raise LpzError(f"cannot write '{file}': {one_line(error)}; make room, or set LPZ_CACHE") from error
+            raise LpzError(f"cannot write '{file}': {one_line(error)}; free disk space, or set LPZ_CACHE") from error
 
 
 def read_table(file: Path, wanted: Wanted) -> Table:
-    """A table that was kept. Raises `LpzError` if it is damaged, or not what is wanted."""
+    """Read a cached table. Raises `LpzError` if it is damaged, or has other content than `wanted`."""
     table = Table(wanted.chains, {}, {}, {}, {})
     try:
         with safe_open(file, "pt") as opened:
@@ -182,7 +182,7 @@ def read_table(file: Path, wanted: Wanted) -> Table:
 
 
 def _check(table: Table, wanted: Wanted) -> None:
-    """Raises `ValueError` unless all tensors have the shapes that belong together."""
+    """Raise `ValueError` unless the shapes of all tensors are consistent."""
     for group, counts in table.counts.items():
         for name in GROUPS[group]:
             if name in wanted.chains and table.totals[name].shape != (2, counts.shape[1], len(wanted.chains[name])):

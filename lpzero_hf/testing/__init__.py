@@ -1,4 +1,4 @@
-"""The conformance kit: what lpzero-hf expects of a proxy, for authors to run on their own.
+"""The conformance kit: checks of what lpzero-hf expects of a proxy, for authors to run on their own.
 
 >>> from lpzero_hf.testing import check_proxy
 >>> check_proxy("snip")

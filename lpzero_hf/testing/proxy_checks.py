@@ -1,4 +1,4 @@
-"""What a proxy promises, as a table of small checks; each yields one line per problem it finds."""
+"""The contract of a proxy, as a table of small checks; each yields one line per problem it finds."""
 
 from __future__ import annotations
 
@@ -28,7 +28,9 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 NAME = re.compile(r"[a-z0-9][a-z0-9_.-]*")
-UNDECLARED = {f"the score is {value}" for value in ("nan", "inf", "-inf")}  # `score` found it, the proxy said nothing
+UNDECLARED = {
+    f"the score is {value}" for value in ("nan", "inf", "-inf")
+}  # found by `score`, not declared by the proxy
 ORDER = [2, 0, 3, 1]
 ROUNDING = 1e-6  # relative, in double precision
 
@@ -37,13 +39,13 @@ Problems = Iterator[str]
 
 @dataclass(frozen=True)
 class Case:
-    """What is tried, and on what.
+    """A proxy to check, and the models to check it on.
 
     Args:
-        proxy: the one on trial.
-        baseline: whether it may do without a citation.
+        proxy: to check.
+        baseline: whether it needs no citation.
         models: functions that make tiny configurations, by the names shown.
-        plugins: what is installed.
+        plugins: the installed ones.
     """
 
     proxy: Proxy
@@ -56,21 +58,21 @@ class Case:
         for family, make in self.models.items():
             yield family, tiny_model(make, dtype=dtype, device=device)
 
-    def score(self, model: PreTrainedModel, batch: Mapping[str, Any], *company: Proxy) -> Score:
-        """The proxy's own row, scored alone or in the midst of others."""
-        others = iter(company)
-        proxies = [*islice(others, 1), self.proxy, *others]
+    def score(self, model: PreTrainedModel, batch: Mapping[str, Any], *others: Proxy) -> Score:
+        """The proxy's own row, scored alone or together with others."""
+        rest = iter(others)
+        proxies = [*islice(rest, 1), self.proxy, *rest]
         return score(model, batch, proxies, plugins=self.plugins)[self.proxy.name]
 
 
 @dataclass(frozen=True)
 class Check:
-    """One promise that a proxy makes.
+    """One check of the contract.
 
     Args:
-        find: yields what is wrong, one line each.
-        remedy: what its author can do.
-        applies: whether the promise was made, and can be tried here.
+        find: yields the problems, one line each.
+        remedy: for the proxy's author.
+        applies: whether the check concerns the proxy, and can run here.
     """
 
     find: Callable[[Case], Problems]
@@ -79,15 +81,15 @@ class Check:
 
     @property
     def name(self) -> str:
-        """What the check is called."""
+        """The name of the check."""
         return self.find.__name__
 
     def problems(self, case: Case) -> list[str]:
-        """What is wrong; whatever the check raises counts as wrong."""
+        """The problems; any exception in the check is one, too."""
         found: list[str] = []
         try:
             found.extend(self.find(case))
-        except Exception as error:  # a stranger's proxy or model may raise anything
+        except Exception as error:  # a third-party proxy or model may raise anything
             found.append(f"raised {one_line(error)}")
         return found
 
@@ -115,7 +117,7 @@ def has_a_citation(case: Case) -> Problems:
 
 
 def has_an_orientation(case: Case) -> Problems:
-    """Users know which way is better."""
+    """Users know whether higher or lower is better."""
     if case.proxy.orientation not in (1, -1):
         yield f"the orientation is {case.proxy.orientation!r}"
 
@@ -153,7 +155,7 @@ def _undeclared(row: Score, where: str) -> Problems:
 
 
 def is_deterministic(case: Case) -> Problems:
-    """The same model, minibatch and seed give the same bits, whatever was drawn in between."""
+    """The same model, minibatch and seed give the same bits, even if random numbers were drawn in between."""
     for family, model in case.each():
         batch = tiny_batch(model)
         first = case.score(model, batch)
@@ -198,7 +200,7 @@ def reaches_other_processes(case: Case) -> Problems:
         return
     try:
         there = replace(case, proxy=pickle.loads(pickle.dumps(case.proxy)))
-    except Exception as error:  # pickle has many ways to say no
+    except Exception as error:  # pickle raises many kinds of errors
         yield f"no plugin offers it, and it cannot be pickled: {one_line(error)}"
         return
     for family, model in case.each():
@@ -234,7 +236,7 @@ READER = StatisticProxy(
         Reduction("mixer", ("H", "dH"), _size),
         Reduction("embedding", ("J",), _size),
     ),
-)  # what shares its pass must not notice
+)  # must not influence the proxies that share its pass
 
 
 def _run(model: PreTrainedModel, batch: dict[str, Any]) -> float:
@@ -255,7 +257,7 @@ CHECKS: tuple[Check, ...] = (
         "name its source in `citation` (a paper, or its authors), or call it a baseline with `baseline=True`",
         applies=lambda case: not case.baseline,
     ),
-    Check(has_an_orientation, "set `orientation` to 1 if a larger score is better, to -1 if a smaller one is"),
+    Check(has_an_orientation, "set `orientation` to 1 if higher is better, to -1 if lower is better"),
     Check(
         gives_numbers,
         "raise lpzero_hf.NotApplicable('why') or lpzero_hf.errors.InvalidScore('why') where there is no score; "
@@ -274,7 +276,7 @@ CHECKS: tuple[Check, ...] = (
     Check(scores_alone_as_in_company, "keep no state between calls, and rely on none"),
     Check(
         ignores_the_order_of_samples,
-        "treat all samples alike, or leave out `batch_order_invariant=True`",
+        "treat all samples in the same way, or leave out `batch_order_invariant=True`",
         applies=lambda case: case.proxy.batch_order_invariant,
     ),
     Check(reaches_other_processes, "define its functions at the top of a module, or offer it in the hook lpz_proxies"),

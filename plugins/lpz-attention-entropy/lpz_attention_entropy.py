@@ -27,7 +27,7 @@ def mean_over_sites(values: Sequence[list[Tensor]], layout: ModelLayout) -> floa
 @hookimpl
 def lpz_proxies() -> Iterable[Proxy]:
     """The one proxy of this package."""
-    from lpzero_hf import Reduction, StatisticProxy  # imports torch, which `lpz --help` can do without
+    from lpzero_hf import Reduction, StatisticProxy  # imports torch, which `lpz --help` does not need
 
     yield StatisticProxy(
         name="attention_entropy",

@@ -1,4 +1,4 @@
-"""Named values to an architecture: what a space looks like to a tool that knows parameters and nothing of layers."""
+"""Makes an architecture from named values: a space as a list of parameters, for tools that know no layers."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ def assemble(space: Space, pick: Pick) -> Architecture:
     """The architecture whose values `pick` chooses.
 
     Args:
-        space: what to choose from.
+        space: of the architecture.
         pick: called with a name and the possible values, returns one of these. The names are those of the shared
-            choices, then "number of layers", then "layers.0.<choice>", "layers.1.<choice>", ... for the layers that
-            there are.
+            choices, then "number of layers", then "layers.0.<choice>", "layers.1.<choice>", ... for the chosen number
+            of layers.
 
     Raises:
         UsageError: `pick` returned a value that is not in the space.
@@ -38,7 +38,7 @@ def assemble(space: Space, pick: Pick) -> Architecture:
 
 
 def values_of(space: Space) -> dict[str, list[Value]]:
-    """Every name that `assemble` may ask for, with its values: those of the deepest architectures.
+    """Every name with which `assemble` may call `pick`, with its values: those of the deepest architectures.
 
     Example:
         >>> from lpzero_hf import load_space
@@ -53,7 +53,7 @@ def values_of(space: Space) -> dict[str, list[Value]]:
 
 
 def extreme(space: Space, largest: bool) -> dict[str, Value]:
-    """The values of the architecture with the largest, or smallest, number of everything; of words, the first."""
+    """The largest, or smallest, value of every choice; for choices of words, the first."""
 
     def end(values: Sequence[Value]) -> Value:
         numbers = [value for value in values if isinstance(value, int)]

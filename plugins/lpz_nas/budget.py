@@ -1,4 +1,4 @@
-"""What an architecture may cost: its number of parameters, counted before there is a model."""
+"""Budgets: limits of the number of parameters, which is counted before a model is built."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def count(config: PreTrainedConfig) -> int:
 
 @dataclass(frozen=True)
 class Budget:
-    """How many parameters an architecture may have.
+    """Limits of the number of parameters of an architecture.
 
     Args:
         max_params: the most; None for no bound.
@@ -63,12 +63,12 @@ class Budget:
             )
 
     def allows(self, params: int) -> bool:
-        """Whether a model of so many parameters is within the budget."""
+        """Whether a model of `params` parameters is within the budget."""
         return all(excess <= 0 for excess in self.excess(params).values())
 
     def excess(self, params: int) -> dict[str, float]:
-        """By how much each bound is exceeded, as a fraction of it: positive outside the budget, as Optuna's
-        constraints are."""
+        """The excess over each bound, as a fraction of it: positive outside the budget, as for Optuna's
+        constraints."""
         found = {}
         if self.max_params is not None:
             found["max_params"] = params / self.max_params - 1

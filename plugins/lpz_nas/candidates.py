@@ -35,19 +35,19 @@ def compare(
     """Score the architectures of a list that are within a budget.
 
     Args:
-        space: what they belong to.
-        architectures: the candidates; one that is there twice counts once.
+        space: of the architectures.
+        architectures: the candidates; one that appears twice counts once.
         proxy: scores.
-        budget: what an architecture may cost.
-        trials: of more than that within the budget, a draw by the setting's seed is scored.
+        budget: limits of the number of parameters.
+        trials: maximum number of architectures to score; of more within the budget, a sample by the setting's seed.
         setting: minibatch, seed, precision and device.
-        cache: keeps scores for the next time; None keeps none.
+        cache: stores scores for later calls; None stores none.
         executor: where to work; by default in this process, with one thread.
         plugins: where names are looked up.
         progress: called with (architectures scored, architectures to score, None).
 
     Returns:
-        What was scored, in the order of the list, and the number of different candidates.
+        The scored architectures, in the order of the list, and the number of different candidates.
 
     Raises:
         LpzError: none is within the budget, or none has a score.

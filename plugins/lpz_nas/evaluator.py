@@ -1,4 +1,4 @@
-"""Architectures to scores, in the shape that Archai calls: `evaluate(arch, budget) -> float`."""
+"""Scores architectures, with the method that Archai calls: `evaluate(arch, budget) -> float`."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What a proxy says of one architecture.
+    """The score of one architecture, or the reason why there is none.
 
     Args:
         value: the score, higher is better whatever the proxy's own orientation; None if there is none.
@@ -43,14 +43,14 @@ class Verdict:
 class ProxyEvaluator:
     """A proxy as an evaluator of architectures, to be maximised.
 
-    It has the method that Archai asks of a `ModelEvaluator` and needs nothing of Archai; any tool that wants a
-    function of an architecture takes `evaluator.evaluate`. What has been scored is remembered.
+    It has the method of Archai's `ModelEvaluator`, but does not need Archai; any tool that takes a function of an
+    architecture takes `evaluator.evaluate`. Scores are cached.
 
     Args:
-        proxy: what `load_proxy` takes, what it returned, or a plain function `f(model, batch) -> float`.
-        space: what an `Architecture` or a bare text id belongs to; None if neither is asked about.
+        proxy: an argument of `load_proxy`, its result, or a plain function `f(model, batch) -> float`.
+        space: of an `Architecture` or a bare text id; None if neither is used.
         setting: minibatch, seed, precision and device; the default is that of `lpzero_hf.Setting`.
-        cache: keeps scores of architectures beyond this process; None keeps none.
+        cache: stores scores of architectures beyond this process; None stores none.
         threads: CPU threads; they decide the last digits.
         plugins: where names are looked up; by default everything installed.
 
@@ -89,22 +89,22 @@ class ProxyEvaluator:
         Args:
             arch: an `Architecture` or text id of the evaluator's space, a name that `lpz score` knows (of the zoo,
                 or `SPACE:ID`), a configuration, a `PreTrainedModel`, or an object that holds one of these as `.arch`,
-                as Archai's `ArchaiModel` does. Whatever names or describes an architecture is scored with random
-                weights from the setting's seed, and once. A model is scored with the weights it has, and every time,
-                for they may have changed; but one with an `archid` beside it only once, as Archai means it.
-            budget: Archai's share of a full evaluation; without effect, for a proxy costs a single pass.
+                as Archai's `ArchaiModel` does. A name or a configuration is scored with random weights from the
+                setting's seed, once. A model is scored with its own weights, every time, because they may have
+                changed; but only once if it has an `archid`, as in Archai.
+            budget: Archai's share of a full evaluation; without effect, because a proxy costs a single pass.
 
         Raises:
             UsageError: it is none of these, or the space has no such architecture.
             ScoreError: the proxy has no score of it; the message says why.
         """
-        verdict = self.judge(arch)
+        verdict = self.try_evaluate(arch)
         if verdict.value is None:
             raise ScoreError(f"proxy '{self.proxy.name}' has no score of this architecture: {verdict.reason}")
         return verdict.value
 
-    def judge(self, arch: Any) -> Verdict:
-        """As `evaluate`, but a missing score is told with its reason and not raised."""
+    def try_evaluate(self, arch: Any) -> Verdict:
+        """As `evaluate`, but a missing score is returned with its reason instead of raised."""
         inner = getattr(arch, "arch", arch)
         if isinstance(inner, PreTrainedModel):
             name = getattr(arch, "archid", None)
@@ -159,10 +159,10 @@ class ProxyEvaluator:
 
 
 def verdict_of(value: float | None, orientation: int, status: str, reason: str) -> Verdict:
-    """A row of scores as a verdict: turned so that higher is better."""
+    """A row of scores as a verdict: times the orientation, so that higher is better."""
     return Verdict(None, f"{status}: {reason}") if value is None else Verdict(orientation * value)
 
 
 def proxy_of(proxy: Wanted | LoadedProxy, plugins: PluginRegistry) -> Proxy:
-    """The proxy that a user means. Raises `UsageError` if it is unknown."""
+    """The proxy of a user's argument. Raises `UsageError` if it is unknown."""
     return proxy.proxy if isinstance(proxy, LoadedProxy) else find_proxy(proxy, plugins)

@@ -1,4 +1,4 @@
-"""Finds an architecture under a budget, and leaves the study, the outcome and the winner in a folder."""
+"""Finds an architecture under a budget, and writes the study, the result and the winner to a folder."""
 
 from __future__ import annotations
 
@@ -61,33 +61,32 @@ def find_architecture(
 ) -> Found:
     """Find the architecture that a proxy prefers under a budget.
 
-    A whole space is searched by Optuna's TPE sampler; the study is kept in `out`, and one that was killed goes on with
-    `resume`: with the same versions, its trials and its winner are those of a search that was not disturbed. With
-    `among`, the trained architectures of a benchmark are scored one by one, and how well they were trained is not
-    looked at.
+    A whole space is searched by Optuna's TPE sampler. The study is stored in `out`, and an interrupted one continues
+    with `resume`: with the same versions, its trials and its winner are those of an uninterrupted search. With `among`,
+    the trained architectures of a benchmark are scored one by one; their trained performance is not used.
 
     Args:
-        space: what to search, or its name.
-        proxy: what `load_proxy` takes, what it returned, or a plain function `f(model, batch) -> float`.
-        budget: what the architecture may cost.
-        trials: different architectures to score. The search ends sooner where ten times as many proposals, and
-            another fifty, hold no more new ones within the budget.
-        out: the folder to write: `nas.json` (what was asked), `study.sqlite`, `result.json`, and `winner`, a model
+        space: to search, or its name.
+        proxy: an argument of `load_proxy`, its result, or a plain function `f(model, batch) -> float`.
+        budget: limits of the number of parameters.
+        trials: number of different architectures to score. The search ends earlier if 10 * trials + 50 proposals
+            contain fewer new ones within the budget.
+        out: the folder to write: `nas.json` (the settings), `study.sqlite`, `result.json`, and `winner`, a model
             with random weights that `AutoModel` and `lpz score` read.
-        resume: go on with the search in `out`; `trials` may be another number than before.
+        resume: continue the search in `out`; `trials` may differ from before.
         among: a benchmark of that space; of more than `trials` architectures within the budget, a seeded draw.
         front: search for the whole front of score against parameters, instead of the best score alone.
         setting: minibatch, seed, precision and device; the default is 16 x 64 tokens, or the benchmark's.
-        cache: keeps scores for the next time; None keeps none.
-        executor: where to work, by default in this process, with one thread; several workers have something to do with
-            `among` alone, for otherwise a proposal waits for what became of the one before.
+        cache: stores scores for later calls; None stores none.
+        executor: where to work, by default in this process, with one thread; several workers help only with `among`,
+            because without it each proposal depends on the result of the one before.
         plugins: where names are looked up.
         progress: called with (architectures scored, architectures to score, best score so far).
 
     Raises:
-        UsageError: a name is unknown, a number makes no sense, or `out` holds another search.
-        LpzError: Optuna is missing, no architecture is within the budget, the proxy has a score of none, or a file
-            cannot be read or written. A search that fails before its first score leaves nothing in `out`.
+        UsageError: a name is unknown, a number is out of range, or `out` holds another search.
+        LpzError: Optuna is missing, no architecture is within the budget, none has a score, or a file cannot be read
+            or written. A search that fails before its first score leaves nothing in `out`.
 
     Example:
         >>> import tempfile
@@ -118,7 +117,7 @@ def find_architecture(
         made_with["optuna"] = version("optuna")
     made = not out.exists()
     open_folder(out, request | {"versions": made_with}, resume)
-    scored = resume  # what is not known of a search that goes on is taken to be worth keeping
+    scored = resume  # a resumed search may already have scores, so its files are kept
 
     def follow(done: int, total: int, best: float | None) -> None:
         nonlocal scored
@@ -156,7 +155,7 @@ def find_architecture(
 
 
 def need(module: str, what: str) -> None:
-    """Raises `LpzError`, naming the extra to install, if there is no such module; the extra has the module's name."""
+    """Raise `LpzError`, naming the extra to install, if there is no such module; the extra has the module's name."""
     try:
         importlib.import_module(module)
     except ImportError as error:
@@ -165,7 +164,7 @@ def need(module: str, what: str) -> None:
 
 @contextmanager
 def _without_bars() -> Iterator[None]:
-    """transformers without the bars that it draws on stderr."""
+    """Turn off the progress bars of transformers on stderr."""
     drawn = logging.is_progress_bar_enabled()
     logging.disable_progress_bar()
     try:
@@ -188,7 +187,7 @@ def _benchmark(name: str, space: Space, plugins: PluginRegistry) -> Benchmark:
 def _request(
     space: Space, proxy: Proxy, budget: Budget, among: str | None, front: bool, setting: Setting, threads: int
 ) -> dict[str, Any]:
-    """What decides the outcome, as plain data; the number of trials aside."""
+    """Everything that determines the outcome except the number of trials, as plain data."""
     content = hashlib.sha256(read_text(setting.text).encode()).hexdigest()
     return {
         "space": space.name,

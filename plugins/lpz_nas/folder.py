@@ -1,4 +1,4 @@
-"""The folder of a search for an architecture: what was asked for, and files that are there whole or not at all."""
+"""The folder of a search for an architecture: its settings, and files that are written completely or not at all."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ ASIDE = "old"
 
 
 def open_folder(folder: Path, request: Mapping[str, Any], resume: bool) -> None:
-    """Make the folder of a new search, or check that the one in it was asked the same.
+    """Make the folder of a new search, or check that the one in it has the same settings.
 
     Raises:
-        UsageError: a search is there already and is not to be resumed, or there is none to resume, or it was asked
-            something else; the message says what differs.
+        UsageError: there is a search and `resume` is false, or none and `resume` is true, or it has other settings;
+            the message says what differs.
         LpzError: the folder cannot be read or written.
     """
     file = folder / SETTINGS
@@ -38,10 +38,10 @@ def open_folder(folder: Path, request: Mapping[str, Any], resume: bool) -> None:
 
 
 def discard(folder: Path, remove: bool) -> None:
-    """Take back `open_folder`: remove the files of a search that found nothing, and nobody else's.
+    """Undo `open_folder`: remove the files of a search that found nothing, and no other files.
 
     Args:
-        folder: of the search; one with a result or a winner is left as it is.
+        folder: of the search; one with a result or a winner is left unchanged.
         remove: the folder too, if nothing else is in it.
     """
     if any((folder / name).exists() for name in (RESULT, WINNER)):
@@ -59,8 +59,8 @@ def discard(folder: Path, remove: bool) -> None:
 def replacing_folder(folder: Path) -> Iterator[Path]:
     """A temporary folder beside `folder` to write to; it takes the place of `folder` if nothing is raised.
 
-    The old folder is moved aside for that and removed last. What a process that was killed has left beside `folder` is
-    put back or removed by the next one, so two must not write at once.
+    The old folder is renamed first and removed last. Folders that a killed process has left beside `folder` are
+    restored or removed by the next one, so two processes must not write at the same time.
 
     Raises:
         LpzError: it cannot be written.
@@ -79,7 +79,9 @@ def replacing_folder(folder: Path) -> Iterator[Path]:
         temporary.rename(folder)
         shutil.rmtree(aside, ignore_errors=True)
     except (OSError, SafetensorError) as error:
-        raise LpzError(f"cannot write '{folder}': {one_line(error)}; make room, or choose another place") from error
+        raise LpzError(
+            f"cannot write '{folder}': {one_line(error)}; free disk space, or choose another place"
+        ) from error
     finally:
         if aside.exists() and not folder.exists():
             aside.rename(folder)
@@ -88,5 +90,5 @@ def replacing_folder(folder: Path) -> Iterator[Path]:
 
 
 def _leftovers(folder: Path) -> list[Path]:
-    """What a killed process was writing in the folder of a search."""
+    """Unfinished files that a killed process has left in the folder of a search."""
     return [path for path in folder.iterdir() if path.name.startswith(tuple(f".{name}." for name in WRITTEN))]

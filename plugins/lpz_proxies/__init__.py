@@ -1,4 +1,4 @@
-"""The built-in proxies, registered through the same hook as a stranger's."""
+"""The built-in proxies, registered through the same hook as third-party ones."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def lpz_operations() -> Iterable[Unary]:
 
 @hookimpl
 def lpz_model_layout(model: PreTrainedModel) -> ModelLayout | None:
-    """The families that generic detection reads only in part."""
+    """The families that generic detection recognises only in part."""
     from lpz_proxies.layouts import LAYOUTS
 
     read = LAYOUTS.get(model.config.model_type)

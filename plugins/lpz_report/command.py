@@ -16,7 +16,7 @@ ONLY_PYTHON = ("elite", "crossover", "mutation")
 
 
 def command(config: SearchConfig, tests: Sequence[str] = (), ceiling: bool = False) -> str:
-    """The `lpz search` of a configuration, without what is as by default, for a shell.
+    """The `lpz search` command of a configuration for a shell, without default values.
 
     Args:
         config: of the search.
@@ -49,7 +49,7 @@ def command(config: SearchConfig, tests: Sequence[str] = (), ceiling: bool = Fal
 
 
 def only_in_python(config: SearchConfig) -> str:
-    """Settings that no option of the command gives, where they are not as by default; else an empty text."""
+    """Settings without an option of the command that differ from the default; an empty text if there are none."""
     usual = SearchConfig(config.benchmarks)
     changed = [name for name in ONLY_PYTHON if getattr(config, name) != getattr(usual, name)]
     shown = [f"{name}={getattr(config, name)}" for name in changed]

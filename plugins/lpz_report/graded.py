@@ -1,4 +1,4 @@
-"""The chapter of a grading: what `lpz bench eval --json` printed, in words, tables and plots."""
+"""The chapter of a grading: the output of `lpz bench eval --json` in words, tables and plots."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from lpzero_hf.files import read_json
 from lpzero_hf.plugins import PluginRegistry
 
 REMEDY = "make it again with `lpz bench eval ... --json > FILE`"
-BETTER = {1: "larger", -1: "smaller"}
+BETTER = {1: "higher", -1: "lower"}
 
 
 def grading_chapter(file: Path, plugins: PluginRegistry) -> Chapter:
@@ -100,9 +100,9 @@ def _ranking(document: dict[str, Any], plugins: PluginRegistry) -> Part:
     spec = figures.against_truth(keys, document["truth"], metric, larger, groups, turned, ("Architectures", "Proxy"))
     return Part(
         "Scores against truth",
-        "Up and to the right is better on both axes: a perfect proxy rises without a dip. Point at a dot for its "
-        "architecture.",
-        [Figure(f"{metric} of {len(keys)} trained architectures against what a proxy says untrained.", spec)],
+        "Up and to the right is better on both axes: the dots of a perfect proxy rise without a fall. Point at a dot "
+        "to see its architecture.",
+        [Figure(f"{metric} of {len(keys)} trained architectures against their scores without training.", spec)],
     )
 
 

@@ -1,4 +1,4 @@
-"""What the trained performance of a benchmark is."""
+"""The metric of the trained performance of a benchmark."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from lpzero_hf.plugins import PluginRegistry
 
 
 def metric_of(name: str, plugins: PluginRegistry) -> tuple[str, bool] | None:
-    """What the trained performance of benchmark `name` is, with its unit, and whether more of it is better.
+    """The metric of benchmark `name`, with its unit, and whether higher is better.
 
-    None if the benchmark is not here: a report can be made where only the run is.
+    None if the benchmark is not available: a report needs only the run.
     """
     try:
         benchmark = load_benchmark(name, plugins)

@@ -1,4 +1,4 @@
-"""From runs to one HTML page that needs nothing but itself."""
+"""Makes one self-contained HTML page of runs."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def report(
     """One self-contained HTML page about runs. The same runs give the same page.
 
     Args:
-        runs: folders that `lpz search --out` has made, or files that `lpz bench eval --json` printed.
+        runs: folders of `lpz search --out`, or files with the output of `lpz bench eval --json`.
         title: of the page; else it names the runs.
         plugins: where operations and benchmarks are looked up; by default everything installed.
 
@@ -31,7 +31,7 @@ def report(
         The page, and the main numbers of each run as plain data.
 
     Raises:
-        UsageError: a run is not there, or is not finished.
+        UsageError: a run does not exist, or is not finished.
         LpzError: a run is damaged; plotly or jinja2 is missing.
 
     Example:

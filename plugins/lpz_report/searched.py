@@ -1,4 +1,4 @@
-"""The chapter of a search: what its run folder holds, in words, tables, plots and drawings."""
+"""The chapter of a search: the content of its run folder in words, tables, plots and drawings."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def search_chapter(folder: Path, number_of: int, plugins: PluginRegistry) -> Cha
     """All about the search in `folder`.
 
     Args:
-        folder: what `lpz search --out` has made.
+        folder: of a run of `lpz search --out`.
         number_of: of the chapter on the page.
         plugins: where operations and benchmarks are looked up.
 
@@ -68,7 +68,7 @@ def search_chapter(folder: Path, number_of: int, plugins: PluginRegistry) -> Cha
 
 
 def _held_out(result: SearchResult, name: str) -> Rows:
-    """Agreements on held-out architectures by what ranks them, each with its split; by the fallen mean."""
+    """Agreements on held-out architectures by the name of what ranks them, each with its split."""
     several = len(result.splits) > 1
     rows: Rows = {}
     for at, split in enumerate(result.splits):
@@ -128,7 +128,7 @@ def _of_split(split: Split, name: str) -> Iterable[tuple[str, Agreement]]:
 
 
 def _ranking(result: SearchResult, name: str, plugins: PluginRegistry) -> Part:
-    metric, larger = metric_of(name, plugins) or ("trained performance, larger is better", True)
+    metric, larger = metric_of(name, plugins) or ("trained performance, higher is better", True)
     keys = result.architectures[name]
     places = {key: at for at, key in enumerate(keys)}
     groups, scores = {}, {}
@@ -142,13 +142,9 @@ def _ranking(result: SearchResult, name: str, plugins: PluginRegistry) -> Part:
     spec = figures.against_truth(keys, quality, metric, larger, groups, scores, ("Split", "Ranked by"))
     return Part(
         f"Scores against truth: {name}",
-        "Up and to the right is better on both axes: a perfect proxy rises without a dip. Point at a dot for its "
-        "architecture.",
-        [
-            Figure(
-                f"{metric} of {len(keys)} trained architectures against what the search's proxies say untrained.", spec
-            )
-        ],
+        "Up and to the right is better on both axes: the dots of a perfect proxy rise without a fall. Point at a dot "
+        "to see its architecture.",
+        [Figure(f"{metric} of {len(keys)} trained architectures against their scores without training.", spec)],
     )
 
 
@@ -183,7 +179,7 @@ def _expressions(result: SearchResult, chapter: int, plugins: PluginRegistry) ->
             Drawing(svg, text, f"Winner of {_of_splits(splits, len(result.splits))}: {spell(expression, sign)}.")
         )
     members = [
-        [number(at), number(row + 1), code(str(e)), words("larger" if sign > 0 else "smaller"), number(e.complexity)]
+        [number(at), number(row + 1), code(str(e)), words("higher" if sign > 0 else "lower"), number(e.complexity)]
         for at, split in enumerate(result.splits)
         for row, (e, sign) in enumerate(zip(split.ensemble.expressions, split.ensemble.orientations, strict=True))
     ]
@@ -206,8 +202,8 @@ def _expressions(result: SearchResult, chapter: int, plugins: PluginRegistry) ->
     plot = figures.front([split.pareto for split in result.splits], _fitness(result))
     return Part(
         "Expressions found",
-        "Read a tree from the leaves: statistics of the untrained network, what is done to each, how the two are "
-        "joined, and how the numbers of a layer and of all layers become one score.",
+        "Read a tree from the leaves: statistics of the untrained network, the unary operations on each, the binary "
+        "operation, and the folds over the elements of a layer and over all layers to one score.",
         [Figure("Fitness against complexity: the fittest expression that is no more complex.", plot)],
         [
             ReportTable("Members of the rank ensembles", MEMBERS, members),
@@ -222,7 +218,7 @@ def _progress(result: SearchResult, histories: Sequence[Sequence[dict[str, objec
     grids = result.config.strategy == "exhaustive"
     dots = "" if grids else " Faint dots are the expressions themselves."
     curves = figures.search_curves(histories, _fitness(result), not grids)
-    return Part("Progress of the search", "", [Figure(f"Largest fitness so far.{dots}", curves)])
+    return Part("Progress of the search", "", [Figure(f"Highest fitness so far.{dots}", curves)])
 
 
 def _effort(result: SearchResult) -> Part:
@@ -235,7 +231,7 @@ def _effort(result: SearchResult) -> Part:
         [words("evaluated"), words("")] + [number(split.evaluated) for split in result.splits],
         *(
             [
-                words("rejected unseen" if when == "pruned" else "rejected after evaluation"),
+                words("rejected before evaluation" if when == "pruned" else "rejected after evaluation"),
                 words(REASONS.get(reason, reason)),
             ]
             + [number(getattr(split, when).get(reason, 0)) for split in result.splits]
@@ -246,9 +242,9 @@ def _effort(result: SearchResult) -> Part:
     header = ["what", "why", *(f"split {at}" for at in range(len(result.splits)))]
     return Part(
         "Evaluated and rejected",
-        "Candidates are rejected unseen where another one is known to rank alike, or where all their scores are known "
-        "to be equal.",
-        tables=[ReportTable("Candidates by what became of them", header, rows)],
+        "Candidates are rejected before evaluation if another one is known to give the same ranking, or if all their "
+        "scores are known to be equal.",
+        tables=[ReportTable("Candidates: evaluated or rejected", header, rows)],
     )
 
 

@@ -426,7 +426,7 @@ def test_a_folder_that_cannot_be_made_or_filled_is_told(make: Callable[..., Path
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))  # a disk that is full soon
     try:
-        with pytest.raises(LpzError, match="room") as caught:
+        with pytest.raises(LpzError, match="disk space") as caught:
             make()
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)

@@ -20,7 +20,7 @@ WINNERS = ("lpzero-flexibert", "lpzero-gpt2", "lpzero-any")
 
 @hookimpl
 def lpz_proxies() -> Iterable[Proxy]:
-    """What `lpz search` has found on the benchmarks of this package, from their artifacts."""
+    """The proxies that `lpz search` has found on the benchmarks of this package, from their artifacts."""
     from lpzero_hf.proxies.searched_proxy import shipped_proxy
 
     return [shipped_proxy(files(__name__) / "data" / f"{name}.json") for name in WINNERS]

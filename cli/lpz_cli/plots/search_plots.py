@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from lpzero_hf.searching.config import SearchConfig
     from lpzero_hf.searching.result import SearchResult
 
-NAMED = 10  # more splits than that are drawn alike, without a legend
+NAMED = 10  # more splits are drawn in one colour, without a legend
 OURS, BASELINE = "tab:blue", "0.45"
 MEASURES = {"spearman": "|Spearman's rho|", "kendall": "|Kendall's tau|"}
 
@@ -27,7 +27,7 @@ def draw_search(folder: Path, result: SearchResult) -> list[Path]:
 
     Args:
         folder: of the search.
-        result: what it found.
+        result: of the search.
 
     Returns:
         The files written.
@@ -70,7 +70,7 @@ def _progress(histories: list[list[dict[str, Any]]], config: SearchConfig) -> An
     axes.set_xlabel("grids of expressions" if config.strategy == "exhaustive" else "iteration")
     axes.set_ylabel(_fitness(config))
     axes.set_title(
-        f"{' and '.join(config.benchmarks)}: largest fitness so far, {config.strategy}", fontsize=10, wrap=True
+        f"{' and '.join(config.benchmarks)}: highest fitness so far, {config.strategy}", fontsize=10, wrap=True
     )
     _legend(axes, len(histories))
     return figure
@@ -98,7 +98,7 @@ def _pareto(result: SearchResult) -> Any:
 
 
 def _held_out(result: SearchResult, benchmark: str) -> dict[str, Estimate]:
-    """Spearman's rho on the architectures that the first split held out, by what ranks them."""
+    """Spearman's rho on the held-out architectures of the first split, by the name of what ranks them."""
     split = result.splits[0]
     agreements = {
         "winner": split.winner.held_out.get(benchmark),
@@ -115,8 +115,8 @@ def _intervals(rows: dict[str, Estimate], title: str) -> Any:
         ours = what in ("winner", "ensemble")
         axes.plot([rho.low, rho.high], [place, place], color=OURS if ours else BASELINE, linewidth=1.6)
         axes.plot(rho.value, place, "o", color=OURS if ours else BASELINE, markersize=6)
-        told = f"{rho.value:+.3f}".replace("-", "\N{MINUS SIGN}")
-        axes.annotate(told, (1.01, place), xycoords=("axes fraction", "data"), va="center", fontsize=9)
+        text = f"{rho.value:+.3f}".replace("-", "\N{MINUS SIGN}")
+        axes.annotate(text, (1.01, place), xycoords=("axes fraction", "data"), va="center", fontsize=9)
     axes.axvline(0, color="0.8", linewidth=0.8, zorder=0)
     axes.set_yticks(range(len(rows)), list(rows))
     axes.set_ylim(len(rows) - 0.5, -0.5)

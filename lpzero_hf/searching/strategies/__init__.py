@@ -1,4 +1,4 @@
-"""Search strategies behind one small interface: `Strategy`, and one file for each."""
+"""Search strategies: the interface `Strategy`, and one file for each."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ BATCH = 20  # candidates proposed at once where each evaluation is a pass over e
 
 
 def create(config: SearchConfig, space: ExpressionSpace, fitness: FitnessEvaluator, seed: int) -> Strategy:
-    """The search that a configuration asks for, before its first iteration.
+    """The strategy of a configuration, before its first iteration.
 
     Args:
         config: names the strategy and its parameters.
-        space: what to look through.
+        space: to search.
         fitness: evaluates an expression.
         seed: of every random choice.
 

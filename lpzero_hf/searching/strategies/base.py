@@ -1,4 +1,4 @@
-"""What every search strategy is."""
+"""The interface of search strategies."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from lpzero_hf.searching.fitness import Evaluation, FitnessEvaluator
 from lpzero_hf.searching.pruning import Pruner
 
 RENAMED = {"hopeless": "bounded out"}  # reasons in checkpoints of version 0.1.0
-TRIES = 200  # candidates drawn for one evaluation before a rejected one is evaluated after all
+TRIES = 200  # candidates drawn for one evaluation; if all are rejected, the last one is evaluated
 
 
 @dataclass(frozen=True)
@@ -26,10 +26,10 @@ class Iteration:
         number: from 0.
         what: the expression that was evaluated, or the part of the space that was enumerated.
         fitness: of it; None if it was rejected.
-        best: the largest fitness so far.
-        evaluated: how many expressions this iteration evaluated.
+        best: the highest fitness so far.
+        evaluated: number of expressions that this iteration evaluated.
         rejected: why the evaluated expression has no fitness.
-        pruned: how many candidates were rejected before this one, by reason.
+        pruned: number of candidates rejected before this one, by reason.
     """
 
     number: int
@@ -41,7 +41,7 @@ class Iteration:
     pruned: Mapping[str, int] | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """As plain data, without what is empty."""
+        """As plain data, without empty entries."""
         line: dict[str, Any] = {"iteration": self.number, "what": self.what, "fitness": self.fitness, "best": self.best}
         if self.evaluated != 1:
             line["evaluated"] = self.evaluated
@@ -53,22 +53,22 @@ class Iteration:
 
 
 class Strategy(ABC):
-    """Looks through a space of expressions, one iteration after another.
+    """Searches a space of expressions, one iteration after another.
 
-    Two searches with one seed make the same iterations; `state` and `restore` carry one over to another process.
+    Two searches with one seed make the same iterations; `state` and `restore` continue one in another process.
 
     Args:
-        space: what to look through.
+        space: to search.
         fitness: evaluates an expression.
         seed: of every random choice.
         pruner: rejects candidates beforehand; None evaluates all.
-        batch: how many candidates are proposed before the first of them is evaluated.
+        batch: number of candidates that are proposed before the first of them is evaluated.
 
     Attributes:
         done: the number of iterations made.
         archive: the fittest so far.
-        evaluated: expressions evaluated.
-        rejections: how many of them have no fitness, by reason.
+        evaluated: number of expressions evaluated.
+        rejections: number of those without fitness, by reason.
     """
 
     name = ""
@@ -83,7 +83,7 @@ class Strategy(ABC):
         batch: int = 1,
     ) -> None:
         self.space, self.fitness, self.pruner, self.batch = space, fitness, pruner, batch
-        self.proposed: list[tuple[Expression, dict[str, int]]] = []  # drawn, with what was rejected on the way
+        self.proposed: list[tuple[Expression, dict[str, int]]] = []  # with the number of rejected draws, by reason
         self.rng = random.Random(seed)
         self.done = 0
         self.archive = Archive()
@@ -104,26 +104,26 @@ class Strategy(ABC):
     def _evaluate(
         self, expression: Expression, pruned: Mapping[str, int], threshold: float = 0.0
     ) -> tuple[Evaluation, Iteration]:
-        found = self.fitness(expression, threshold)
+        evaluation = self.fitness(expression, threshold)
         self.evaluated += 1
-        if found.fitness is not None:
-            self.archive.add([Candidate(expression, found.fitness, found.orientation)])
+        if evaluation.fitness is not None:
+            self.archive.add([Candidate(expression, evaluation.fitness, evaluation.orientation)])
         else:
-            self.rejections[found.rejected] = self.rejections.get(found.rejected, 0) + 1
+            self.rejections[evaluation.rejected] = self.rejections.get(evaluation.rejected, 0) + 1
         text, best = str(expression), self.archive.best
-        made = Iteration(self.done, text, found.fitness, best, 1, found.rejected, pruned)
+        iteration = Iteration(self.done, text, evaluation.fitness, best, 1, evaluation.rejected, pruned)
         self.done += 1
-        return found, made
+        return evaluation, iteration
 
     def _next(self, draw: Callable[[], Expression], most: int) -> tuple[Expression, dict[str, int]]:
-        """The next candidate; where none is left, a batch of at most so many is proposed."""
+        """The next candidate; if none is left, a batch of at most `most` is proposed."""
         if not self.proposed:
             self.proposed = [self._unpruned(draw) for _ in range(min(self.batch, most))]
             self.fitness.prepare([expression for expression, _ in self.proposed])
         return self.proposed.pop(0)
 
     def _unpruned(self, draw: Callable[[], Expression]) -> tuple[Expression, dict[str, int]]:
-        """What `draw` gives until the pruner lets one pass, and what it rejected on the way."""
+        """The first draw that the pruner does not reject, and the number of rejected ones by reason."""
         pruned: dict[str, int] = {}
         for _ in range(TRIES):
             expression = draw()
@@ -133,7 +133,7 @@ class Strategy(ABC):
             pruned[reason] = pruned.get(reason, 0) + 1
         return expression, pruned
 
-    # Carrying over ---------------------------------------------------------------------------------------------
+    # Checkpoints -----------------------------------------------------------------------------------------------
 
     def state(self) -> dict[str, Any]:
         """Everything that later iterations depend on, as plain data."""
@@ -150,7 +150,7 @@ class Strategy(ABC):
         }
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Take over what `state` made."""
+        """Continue from the result of `state`."""
         version, words, gauss = state["rng"]
         self.rng.setstate((version, tuple(words), gauss))
         self.done = int(state["done"])

@@ -14,8 +14,8 @@ from lpzero_hf.searching.strategies.base import Iteration, Strategy
 class Evolution(Strategy):
     """A population in which a child of the fittest replaces the least fit.
 
-    The first iterations fill the population with expressions drawn uniformly; those that have no fitness are kept out.
-    In each of the others, parents are drawn from the fittest tenth, and cross or mutate into one child.
+    The first iterations fill the population with expressions drawn uniformly; those without fitness are not added.
+    In each later iteration, parents are drawn from the fittest tenth, and crossed or mutated into one child.
 
     Args:
         iterations: children.
@@ -23,7 +23,7 @@ class Evolution(Strategy):
         elite: the fraction of the population that parents are drawn from.
         crossover: the probability that a child has two parents.
         mutation: the probability that a child of two parents is mutated as well; one of a single parent always is.
-        common: what every strategy takes.
+        common: arguments of every strategy.
     """
 
     name = "evolution"
@@ -55,14 +55,14 @@ class Evolution(Strategy):
         expression, pruned = self._next(draw, (self.size if filling else self.total) - self.done)
         full = len(self.population) >= self.size
         threshold = self.population[-1].fitness if full else 0.0
-        found, made = self._evaluate(expression, pruned, threshold)
-        if found.fitness is not None:
+        evaluation, iteration = self._evaluate(expression, pruned, threshold)
+        if evaluation.fitness is not None:
             members = {member.expression for member in self.population}
             if expression not in members:
-                self.population.append(Candidate(expression, found.fitness, found.orientation))
+                self.population.append(Candidate(expression, evaluation.fitness, evaluation.orientation))
                 self.population.sort(key=lambda member: member.order)
                 del self.population[self.size :]
-        return made
+        return iteration
 
     def _child(self) -> Expression:
         if not self.population:
@@ -74,7 +74,7 @@ class Evolution(Strategy):
         return self.space.mutate(one, self.rng)
 
     def _parent(self) -> Expression:
-        """The winner of a tournament among the fittest tenth: any of them alike."""
+        """One of the fittest tenth, uniformly at random."""
         best = self.population[: max(2, round(self.elite * self.size))]
         return self.rng.choice(best).expression
 

@@ -20,14 +20,14 @@ from lpzero_hf.searching.strategies.base import Iteration, Strategy
 class Exhaustive(Strategy):
     """Evaluates one grid (two statistics, an operation and the folds) in each iteration.
 
-    Expressions with one canonical form, or with branches of the same table values, are evaluated once, so a space of
-    11,668,860 comes to a quarter of that. For branches that differ in length, the space is that of the longer ones.
+    Expressions with the same canonical form, or with branches of the same table values, are evaluated once, which
+    reduces a space of 11,668,860 to a quarter. If the branches differ in length, both have up to the greater length.
 
     Args:
-        common: what every strategy takes.
+        common: arguments of every strategy.
 
     Raises:
-        UsageError: branches of more than two operations; there are too many.
+        UsageError: branches of more than two operations; there are too many expressions.
     """
 
     name = "exhaustive"
@@ -71,11 +71,11 @@ class Exhaustive(Strategy):
         self.archive.add(
             Candidate(self._expression(i, j), float(best[i, j]), int(orientation[i, j])) for i, j in self._top(best)
         )
-        found = float(best.max())
+        highest = float(best.max())
         what = f"{aggregate}({reduce}({op}({left}{', ' + right if right else ''})))"
-        made = Iteration(self.done, what, found if found >= 0 else None, self.archive.best, fitness.numel())
+        iteration = Iteration(self.done, what, highest if highest >= 0 else None, self.archive.best, fitness.numel())
         self.done += 1
-        return made
+        return iteration
 
     def _places(self) -> tuple[Tensor, Tensor]:
         """The chains of the two statistics that differ in their table values."""
@@ -105,7 +105,7 @@ class Exhaustive(Strategy):
         return Expression(one, op, Branch(right, chains[right][int(columns[j])]), reduce, aggregate)
 
     def _top(self, fitness: Tensor) -> list[tuple[int, int]]:
-        """The places of the fittest, and of the fittest for each number of operations."""
+        """The positions of the fittest, and of the fittest for each number of operations."""
         flat = fitness.reshape(-1)
         count = min(self.archive.capacity, int((flat >= 0).sum()))
         threshold = max(self.archive.floor, float(flat.topk(count).values[-1])) if count else 2.0
@@ -127,6 +127,6 @@ class Exhaustive(Strategy):
 
     def _count(self, fitness: Tensor) -> None:
         self.evaluated += fitness.numel()
-        bad = int(torch.isnan(fitness).sum())
-        if bad:
-            self.rejections["invalid or constant"] = self.rejections.get("invalid or constant", 0) + bad
+        invalid = int(torch.isnan(fitness).sum())
+        if invalid:
+            self.rejections["invalid or constant"] = self.rejections.get("invalid or constant", 0) + invalid

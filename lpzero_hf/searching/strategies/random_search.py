@@ -1,4 +1,4 @@
-"""Random search: the baseline that every strategy has to beat."""
+"""Random search: the baseline of all strategies."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ class RandomSearch(Strategy):
 
     Args:
         iterations: expressions to evaluate.
-        common: what every strategy takes.
+        common: arguments of every strategy.
     """
 
     name = "random"
