@@ -33,13 +33,8 @@ class SearchConfig:
         fitness: spearman or kendall.
         combine: of several benchmarks' correlations, mean or worst.
         train: architectures of each benchmark to search on; the rest are held out. None takes all.
-    <<<<<<< ours
-        splits: how often to search, each time on other architectures.
-        select: how the winner is chosen: best (the fittest) or bagging; see `lpzero_hf.searching.selection`.
-    =======
         splits: number of searches, each on other architectures.
-        select: how the winner is chosen: best (the fittest) or bagging; see `lpzero_hf.search.selection`.
-    >>>>>>> theirs
+        select: how the winner is chosen: best (the fittest) or bagging; see `lpzero_hf.searching.selection`.
         prune: whether candidates are rejected beforehand.
         early: architectures evaluated first, so that unfit candidates are rejected early; 0 for none.
         iterations: children of an evolution, or expressions of a random search.
