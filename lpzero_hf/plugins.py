@@ -164,8 +164,7 @@ def load_plugins(disabled: Iterable[str] = ()) -> PluginRegistry:
         UsageError: a name in `disabled` is no installed plugin.
     """
     named = frozenset(disabled)
-    known = {p.name for p in entry_points(group=hookspecs.PROJECT)}
-    known |= {_distribution(p)[0] for p in entry_points(group=hookspecs.PROJECT)}
+    known = {name for p in entry_points(group=hookspecs.PROJECT) for name in (p.name, _distribution(p)[0])}
     variable = {name.strip() for name in os.environ.get(DISABLE_VARIABLE, "").split(",") if name.strip()}
     for name in sorted(named - known - variable):
         raise UsageError(f"no plugin '{name}' to turn off{did_you_mean(name, known)} (`lpz plugins` lists them)")
