@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from functools import partial
-from itertools import pairwise, product
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING, Literal
 
 from lpzero_hf.errors import UsageError
@@ -208,61 +207,6 @@ class Space:
         """The values of each layer by name."""
         return [_named(self.layer, row) for row in architecture.layers]
 
-    def neighbours(self, architecture: Architecture) -> Iterator[Architecture]:
-        """Every architecture one step away, each once: one value differs, or one of the two has the layers of
-        the other and additional ones, up to the next depth. The relation is symmetric."""
-        self.check(architecture)
-        for row in _changed(self.shared, architecture.shared):
-            yield replace(architecture, shared=row)
-        layers = architecture.layers
-        for place, old in enumerate(layers):
-            for row in _changed(self.layer, old):
-                yield replace(architecture, layers=(*layers[:place], row, *layers[place + 1 :]))
-        for depth in self._next_depths(architecture):
-            if depth < len(layers):
-                yield replace(architecture, layers=layers[:depth])
-            else:
-                rows = list(product(*(choice.values for choice in self.layer)))
-                for more in product(rows, repeat=depth - len(layers)):
-                    yield replace(architecture, layers=(*layers, *more))
-
-    def mutate(self, architecture: Architecture, rng: random.Random) -> Architecture:
-        """A random neighbour: the value (or the depth) that changes is drawn first, uniformly, then its new value."""
-        self.check(architecture)
-        layers, depths = architecture.layers, self._next_depths(architecture)
-
-        def shared(i: int) -> Architecture:
-            return replace(architecture, shared=_redrawn(self.shared, architecture.shared, i, rng))
-
-        def layer(place: int, i: int) -> Architecture:
-            row = _redrawn(self.layer, layers[place], i, rng)
-            return replace(architecture, layers=(*layers[:place], row, *layers[place + 1 :]))
-
-        def depth() -> Architecture:
-            chosen = rng.choice(depths)
-            more = (_draw(self.layer, rng) for _ in range(chosen - len(layers)))
-            return replace(architecture, layers=(*layers[:chosen], *more))
-
-        changes = [partial(shared, i) for i in _open(self.shared)]
-        changes += [partial(layer, place, i) for place in range(len(layers)) for i in _open(self.layer)]
-        changes += [partial(depth)] if depths else []
-        if not changes:
-            raise UsageError(f"space '{self.name}' has one architecture, which cannot be changed")
-        return rng.choice(changes)()
-
-    def crossover(self, one: Architecture, other: Architecture, rng: random.Random) -> Architecture:
-        """A child: the depth of either parent, and every value from either (of a layer that both have)."""
-        self.check(one)
-        self.check(other)
-        deep, shallow = sorted((one.layers, other.layers), key=len, reverse=True)
-        depth = len(rng.choice((one, other)).layers)
-        mixed = [_mixed(a, b, rng) for a, b in zip(deep, shallow, strict=False)]
-        return Architecture(_mixed(one.shared, other.shared, rng), (*mixed, *deep[len(shallow) :])[:depth])
-
-    def _next_depths(self, architecture: Architecture) -> list[int]:
-        at = list(self.depths).index(len(architecture.layers))
-        return [self.depths[i] for i in (at - 1, at + 1) if 0 <= i < len(self.depths)]
-
 
 def _number(text: str) -> Value:
     return int(text) if text.isascii() and text.isdigit() and len(text) < 20 else text
@@ -270,11 +214,6 @@ def _number(text: str) -> Value:
 
 def _count(choices: Sequence[Choice]) -> int:
     return math.prod(len(choice.values) for choice in choices)
-
-
-def _open(choices: Sequence[Choice]) -> list[int]:
-    """The indices of the choices with more than one value."""
-    return [i for i, choice in enumerate(choices) if len(choice.values) > 1]
 
 
 def _digits(index: int, choices: Sequence[Choice]) -> tuple[int, Row]:
@@ -287,21 +226,6 @@ def _digits(index: int, choices: Sequence[Choice]) -> tuple[int, Row]:
 
 def _draw(choices: Sequence[Choice], rng: random.Random) -> Row:
     return tuple(rng.choice(choice.values) for choice in choices)
-
-
-def _redrawn(choices: Sequence[Choice], row: Row, i: int, rng: random.Random) -> Row:
-    return (*row[:i], rng.choice([value for value in choices[i].values if value != row[i]]), *row[i + 1 :])
-
-
-def _changed(choices: Sequence[Choice], row: Row) -> Iterator[Row]:
-    for i, choice in enumerate(choices):
-        for value in choice.values:
-            if value != row[i]:
-                yield (*row[:i], value, *row[i + 1 :])
-
-
-def _mixed(one: Row, other: Row, rng: random.Random) -> Row:
-    return tuple(rng.choice(pair) for pair in zip(one, other, strict=True))
 
 
 def _write(choices: Sequence[Choice], row: Row) -> str:

@@ -66,7 +66,7 @@ def test_the_site_is_built_without_a_warning_and_asks_nobody(tmp_path: Path) -> 
     style = "".join(path.read_text(encoding="utf-8") for path in tmp_path.rglob("*.css"))
     assert not re.search(r"(?:@import|url\()\s*[\"']?(?:https?:)?//", style)
     assert "<math" in pages["explanation/method.html"]
-    assert "strategies/" in pages["explanation/architecture.html"]  # of CONTRIBUTING.md
+    assert "searching/" in pages["explanation/architecture.html"]  # of CONTRIBUTING.md
     assert "create_study" in pages["how-to/nas.html"]  # of an example
     for command in ("score", "nas", "bench train", "plugin new", "report"):
         assert f"<code>lpz {command}</code>" in pages["reference/cli.html"]
