@@ -74,7 +74,7 @@ Proxies = Annotated[
 Limit = Annotated[
     int | None, typer.Option("--limit", min=3, help="Maximum number of architectures of a benchmark, evenly spaced.")
 ]
-Resume = Annotated[bool, typer.Option("--resume", help="Go on with the search in --out.")]
+Resume = Annotated[bool, typer.Option("--resume", help="Continue the search in --out.")]
 BatchSize = Annotated[int, typer.Option("--batch-size", min=1, help="Sequences in the minibatch.")]
 SeqLen = Annotated[int, typer.Option("--seq-len", min=2, help="Tokens per sequence.")]
 

@@ -34,7 +34,7 @@ HASH = re.compile(r"[0-9a-f]{40}")
 
 @dataclass(frozen=True)
 class Pushed:
-    """Where an artifact was put.
+    """The location of a pushed artifact.
 
     Args:
         repo: `user/name`.
@@ -50,7 +50,7 @@ class Pushed:
 
     @property
     def pinned(self) -> str:
-        """`user/name@HASH`, which will always mean this state."""
+        """`user/name@HASH`, which always names this state."""
         return f"{self.repo}@{self.commit}"
 
 
@@ -75,7 +75,7 @@ class Pulled:
 
     @property
     def pinned(self) -> str:
-        """`user/name@HASH`, which will always mean this state."""
+        """`user/name@HASH`, which always names this state."""
         return f"{self.repo}@{self.commit}"
 
 
@@ -125,7 +125,7 @@ def push_to_hub(
         from huggingface_hub import CommitOperationAdd
 
         api = _api(token)
-        head = _made(api, name, private, branch)
+        head = _create_missing(api, name, private, branch)
         commit = api.create_commit(
             name,
             [
@@ -214,7 +214,7 @@ def _token(given: str | None) -> str | None:
     return token or None
 
 
-def _made(api: HfApi, name: str, private: bool, branch: str | None) -> str:
+def _create_missing(api: HfApi, name: str, private: bool, branch: str | None) -> str:
     """The newest commit of the branch of a repository; both are created if they are missing."""
     from huggingface_hub.errors import RepositoryNotFoundError
 

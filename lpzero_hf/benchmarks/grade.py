@@ -26,7 +26,7 @@ BASELINES = ("num_layers", "num_heads", "params", "decoder_params")
 
 @dataclass(frozen=True)
 class Grade:
-    """How well one proxy ranks a benchmark.
+    """The grade of one proxy on a benchmark.
 
     Args:
         proxy: its name.

@@ -109,7 +109,7 @@ def train(
         if head_kind(model) not in ("causal", "masked"):
             raise UsageError(f"{type(model).__name__} is no causal or masked language model, so it cannot be trained")
         if head_kind(model) == "masked" and mask_id is None:
-            raise UsageError("a masked language model needs a mask token; use a tokenizer that has one")
+            raise UsageError("a masked language model needs a tokenizer with a mask token")
         curve = _fit(model, text, validation, recipe, seed, mask_id, progress)
     loss = curve[-1][1] if curve[-1][0] == recipe.steps and math.isfinite(curve[-1][1]) else None
     finite = tuple(point for point in curve if math.isfinite(point[1]))

@@ -87,7 +87,7 @@ class Reduced(NamedTuple):
         block: for W and G the first block that holds the weight; for the others the index of the block in the order in
             which blocks run.
         site: the name of the weight (with the expert's number), layer or mixer.
-        value: what the reduction returned.
+        value: the result of the reduction.
     """
 
     block: int

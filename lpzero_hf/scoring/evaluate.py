@@ -91,9 +91,9 @@ def evaluate(
 
 
 def _key(proxy: Proxy, plugins: PluginRegistry) -> str:
-    """What a proxy's scores are kept under; "" if they cannot be kept safely.
+    """The cache key of a proxy's scores; "" if they cannot be cached safely.
 
-    A plugin's proxy is known by distribution, name and version, any other by its source as well.
+    A plugin's proxy is identified by distribution, name and version, any other also by its source.
     """
     if not proxy.version:
         return ""

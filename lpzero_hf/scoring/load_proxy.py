@@ -37,7 +37,7 @@ class LoadedProxy:
 
     @property
     def citation(self) -> str:
-        """Where it comes from."""
+        """The source of the proxy."""
         return self.proxy.citation
 
     def __call__(self, model: PreTrainedModel, batch: Mapping[str, Any]) -> float:

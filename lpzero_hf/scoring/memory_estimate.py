@@ -150,7 +150,7 @@ class MemoryEstimate:
         assert self.available is not None
         raise DoesNotFit(
             f"this needs {self.describe()}; {self.available / GIB:.1f} GiB are free. {self.remedy()}, "
-            "or use --force to try anyway"
+            "or --force to try anyway"
         )
 
     def remedy(self) -> str:
