@@ -18,7 +18,7 @@ from lpzero_hf.executors.process import ProcessExecutor
 from lpzero_hf.proxies.base import ModelProxy, Subject
 from lpzero_hf.scoring import evaluate as evaluation
 from lpzero_hf.scoring.cache import ScoreCache
-from lpzero_hf.scoring.score import score
+from lpzero_hf.scoring.score import score_proxies
 from lpzero_hf.scoring.setting import Setting
 from tests.support.architectures import CONFIGS, SMALL, TWO, gpt2_config, one_by_one, size
 from tests.support.evaluated import evaluate
@@ -89,7 +89,8 @@ def test_the_minibatch_is_drawn_from_the_text(tmp_path: Path) -> None:
 def test_rows_stand_in_the_order_asked_for_and_hold_the_time_of_the_shared_pass(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(evaluation, "score", lambda *a, **k: replace(score(*a, **k), seconds={"loss": 1000.0}))
+    slow = lambda *a, **k: replace(score_proxies(*a, **k), seconds={"loss": 1000.0})  # noqa: E731
+    monkeypatch.setattr(evaluation, "score_proxies", slow)
     rows = evaluate(TWO, ["num_heads", "snip", "params"], SMALL)
     assert [list(by_proxy) for by_proxy in rows.values()] == [["num_heads", "snip", "params"]] * 2
     assert all(row["seconds"] > 1000 for row in (rows["narrow"]["snip"], rows["wide"]["snip"]))

@@ -50,7 +50,7 @@ def test_a_refusal_names_the_flag_that_would_make_it_fit() -> None:
     tight = replace(roomy, available=roomy.bytes - 1)
     with pytest.raises(DoesNotFit, match="--checkpointing"):
         tight.check()
-    with pytest.raises(DoesNotFit, match="weights alone"):
+    with pytest.raises(DoesNotFit, match="only proxies"):
         replace(roomy, available=1).check()
     replace(roomy, available=roomy.bytes).check()
 
