@@ -10,14 +10,16 @@ import statistics
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
-from importlib.metadata import EntryPoint, entry_points
+from importlib.metadata import EntryPoint
 from pathlib import Path
 from typing import Any
 
+import lpz_proxies
 import numpy as np
 import pytest
 from scipy import stats  # type: ignore[import-untyped]  # scipy ships no types
 
+from lpzero_hf import hookimpl
 from lpzero_hf.benchmarks.grade import BASELINES
 from lpzero_hf.errors import LpzError, UsageError
 from lpzero_hf.expressions.expression import BUILT_IN, parse
@@ -386,10 +388,18 @@ def test_the_expression_of_snip_is_snip(lpz: Lpz) -> None:
     assert "'abs'" in err
 
 
+class OnlyNothing:
+    """A plugin with the built-in proxies and one operation, whose results are never valid."""
+
+    lpz_proxies = staticmethod(lpz_proxies.lpz_proxies)
+
+    @staticmethod
+    @hookimpl
+    def lpz_operations() -> list[Unary]:
+        return [Unary("nothing", lambda x: x * float("nan"), "NaN")]
+
+
 def test_a_search_that_finds_nothing_valid_says_so(made: str) -> None:
-    every = PluginRegistry(found=[*entry_points(group="lpzero_hf")])
-    vars(every)["operations"] = {
-        "nothing": Unary("nothing", lambda x: x * float("nan"), "NaN")
-    }  # all others turned off
+    points = [EntryPoint("nothing", f"{__name__}:OnlyNothing", "lpzero_hf"), EntryPoint("zoo", "lpz_zoo", "lpzero_hf")]
     with pytest.raises(LpzError, match="valid score"):
-        search(made, plugins=every, strategy="random", limit=4, **BRIEF | {"train": 3})
+        search(made, plugins=PluginRegistry(found=points), strategy="random", limit=4, **BRIEF | {"train": 3})

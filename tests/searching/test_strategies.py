@@ -231,7 +231,7 @@ def test_an_enumeration_finds_what_brute_force_finds(ground: Ground, space: Expr
 
 
 def _ranks(judge: FitnessEvaluator, expression: Expression) -> bytes:
-    order = [s.source.score(expression).float().argsort().argsort() for s in judge.subjects]
+    order = [part.source.score(expression).float().argsort().argsort() for part in judge.parts]
     return bytes(min(torch.cat(order).tolist(), torch.cat([len(o) - 1 - o for o in order]).tolist()))
 
 
