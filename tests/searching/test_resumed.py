@@ -142,7 +142,7 @@ def finished(lpz: Lpz, made: str, tmp_path: Path) -> Path:
         ("split-00/checkpoint.json", lambda text: text.replace('"rng": [3, [', '"rng": [3, [7, '), "checkpoint.json'"),
         ("split-00/checkpoint.json", lambda text: text.replace("(W", "(Q"), "checkpoint.json'"),
         ("split-00/checkpoint.json", lambda text: text.replace('"done": 50', '"done": 51'), "history"),
-        ("split-00/history.jsonl", lambda text: text[: len(text) // 2], "history"),
+        ("split-00/history.jsonl", lambda text: text[: len(text) // 2], "damaged"),
         ("split-00/history.jsonl", lambda text: "".join(text.splitlines(True)[:-1]), "history"),
         ("split-00/history.jsonl", lambda text: text + '{"iteration": 50, "wha', ""),  # more than the checkpoint knows
         ("plan.json", lambda text: text[:-20], "plan.json'"),
