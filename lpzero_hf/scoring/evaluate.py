@@ -64,7 +64,11 @@ def evaluate(
     subjects = {name: digest(identity(config), context) for name, config in configs.items()}
     kept = {} if cache is None else cache.get_many(subjects.values(), keys.values())
     rows: dict[str, dict[str, Row]] = {
-        name: {proxy: kept[subject, key] for proxy, key in keys.items() if (subject, key) in kept}
+        name: {
+            proxy.name: kept[subject, keys[proxy.name]] | {"orientation": proxy.orientation}  # as it is now
+            for proxy in proxies
+            if (subject, keys.get(proxy.name)) in kept
+        }
         for name, subject in subjects.items()
     }
     missing = {name: tuple(proxy for proxy in proxies if proxy.name not in rows[name]) for name in configs}
