@@ -28,7 +28,7 @@ MODULES: dict[str, tuple[str, ...]] = {  # where the names of an old module are 
     "card": ("artifacts.card",),
     "deferred": ("models.deferred_init",),
     "downloads": ("models.disk_space",),
-    "evaluation": ("scoring.evaluate", "scoring.setting"),
+    "evaluation": ("scoring.evaluate", "scoring.setting", "scoring.cache_key"),
     "executors.tries": ("executors.retries",),
     "exporting": ("searching.export",),
     "expression": ("expressions.expression", "expressions.canonical"),

@@ -89,8 +89,3 @@ class Setting:
     def to_json(self) -> dict[str, Any]:
         """As plain data; a text is named by its path."""
         return asdict(self) | {"text": None if self.text is None else str(self.text)}
-
-
-def identity(config: PreTrainedConfig) -> dict[str, Any]:
-    """The part of a configuration that determines the model, as plain data."""
-    return {key: value for key, value in config.to_dict().items() if key != "transformers_version"}

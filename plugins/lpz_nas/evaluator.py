@@ -16,10 +16,11 @@ from lpzero_hf.plugins import PluginRegistry, load_plugins
 from lpzero_hf.proxies.base import Proxy
 from lpzero_hf.proxies.resolve import Wanted, find_proxy, resolve
 from lpzero_hf.scoring.cache import ScoreCache, digest
+from lpzero_hf.scoring.cache_key import identity
 from lpzero_hf.scoring.evaluate import evaluate
 from lpzero_hf.scoring.load_proxy import LoadedProxy
 from lpzero_hf.scoring.score import ScoreError, score_proxies
-from lpzero_hf.scoring.setting import Setting, identity
+from lpzero_hf.scoring.setting import Setting
 from lpzero_hf.spaces.named import load_space, named_config
 from lpzero_hf.spaces.space import Architecture, Space
 
