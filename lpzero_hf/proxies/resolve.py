@@ -19,7 +19,7 @@ from lpzero_hf.proxies.searched_proxy import searched_proxy
 
 HUB_PREFIX = "hub:"
 ALL = "all"
-Wanted = str | Path | Proxy | Callable[..., float]
+ProxyLike = str | Path | Proxy | Callable[..., float]
 
 
 @dataclass(frozen=True)
@@ -101,7 +101,7 @@ def claim_of(proxy: Proxy, plugins: PluginRegistry) -> Claim[Proxy] | None:
     return claim if claim is not None and claim.item is proxy else None
 
 
-def resolve(proxies: Wanted | Iterable[Wanted], plugins: PluginRegistry | None = None) -> ProxySelection:
+def resolve(proxies: ProxyLike | Iterable[ProxyLike], plugins: PluginRegistry | None = None) -> ProxySelection:
     """The requested proxies.
 
     Args:
@@ -139,7 +139,7 @@ def resolve(proxies: Wanted | Iterable[Wanted], plugins: PluginRegistry | None =
     return ProxySelection(distinct, tuple(dict.fromkeys(named)))
 
 
-def find_proxy(wanted: Wanted, plugins: PluginRegistry | None = None) -> Proxy:
+def find_proxy(wanted: ProxyLike, plugins: PluginRegistry | None = None) -> Proxy:
     """One proxy: an installed one by its name, that of an expression, or that of an artifact.
 
     Args:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from lpzero_hf.models.minibatch import check_minibatch
 from lpzero_hf.plugins import PluginRegistry, load_plugins
 from lpzero_hf.proxies.base import Proxy
-from lpzero_hf.proxies.resolve import Wanted, find_proxy
+from lpzero_hf.proxies.resolve import ProxyLike, find_proxy
 from lpzero_hf.scoring.score import score_proxies
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ class LoadedProxy:
         return self.proxy.orientation * made[self.proxy.name].require()
 
 
-def load_proxy(source: Wanted, *, seed: int = 42, plugins: PluginRegistry | None = None) -> LoadedProxy:
+def load_proxy(source: ProxyLike, *, seed: int = 42, plugins: PluginRegistry | None = None) -> LoadedProxy:
     """The proxy that `source` names, as a function `f(model, batch) -> float` for which higher is better.
 
     Args:

@@ -14,7 +14,7 @@ from lpzero_hf.models.minibatch import position_limit, vocabulary_size
 from lpzero_hf.models.objective import head_kind
 from lpzero_hf.plugins import PluginRegistry, load_plugins
 from lpzero_hf.proxies.base import Proxy
-from lpzero_hf.proxies.resolve import Wanted, find_proxy, resolve
+from lpzero_hf.proxies.resolve import ProxyLike, find_proxy, resolve
 from lpzero_hf.scoring.cache import ScoreCache, digest
 from lpzero_hf.scoring.cache_key import identity
 from lpzero_hf.scoring.evaluate import evaluate
@@ -67,7 +67,7 @@ class ProxyEvaluator:
 
     def __init__(
         self,
-        proxy: Wanted | LoadedProxy,
+        proxy: ProxyLike | LoadedProxy,
         *,
         space: str | Space | None = None,
         setting: Setting | None = None,
@@ -164,6 +164,6 @@ def verdict_of(value: float | None, orientation: int, status: str, reason: str) 
     return Verdict(None, f"{status}: {reason}") if value is None else Verdict(orientation * value)
 
 
-def proxy_of(proxy: Wanted | LoadedProxy, plugins: PluginRegistry) -> Proxy:
+def proxy_of(proxy: ProxyLike | LoadedProxy, plugins: PluginRegistry) -> Proxy:
     """The proxy of a user's argument. Raises `UsageError` if it is unknown."""
     return proxy.proxy if isinstance(proxy, LoadedProxy) else find_proxy(proxy, plugins)

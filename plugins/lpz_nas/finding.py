@@ -29,7 +29,7 @@ from lpzero_hf.models.build import build_model
 from lpzero_hf.models.minibatch import read_text
 from lpzero_hf.plugins import PluginRegistry, load_plugins
 from lpzero_hf.proxies.base import Proxy
-from lpzero_hf.proxies.resolve import Wanted, resolve
+from lpzero_hf.proxies.resolve import ProxyLike, resolve
 from lpzero_hf.scoring.cache import ScoreCache
 from lpzero_hf.scoring.load_proxy import LoadedProxy
 from lpzero_hf.scoring.setting import Setting
@@ -45,7 +45,7 @@ Progress = Callable[[int, int, float | None], None]
 
 def find_architecture(
     space: str | Space,
-    proxy: Wanted | LoadedProxy,
+    proxy: ProxyLike | LoadedProxy,
     budget: Budget,
     *,
     trials: int = 100,
