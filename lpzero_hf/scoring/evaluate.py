@@ -83,12 +83,12 @@ def evaluate(
         name = tasks[number][0]
         if isinstance(result, Failure):
             made = {proxy.name: _failed(proxy, result.reason) for proxy in missing[name]}
-            divided: list[str] = []
+            messages: list[str] = []
         else:
-            made, divided = result
-        fallback.report(divided, reported)
+            made, messages = result
+        fallback.report(messages, reported)
         if (
-            cache is not None and subjects[name] and not divided
+            cache is not None and subjects[name] and not messages
         ):  # here and not in the worker, which may be on another machine
             cache.put(subjects[name], {keys[p]: r for p, r in made.items() if p in keys and r["status"] != "failed"})
         rows[name] |= made

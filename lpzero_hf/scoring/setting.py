@@ -75,9 +75,9 @@ class Setting:
 
     def portable(self) -> Setting:
         """The same setting with the content of its text, for workers on machines that do not have the file."""
-        if not isinstance(self.text, Path):
+        if self.text is None or isinstance(self.text, Text):
             return self
-        return replace(self, text=Text(self.text, read_text(self.text)))
+        return replace(self, text=Text(Path(self.text), read_text(self.text)))
 
     def key(self, threads: int) -> str:
         """A digest of all that determines the scores: the setting, the content of the text, versions, CPU threads."""

@@ -91,11 +91,11 @@ def make_tables(
     reported: set[str] = set()
     for number, result in executor.map(work, [configs[name] for name in missing]):
         name = missing[number]
-        made, divided = (result, []) if isinstance(result, Failure) else result
-        fallback.report(divided, reported)
+        made, messages = (result, []) if isinstance(result, Failure) else result
+        fallback.report(messages, reported)
         if isinstance(made, Failure):
             reasons[name] = made.reason
-        elif divided or name not in files:
+        elif messages or name not in files:
             uncached[name] = made
         else:
             write_table(files[name], made)  # here and not in the worker, which may be on another machine

@@ -14,7 +14,7 @@ from lpzero_hf.models.minibatch import position_limit, vocabulary_size
 from lpzero_hf.models.objective import head_kind
 from lpzero_hf.plugins import PluginRegistry, load_plugins
 from lpzero_hf.proxies.base import Proxy
-from lpzero_hf.proxies.resolve import ProxyLike, find_proxy, resolve
+from lpzero_hf.proxies.resolve import ProxyLike, find_proxy, warn_of_minibatch
 from lpzero_hf.scoring.cache import ScoreCache, digest
 from lpzero_hf.scoring.cache_key import identity
 from lpzero_hf.scoring.evaluate import evaluate
@@ -80,7 +80,7 @@ class ProxyEvaluator:
         self.space = load_space(space, self.plugins) if isinstance(space, str) else space
         self.setting = Setting() if setting is None else setting
         self._cache, self._executor = cache, LocalExecutor(threads)
-        resolve(self.proxy, self.plugins).warn_of_minibatch(self.setting.batch_size, self.setting.seq_len)
+        warn_of_minibatch([self.proxy], self.setting.batch_size, self.setting.seq_len)
         self._verdicts: dict[str, Verdict] = {}
         self._batches: dict[tuple[int, int | None, str], dict[str, Tensor]] = {}
 
