@@ -14,6 +14,7 @@ from lpz_nas import ProxyEvaluator, count
 from lpzero_hf import Setting
 from lpzero_hf.plugins import load_plugins
 
+pytestmark = pytest.mark.integration
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
 

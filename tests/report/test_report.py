@@ -250,6 +250,7 @@ TRACES = """return [...document.querySelectorAll('.canvas')].map(canvas =>
 
 
 @needs_chromium
+@pytest.mark.integration
 def test_every_plot_draws_and_nothing_is_asked_of_the_network(opened: Any, run: Path, strange: Path) -> None:
     traces = opened.execute_script(TRACES)
     # correlations, scores against truth, front, progress: 6 rows each with means, or one dot a row; two groups; ...
@@ -266,6 +267,7 @@ def test_every_plot_draws_and_nothing_is_asked_of_the_network(opened: Any, run: 
 
 
 @needs_chromium
+@pytest.mark.integration
 def test_controls_change_what_a_plot_shows(opened: Any) -> None:
     def title(plot: int) -> str:
         return str(opened.execute_script(f"return document.querySelector('#plot-{plot} .xtitle').textContent"))
@@ -288,6 +290,7 @@ def test_controls_change_what_a_plot_shows(opened: Any) -> None:
 
 
 @needs_chromium
+@pytest.mark.integration
 def test_a_click_sorts_a_table(opened: Any) -> None:
     from selenium.webdriver.common.by import By
 
@@ -319,6 +322,7 @@ def test_a_click_sorts_a_table(opened: Any) -> None:
 
 
 @needs_chromium
+@pytest.mark.integration
 def test_a_phone_shows_all_without_scrolling_sideways(opened: Any) -> None:
     show(opened, 360)
     opened.refresh()
@@ -332,6 +336,7 @@ def test_a_phone_shows_all_without_scrolling_sideways(opened: Any) -> None:
 
 
 @needs_chromium
+@pytest.mark.integration
 def test_dark_mode_turns_page_and_plots(opened: Any) -> None:
     assert luminance(opened, PAPER) > 230
     assert luminance(opened, TICK) < 60
@@ -342,6 +347,7 @@ def test_dark_mode_turns_page_and_plots(opened: Any) -> None:
 
 
 @needs_chromium
+@pytest.mark.integration
 def test_a_print_is_light_and_hides_nothing(opened: Any) -> None:
     show(opened, width=700, media="print", scheme="dark")
     opened.execute_async_script("requestAnimationFrame(() => setTimeout(arguments[0], 100))")
