@@ -51,6 +51,7 @@ def test_a_search_killed_again_and_again_is_that_of_an_undisturbed_one(
 ) -> None:
     command = ["search", made, *OPTIONS, "--train", "8", "--splits", "2", "--strategy", strategy, "--json", "--out"]
     command[-1:-1] = ["--iterations", "150", "--population", "20", "--seed", "3"]
+    command[-1:-1] = ["--reduce", "sum", "--aggregate", "sum"]
     code, whole, _ = lpz(*command, str(tmp_path / "whole"))
     assert code == 0
     monkeypatch.setattr(searching, "CHECKPOINT_SECONDS", 0.005)
@@ -141,9 +142,9 @@ def finished(lpz: Lpz, made: str, tmp_path: Path) -> Path:
         ("split-00/checkpoint.json", lambda text: text.replace('"rng": [3, [', '"rng": [3, ['), ""),
         ("split-00/checkpoint.json", lambda text: text.replace('"rng": [3, [', '"rng": [3, [7, '), "checkpoint.json'"),
         ("split-00/checkpoint.json", lambda text: text.replace("(W", "(Q"), "checkpoint.json'"),
-        ("split-00/checkpoint.json", lambda text: text.replace('"done": 50', '"done": 51'), "history.jsonl'"),
-        ("split-00/history.jsonl", lambda text: text[: len(text) // 2], "history.jsonl'"),
-        ("split-00/history.jsonl", lambda text: "".join(text.splitlines(True)[:-1]), "history.jsonl'"),
+        ("split-00/checkpoint.json", lambda text: text.replace('"done": 50', '"done": 51'), "shorter"),
+        ("split-00/history.jsonl", lambda text: text[: len(text) // 2], "checkpoint.json'"),
+        ("split-00/history.jsonl", lambda text: "".join(text.splitlines(True)[:-1]), "shorter"),
         ("split-00/history.jsonl", lambda text: text + '{"iteration": 50, "wha', ""),  # more than the checkpoint knows
         ("plan.json", lambda text: text[:-20], "plan.json'"),
         ("plan.json", lambda text: "{}", "plan.json'"),
