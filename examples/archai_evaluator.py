@@ -11,20 +11,19 @@ from dataclasses import dataclass
 from lpz_nas import ProxyEvaluator
 from transformers import PreTrainedModel
 
-from lpzero_hf import Setting, load_model
-from lpzero_hf.plugins import load_plugins
+from lpzero_hf import Setting, load_model, load_space
 
 
 @dataclass
 class ArchaiModel:
-    """As `archai.discrete_search.api.ArchaiModel`: a model, and what identifies its architecture."""
+    """As `archai.discrete_search.api.ArchaiModel`: a model, and the id of its architecture."""
 
     arch: PreTrainedModel
     archid: str
 
 
 evaluator = ProxyEvaluator("synflow", setting=Setting(batch_size=4, seq_len=32))
-space, rng = load_plugins().space("tiny-gpt2"), random.Random(42)
+space, rng = load_space("tiny-gpt2"), random.Random(42)
 scores = {}
 for _ in range(5):
     name = f"tiny-gpt2:{space.text(space.sample(rng, by='choice'))}"

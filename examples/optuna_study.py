@@ -2,7 +2,7 @@
 
     pip install 'lpzero-hf[optuna]' && python examples/optuna_study.py [study.sqlite]
 
-Run it again with the same file, and the study goes on where it stopped.
+Run it again with the same file, and the study continues.
 """
 
 import sys
@@ -23,7 +23,7 @@ best = study.best_trial
 print(f"best of {len(study.trials)}: tiny-gpt2:{best.user_attrs['architecture']}")
 print(f"synflow {best.value:.6g}, {best.user_attrs['params']:,} parameters")
 
-# Two directions instead of one: everything that no smaller architecture beats.
+# Two directions instead of one: the architectures than which no smaller one scores as well.
 front = create_study(front=True)
 front.optimize(Objective(evaluator, budget, front=True), n_trials=15)
 for trial in sorted(front.best_trials, key=lambda trial: trial.values[1]):

@@ -4,7 +4,8 @@
 >>> loaded = load_model("gpt2-variant")
 >>> scores = score(loaded.model, minibatch(loaded.model), ["snip", "params"])
 
-The public names are loaded when first used, so that importing the package does not import torch.
+The public names are loaded when first used, so that importing the package does not import torch. The packages in here
+are the steps of the data flow, from `spaces` to `searching`; their modules may move, the names below stay.
 """
 
 from __future__ import annotations
@@ -12,90 +13,111 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from lpzero_hf import moved
+from lpzero_hf.versions import __version__
+
 if TYPE_CHECKING:
     from lpzero_hf.artifacts.artifact import Artifact as Artifact
     from lpzero_hf.artifacts.artifact import read_artifact as read_artifact
     from lpzero_hf.artifacts.hub import push_to_hub as push_to_hub
     from lpzero_hf.benchmarks.benchmark import Benchmark as Benchmark
     from lpzero_hf.benchmarks.benchmark import Trained as Trained
+    from lpzero_hf.benchmarks.benchmark import load_benchmark as load_benchmark
     from lpzero_hf.benchmarks.grade import grade as grade
     from lpzero_hf.capture.spec import Reduction as Reduction
     from lpzero_hf.errors import LpzError as LpzError
     from lpzero_hf.errors import NotApplicable as NotApplicable
-    from lpzero_hf.executors import LocalExecutor as LocalExecutor
-    from lpzero_hf.executors import ProcessExecutor as ProcessExecutor
-    from lpzero_hf.executors import RayExecutor as RayExecutor
+    from lpzero_hf.executors.base import Executor as Executor
+    from lpzero_hf.executors.base import Failure as Failure
+    from lpzero_hf.executors.local import LocalExecutor as LocalExecutor
+    from lpzero_hf.executors.offer import ExecutorOffer as ExecutorOffer
+    from lpzero_hf.executors.offer import Resources as Resources
+    from lpzero_hf.executors.process import ProcessExecutor as ProcessExecutor
+    from lpzero_hf.executors.ray import RayExecutor as RayExecutor
     from lpzero_hf.expressions.expression import Expression as Expression
     from lpzero_hf.expressions.expression import parse as parse
     from lpzero_hf.expressions.operations import Unary as Unary
     from lpzero_hf.hookspecs import hookimpl as hookimpl
     from lpzero_hf.models.layout import ModelLayout as ModelLayout
     from lpzero_hf.models.layout import find_layout as find_layout
-    from lpzero_hf.models.load import ZooModel as ZooModel
     from lpzero_hf.models.load import load_model as load_model
     from lpzero_hf.models.minibatch import minibatch as minibatch
+    from lpzero_hf.plugins import load_plugins as load_plugins
     from lpzero_hf.proxies.base import ModelProxy as ModelProxy
     from lpzero_hf.proxies.base import Proxy as Proxy
     from lpzero_hf.proxies.base import StatisticProxy as StatisticProxy
     from lpzero_hf.proxies.expression_proxy import expression_proxy as expression_proxy
-    from lpzero_hf.scoring.evaluate import Setting as Setting
+    from lpzero_hf.proxies.searched_proxy import shipped_proxy as shipped_proxy
     from lpzero_hf.scoring.load_proxy import load_proxy as load_proxy
     from lpzero_hf.scoring.rank import rank as rank
     from lpzero_hf.scoring.score import Score as Score
     from lpzero_hf.scoring.score import Scores as Scores
     from lpzero_hf.scoring.score import score as score
-    from lpzero_hf.search.config import Plan as Plan
-    from lpzero_hf.search.result import SearchResult as SearchResult
-    from lpzero_hf.search.search import search as search
+    from lpzero_hf.scoring.setting import Setting as Setting
+    from lpzero_hf.searching.config import SearchConfig as SearchConfig
+    from lpzero_hf.searching.result import SearchResult as SearchResult
+    from lpzero_hf.searching.search import search as search
+    from lpzero_hf.spaces.named import ZooModel as ZooModel
+    from lpzero_hf.spaces.named import load_space as load_space
     from lpzero_hf.spaces.space import Architecture as Architecture
     from lpzero_hf.spaces.space import Choice as Choice
     from lpzero_hf.spaces.space import Space as Space
 
-__version__ = "0.1.0"
-
 _HOMES = {
     "Artifact": "artifacts.artifact",
     "read_artifact": "artifacts.artifact",
-    "LpzError": "errors",
-    "NotApplicable": "errors",
+    "push_to_hub": "artifacts.hub",
     "Benchmark": "benchmarks.benchmark",
     "Trained": "benchmarks.benchmark",
-    "Setting": "scoring.evaluate",
-    "LocalExecutor": "executors",
-    "ProcessExecutor": "executors",
-    "RayExecutor": "executors",
+    "load_benchmark": "benchmarks.benchmark",
+    "grade": "benchmarks.grade",
+    "Reduction": "capture.spec",
+    "LpzError": "errors",
+    "NotApplicable": "errors",
+    "Executor": "executors.base",
+    "Failure": "executors.base",
+    "LocalExecutor": "executors.local",
+    "ExecutorOffer": "executors.offer",
+    "Resources": "executors.offer",
+    "ProcessExecutor": "executors.process",
+    "RayExecutor": "executors.ray",
     "Expression": "expressions.expression",
     "parse": "expressions.expression",
-    "expression_proxy": "proxies.expression_proxy",
-    "grade": "benchmarks.grade",
+    "Unary": "expressions.operations",
     "hookimpl": "hookspecs",
-    "push_to_hub": "artifacts.hub",
     "ModelLayout": "models.layout",
     "find_layout": "models.layout",
-    "load_proxy": "scoring.load_proxy",
-    "minibatch": "models.minibatch",
-    "ZooModel": "models.load",
     "load_model": "models.load",
-    "Unary": "expressions.operations",
-    "Plan": "search.config",
+    "minibatch": "models.minibatch",
+    "load_plugins": "plugins",
     "ModelProxy": "proxies.base",
     "Proxy": "proxies.base",
     "StatisticProxy": "proxies.base",
+    "expression_proxy": "proxies.expression_proxy",
+    "shipped_proxy": "proxies.searched_proxy",
+    "load_proxy": "scoring.load_proxy",
     "rank": "scoring.rank",
-    "Reduction": "capture.spec",
     "Score": "scoring.score",
     "Scores": "scoring.score",
     "score": "scoring.score",
-    "SearchResult": "search.result",
-    "search": "search.search",
+    "Setting": "scoring.setting",
+    "SearchConfig": "searching.config",
+    "SearchResult": "searching.result",
+    "search": "searching.search",
+    "ZooModel": "spaces.named",
+    "load_space": "spaces.named",
     "Architecture": "spaces.space",
     "Choice": "spaces.space",
     "Space": "spaces.space",
 }
 __all__ = ["__version__", *_HOMES]
 
+moved.install()
+
 
 def __getattr__(name: str) -> Any:
+    if name in moved.NAMES:
+        return globals()["__getattr__"](moved.NAMES[name])
     if name not in _HOMES:
         raise AttributeError(f"module 'lpzero_hf' has no attribute '{name}'")
     value = getattr(importlib.import_module(f"lpzero_hf.{_HOMES[name]}"), name)

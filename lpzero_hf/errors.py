@@ -13,7 +13,7 @@ class LpzError(Exception):
 
 
 class UsageError(LpzError):
-    """The request itself is wrong: an unknown name, a bad option, bad arguments."""
+    """The request itself is wrong: an unknown name, an invalid option, invalid arguments."""
 
     exit_code = 2
 
@@ -39,15 +39,15 @@ class PluginError(LpzError):
 
 
 class PluginWarning(UserWarning):
-    """A plugin could not be used; everything else goes on without it."""
+    """A plugin could not be used; everything else continues without it."""
 
 
 class MinibatchWarning(UserWarning):
-    """A proxy that was calibrated on minibatches of one size meets another."""
+    """A proxy is used with minibatches of another size than it was calibrated on."""
 
 
 class ExecutorWarning(UserWarning):
-    """Work goes on, but elsewhere, more slowly, or without a part that was asked for."""
+    """Work continues, but in another worker, more slowly, or without some of the tasks."""
 
 
 class MicroBatchWarning(UserWarning):
@@ -59,7 +59,7 @@ class NotApplicable(Exception):
 
 
 class InvalidScore(Exception):
-    """Raised by a proxy whose score is no finite number; the message says why."""
+    """Raised by a proxy whose score is not a finite number; the message says why."""
 
 
 def one_line(error: BaseException) -> str:
@@ -71,7 +71,7 @@ def one_line(error: BaseException) -> str:
 
 
 def listed(reasons: Mapping[str, str], most: int = 10) -> str:
-    """`"a: why; b: why; and 3 more"`: what failed with its causes, on one line."""
+    """`"a: why; b: why; and 3 more"`: names with their reasons, on one line."""
     shown = [f"{name}: {reason}" for name, reason in list(reasons.items())[:most]]
     return "; ".join(shown + ([f"and {len(reasons) - most} more"] if len(reasons) > most else []))
 

@@ -1,4 +1,4 @@
-"""Files that are there whole or not at all."""
+"""Files that are written completely or not at all, and work that is resumed only with the same settings."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import contextlib
 import json
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from lpzero_hf.errors import LpzError, one_line
+from lpzero_hf.errors import LpzError, UsageError, one_line
 
 
 @contextlib.contextmanager
@@ -35,20 +35,20 @@ def replacing(path: Path) -> Iterator[Path]:
         temporary.replace(path)
     except OSError as error:
         raise LpzError(
-            f"cannot write '{path}': {error.strerror or error}; make room, or choose another place"
+            f"cannot write '{path}': {error.strerror or error}; free disk space, or choose another place"
         ) from error
     finally:
         temporary.unlink(missing_ok=True)
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a text file, whole or not at all."""
+    """Write a text file, completely or not at all."""
     with replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 
 def write_json(path: Path, document: Any, indent: int | None = 1) -> None:
-    """Write a JSON document, whole or not at all; floats keep every bit."""
+    """Write a JSON document, completely or not at all; floats keep every bit."""
     write_text(path, json.dumps(document, indent=indent, allow_nan=False) + "\n")
 
 
@@ -60,7 +60,7 @@ def read_json(path: Path, remedy: str) -> Any:
         remedy: what to do if it cannot be read, as the end of the message.
 
     Raises:
-        LpzError: it is missing or no JSON.
+        LpzError: it is missing or not JSON.
     """
     try:
         return json.loads(path.read_text(encoding="utf-8"))
@@ -68,3 +68,66 @@ def read_json(path: Path, remedy: str) -> Any:
         raise LpzError(f"cannot read '{path}': {error.strerror or error}; {remedy}") from error
     except ValueError as error:
         raise LpzError(f"'{path}' is not readable JSON ({one_line(error)}); {remedy}") from error
+
+
+def same_settings(
+    file: Path,
+    settings: Mapping[str, Any],
+    *,
+    what: str,
+    header: Mapping[str, Any] | None = None,
+    key: str = "settings",
+    resume: bool | None = None,
+) -> bool:
+    """Write the settings of new work to a file, or refuse to resume work that was started with other settings.
+
+    Args:
+        file: where they are written, in the folder of the work.
+        settings: plain data for JSON; nested ones are compared by dotted names.
+        what: the kind of work, for messages, "search" for example.
+        header: entries of the document that must be the same, such as format and version; with None, the document is
+            the settings themselves.
+        key: of the settings in the document, beside the header.
+        resume: True resumes existing work, False starts new work, None does either.
+
+    Returns:
+        Whether there is work to resume.
+
+    Raises:
+        UsageError: there is work but `resume` is False, none but `resume` is True, or it was started with other
+            settings; the message says what differs.
+        LpzError: the file cannot be read or written, or is something else.
+    """
+    now = json.loads(json.dumps(settings))
+    if not file.exists():
+        if resume:
+            raise UsageError(f"there is no {what} in '{file.parent}' to resume; leave out --resume to start one")
+        write_json(file, now if header is None else {**header, key: now})
+        return False
+    if resume is False:
+        raise UsageError(f"there is a {what} in '{file.parent}' already; go on with --resume, or choose another --out")
+    document = read_json(file, "choose another --out")
+    if isinstance(document, dict) and header is not None:
+        document = document.get(key) if all(document.get(name) == header[name] for name in header) else None
+    if not isinstance(document, dict):
+        shown = "" if header is None else f" of version {header['version']}"
+        raise LpzError(f"'{file}' holds no settings of a {what}{shown}; choose another --out")
+    before, wanted = _flat(document), _flat(now)
+    changed = [name for name in sorted({*before, *wanted}) if before.get(name) != wanted.get(name)]
+    if changed:
+        shown = "; ".join(f"{name} was {before.get(name)}, not {wanted.get(name)}" for name in changed)
+        raise UsageError(
+            f"the {what} in '{file.parent}' has other settings: {shown}; give the same, or choose another --out"
+        )
+    return True
+
+
+def _flat(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Nested settings by dotted names."""
+    flat: dict[str, Any] = {}
+    for name, value in settings.items():
+        if isinstance(value, dict):
+            flat |= {f"{name}.{inner}": item for inner, item in _flat(value).items()}
+        else:
+            flat[name] = value
+    return flat

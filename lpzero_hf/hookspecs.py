@@ -12,12 +12,7 @@ if TYPE_CHECKING:
     import typer
     from transformers import PreTrainedModel
 
-    from lpzero_hf.benchmarks.benchmark import Benchmark
-    from lpzero_hf.expressions.operations import Unary
-    from lpzero_hf.models.layout import ModelLayout
-    from lpzero_hf.models.load import ZooModel
-    from lpzero_hf.proxies.base import Proxy
-    from lpzero_hf.spaces.space import Space
+    from lpzero_hf import Benchmark, ExecutorOffer, ModelLayout, Proxy, Space, Unary, ZooModel
 
 PROJECT = "lpzero_hf"
 hookspec = pluggy.HookspecMarker(PROJECT)
@@ -57,6 +52,12 @@ def lpz_benchmarks() -> Iterable[Benchmark]:
 @hookspec
 def lpz_model_layout(model: PreTrainedModel) -> ModelLayout | None:
     """Return where an exotic model keeps its blocks and mixers, or None to leave it to others."""
+
+
+@hookspec
+def lpz_executors() -> Iterable[ExecutorOffer]:
+    """Return executors: where `--executor NAME` does the work on many architectures."""
+    return ()
 
 
 @hookspec

@@ -1,1 +1,1 @@
-"""Scripts that make what the package ships."""
+"""Scripts that make the data of the package and its documentation."""

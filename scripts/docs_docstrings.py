@@ -1,4 +1,4 @@
-"""What the reference makes of docstrings: a griffe extension, named in `mkdocs.yml`.
+"""Prepares docstrings for the reference: a griffe extension, named in `mkdocs.yml`.
 
 The docstrings of this project have a section `Example:`, for which griffe's name is `Examples:`. Doctests outside of a
 section, which Markdown would take for quotations, become blocks of code.

@@ -1,9 +1,10 @@
-"""What `mkdocs build` makes of the pages in `docs/` beside Markdown: formulas, help, and parts of other files.
+"""What `mkdocs build` adds to the Markdown pages in `docs/`: formulas, help, and parts of other files.
 
 - A fence `math` holds LaTeX and becomes MathML, which browsers draw without a script.
-- `<!-- include: FILE # HEADING -->` becomes what stands below that heading of a Markdown file of this repository, and
+- `<!-- include: FILE # HEADING -->` becomes the section with that heading of a Markdown file of this repository, and
   `<!-- include: FILE -->` a block of that file's code.
 - `<!-- lpz: help -->` becomes the help of every command, from typer itself, so it cannot be out of date.
+- `<!-- lpz: proxies -->` becomes the built-in proxies with formula and source, by what they run, from the code itself.
 """
 
 from __future__ import annotations
@@ -20,19 +21,23 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).parent.parent
 INCLUDE = re.compile(r"^<!-- include: (?P<file>\S+)(?: # (?P<heading>.+))? -->$", re.MULTILINE)
 HELP = "<!-- lpz: help -->"
+PROXIES = "<!-- lpz: proxies -->"
 
 
 def on_config(config: MkDocsConfig) -> MkDocsConfig:
-    """Teach the Markdown parser the fence `math`."""
+    """Add the fence `math` to the Markdown parser."""
     fences = config.mdx_configs.setdefault("pymdownx.superfences", {}).setdefault("custom_fences", [])
     fences.append({"name": "math", "class": "formula", "format": formula})
     return config
 
 
 def on_page_markdown(markdown: str, **_: Any) -> str:
-    """Put what the comments of a page name in their places."""
+    """Replace the comments of a page by the parts that they name."""
     markdown = INCLUDE.sub(included, markdown)
-    return markdown.replace(HELP, command_line()) if HELP in markdown else markdown
+    for comment, made in ((HELP, command_line), (PROXIES, proxies)):
+        if comment in markdown:
+            markdown = markdown.replace(comment, made())
+    return markdown
 
 
 def formula(source: str, language: str, css_class: str, *_: Any, **__: Any) -> str:
@@ -43,7 +48,7 @@ def formula(source: str, language: str, css_class: str, *_: Any, **__: Any) -> s
 
 
 def included(comment: re.Match[str]) -> str:
-    """What a comment asks for."""
+    """The text that replaces a comment."""
     file = ROOT / comment["file"]
     if comment["heading"]:
         return section(file, comment["heading"])
@@ -51,7 +56,7 @@ def included(comment: re.Match[str]) -> str:
 
 
 def section(file: Path, heading: str) -> str:
-    """What stands below a heading of a Markdown file, down to the next one of its level.
+    """The text below a heading of a Markdown file, down to the next one of its level.
 
     Raises:
         ValueError: the file has no such heading.
@@ -75,7 +80,22 @@ def section(file: Path, heading: str) -> str:
 def command_line() -> str:
     """The help of `lpz` and all its commands, as Markdown with headings from the second level."""
     command = [sys.executable, "-m", "typer", "lpz_cli.main", "utils", "docs", "--name", "lpz"]
-    told = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT).stdout
-    headings = re.sub(r"^(#+) ", r"#\1 ", told, flags=re.MULTILINE)
-    without_lists = re.sub(r"\*\*Commands\*\*:\n\n(?:\* .*\n)+", "", headings)  # cut short; the headings tell it all
+    pages = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT).stdout
+    headings = re.sub(r"^(#+) ", r"#\1 ", pages, flags=re.MULTILINE)
+    without_lists = re.sub(r"\*\*Commands\*\*:\n\n(?:\* .*\n)+", "", headings)  # the headings list them already
     return without_lists.replace("```console\n$ ", "```text\n")  # usage is no example to run
+
+
+def proxies() -> str:
+    """Tables of the built-in proxies, one for each kind of pass."""
+    from lpzero_hf.plugins import OWN, load_plugins
+    from lpzero_hf.proxies.resolve import installed_proxies
+
+    by_passes: dict[str, list[str]] = {}
+    for name, claim in installed_proxies(load_plugins()).items():
+        if claim.distribution == OWN:
+            better = "higher" if claim.item.orientation > 0 else "lower"
+            cells = (f"`{name}`", claim.item.formula.replace("|", "\\|"), claim.item.citation or "a count", better)
+            by_passes.setdefault(claim.item.passes, []).append(f"| {' | '.join(cells)} |")
+    head = "| proxy | formula | source | better |\n|---|---|---|---|\n"
+    return "\n\n".join(f"## {passes}\n\n{head}" + "\n".join(rows) for passes, rows in by_passes.items())

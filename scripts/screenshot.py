@@ -1,4 +1,4 @@
-"""Takes the picture of a report for the documentation: a desktop in light colours beside a phone in dark ones.
+"""Takes a picture of a report for the documentation: a desktop in light colours beside a phone in dark ones.
 
     lpz report RUN -o report.html && python scripts/screenshot.py report.html docs/assets/report.png
 

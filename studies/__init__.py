@@ -1,1 +1,1 @@
-"""Studies: what the papers claim, what this project measures on the same architectures, and what lies beyond."""
+"""Studies: what papers report and what this project measures; one folder for each page of docs/results."""

@@ -1,10 +1,10 @@
-"""Makes RESULTS.md and its figures from the run files, and the run files from nothing.
+"""Makes the results from the run files, and the run files from nothing.
 
-    python -m studies                       RESULTS.md and figures/ from the run files in studies/runs
+    python -m studies                       RESULTS.md and docs/results from the run files in studies/runs
     python -m studies --run [NAME ...]      make those run files (all of them) first, with what the cache holds
     python -m studies --from-nothing        the same in an empty cache
 
-Making them takes the upstream files in the folder named by LPZ_DATA; showing them takes nothing.
+Making them needs the upstream files in the folder named by LPZ_DATA; showing them needs nothing.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ import os
 import sys
 import tempfile
 
+from rich import progress as rich_progress
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from lpzero_hf.errors import LpzError
 from studies.results import STUDIES, write
-from studies.study import RUNS, Study, Tell, make
+from studies.study import RUNS, Progress, Study, make
 
 
 def main() -> int:
@@ -41,7 +41,7 @@ def main() -> int:
         else:
             run([study for study in STUDIES if study.name in chosen])
         if missing := [name for name in names if not (RUNS / f"{name}.json").exists()]:
-            print(f"not made yet: {', '.join(missing)}; RESULTS.md stays as it is", file=sys.stderr)
+            print(f"not made yet: {', '.join(missing)}; the results stay as they are", file=sys.stderr)
             return 0 if chosen else 1
         for file in write(timed=bool(chosen)):
             print(file)
@@ -52,23 +52,28 @@ def main() -> int:
 
 
 def run(studies: list[Study]) -> None:
-    """Make the run files of some studies, with a bar for each step."""
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    """Make the run files of some studies, with a progress bar for each step."""
+    columns = (
+        rich_progress.TextColumn("{task.description}"),
+        rich_progress.BarColumn(),
+        rich_progress.MofNCompleteColumn(),
+        rich_progress.TimeElapsedColumn(),
+    )
     for study in studies:
-        with Progress(*columns, console=Console(stderr=True)) as progress:
-            made = make(study, _bars(progress, study))
+        with rich_progress.Progress(*columns, console=Console(stderr=True)) as shown:
+            made = make(study, _bars(shown, study))
         print(f"{study.name}: {made.seconds:.0f} s", file=sys.stderr)
 
 
-def _bars(progress: Progress, study: Study) -> Tell:
+def _bars(shown: rich_progress.Progress, study: Study) -> Progress:
     bars = {}
 
-    def tell(what: str, done: int, total: int) -> None:
+    def progress(what: str, done: int, total: int) -> None:
         if what not in bars:
-            bars[what] = progress.add_task(f"{study.name}: {what}", total=total)
-        progress.update(bars[what], completed=done, total=total)
+            bars[what] = shown.add_task(f"{study.name}: {what}", total=total)
+        shown.update(bars[what], completed=done, total=total)
 
-    return tell
+    return progress
 
 
 if __name__ == "__main__":

@@ -47,9 +47,9 @@ def spread(values: Sequence[float], digits: int = 4) -> str:
 def pooled(estimates: Sequence[Estimate | None]) -> Estimate | None:
     """The mean over splits, with a 95% interval for what one split gives.
 
-    Its variance is that over splits plus the mean of the splits' own, which their bootstrap intervals over the
-    held-out architectures tell (the law of total variance, taken as normal). Splits that hold out different
-    architectures differ by that as well, so it is a little too wide rather than too narrow.
+    Its variance is that over splits plus the mean of the splits' own variances, which follow from their bootstrap
+    intervals over the held-out architectures (the law of total variance, taken as normal). Splits that hold out
+    different architectures differ by that as well, so the interval is a little too wide rather than too narrow.
     """
     good = [estimate for estimate in estimates if estimate is not None]
     if not good:

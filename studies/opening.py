@@ -10,7 +10,7 @@ import numpy as np
 
 from lpzero_hf.benchmarks.agreement import Truth, Vector
 from studies.markdown import interval, pooled, spread, table
-from studies.searched import both
+from studies.search.searched import both
 from studies.study import Runs, Study
 
 FLEXIBERT, GPT2 = "flexibert", "gpt2-wt103"
@@ -47,10 +47,10 @@ class Opening(Study):
     title = "At a glance"
 
     def show(self, runs: Runs) -> str:
-        """The table, and how to read it."""
+        """The table."""
         rows = [
-            [what, *(cell.strip() for name in (FLEXIBERT, GPT2) for cell in told[name].split("|"))]
-            for what, told in CLAIMED.items()
+            [what, *(cell.strip() for name in (FLEXIBERT, GPT2) for cell in printed[name].split("|"))]
+            for what, printed in CLAIMED.items()
         ]
         rows.insert(1, ["LPZero, its published scores", *_cells_of(runs, _published)])
         for what, proxy in TRIVIAL.items():
@@ -59,7 +59,7 @@ class Opening(Study):
         for what, (kind, studies) in OURS.items():
             rows.append([what, *_searched(runs, studies, kind)])
         heads = ["", f"{FLEXIBERT}: rho", "tau", f"{GPT2}: rho", "tau"]
-        return f"{table(heads, rows)}\n\n{_NOTE}"
+        return table(heads, rows)
 
 
 def _searched(runs: Runs, studies: Mapping[str, str], kind: str) -> list[str]:
@@ -103,16 +103,42 @@ def _ridge(runs: Runs) -> list[str]:
     return [spread(rows[name][kind], digits=3) for name in (FLEXIBERT, GPT2) for kind in ("rho", "tau")]
 
 
-_NOTE = """\
-All rows but the two printed ones are held out: each of ten splits (seeds 42 to 51) searches on 50 architectures (50
-of each for one proxy for both) and is graded on the other 450 of FlexiBERT and 150 of GPT-2; published scores, counts
-and the regression are graded on the same. The number is the mean over splits; the brackets are a 95% interval of what
-one such search gives, from the variance over splits and that of a bootstrap over the held-out architectures (± is the
-standard deviation over splits). The papers' figures are on all architectures, searched on or not, and without
-intervals. Evolution has the seed paper's budget, a population of 80 and 1,000 children; "one" and "two" are the unary
-operations of each branch, and GPT-2 was not searched with two here. "One proxy for both" is one formula, with one
-unary operation, searched on both benchmarks at once. Two things make these numbers a little optimistic: how a winner
-is chosen from what a search keeps was decided while looking at these splits (on ten others, looked at once, it did no
-worse: see docs/explanation/what-was-tried.md), and nine FlexiBERT architectures are in the benchmark twice, so that
-up to three of the 450 held out had been searched on as well. On GPT-2 the counts of attention parameters and the
-regression say what the searched proxies say: width and depth."""
+def reading(runs: Runs) -> str:
+    """How to read the table."""
+    searches = {name: runs[study] for name, study in SPLITS.items()}
+    seeds = [split["seed"] for split in searches[FLEXIBERT]["splits"]]
+    train = searches[FLEXIBERT]["plan"]["train"]
+    rest = {name: len(runs["grades"][name]["truth"]) - search["plan"]["train"] for name, search in searches.items()}
+    return "\n".join(
+        [
+            "- rho is Spearman's, tau is Kendall's tau-b. Both compare the scores of a proxy with the trained "
+            "performance, and both are turned so that larger is better: a negative value is a proxy that ranks the "
+            "wrong way round.",
+            f"- All rows but the two printed ones are held out. Each of {len(seeds)} splits (seeds {seeds[0]} to "
+            f"{seeds[-1]}) searches on {train} architectures, or on {train} of each benchmark for one proxy for both, "
+            f"and is graded on the other {rest[FLEXIBERT]} of FlexiBERT and {rest[GPT2]} of GPT-2. Published scores, "
+            "counts and the regression are graded on the same architectures.",
+            "- Each number is the mean over splits. Brackets are a 95% interval of what one such search gives: its "
+            "variance is that over splits plus that of a bootstrap over the held-out architectures. ± is the standard "
+            "deviation over splits.",
+            '- "one" and "two" are the unary operations in each branch of an expression. GPT-2 was not searched with '
+            'two. Evolution has the paper\'s budget, a population of 80 and 1,000 children. "One proxy for both" is '
+            "one formula with one unary operation, searched on both benchmarks at once.",
+            "- `num_layers`, `num_heads`, `params` and `decoder_params` are the trivial baselines.",
+            "- Brackets of a mean over splits are such intervals on all pages. Other brackets are 95% percentile "
+            "bootstrap intervals (1,000 resamples of the architectures), unless a page says otherwise.",
+            "- `docs/explanation/numbers.md` explains these measures.",
+        ]
+    )
+
+
+LIMITS = """\
+- The printed numbers are on all architectures, including those searched on, and have no intervals.
+- How a winner is chosen from what a search keeps was decided while looking at these splits. On ten others, looked at
+  once, it did no worse (`docs/explanation/what-was-tried.md`).
+- Nine FlexiBERT architectures are in the benchmark twice, so up to three of those held out were also searched on.
+- On GPT-2 a count of attention parameters, or a regression on width and depth, ranks as well as the searched proxies.
+- Picking the top row of a table is a choice made on the data of that table. The searches choose on some of the
+  architectures and report on the others.
+- A proxy that was found on one benchmark need not rank another benchmark, and can rank worse on another minibatch. The
+  pages on searches and on proxies have the measurements."""

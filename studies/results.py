@@ -1,43 +1,47 @@
-"""RESULTS.md and its figures, made from the run files of all studies."""
+"""RESULTS.md, and the pages and figures of docs/results, made from the run files of all studies."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from lpzero_hf.files import read_json, write_json, write_text
-from studies.ablations import Ablations
-from studies.capture import Capture, estimated
-from studies.costs import Costs
-from studies.ensembles import Ensembles
-from studies.features import Features
-from studies.figure1 import Figure1
-from studies.figure5 import Figure5
-from studies.figure6 import Figure6
-from studies.figure7 import Figure7
-from studies.grades import Grades
-from studies.how_many import HowMany
-from studies.initialised import Initialised
+from lpzero_hf.files import read_json, write_text
+from studies.cost.capture import Capture, estimated
+from studies.cost.costs import Costs
 from studies.markdown import table
-from studies.nas import Nas
-from studies.noise import Noise
-from studies.opening import Opening
-from studies.pareto import Pareto
-from studies.published import Published
-from studies.rebuilt import Rebuilt
-from studies.searched import SEARCHES
-from studies.sensitivity import Sensitivity
-from studies.study import RUNS, Run, Study, read
-from studies.table3 import Table3
-from studies.table4 import Table4
-from studies.table5 import Table5
-from studies.transfer import Transfer
-from studies.winners import Winners
+from studies.nas.budgets import Nas
+from studies.opening import LIMITS, Opening, reading
+from studies.paper.figure1 import Figure1
+from studies.paper.figure5 import Figure5
+from studies.paper.figure6 import Figure6
+from studies.paper.figure7 import Figure7
+from studies.paper.initialised import Initialised
+from studies.paper.published import Published
+from studies.paper.rebuilt import Rebuilt
+from studies.paper.table3 import Table3
+from studies.paper.table4 import Table4
+from studies.paper.table5 import Table5
+from studies.proxies.features import Features
+from studies.proxies.grades import Grades
+from studies.proxies.noise import Noise
+from studies.proxies.pareto import Pareto
+from studies.proxies.sensitivity import Sensitivity
+from studies.proxies.winners import Winners
+from studies.search.ablations import Ablations
+from studies.search.ensembles import Ensembles
+from studies.search.how_many import HowMany
+from studies.search.searched import SEARCHES
+from studies.search.transfer import Transfer
+from studies.study import RUNS, Run, Study, read, write_records
 
 ROOT = Path(__file__).parent.parent
+FOLDER = ROOT / "docs" / "results"
 SHOWN = RUNS / "shown.json"  # how long tables and figures took
-STUDIES: tuple[Study, ...] = (  # in the order of RESULTS.md
+QUESTION = "How well do searched proxies rank architectures that they were not searched on?"
+HOW_TO_READ = "[How to read the numbers](index.md#how-to-read-the-numbers)"
+SECTIONS = ("At a glance", "How to read the numbers", "What limits the numbers", "How the results are made")
+STUDIES: tuple[Study, ...] = (  # in the order in which they are made; a page shows its own in this order
     Opening(),
     Figure1(),
     Table3(),
@@ -64,18 +68,32 @@ STUDIES: tuple[Study, ...] = (  # in the order of RESULTS.md
     Features(),
     Nas(),
 )
-INTRODUCTION = """\
-rho is Spearman's, tau is Kendall's tau-b, both between a proxy's score, turned so that larger should be better, and
-the trained performance, turned likewise; a negative value is a proxy that ranks the wrong way round. Brackets hold
-95% percentile bootstrap intervals (1,000 resamples of the architectures) unless said otherwise. "top 10%" is the
-share of the truly best tenth among the best-scored tenth; s/arch is the median time to score one architecture on one
-core with the other cores busy alike, and proxies that share a pass all show the time of the whole pass. `num_layers`,
-`num_heads`, `params` and `decoder_params` are the trivial baselines. Picking the top row of a table is a choice made
-on the data the table reports; the searches choose on one part of the architectures and report on the others."""
+PAGES = {  # by the folder of their studies: title, and what the page answers
+    "paper": (
+        "The paper's tables and figures",
+        "How far do the printed numbers agree with ours, and why do some differ?",
+    ),
+    "search": (
+        "Searches",
+        "What do searches find, does it hold on other benchmarks, and what does each part of a search contribute?",
+    ),
+    "proxies": (
+        "Proxies",
+        "How well does every proxy rank every benchmark, and how do noise, minibatch, seed and precision limit that?",
+    ),
+    "nas": (
+        "Architectures under a budget",
+        "Which proxy chooses a good architecture when the number of parameters is limited?",
+    ),
+    "cost": (
+        "Costs",
+        "How much time and memory do searches, scores and large models take?",
+    ),
+}
 
 
 def write(timed: bool = False) -> list[Path]:
-    """Write RESULTS.md and figures/.
+    """Write RESULTS.md, and docs/results with its figures.
 
     Args:
         timed: also keep how long that took, for the next RESULTS.md.
@@ -88,47 +106,82 @@ def write(timed: bool = False) -> list[Path]:
     start = time.perf_counter()
     runs = {study.name: read(study.name) for study in STUDIES if study.makes}
     data = {name: run.data for name, run in runs.items()}
-    written = [ROOT / "RESULTS.md"]
+    written = []
     for study in STUDIES:
         for name, figure in study.draw(data).items():
-            written.append(ROOT / "figures" / f"{name}.png")
+            written.append(FOLDER / "figures" / f"{name}.png")
             save(figure, written[-1])
     if timed:
-        text(runs)
-        write_json(SHOWN, {"seconds": round(time.perf_counter() - start, 1)})
-    write_text(ROOT / "RESULTS.md", text(runs))
+        texts(runs)
+        write_records(SHOWN, {"seconds": round(time.perf_counter() - start, 1)})
+    for file, text in texts(runs).items():
+        written.append(file)
+        write_text(file, text)
     return written
 
 
-def text(runs: Mapping[str, Run]) -> str:
-    """RESULTS.md."""
+def texts(runs: Mapping[str, Run]) -> dict[Path, str]:
+    """RESULTS.md and the pages of docs/results by their files."""
     data = {name: run.data for name, run in runs.items()}
-    parts = ["# Results"]
-    for study in STUDIES:
-        parts.append(f"## {study.title}\n\n{study.show(data)}")
-        parts += [f"![{study.title}](figures/{name}.png)" for name in study.figures]
-        if study is STUDIES[0]:
-            parts.append(f"## How to read the rest\n\n{INTRODUCTION}")
-    parts.append(f"## How this file is made\n\n{_times(runs)}")
-    return "\n\n".join(parts) + "\n"
+    (opening,) = (study for study in STUDIES if not study.page)
+    found = {ROOT / "RESULTS.md": _opening(runs, opening.show(data)), FOLDER / "index.md": _index()}
+    for page, (title, question) in PAGES.items():
+        parts = [f"# {title}", question, HOW_TO_READ]
+        for study in STUDIES:
+            if study.page == page:
+                parts.append(f"## {study.title}\n\n{study.show(data)}")
+                parts += [f"![{study.title}](figures/{name}.png)" for name in study.figures]
+        if page == "cost":
+            parts.append(f"## What these results took to make\n\n{_times(runs)}")
+        found[FOLDER / f"{page}.md"] = "\n\n".join(parts) + "\n"
+    return found
 
 
-def _times(runs: Mapping[str, Run]) -> str:
-    rows = [[run.study, run.made, f"{run.seconds:,.0f}"] for run in runs.values()]
-    kept = estimated(runs["capture"].data)
-    total = sum(run.seconds for run in runs.values()) + kept
-    if kept:
-        rows.append(["capture of tables that were in the cache, estimated", "", f"{kept:,.0f}"])
+def _opening(runs: Mapping[str, Run], glance: str) -> str:
+    data = {name: run.data for name, run in runs.items()}
+    sections = zip(SECTIONS, (glance, reading(data), LIMITS, _made(runs)), strict=True)
+    parts = [f"## {heading}\n\n{text}" for heading, text in sections]
+    return _joined(parts, "docs/results/")
+
+
+def _index() -> str:
+    """The same on the site, which takes the sections from RESULTS.md when it is built."""
+    parts = [f"## {heading}\n\n<!-- include: RESULTS.md # {heading} -->" for heading in SECTIONS]
+    return _joined(parts, "")
+
+
+def _joined(sections: Sequence[str], folder: str) -> str:
+    rows = [[f"[{title}]({folder}{page}.md)", question] for page, (title, question) in PAGES.items()]
+    links = "## More results\n\n" + table(["page", "answers"], rows, left=2)
+    return "\n\n".join(["# Results", QUESTION, sections[0], links, *sections[1:]]) + "\n"
+
+
+def _made(runs: Mapping[str, Run]) -> str:
     machines = {tuple(run.machine.items()) for run in runs.values()}
-    told = "; ".join(
+    described = "; ".join(
         f"{of['cores']} cores, {of['processor']}, CPU only, lpzero-hf {of['lpzero-hf']}, torch {of['torch']}, "
         f"transformers {of['transformers']}, Python {of['python']}"
         for of in map(dict, sorted(machines))
     )  # fmt: skip
     shown = f", in {read_json(SHOWN, 'delete it')['seconds']:.0f} s" if SHOWN.exists() else ""
     return (
-        f"`python -m studies` makes this file and its figures from the run files in `studies/runs`{shown}. "
-        f"`python -m studies --from-nothing` makes the run files as well, in an empty cache: {total / 3600:.1f} hours "
-        "by the sum of the following, most of which were measured beside other work on the same cores. "
-        f"Machine: {told}.\n\n{table(['run', 'made', 's'], rows)}"
+        f"`python -m studies` makes all pages and figures from the run files in `studies/runs`{shown}. "
+        "`python -m studies --from-nothing` makes the run files as well, in an empty cache: "
+        f"{_seconds(runs) / 3600:.1f} hours; the page on costs has the time of each. Machine: {described}. "
+        "`docs/how-to/reproduce.md` has the steps."
+    )
+
+
+def _seconds(runs: Mapping[str, Run]) -> float:
+    """Of all runs in an empty cache."""
+    return sum(run.seconds for run in runs.values()) + estimated(runs["capture"].data)
+
+
+def _times(runs: Mapping[str, Run]) -> str:
+    rows = [[run.study, run.made, f"{run.seconds:,.0f}"] for run in runs.values()]
+    if kept := estimated(runs["capture"].data):
+        rows.append(["capture of tables that were in the cache, estimated", "", f"{kept:,.0f}"])
+    return (
+        f"In an empty cache, {_seconds(runs) / 3600:.1f} hours, the sum of the following. Most were measured while "
+        f"other work ran on the same cores.\n\n{table(['run', 'made', 's'], rows)}"
     )

@@ -17,6 +17,8 @@ from lpzero_hf import hookimpl, score
 from lpzero_hf import plugins as plugins_module
 from lpzero_hf.errors import PluginError, PluginWarning, UsageError
 from lpzero_hf.plugins import PluginRegistry, load_plugins
+from lpzero_hf.proxies.resolve import installed_proxies
+from lpzero_hf.spaces.named import installed_models
 
 
 class Distribution:
@@ -61,30 +63,30 @@ def installed() -> list[EntryPoint]:
 
 def test_built_in_proxies_arrive_through_the_same_entry_points() -> None:
     registry = load_plugins()
-    assert registry.proxies["snip"].plugin == "builtin-proxies"
-    assert PluginRegistry(found=[]).proxies == {}
+    assert installed_proxies(registry)["snip"].plugin == "builtin-proxies"
+    assert installed_proxies(PluginRegistry(found=[])) == {}
 
 
 def test_a_plain_function_becomes_a_proxy(offer: Callable[..., EntryPoint], gpt2: PreTrainedModel, batch: Any) -> None:
     registry = PluginRegistry(found=[offer("mine", proxy_source("seven"))])
-    assert registry.proxies["seven"].distribution == "dist-mine"
+    assert installed_proxies(registry)["seven"].distribution == "dist-mine"
     assert score(gpt2, batch, "seven", plugins=registry)["seven"].require() == 7.0
 
 
 def test_two_plugins_with_one_proxy_name_are_an_error_that_names_both(offer: Callable[..., EntryPoint]) -> None:
     points = [offer("a", proxy_source("twin"), "first-dist"), offer("b", proxy_source("twin"), "second-dist")]
     with pytest.raises(PluginError, match=r"'twin'.*first.*second"):
-        _ = PluginRegistry(found=points).proxies
-    assert list(PluginRegistry(["b"], points).proxies) == ["twin"]
-    assert list(PluginRegistry(["second-dist"], points).proxies) == ["twin"]
+        installed_proxies(PluginRegistry(found=points))
+    assert list(installed_proxies(PluginRegistry(["b"], points))) == ["twin"]
+    assert list(installed_proxies(PluginRegistry(["second-dist"], points))) == ["twin"]
 
 
 def test_two_plugins_with_one_plugin_name_are_an_error_that_names_both(offer: Callable[..., EntryPoint]) -> None:
     points = [offer("same", proxy_source("x"), "first-dist"), offer("same", proxy_source("y"), "second-dist")]
     with pytest.raises(PluginError, match=r"'same'.*first.*second"):
-        _ = PluginRegistry(found=points).proxies
+        installed_proxies(PluginRegistry(found=points))
     for off, proxy, on in (("second-dist", "x", "first-dist"), ("first-dist", "y", "second-dist")):
-        claims = PluginRegistry([off], points).proxies
+        claims = installed_proxies(PluginRegistry([off], points))
         assert {name: claim.distribution for name, claim in claims.items()} == {proxy: on}
 
 
@@ -114,9 +116,9 @@ def test_a_broken_plugin_is_warned_about_once_and_breaks_nothing_else(
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         registry = PluginRegistry(found=[offer("bad", source), offer("good", proxy_source("fine")), *installed()])
-        assert "snip" in registry.proxies
-        assert "fine" in registry.proxies
-        assert "gpt2-variant" in registry.models
+        assert "snip" in installed_proxies(registry)
+        assert "fine" in installed_proxies(registry)
+        assert "gpt2-variant" in installed_models(registry)
     messages = [str(w.message) for w in caught if issubclass(w.category, PluginWarning)]
     assert len(messages) == 1
     assert "'bad' of dist-bad" in messages[0]
@@ -126,10 +128,10 @@ def test_a_broken_plugin_is_warned_about_once_and_breaks_nothing_else(
 
 
 def test_plugins_can_be_turned_off(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert load_plugins(["builtin-zoo"]).models == {}
+    assert installed_models(load_plugins(["builtin-zoo"])) == {}
     monkeypatch.setenv("LPZ_NO_PLUGINS", "builtin-proxies, not-installed")
     registry = load_plugins()
-    assert {claim.plugin for claim in registry.proxies.values()} == {"builtin-zoo"}
+    assert {claim.plugin for claim in installed_proxies(registry).values()} == {"builtin-zoo"}
     assert registry.statuses["builtin-proxies"].status == "disabled"
     with pytest.raises(UsageError, match="'builtin-zoo'"):
         load_plugins(["builtin-zo"])
@@ -173,7 +175,7 @@ def test_hooks_are_all_in_one_file_with_a_sentence_each() -> None:
     from lpzero_hf import hookspecs
 
     hooks = [f for n, f in vars(hookspecs).items() if n.startswith("lpz_") and isinstance(f, types.FunctionType)]
-    assert len(hooks) == 7
+    assert len(hooks) == 8
     assert all(f.__doc__ for f in hooks)
     assert hookimpl is hookspecs.hookimpl
     assert plugins_module.hookspecs is hookspecs

@@ -61,9 +61,9 @@ def test_tests_keep_the_rules(rule: Callable[[ast.AST], Iterator[str]]) -> None:
 @pytest.mark.parametrize(
     "source",
     [
-        "from lpzero_hf.search.fitness import _Bound",
+        "from lpzero_hf.searching.fitness import _Bound",
         "import lpzero_hf._home",
-        "from lpzero_hf.search import selection\nselection._nearest([], 0, 1)",
+        "from lpzero_hf.searching import selection\nselection._nearest([], 0, 1)",
         "from lpzero_hf import ScoreCache\nScoreCache()._connection.close()",
         "def test(monkeypatch):\n    monkeypatch.setattr('lpz_cli.main._run', None)",
         "from lpz_cli import main\ndef test(monkeypatch):\n    monkeypatch.setattr(main, '_run', None)",

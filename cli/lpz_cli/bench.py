@@ -32,8 +32,10 @@ Name = Annotated[
 def list_benchmarks(json: options.Json = False, no_plugin: options.NoPlugin = None) -> None:
     """List the benchmarks, and which of them are here."""
     with quiet_stdout():
-        claims = load_plugins(no_plugin or ()).benchmarks
-        rows = [
+        from lpzero_hf.benchmarks.benchmark import installed_benchmarks
+
+        claims = installed_benchmarks(load_plugins(no_plugin or ()))
+        rows: list[dict[str, Any]] = [
             {
                 "benchmark": name,
                 "space": claim.item.space.name,
@@ -56,12 +58,14 @@ def list_benchmarks(json: options.Json = False, no_plugin: options.NoPlugin = No
 @bench_app.command()
 def get(name: Name, json: options.Json = False, no_plugin: options.NoPlugin = None) -> None:
     """Download a benchmark's data into the cache, and check every file."""
-    benchmark = load_plugins(no_plugin or ()).benchmark(name)
+    from lpzero_hf.benchmarks.benchmark import load_benchmark
+
+    benchmark = load_benchmark(name, load_plugins(no_plugin or ()))
     if benchmark.fetch is None:
         where = None
     else:
-        with quiet_stdout(), downloading() as tell:
-            where = str(benchmark.fetch(tell))
+        with quiet_stdout(), downloading() as progress:
+            where = str(benchmark.fetch(progress))
     if json:
         print_json({"benchmark": benchmark.name, "folder": where})
     else:
@@ -71,20 +75,20 @@ def get(name: Name, json: options.Json = False, no_plugin: options.NoPlugin = No
 @bench_app.command()
 def show(name: Name = DEFAULT, json: options.Json = False, no_plugin: options.NoPlugin = None) -> None:
     """Describe a benchmark: what was trained, how the results spread, and how much of that is noise."""
-    from lpzero_hf.benchmarks.benchmark import describe
+    from lpzero_hf.benchmarks.benchmark import describe, load_benchmark
 
     with quiet_stdout():
-        facts = describe(load_plugins(no_plugin or ()).benchmark(name))
+        facts = describe(load_benchmark(name, load_plugins(no_plugin or ())))
     if json:
         print_json(facts)
         return
-    rows = [[key.replace("_", " "), _told(value)] for key, value in facts.items() if value not in (None, "")]
+    rows = [[key.replace("_", " "), _shown(value)] for key, value in facts.items() if value not in (None, "")]
     print_table(f"Benchmark {facts['benchmark']}", ["", ""], rows)
 
 
-def _told(value: Any) -> str:
+def _shown(value: Any) -> str:
     if isinstance(value, dict):
-        return "\n".join(f"{key.replace('_', ' ')}: {_told(item)}" for key, item in value.items())
+        return "\n".join(f"{key.replace('_', ' ')}: {_shown(item)}" for key, item in value.items())
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
@@ -101,23 +105,25 @@ def evaluate(
     ] = None,
     limit: options.Limit = None,
     plots: Annotated[Path | None, typer.Option("--plots", help="Folder for scatter plots.")] = None,
-    scores: Annotated[Path | None, typer.Option("--scores", help="CSV file for every single score.")] = None,
-    no_cache: Annotated[bool, typer.Option("--no-cache", help="Score again, and keep nothing.")] = False,
+    scores: Annotated[Path | None, typer.Option("--scores", help="CSV file for all scores.")] = None,
+    no_cache: Annotated[bool, typer.Option("--no-cache", help="Score again, and cache nothing.")] = False,
     no_plugin: options.NoPlugin = None,
     *,
     conditions: options.Conditions,
-    spread: options.Spread,
+    workers: options.Workers,
     form: options.Form,
 ) -> None:
     """Grade proxies: score every architecture of a benchmark and compare with its trained performance.
 
-    Scores are kept in a local cache, so an interrupted run goes on where it stopped.
+    Scores are kept in a local cache, so that an interrupted run continues where it stopped.
 
     Example: `lpz bench eval tiny-gpt2 --proxy snip --proxy fisher --plots plots`
     """
     with quiet_stdout():
+        from lpzero_hf.benchmarks.benchmark import load_benchmark
+
         registry = load_plugins(no_plugin or ())
-        benchmark = registry.benchmark(name)
+        benchmark = load_benchmark(name, registry)
         if plots is not None:
             from lpz_cli.plots.scatter import draw, need_matplotlib
 
@@ -128,13 +134,13 @@ def evaluate(
 
         setting = conditions.setting(batch_size or benchmark.batch_size, seq_len or benchmark.seq_len)
         with (
-            spread.start(setting.device) as executor,
+            workers.start(setting.device, registry) as executor,
             nullcontext() if no_cache else ScoreCache() as cache,
-            counting("architectures scored") as tell,
+            counting("architectures scored") as progress,
         ):
             report = grade(
                 benchmark, proxy or "all", setting, limit=limit, cache=cache,
-                executor=executor, plugins=registry, progress=tell,
+                executor=executor, plugins=registry, progress=progress,
             )  # fmt: skip
         if scores is not None:
             _write_scores(report, scores)
@@ -220,7 +226,7 @@ def _write_scores(report: Report, file: Path) -> None:
 @grouped
 def train(
     space: options.Space,
-    out: Annotated[Path, typer.Option("--out", help="Folder of the run; an interrupted run goes on there.")],
+    out: Annotated[Path, typer.Option("--out", help="Folder of the run; an interrupted run continues there.")],
     validation: Annotated[Path, typer.Option("--validation", help="Text file to measure the loss on.")],
     text: Annotated[Path | None, typer.Option("--text", help="Text file to train on; else the embedded one.")] = None,
     n: Annotated[int, typer.Option("--n", min=1, help="Number of architectures.")] = 128,
@@ -240,11 +246,12 @@ def train(
     json: options.Json = False,
     no_plugin: options.NoPlugin = None,
     *,
-    spread: options.Spread,
+    workers: options.Workers,
 ) -> None:
-    """Make a benchmark: train architectures of a space on a text and write down how good each became."""
-    from lpzero_hf.benchmarks.make import Plan, make_benchmark
+    """Make a benchmark: train architectures of a space on a text and record the loss of each."""
+    from lpzero_hf.benchmarks.make import BenchmarkSpec, make_benchmark
     from lpzero_hf.benchmarks.train import Recipe
+    from lpzero_hf.spaces.named import load_space
 
     chosen = str(options.resolve_device(device))
     recipe = Recipe(
@@ -255,10 +262,11 @@ def train(
         warmup=max(1, steps // 10),
         windows=windows,
     )
-    with quiet_stdout(), spread.start(chosen) as executor, counting("models trained") as tell:
+    registry = load_plugins(no_plugin or ())
+    with quiet_stdout(), workers.start(chosen, registry) as executor, counting("models trained") as progress:
         file = make_benchmark(
-            Plan(space, n, repeats, seeds, seed, sample, min_params, max_params, recipe),
-            load_plugins(no_plugin or ()).space(space),
+            BenchmarkSpec(space, n, repeats, seeds, seed, sample, min_params, max_params, recipe),
+            load_space(space, registry),
             out,
             name=name or out.resolve().name,
             text=text,
@@ -266,7 +274,7 @@ def train(
             executor=executor,
             device=chosen,
             command=shlex.join(["lpz", *sys.argv[1:]]),
-            progress=tell,
+            progress=progress,
         )
     if json:
         print_json({"benchmark": str(file)})

@@ -14,7 +14,7 @@ from lpzero_hf.errors import LpzError, UsageError
 
 if TYPE_CHECKING:
     from lpzero_hf.artifacts.artifact import Artifact
-    from lpzero_hf.plugins import PluginRegistry
+    from lpzero_hf.expressions.expression import Operations
 
 
 Which = Literal["winner", "ensemble"]
@@ -30,9 +30,9 @@ def export(
     name: Annotated[str | None, typer.Option("--name", help="Of the proxy; default: found-BENCHMARK.")] = None,
     out: Annotated[Path | None, typer.Option("--out", help="File or folder; default: NAME.json or lpz-NAME.")] = None,
     which: Annotated[Which, typer.Option("--which", help="The single expression, or the rank ensemble.")] = "winner",
-    split: Annotated[int, typer.Option("--split", min=0, help="Whose finding; the first by default.")] = 0,
-    lower: Annotated[bool, typer.Option("--lower", help="Of your own expression: a smaller score is better.")] = False,
-    date: Annotated[str | None, typer.Option("--date", help="YYYY-MM-DD, to be told in the artifact.")] = None,
+    split: Annotated[int, typer.Option("--split", min=0, help="Number of the split; the first by default.")] = 0,
+    lower: Annotated[bool, typer.Option("--lower", help="For an expression of your own: lower is better.")] = False,
+    date: Annotated[str | None, typer.Option("--date", help="YYYY-MM-DD, for the record in the artifact.")] = None,
     note: Annotated[str, typer.Option("--note", help="A line for people.")] = "",
     json: options.Json = False,
     no_plugin: options.NoPlugin = None,
@@ -42,21 +42,23 @@ def export(
     Example: `lpz export runs/flexibert --to plugin --name my-winner`
     """
     with quiet_stdout():
+        from lpzero_hf.expressions.operations import installed_operations
         from lpzero_hf.plugins import load_plugins
 
         registry = load_plugins(no_plugin or ())
+        operations = installed_operations(registry)
         if "(" in run and not Path(run).exists():
-            artifact = _by_hand(run, name, -1 if lower else 1, date, note, registry)
+            artifact = _by_hand(run, name, -1 if lower else 1, date, note, operations)
         elif lower:
-            raise UsageError("--lower is for an expression of your own; a search has found the orientation")
+            raise UsageError("--lower is for an expression of your own; leave it out, a search finds the orientation")
         else:
-            artifact = _found(run, name, which, split, date, note, registry)
+            artifact = _from_search(run, name, which, split, date, note, operations)
         if to == "artifact":
             from lpzero_hf.artifacts.artifact import write_artifact
 
             place = out or Path(f"{artifact.name}.json")
-            _refuse_to_overwrite(place, registry)
-            write_artifact(place, artifact, registry.operations)
+            _refuse_to_overwrite(place, operations)
+            write_artifact(place, artifact, operations)
             then = f"lpz score gpt2-variant --proxy {shlex.quote(str(place))}"
         else:
             from lpzero_hf.packaging.artifact_template import package_of
@@ -69,46 +71,46 @@ def export(
             shown = str(place if place.is_absolute() else f"./{place}")
             then = f"pip install {shlex.quote(shown)} && lpz score gpt2-variant --proxy {artifact.name}"
     if json:
-        told = {"name": artifact.name, "to": to, "path": str(place), "sha256": artifact.digest}
-        print_json(told | {"expressions": list(artifact.expressions), "orientations": list(artifact.orientations)})
+        facts = {"name": artifact.name, "to": to, "path": str(place), "sha256": artifact.digest}
+        print_json(facts | {"expressions": list(artifact.expressions), "orientations": list(artifact.orientations)})
     else:
         print(f"{place}\n`{then}` scores with it")
 
 
-def _refuse_to_overwrite(place: Path, registry: PluginRegistry) -> None:
-    """Raises `UsageError` unless there is nothing at `place`, or an artifact."""
+def _refuse_to_overwrite(place: Path, operations: Operations) -> None:
+    """Raise `UsageError` if there is anything but an artifact at `place`."""
     from lpzero_hf.artifacts.artifact import read_artifact
 
     if place.exists():
         try:
-            read_artifact(place, registry.operations)
+            read_artifact(place, operations)
         except LpzError as error:
-            raise UsageError(f"'{place}' is there already, and is no artifact; choose another --out") from error
+            raise UsageError(f"'{place}' exists already, and is no artifact; choose another --out") from error
 
 
-def _found(
+def _from_search(
     run: str, name: str | None, which: Which, split: int, date: str | None, note: str,
-    registry: PluginRegistry,
+    operations: Operations,
 ) -> Artifact:  # fmt: skip
-    from lpzero_hf.search.export import artifact_of, default_name
-    from lpzero_hf.search.result import read_result
+    from lpzero_hf.searching.export import artifact_of, default_name
+    from lpzero_hf.searching.result import read_result
 
-    result = read_result(Path(run), registry.operations)
+    result = read_result(Path(run), operations)
     return artifact_of(
         result, name or default_name(result), split=split, which=which, date=date, note=note,
-        operations=registry.operations,
+        operations=operations,
     )  # fmt: skip
 
 
 def _by_hand(
-    text: str, name: str | None, orientation: Literal[1, -1], date: str | None, note: str, registry: PluginRegistry
+    text: str, name: str | None, orientation: Literal[1, -1], date: str | None, note: str, operations: Operations
 ) -> Artifact:
     from lpzero_hf.expressions.expression import parse
-    from lpzero_hf.search.export import artifact_by_hand
+    from lpzero_hf.searching.export import artifact_by_hand
 
     if name is None:
         raise UsageError("an expression of your own has no name yet; give it one with --name")
     return artifact_by_hand(
-        parse(text, registry.operations), name, orientation=orientation, date=date, note=note,
-        operations=registry.operations,
+        parse(text, operations), name, orientation=orientation, date=date, note=note,
+        operations=operations,
     )  # fmt: skip

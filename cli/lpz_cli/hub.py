@@ -14,10 +14,10 @@ from lpzero_hf.plugins import load_plugins
 
 def push(
     artifact: Annotated[Path, typer.Argument(help="The file of an artifact.")],
-    repo: Annotated[str, typer.Argument(metavar="REPO", help="user/name; made if it is not there.")],
+    repo: Annotated[str, typer.Argument(metavar="REPO", help="user/name; created if it does not exist.")],
     private: Annotated[bool, typer.Option("--private", help="Make the repository private.")] = False,
     message: Annotated[str, typer.Option("--message", "-m", help="Of the commit.")] = "",
-    branch: Annotated[str | None, typer.Option("--branch", help="Made from main if it is not there.")] = None,
+    branch: Annotated[str | None, typer.Option("--branch", help="Created from main if it does not exist.")] = None,
     json: options.Json = False,
     no_plugin: options.NoPlugin = None,
 ) -> None:
@@ -28,9 +28,10 @@ def push(
     Example: `lpz push lpzero-any.json user/lpzero-any --private`
     """
     with quiet_stdout():
-        operations = load_plugins(no_plugin or ()).operations
         from lpzero_hf.artifacts.hub import push_to_hub
+        from lpzero_hf.expressions.operations import installed_operations
 
+        operations = installed_operations(load_plugins(no_plugin or ()))
         pushed = push_to_hub(
             artifact, repo, private=private, message=message, branch=branch, operations=operations
         )  # fmt: skip
@@ -52,24 +53,27 @@ def push(
 def pull(
     repo: Annotated[str, typer.Argument(metavar="REPO[@REVISION]", help="A branch, a tag or a commit hash.")],
     out: Annotated[Path | None, typer.Option("--out", help="Write the artifact to this file too.")] = None,
-    offline: Annotated[bool, typer.Option("--offline", help="Keep to the local cache; also HF_HUB_OFFLINE=1.")] = False,
+    offline: Annotated[
+        bool, typer.Option("--offline", help="Use only the local cache; also HF_HUB_OFFLINE=1.")
+    ] = False,
     json: options.Json = False,
     no_plugin: options.NoPlugin = None,
 ) -> None:
-    """Pull an artifact from the Hub, verify it, and print where it lies and the commit to pin.
+    """Pull an artifact from the Hub, verify it, and print its path and the commit to pin.
 
     Example: `lpz pull user/lpzero-any@main --out lpzero-any.json`
     """
     with quiet_stdout():
-        operations = load_plugins(no_plugin or ()).operations
         from lpzero_hf.artifacts.artifact import write_artifact
         from lpzero_hf.artifacts.hub import pull as pull_from_hub
+        from lpzero_hf.expressions.operations import installed_operations
 
+        operations = installed_operations(load_plugins(no_plugin or ()))
         pulled = pull_from_hub(repo, offline=offline, operations=operations)
         if out is not None:
             write_artifact(out, pulled.artifact, operations)
     if pulled.unreachable:
-        typer.echo(f"warning: from the cache, the Hub was not asked ({pulled.unreachable})", err=True)
+        typer.echo(f"warning: from the cache, the Hub was not contacted ({pulled.unreachable})", err=True)
     path = out or pulled.path
     if json:
         print_json(

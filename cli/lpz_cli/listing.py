@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from typing import Any
 
 import typer
 
@@ -18,7 +19,9 @@ zoo_app = typer.Typer(help="Architectures by name, and spaces of them.")
 def proxies(json: options.Json = False, no_plugin: options.NoPlugin = None) -> None:
     """List every proxy: its formula, source, orientation and the passes it needs."""
     with quiet_stdout():
-        claims = load_plugins(no_plugin or []).proxies
+        from lpzero_hf.proxies.resolve import installed_proxies
+
+        claims = installed_proxies(load_plugins(no_plugin or []))
     rows = [
         {
             "proxy": name,
@@ -41,20 +44,19 @@ def proxies(json: options.Json = False, no_plugin: options.NoPlugin = None) -> N
 def plugins(json: options.Json = False, no_plugin: options.NoPlugin = None) -> None:
     """List every installed plugin, those turned off or broken too."""
     with quiet_stdout():
+        from lpzero_hf.benchmarks.benchmark import installed_benchmarks
+        from lpzero_hf.executors.offer import installed_executors
+        from lpzero_hf.proxies.resolve import installed_proxies
+        from lpzero_hf.spaces.named import installed_models, installed_spaces
+
         registry = load_plugins(no_plugin or [])
         problems = list(registry.conflicts)
+        kinds = (installed_proxies, installed_models, installed_spaces, installed_benchmarks, installed_executors)
         try:
-            offers = [
-                claim
-                for claims in (registry.proxies, registry.models, registry.spaces, registry.benchmarks)
-                for claim in claims.values()
-            ]
+            offers = [claim.plugin for installed in kinds for claim in installed(registry).values()]
         except PluginError as error:  # a conflict of names; it is shown, the list is still wanted
             problems, offers = problems or [str(error)], []
-    rows = [
-        asdict(status) | {"offers": sum(claim.plugin == status.name for claim in offers)}
-        for status in registry.statuses.values()
-    ]
+    rows = [asdict(status) | {"offers": offers.count(status.name)} for status in registry.statuses.values()]
     if json:
         print_json({"plugins": rows, "conflicts": problems})
     else:
@@ -73,10 +75,13 @@ def zoo(context: typer.Context, json: options.Json = False, no_plugin: options.N
     if context.invoked_subcommand is not None:
         return
     with quiet_stdout():
+        from lpzero_hf.spaces.named import installed_models, installed_spaces
+
         registry = load_plugins(no_plugin or [])
-        models = [[name, claim.item.summary, claim.distribution] for name, claim in registry.models.items()]
-        spaces = [
-            [name, claim.item.size(), claim.item.summary, claim.distribution] for name, claim in registry.spaces.items()
+        models = [[name, claim.item.summary, claim.distribution] for name, claim in installed_models(registry).items()]
+        spaces: list[list[Any]] = [
+            [name, claim.item.size(), claim.item.summary, claim.distribution]
+            for name, claim in installed_spaces(registry).items()
         ]
     of_model, of_space = ("model", "summary", "distribution"), ("space", "size", "summary", "distribution")
     if json:
@@ -101,7 +106,9 @@ def show(
 ) -> None:
     """Describe a space: its size, its choices, and an architecture drawn from it."""
     with quiet_stdout():
-        home = load_plugins(no_plugin or []).space(space)
+        from lpzero_hf.spaces.named import load_space
+
+        home = load_space(space, load_plugins(no_plugin or []))
         example = f"{space}:{home.text(home.samples(1, seed, 'choice')[0])}"
     choices = [("model", choice) for choice in home.shared] + [("layer", choice) for choice in home.layer]
     depths = list(home.depths)

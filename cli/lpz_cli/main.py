@@ -1,4 +1,4 @@
-"""The `lpz` application: its commands, and how errors and warnings reach a person."""
+"""The `lpz` application: its commands, and how errors and warnings are shown."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def root(
 ) -> None:
     """Rank language-model architectures without training them."""
     if version:
-        from lpzero_hf import __version__
+        from lpzero_hf.versions import __version__
 
         typer.echo(f"lpzero-hf {__version__}")
         raise typer.Exit
@@ -81,7 +81,8 @@ def _run(arguments: Sequence[str]) -> int:
         command = next((argument for argument in arguments if not argument.startswith("-")), None)
         if command not in BUILT_IN:
             with quiet_stdout():
-                load_plugins(options.without_plugins(arguments)).add_commands(app)
+                for _ in load_plugins(options.without_plugins(arguments)).ask("lpz_commands", app=app):
+                    pass  # each adds its commands to `app`
         try:
             typer.main.get_command(app).main(args=list(arguments), prog_name="lpz")
         except SystemExit as done:

@@ -31,7 +31,7 @@ def nas(
         typer.Option(
             "--among",
             metavar="BENCH",
-            help="Only the trained architectures of this benchmark, how well they were trained unseen.",
+            help="Only the trained architectures of this benchmark, without use of their trained performance.",
         ),
     ] = None,
     front: Annotated[
@@ -49,13 +49,13 @@ def nas(
     no_plugin: options.NoPlugin = None,
     *,
     conditions: options.Conditions,
-    spread: options.Spread,
+    workers: options.Workers,
 ) -> None:
     """Find an architecture under a budget of parameters, without training any.
 
-    Optuna proposes architectures, the proxy scores them; what is over the budget is counted and never built. The
-    winner is written with random weights. A search that was killed goes on with --resume as if it had not been.
-    Several --workers have something to do with --among alone: what Optuna proposes depends on the scores before.
+    Optuna proposes architectures, and the proxy scores them. Architectures over the budget are counted, but not built.
+    The winner is written with random weights. An interrupted search continues with --resume, with the same result.
+    Several --workers help only with --among: each proposal of Optuna depends on the earlier scores.
 
     Example: `lpz nas tiny-gpt2 --proxy synflow --max-params 1000000 --trials 50 --out nas`
     """
@@ -67,6 +67,7 @@ def nas(
 
         from lpz_nas import Budget, find_architecture
 
+        from lpzero_hf.benchmarks.benchmark import load_benchmark
         from lpzero_hf.plugins import load_plugins
         from lpzero_hf.scoring.cache import ScoreCache
 
@@ -74,19 +75,21 @@ def nas(
         registry = load_plugins(no_plugin or ())
         rows, tokens = 16, 64
         if among is not None:
-            benchmark = registry.benchmark(among)
+            benchmark = load_benchmark(among, registry)
             rows, tokens = benchmark.batch_size, benchmark.seq_len
         setting = conditions.setting(batch_size or rows, seq_len or tokens)
-        if among is None and spread.executor in ("process", "ray"):
-            raise UsageError(f"--executor {spread.executor} has something to do with --among BENCH alone")
+        if among is None and workers.executor not in (None, "local"):
+            raise UsageError(
+                f"--executor {workers.executor} works only with --among BENCH; add it, or use --executor local"
+            )
         with (
-            spread.start(setting.device) as executor,
+            workers.start(setting.device, registry) as executor,
             ScoreCache() as cache,
-            counting("architectures scored") as tell,
+            counting("architectures scored") as progress,
         ):
             found = find_architecture(
                 space, proxy, budget, trials=trials, out=out, resume=resume, among=among, front=front,
-                setting=setting, cache=cache, executor=executor, plugins=registry, progress=tell,
+                setting=setting, cache=cache, executor=executor, plugins=registry, progress=progress,
             )  # fmt: skip
         if plots:
             from lpz_cli.plots.nas_plots import draw_front

@@ -16,8 +16,9 @@ from lpzero_hf.errors import UsageError
 if TYPE_CHECKING:
     import torch
 
-    from lpzero_hf.executors import Executor
-    from lpzero_hf.scoring.evaluate import Setting
+    from lpzero_hf.executors.base import Executor
+    from lpzero_hf.plugins import PluginRegistry
+    from lpzero_hf.scoring.setting import Setting
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
 NoPlugin = Annotated[
@@ -28,7 +29,7 @@ NoPlugin = Annotated[
         help="Leave out a plugin or a whole distribution. May be repeated; also the variable LPZ_NO_PLUGINS.",
     ),
 ]
-Seed = Annotated[int, typer.Option("--seed", min=0, help="Drives everything random.")]
+Seed = Annotated[int, typer.Option("--seed", min=0, help="Seed of all random numbers.")]
 Device = Annotated[
     str, typer.Option("--device", help="cpu, cuda, cuda:1, mps, ...; auto takes a GPU where there is one.")
 ]
@@ -56,31 +57,31 @@ def resolve_device(name: str) -> torch.device:
     try:
         device = torch.device(name)
         torch.empty(0, device=device)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:  # torch's ways of saying there is none
-        raise UsageError(f"device '{name}' is not to be had here; try --device cpu") from error
+    except (RuntimeError, AssertionError, NotImplementedError) as error:  # torch's errors for a missing device
+        raise UsageError(f"device '{name}' is not available here; try --device cpu") from error
     return device
 
 
 Precision = Literal["float32", "bfloat16", "float16", "float64"]  # as torch calls them
 Sample = Annotated[
     Literal["choice", "architecture"],
-    typer.Option("--sample", help="choice: every choice uniformly; architecture: every architecture alike."),
+    typer.Option("--sample", help="choice: every choice uniformly; architecture: every architecture equally likely."),
 ]
 Space = Annotated[str, typer.Argument(metavar="SPACE", help="A space, see `lpz zoo`.")]
 Proxies = Annotated[
     list[str] | None, typer.Option("--proxy", "-p", help="A proxy's name, or all. Repeatable.", show_default="all")
 ]
 Limit = Annotated[
-    int | None, typer.Option("--limit", min=3, help="Only so many architectures of a benchmark, evenly spaced.")
+    int | None, typer.Option("--limit", min=3, help="Maximum number of architectures of a benchmark, evenly spaced.")
 ]
-Resume = Annotated[bool, typer.Option("--resume", help="Go on with the search in --out.")]
+Resume = Annotated[bool, typer.Option("--resume", help="Continue the search in --out.")]
 BatchSize = Annotated[int, typer.Option("--batch-size", min=1, help="Sequences in the minibatch.")]
 SeqLen = Annotated[int, typer.Option("--seq-len", min=2, help="Tokens per sequence.")]
 
 
 @dataclass(frozen=True)
 class Conditions:
-    """What decides scores besides the size of the minibatch."""
+    """Everything that determines scores, except the size of the minibatch."""
 
     text: Annotated[Path | None, typer.Option("--text", help="Text for the minibatch; default: embedded.")] = None
     random_tokens: Annotated[bool, typer.Option("--random-tokens", help="Random token ids instead of text.")] = False
@@ -89,23 +90,24 @@ class Conditions:
     device: Device = "auto"
 
     def setting(self, batch_size: int, seq_len: int) -> Setting:
-        """The setting with a minibatch of that size. Raises `UsageError` if the device is not there."""
-        from lpzero_hf.scoring.evaluate import Setting
+        """The setting with a minibatch of that size. Raises `UsageError` if the device is not available."""
+        from lpzero_hf.scoring.setting import Setting
 
         place = str(resolve_device(self.device))
         return Setting(batch_size, seq_len, self.text, self.random_tokens, self.seed, self.dtype, place)
 
 
 @dataclass(frozen=True)
-class Spread:
-    """How the work on many architectures is spread."""
+class Workers:
+    """The executor for many architectures, and its resources."""
 
     executor: Annotated[
-        Literal["local", "process", "ray"] | None,
+        str | None,
         typer.Option(
             "--executor",
-            help="local: in this process; process: in several; ray: on a Ray cluster. By default, process where there "
-            "are several --workers.",
+            metavar="NAME",
+            help="local: in this process; process: in several; ray: on a Ray cluster; or a plugin's. By default, "
+            "process where there are several --workers.",
             show_default=False,
         ),
     ] = None
@@ -123,35 +125,24 @@ class Spread:
     ] = 1
 
     def __post_init__(self) -> None:
-        if self.address is not None and self.executor != "ray":
-            raise UsageError("--address is that of a Ray cluster; use it with --executor ray")
-        if self.executor == "local" and self.workers not in (None, 1):
-            raise UsageError(f"--executor local works alone; for {self.workers} workers use --executor process")
+        if self.address is not None and self.executor is None:
+            raise UsageError("--address names a Ray cluster; use it with --executor ray")
 
-    def start(self, device: str) -> Executor:
-        """The executor asked for, to be used as a context manager. Raises `UsageError` if there is no such one."""
-        from lpzero_hf.executors import LocalExecutor, ProcessExecutor, RayExecutor, cores
+    def start(self, device: str, plugins: PluginRegistry) -> Executor:
+        """The requested executor, to be used as a context manager. Raises `UsageError` if there is none."""
+        from lpzero_hf.executors.offer import Resources, start_executor
+        from lpzero_hf.executors.process import cores
 
-        if self.executor == "ray":
-            return RayExecutor(self.address, workers=self.workers, threads=self.threads, gpus=_gpus(device))
-        workers = self.workers or (max(1, cores() // self.threads) if device == "cpu" else 1)
-        if self.executor == "process" or (self.executor is None and workers > 1):
-            return ProcessExecutor(workers, self.threads)
-        return LocalExecutor(self.threads)
-
-
-def _gpus(device: str) -> int:
-    """The GPUs that a task on Ray needs."""
-    if not device.startswith("cuda"):
-        return 0
-    if device != "cuda":
-        raise UsageError(f"Ray gives each task a GPU; with --executor ray, say --device cuda, not {device}")
-    return 1
+        name, workers = self.executor, self.workers
+        if name is None:
+            workers = workers or (max(1, cores() // self.threads) if device == "cpu" else 1)
+            name = "process" if workers > 1 else "local"
+        return start_executor(name, Resources(workers, self.threads, device, self.address), plugins)
 
 
 @dataclass(frozen=True)
 class Form:
-    """What stdout holds: a table for people, one JSON document, or CSV."""
+    """The form of the output: a table for people, one JSON document, or CSV."""
 
     json: Json = False
     csv: Annotated[bool, typer.Option("--csv", help="Print CSV.")] = False

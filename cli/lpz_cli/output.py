@@ -1,4 +1,4 @@
-"""How results reach stdout: one JSON document, CSV, or tables for people."""
+"""Prints results on stdout: one JSON document, CSV, or tables for people."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 
 @contextmanager
 def quiet_stdout() -> Iterator[None]:
-    """Send what models and plugins print to stderr, so that stdout holds results alone."""
+    """Send what models and plugins print to stderr, so that stdout has only results."""
     with redirect_stdout(sys.stderr):
         yield
 

@@ -1,4 +1,4 @@
-"""`lpz plugin`: packages of one's own."""
+"""`lpz plugin`: packages of your own."""
 
 from __future__ import annotations
 

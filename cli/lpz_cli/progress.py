@@ -1,4 +1,4 @@
-"""Progress bars on stderr, for people alone: nothing is drawn where stderr is no terminal."""
+"""Progress bars on stderr; nothing is drawn if stderr is not a terminal."""
 
 from __future__ import annotations
 
@@ -29,24 +29,24 @@ def progress_bar() -> Progress:
 
 @contextmanager
 def counting(what: str) -> Iterator[Callable[..., None]]:
-    """A bar that is told (steps done, steps in all) and, of a search, the best score so far."""
+    """A bar; yields a function of (steps done, total number of steps) and, in a search, the best score so far."""
     with progress_bar() as bar:
         task = bar.add_task(what, total=None)
 
-        def tell(done: int, steps: int, best: float | None = None) -> None:
-            told = f"{what} {done}/{steps}" + ("" if best is None else f" · best {best:.6g}")
-            bar.update(task, description=told, completed=done, total=steps)
+        def advance(done: int, steps: int, best: float | None = None) -> None:
+            text = f"{what} {done}/{steps}" + ("" if best is None else f" · best {best:.6g}")
+            bar.update(task, description=text, completed=done, total=steps)
 
-        yield tell
+        yield advance
 
 
 @contextmanager
 def downloading() -> Iterator[Callable[[str, int, int], None]]:
-    """A bar that is told (file, bytes done, bytes in all)."""
+    """A bar; yields a function of (file, bytes done, total bytes)."""
     with progress_bar() as bar:
         task = bar.add_task("connecting", total=None)
 
-        def tell(file: str, done: int, total: int) -> None:
+        def advance(file: str, done: int, total: int) -> None:
             bar.update(task, description=file, completed=done, total=total or None)
 
-        yield tell
+        yield advance

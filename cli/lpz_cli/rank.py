@@ -17,7 +17,9 @@ from lpzero_hf.plugins import load_plugins
 @grouped
 def rank(
     space: options.Space,
-    proxy: Annotated[list[str], typer.Option("--proxy", "-p", help="A proxy's name. Several vote by mean rank.")],
+    proxy: Annotated[
+        list[str], typer.Option("--proxy", "-p", help="A proxy's name. Several are combined by mean rank.")
+    ],
     n: Annotated[int, typer.Option("--n", min=1, help="Architectures to draw.")] = 100,
     top: Annotated[int, typer.Option("--top", min=1, help="Rows of the table; --json and --csv hold all.")] = 20,
     sample: options.Sample = "choice",
@@ -26,7 +28,7 @@ def rank(
     no_plugin: options.NoPlugin = None,
     *,
     conditions: options.Conditions,
-    spread: options.Spread,
+    workers: options.Workers,
     form: options.Form,
 ) -> None:
     """Draw architectures of a space and rank them without training any.
@@ -40,13 +42,13 @@ def rank(
 
         setting = conditions.setting(batch_size, seq_len)
         with (
-            spread.start(setting.device) as executor,
+            workers.start(setting.device, registry) as executor,
             ScoreCache() as cache,
-            counting("architectures scored") as tell,
+            counting("architectures scored") as progress,
         ):
             ranking = rank_architectures(
                 space, proxy, n=n, by=sample, setting=setting, cache=cache,
-                executor=executor, plugins=registry, progress=tell,
+                executor=executor, plugins=registry, progress=progress,
             )  # fmt: skip
     names = list(ranking[0].rows)
     rows: list[dict[str, Any]] = [

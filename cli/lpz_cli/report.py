@@ -16,7 +16,7 @@ def report(
         list[Path],
         typer.Argument(metavar="RUN...", help="Folder of `lpz search --out`, or JSON file of `lpz bench eval --json`."),
     ],
-    out: Annotated[Path, typer.Option("--out", "-o", help="HTML file to write; one that is there is replaced.")] = Path(
+    out: Annotated[Path, typer.Option("--out", "-o", help="HTML file to write; an existing one is replaced.")] = Path(
         "report.html"
     ),
     title: Annotated[str | None, typer.Option("--title", help="Of the page; else it names the runs.")] = None,

@@ -1,4 +1,4 @@
-"""`lpz score`: models to a table of scores."""
+"""`lpz score`: a table of scores of models."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from lpzero_hf.plugins import PluginRegistry, load_plugins
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from lpzero_hf.scoring.memory_estimate import Plan
+    from lpzero_hf.scoring.memory_estimate import MemoryEstimate
     from lpzero_hf.scoring.score import Scores
 
 NOTABLE = 2**30  # bytes: a run that needs more says so before it starts
@@ -28,13 +28,13 @@ NOTABLE = 2**30  # bytes: a run that needs more says so before it starts
 
 @dataclass
 class Result:
-    """What became of one model: its scores, or why there are none, or what they would need."""
+    """The result for one model: its scores, or the error, or the memory that they would need."""
 
     name: str
     facts: dict[str, Any]
     scores: Scores | None = None
     error: LpzError | None = None
-    plan: Plan | None = None
+    estimate: MemoryEstimate | None = None
 
 
 @grouped
@@ -49,7 +49,7 @@ def score(
     ] = None,
     pretrained: Annotated[bool, typer.Option("--pretrained", help="Load the checkpoint, not random weights.")] = False,
     checkpointing: Annotated[
-        bool, typer.Option("--checkpointing", help="Run blocks twice to keep less: the same scores in less memory.")
+        bool, typer.Option("--checkpointing", help="Run blocks twice and keep less: the same scores in less memory.")
     ] = False,
     micro_batch: Annotated[
         int | None,
@@ -57,7 +57,9 @@ def score(
             "--micro-batch", min=1, help="Sequences at a time, added up; fewer when a GPU runs out of memory."
         ),
     ] = None,
-    plan: Annotated[bool, typer.Option("--plan", help="Say what memory this would need, and score nothing.")] = False,
+    plan: Annotated[
+        bool, typer.Option("--plan", help="Show the memory that this would need, and score nothing.")
+    ] = False,
     force: Annotated[bool, typer.Option("--force", help="Try even what is expected not to fit.")] = False,
     trust_remote_code: Annotated[
         bool, typer.Option("--trust-remote-code", help="Let the model's own code run. Never run without this.")
@@ -76,21 +78,22 @@ def score(
     """
     if form.csv and plan:
         raise UsageError("--plan has no CSV; leave out --csv, or ask for --json")
-    names, seed = proxy or ["all"], conditions.seed
+    seed = conditions.seed
     with quiet_stdout():
+        from lpzero_hf.proxies.resolve import ALL, resolve
+
         device = options.resolve_device(conditions.device)
         registry = load_plugins(no_plugin or [])
-        for name in names:
-            if name != "all":
-                registry.proxy(name)
+        selection = resolve(proxy or ALL, registry)
 
-    def work(model: str, tell: Callable[[str, int, int], None]) -> Result:
+    def work(model: str, progress: Callable[[str, int, int], None]) -> Result:
         import torch
 
-        from lpzero_hf import load_model, minibatch
-        from lpzero_hf import score as score_model
-        from lpzero_hf.scoring import memory_estimate as planning
-        from lpzero_hf.scoring.score import choose
+        from lpzero_hf.models.layout import layout_of
+        from lpzero_hf.models.load import load_model
+        from lpzero_hf.models.minibatch import minibatch
+        from lpzero_hf.scoring.memory_estimate import estimate_memory
+        from lpzero_hf.scoring.score import score_proxies
 
         result = Result(model, {"model": model})
         try:
@@ -108,37 +111,38 @@ def score(
                 "batch_size": batch["input_ids"].shape[0],
                 "seq_len": batch["input_ids"].shape[1],
             }
-            expected = planning.plan(
-                loaded.model, batch, choose(names, registry), registry.layout(loaded.model),
+            expected = estimate_memory(
+                loaded.model, batch, selection, layout_of(loaded.model, registry),
                 checkpointing=checkpointing, device=device,
             )  # fmt: skip
             if plan:
-                result.plan = expected
+                result.estimate = expected
                 return result
             if not force:
                 expected.check()
             if expected.bytes > NOTABLE or expected.fallback:
                 typer.echo(f"{model} needs {expected.describe()}", err=True)
-            result.scores = score_model(
-                loaded.model, batch, names, seed=seed, checkpointing=checkpointing, micro_batch=micro_batch,
-                plugins=registry, progress=tell,
+            selection.warn_of_minibatch(*batch["input_ids"].shape)
+            result.scores = score_proxies(
+                loaded.model, batch, selection, seed=seed, checkpointing=checkpointing, micro_batch=micro_batch,
+                plugins=registry, progress=progress,
             )  # fmt: skip
         except LpzError as error:
             result.error = error
-        except Exception as error:  # a model of a stranger's must not cost the scores of the others
+        except Exception as error:  # an error in a third-party model must not lose the scores of the others
             if options.debugging():
                 raise
             result.error = LpzError(f"'{model}' could not be scored: {one_line(error)}; --debug shows the traceback")
         return result
 
-    with quiet_stdout(), _progress(len(models)) as progress:
-        results = [work(model, progress(index, model)) for index, model in enumerate(models)]
+    with quiet_stdout(), _progress(len(models)) as start:
+        results = [work(model, start(index, model)) for index, model in enumerate(models)]
     if form.json:
         _as_json(results, registry, {"seed": seed, "dtype": conditions.dtype, "device": str(device)})
     elif form.csv:
         _as_csv(results)
     elif plan:
-        _as_plans(results)
+        _as_estimates(results)
     else:
         _as_table(results)
     raise typer.Exit(_report_problems(results))
@@ -155,56 +159,56 @@ def _progress(models: int) -> Iterator[Callable[[int, str], Callable[[str, int, 
         def start(index: int, model: str) -> Callable[[str, int, int], None]:
             bar.update(task, description=escape(f"{model}: building"), completed=index)
 
-            def tell(step: str, done: int, steps: int) -> None:
+            def advance(step: str, done: int, steps: int) -> None:
                 text = escape(f"{model}: {step or 'done'}")
                 bar.update(task, description=text, completed=index + done / max(steps, 1))
 
-            return tell
+            return advance
 
         yield start
 
 
 def _as_json(results: list[Result], registry: PluginRegistry, settings: dict[str, Any]) -> None:
-    from importlib.metadata import version
+    from lpzero_hf.proxies.resolve import installed_proxies
+    from lpzero_hf.versions import versions
 
-    documents = []
+    documents, offered = [], installed_proxies(registry)
     for result in results:
         document = dict(result.facts)
         if result.scores is not None:
             document |= result.scores.to_dict()
             for row in document["scores"]:
-                claim = registry.proxies.get(row["proxy"])  # an expression is no distribution's
+                claim = offered.get(row["proxy"])  # an expression is no distribution's
                 row["distribution"] = claim and claim.distribution
-        if result.plan is not None:
-            document["plan"] = result.plan.to_dict()
+        if result.estimate is not None:
+            document["plan"] = result.estimate.to_dict()
         if result.error is not None:
             document["error"] = str(result.error)
         documents.append(document)
-    versions = {name: version(name) for name in ("lpzero-hf", "torch", "transformers")}
-    print_json({"models": documents, "settings": settings, "versions": versions})
+    print_json({"models": documents, "settings": settings, "versions": versions()})
 
 
-def _as_plans(results: list[Result]) -> None:
-    planned = [(result, result.plan) for result in results if result.plan is not None]
-    if not planned:
+def _as_estimates(results: list[Result]) -> None:
+    estimated = [(result, result.estimate) for result in results if result.estimate is not None]
+    if not estimated:
         return
     rows = []
-    for result, plan in planned:
-        rows.append([result.name, "weights", "", "", "", f"{plan.weights / 2**30:.2f}"])
-        for need in plan.passes:
+    for result, estimate in estimated:
+        rows.append([result.name, "weights", "", "", "", f"{estimate.weights / 2**30:.2f}"])
+        for need in estimate.passes:
             parts = (need.copies, need.gradients, need.activations, need.total)
             rows.append([result.name, f"{need.name} pass", *(f"{part / 2**30:.2f}" for part in parts)])
-        rows.append([result.name, "at most at a time", "", "", "", f"{plan.bytes / 2**30:.2f}"])
+        rows.append([result.name, "at most at a time", "", "", "", f"{estimate.bytes / 2**30:.2f}"])
     print_table(
-        "GiB beyond what is held now",
+        "GiB beyond the memory in use now",
         ("model", "what", "copies", "gradients", "activations", "sum"),
         rows,
         [2, 3, 4, 5],
     )
-    for result, plan in planned:
-        free = "unknown" if plan.available is None else f"{plan.available / 2**30:.1f} GiB"
-        verdict = "it fits" if plan.fits else f"it does not fit. {plan.remedy()}"
-        typer.echo(f"{result.name} needs {plan.describe()}. Free: {free}; {verdict}.")
+    for result, estimate in estimated:
+        free = "unknown" if estimate.available is None else f"{estimate.available / 2**30:.1f} GiB"
+        verdict = "it fits" if estimate.fits else f"it does not fit. {estimate.remedy()}"
+        typer.echo(f"{result.name} needs {estimate.describe()}. Free: {free}; {verdict}.")
 
 
 def _as_csv(results: list[Result]) -> None:

@@ -17,7 +17,7 @@ from lpzero_hf.errors import UsageError
 
 if TYPE_CHECKING:
     from lpzero_hf.benchmarks.agreement import Agreement
-    from lpzero_hf.search.result import SearchResult, Split, Winner
+    from lpzero_hf.searching.result import SearchResult, Split, Winner
 
 Strategy = Literal["evolution", "random", "exhaustive"]
 Fold = Literal["sum", "mean", "any"]
@@ -48,7 +48,7 @@ def search(
     ] = "bagging",
     no_prune: Annotated[bool, typer.Option("--no-prune", help="Evaluate every candidate that is drawn.")] = False,
     early: Annotated[
-        int, typer.Option("--early", min=0, help="Architectures to look at first; 0 looks at all at once.")
+        int, typer.Option("--early", min=0, help="Architectures to evaluate first; 0 evaluates all at once.")
     ] = 10,
     iterations: Annotated[int, typer.Option("--iterations", min=1, help="Children of an evolution.")] = 1000,
     population: Annotated[int, typer.Option("--population", min=2, help="Of an evolution.")] = 80,
@@ -64,9 +64,9 @@ def search(
     no_plugin: options.NoPlugin = None,
     *,
     conditions: options.Conditions,
-    spread: options.Spread,
+    workers: options.Workers,
 ) -> None:
-    """Search symbolic expressions whose scores rank architectures as training would.
+    """Search for symbolic expressions whose scores rank architectures as training would.
 
     Each architecture is captured once; its tables are kept in the cache. The winner is chosen on the architectures
     searched on, and graded on those held out.
@@ -82,20 +82,21 @@ def search(
             need_matplotlib()
 
         from lpzero_hf.plugins import load_plugins
-        from lpzero_hf.search.config import Plan
-        from lpzero_hf.search.search import search as run
+        from lpzero_hf.searching.config import SearchConfig
+        from lpzero_hf.searching.search import search as run
 
         setting = conditions.setting(batch_size, seq_len)
-        plan = Plan(
+        registry = load_plugins(no_plugin or ())
+        config = SearchConfig(
             tuple(benchmarks), strategy, _lengths(unary), _folds(reduce), _folds(aggregate),
             fitness=fitness, combine=combine, train=train or None, splits=splits, select=select,
             prune=not no_prune, early=early, iterations=iterations, population=population, seed=conditions.seed,
             limit=limit, setting=setting,
         )  # fmt: skip
-        with spread.start(setting.device) as executor, _told() as tell:
+        with workers.start(setting.device, registry) as executor, _progress() as progress:
             result = run(
-                plan, out=out, resume=resume, test=test or (), ceiling=ceiling,
-                executor=executor, plugins=load_plugins(no_plugin or ()), progress=tell,
+                config, out=out, resume=resume, test=test or (), ceiling=ceiling,
+                executor=executor, plugins=registry, progress=progress,
             )  # fmt: skip
         if plots and out is not None:
             from lpz_cli.plots.search_plots import draw_search
@@ -120,27 +121,27 @@ def _folds(fold: Fold) -> tuple[str, ...]:
 
 
 @contextmanager
-def _told() -> Iterator[Callable[[str, int, int, float | None], None]]:
-    """A bar for each stage, with the largest fitness so far."""
+def _progress() -> Iterator[Callable[[str, int, int, float | None], None]]:
+    """A bar for each stage, with the highest fitness so far."""
     with progress_bar() as bar:
         tasks: dict[str, Any] = {}
 
-        def tell(what: str, done: int, total: int, best: float | None) -> None:
+        def advance(what: str, done: int, total: int, best: float | None) -> None:
             if what not in tasks:
                 for task in tasks.values():
                     bar.update(task, visible=False)
                 tasks[what] = bar.add_task(what, total=total)
-            told = f"{what} {done}/{total}" + ("" if best is None else f" · best {best:.4f}")
-            bar.update(tasks[what], description=told, completed=done, total=total)
+            text = f"{what} {done}/{total}" + ("" if best is None else f" · best {best:.4f}")
+            bar.update(tasks[what], description=text, completed=done, total=total)
 
-        yield tell
+        yield advance
 
 
 # Tables ----------------------------------------------------------------------------------------------------
 
 
 def _as_tables(result: SearchResult, out: Path | None) -> None:
-    plan = result.plan
+    plan = result.config
     names = [*plan.benchmarks]
     what = " and ".join(names)
     title = (
@@ -164,15 +165,15 @@ def _as_tables(result: SearchResult, out: Path | None) -> None:
         for row, made in found.items()
     ]
     if summary:
-        told = f"Held out, mean ± standard deviation of {len(result.splits)} splits"
-        print_table(told, ["benchmark", "ranked by", "Spearman's rho", "Kendall's tau-b"], summary, [2, 3])
+        caption = f"Held out, mean ± standard deviation of {len(result.splits)} splits"
+        print_table(caption, ["benchmark", "ranked by", "Spearman's rho", "Kendall's tau-b"], summary, [2, 3])
     first = result.splits[0]
     front = [[str(c.expression.complexity), f"{c.fitness:.4f}", str(c.expression)] for c in first.pareto]
     print_table("Fitness against complexity, first split", ["complexity", "fitness", "expression"], front, [0, 1])
     if result.ceiling is not None:
         print(
-            f"The fittest expression on all architectures, a bound and no result: {result.ceiling.fitness:.4f} "
-            f"{result.ceiling.expression}"
+            f"The fittest expression on all architectures, an upper bound and not a result: "
+            f"{result.ceiling.fitness:.4f} {result.ceiling.expression}"
         )
     counts = [f"{count:,} {reason}" for reason, count in [*first.pruned.items(), *first.rejected.items()]]
     print(

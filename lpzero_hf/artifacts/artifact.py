@@ -1,5 +1,5 @@
 """Artifacts: searched proxies as data. One JSON file holds the expressions, the record of the search that found them,
-and a hash of it all; reading one validates everything and runs nothing."""
+and a hash of both; reading one validates everything and executes nothing."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Member:
 
     Args:
         expression: its text.
-        orientation: 1 if a larger score predicts a better model, -1 if a smaller one does.
+        orientation: 1 if higher is better, -1 if lower is better.
         scale: of a member of an ensemble, the scores of the architectures searched on, times the orientation,
             ascending: the quantile of a model's score among them puts members on one scale. Empty for a single one.
     """
@@ -49,11 +49,11 @@ class Artifact:
         members: its expressions.
         operations: the version of every unary operation that they use.
         provenance: the record of the search, as `provenance` in `lpzero_hf/artifacts/artifact.schema.json`.
-        statistics: the version of what statistics and expressions mean.
+        statistics: the version of the definitions of statistics and expressions.
 
     Example:
-        >>> told = {"benchmarks": [], "strategy": "by hand", "seed": 0, "train": {}, "held_out": {}, "versions": {}}
-        >>> snip = Artifact("my-snip", (Member("sum(sum(product(abs(W), abs(G))))", 1),), {"abs": "1"}, told)
+        >>> record = {"benchmarks": [], "strategy": "by hand", "seed": 0, "train": {}, "held_out": {}, "versions": {}}
+        >>> snip = Artifact("my-snip", (Member("sum(sum(product(abs(W), abs(G))))", 1),), {"abs": "1"}, record)
         >>> parse_artifact(snip.text) == snip
         True
     """
@@ -76,7 +76,7 @@ class Artifact:
 
     @property
     def digest(self) -> str:
-        """The SHA-256 of everything else that the file says, in hexadecimal."""
+        """The SHA-256 of the rest of the file's content, in hexadecimal."""
         return _digest(self._content())
 
     @property
@@ -124,7 +124,7 @@ class Artifact:
         except UsageError as error:
             raise LpzError(f"artifact '{self.name}' holds no valid expression: {_shortened(str(error))}") from error
         if set(operations_of(expressions)) - set(self.operations):
-            raise LpzError(f"artifact '{self.name}' does not tell the versions of all its operations; export it again")
+            raise LpzError(f"artifact '{self.name}' lacks the versions of some of its operations; export it again")
         if any(all(branch.dropped for branch in expression.branches) for expression in expressions):
             raise LpzError(f"artifact '{self.name}' holds an expression that drops both branches; search again")
         return expressions
@@ -141,19 +141,19 @@ def parse_artifact(text: str | bytes, source: str = "the artifact", operations: 
 
     Args:
         text: at most 1 MiB.
-        source: what messages call it.
-        operations: the unary operations there are.
+        source: its name in messages.
+        operations: the available unary operations.
 
     Raises:
-        LpzError: it is no artifact, of another version, damaged, too large, or needs operations that are not there.
+        LpzError: it is no artifact, of another version, damaged, too large, or needs operations that are missing.
     """
     document = _document(text, source)
     claimed = document.pop("sha256")
     try:
-        found = _digest(document)
+        computed = _digest(document)
     except ValueError as error:  # a lone surrogate, which has no UTF-8
         raise LpzError(f"{source} is no artifact ({one_line(error)}); export it again") from error
-    if found != claimed:
+    if computed != claimed:
         raise LpzError(f"{source} was changed after it was exported (its hash differs); get it again from its author")
     if document["statistics"] != STATISTICS_VERSION:
         raise LpzError(
@@ -179,7 +179,7 @@ def read_artifact(path: Path | str, operations: Operations = BUILT_IN) -> Artifa
     """The artifact in a file. Raises `LpzError` as `parse_artifact` does, or if the file cannot be read."""
     path = Path(path)
     try:
-        if path.exists() and not path.is_file():  # a pipe would keep us waiting
+        if path.exists() and not path.is_file():  # reading a pipe would wait without end
             raise LpzError(f"'{path}' is no file; give one that `lpz export` or `lpz pull` wrote")
         with path.open("rb") as file:
             content = file.read(LARGEST + 1)
@@ -191,7 +191,7 @@ def read_artifact(path: Path | str, operations: Operations = BUILT_IN) -> Artifa
 
 
 def write_artifact(path: Path | str, artifact: Artifact, operations: Operations = BUILT_IN) -> None:
-    """Write an artifact, whole or not at all, once it is known that it can be read again.
+    """Write an artifact, completely or not at all, after checking that it can be read again.
 
     Raises:
         LpzError: it would not be valid, or the file cannot be written.
@@ -209,7 +209,7 @@ def schema() -> dict[str, Any]:
 
 
 def _document(text: str | bytes, source: str) -> dict[str, Any]:
-    """The document in a text, which the schema allows."""
+    """The document in a text, validated by the schema."""
     remedy = "give a file that `lpz export` or `lpz pull` wrote"
     if len(text) > LARGEST:
         raise LpzError(f"{source} is larger than an artifact can be ({LARGEST} bytes); {remedy}")
@@ -264,7 +264,7 @@ def _digest(content: Mapping[str, Any]) -> str:
 def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) < len(pairs):
-        raise ValueError("a key is there twice")
+        raise ValueError("a key appears twice")
     return found
 
 

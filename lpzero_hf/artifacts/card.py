@@ -1,4 +1,4 @@
-"""The card of a proxy: what a person reads beside an artifact, on the Hub or in a package."""
+"""The card of a proxy: the README beside an artifact, on the Hub or in a package."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def card(artifact: Artifact, repo: str = "") -> str:
             f"# {artifact.name}",
             "A zero-cost proxy for language models, found by symbolic search with lpzero-hf (after LPZero,\n"
             "[arXiv:2410.04808](https://arxiv.org/abs/2410.04808)). It looks at a randomly initialised Hugging Face\n"
-            "model and one minibatch and returns a number, higher meaning better: a guess, made without training, at\n"
+            "model and one minibatch and returns a number, where higher is better: an estimate, without training, of\n"
             "how architectures would rank after it.",
             "## The proxy",
             _formula(artifact),
@@ -54,17 +54,15 @@ def card(artifact: Artifact, repo: str = "") -> str:
 
 def _formula(artifact: Artifact) -> str:
     lines = [("" if member.orientation > 0 else "- ") + member.expression for member in artifact.members]
-    told = "```\n" + "\n".join(lines) + "\n```\n\n" + STATISTICS
+    text = "```\n" + "\n".join(lines) + "\n```\n\n" + STATISTICS
     if any(member.orientation < 0 for member in artifact.members):
-        told += (
-            " A leading minus\nmeans that a smaller value predicts a better model; the loaded proxy already turns it."
-        )
+        text += " A leading minus\nmeans that lower is better; the loaded proxy already changes the sign."
     if len(artifact.members) > 1:
-        told += (
+        text += (
             "\n\nThis is an ensemble: the score of each expression is put on one scale, its quantile among the\n"
             "architectures searched on, and the quantiles are summed."
         )
-    return told
+    return text
 
 
 def _numbers(provenance: Mapping[str, Any]) -> str:
@@ -74,7 +72,7 @@ def _numbers(provenance: Mapping[str, Any]) -> str:
     for name, graded in provenance.get("baselines", {}).items():
         rows += [(name, proxy, "held out", agreement) for proxy, agreement in graded.items()]
     if not rows:
-        return "Nobody has graded it yet: `lpz bench eval` does."
+        return "It has not been graded yet; `lpz bench eval` grades it."
     order = {name: place for place, name in enumerate(dict.fromkeys(name for name, *_ in rows))}
     rows.sort(key=lambda row: order[row[0]])
     table = [
@@ -136,22 +134,22 @@ def _origin(artifact: Artifact) -> Iterator[tuple[str, str]]:
 
 
 def _caution(provenance: Mapping[str, Any]) -> str:
-    told = []
+    lines = []
     if not provenance.get("held_out"):
-        told.append("- It has no held-out numbers: any above are of architectures it was chosen on, and flatter it.")
+        lines.append("- It has no held-out numbers: those above are of architectures it was chosen on, and too high.")
     elif provenance.get("train"):
-        told.append(
+        lines.append(
             "- Trust the held-out rows: on the architectures searched on, the expression was chosen to do well."
         )
-    told += [
+    lines += [
         "- The numbers hold for these benchmarks. On another space, task or scale the ranking can be far worse: grade\n"
         "  it on a few models that you have trained (`lpz bench eval`) before you rely on it.",
         "- It ranks architectures; its value predicts no loss and no accuracy, and scores of different minibatches do\n"
         "  not compare. The number of parameters is a strong rival: compare with it.",
     ]
-    return "\n".join(told)
+    return "\n".join(lines)
 
 
 def _plain(text: str) -> str:
-    """Text of an artifact that Markdown shows as it is."""
+    """Text of an artifact, escaped so that Markdown shows it unchanged."""
     return re.sub(r"([\\`*_~&\[\]<>|])", r"\\\1", text)

@@ -13,13 +13,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lpzero_hf import __version__
 from lpzero_hf.artifacts.artifact import ARTIFACT_FILE, LARGEST, Artifact, parse_artifact, read_artifact
 from lpzero_hf.artifacts.card import card
 from lpzero_hf.artifacts.hub_errors import explaining, out_of_reach
 from lpzero_hf.errors import LpzError, UsageError
 from lpzero_hf.expressions.expression import BUILT_IN, Operations
 from lpzero_hf.files import write_text
+from lpzero_hf.versions import __version__
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
@@ -34,13 +34,13 @@ HASH = re.compile(r"[0-9a-f]{40}")
 
 @dataclass(frozen=True)
 class Pushed:
-    """Where an artifact was put.
+    """The location of a pushed artifact.
 
     Args:
         repo: `user/name`.
         commit: the hash of the commit that holds it.
         url: the page of that state.
-        changed: False if the Hub had the very same files already, so that no commit was made.
+        changed: False if the Hub already had identical files, so that no commit was made.
     """
 
     repo: str
@@ -50,7 +50,7 @@ class Pushed:
 
     @property
     def pinned(self) -> str:
-        """`user/name@HASH`, which will always mean this state."""
+        """`user/name@HASH`, which always names this state."""
         return f"{self.repo}@{self.commit}"
 
 
@@ -59,12 +59,12 @@ class Pulled:
     """A verified artifact of the Hub.
 
     Args:
-        artifact: what the file holds.
+        artifact: the content of the file.
         path: the file in the local cache.
         repo: `user/name`.
         commit: the hash of the commit it is from.
-        unreachable: why the Hub could not be asked, so that the copy in the cache is given; empty if it was asked, or
-            had not to be because a full hash was given and its file is cached.
+        unreachable: why the Hub could not be reached, so that the copy in the cache is returned; empty if it was
+            reached, or was not needed because a full hash was given and its file is cached.
     """
 
     artifact: Artifact
@@ -75,7 +75,7 @@ class Pulled:
 
     @property
     def pinned(self) -> str:
-        """`user/name@HASH`, which will always mean this state."""
+        """`user/name@HASH`, which always names this state."""
         return f"{self.repo}@{self.commit}"
 
 
@@ -91,15 +91,15 @@ def push_to_hub(
 ) -> Pushed:
     """Put an artifact and its model card into a model repository of the Hub, in one commit.
 
-    The repository is made if it is not there. Files that are there already and the same are not committed again.
+    A missing repository is created. Identical files are not committed again.
 
     Args:
         artifact: the artifact, or the path of its file.
         repo: `user/name`.
-        private: make the repository private; one that is public already is refused.
-        token: instead of the login of `hf auth login` or `HF_TOKEN`. It is shown nowhere.
+        private: make the repository private; an existing public one is refused.
+        token: instead of the login of `hf auth login` or `HF_TOKEN`. It is never shown.
         message: of the commit.
-        branch: where to put the commit, made from `main` if it is not there; default: `main`.
+        branch: where to put the commit, created from `main` if missing; default: `main`.
         operations: the unary operations that expressions may use.
 
     Raises:
@@ -125,7 +125,7 @@ def push_to_hub(
         from huggingface_hub import CommitOperationAdd
 
         api = _api(token)
-        head = _made(api, name, private, branch)
+        head = _create_missing(api, name, private, branch)
         commit = api.create_commit(
             name,
             [
@@ -144,8 +144,8 @@ def pull(repo: str, *, token: str | None = None, offline: bool = False, operatio
 
     Args:
         repo: `user/name`, or `user/name@REVISION` with a branch, a tag or a commit hash.
-        token: instead of the login of `hf auth login` or `HF_TOKEN`. It is shown nowhere.
-        offline: keep to the local cache. A Hub that cannot be reached has the same effect, and `unreachable` says so.
+        token: instead of the login of `hf auth login` or `HF_TOKEN`. It is never shown.
+        offline: use only the local cache. A Hub that cannot be reached has the same effect, and `unreachable` says so.
         operations: the unary operations that its expressions may use.
 
     Raises:
@@ -170,7 +170,7 @@ def pull(repo: str, *, token: str | None = None, offline: bool = False, operatio
         except LpzError as invalid:
             if unreachable:
                 raise
-            try:  # it may be but the copy in the cache that was damaged
+            try:  # perhaps only the copy in the cache is damaged
                 path = Path(api.hf_hub_download(name, ARTIFACT_FILE, revision=commit, force_download=True))
             except Exception:
                 raise invalid from None
@@ -214,8 +214,8 @@ def _token(given: str | None) -> str | None:
     return token or None
 
 
-def _made(api: HfApi, name: str, private: bool, branch: str | None) -> str:
-    """The newest commit of the branch of a repository; both are made if they are not there."""
+def _create_missing(api: HfApi, name: str, private: bool, branch: str | None) -> str:
+    """The newest commit of the branch of a repository; both are created if they are missing."""
     from huggingface_hub.errors import RepositoryNotFoundError
 
     try:
@@ -239,18 +239,18 @@ def _readme(artifact: Artifact, name: str) -> str:
 
 
 def _fetched(api: HfApi, name: str, revision: str | None, offline: bool) -> tuple[Path, str]:
-    """The file in the cache, in the folder of its commit; and why the Hub could not be asked for it."""
+    """The file in the cache, in the folder of its commit; and why the Hub could not be reached for it."""
     from huggingface_hub import try_to_load_from_cache
 
     if offline:
         reason = "asked to stay offline"
         return _cached(name, revision, reason), reason
     if revision and HASH.fullmatch(revision):
-        known = try_to_load_from_cache(name, ARTIFACT_FILE, revision=revision)
-        if isinstance(known, str):
-            return Path(known), ""
+        cached = try_to_load_from_cache(name, ARTIFACT_FILE, revision=revision)
+        if isinstance(cached, str):
+            return Path(cached), ""
     try:
-        commit = _asked(api, name, revision)
+        commit = _commit_of(api, name, revision)
     except Exception as error:
         reason = out_of_reach(error)
         if not reason:
@@ -261,7 +261,7 @@ def _fetched(api: HfApi, name: str, revision: str | None, offline: bool) -> tupl
     return path, ""
 
 
-def _asked(api: HfApi, name: str, revision: str | None) -> str:
+def _commit_of(api: HfApi, name: str, revision: str | None) -> str:
     """The commit hash that a revision stands for, of a repository that can hold an artifact."""
     info: ModelInfo = api.model_info(name, revision=revision, files_metadata=True, timeout=TIMEOUT)
     file = next((file for file in info.siblings or [] if file.rfilename == ARTIFACT_FILE), None)
@@ -270,7 +270,9 @@ def _asked(api: HfApi, name: str, revision: str | None) -> str:
             f"'{name}' holds no proxy at {revision or 'main'} (no {ARTIFACT_FILE}); `lpz push` puts one there"
         )
     if (file.size or 0) > LARGEST:
-        raise LpzError(f"the {ARTIFACT_FILE} of '{name}' is larger than an artifact can be ({LARGEST} bytes)")
+        raise LpzError(
+            f"the {ARTIFACT_FILE} of '{name}' is larger than an artifact can be ({LARGEST} bytes); use another"
+        )
     return str(info.sha)
 
 
@@ -288,9 +290,9 @@ def _cached(name: str, revision: str | None, reason: str) -> Path:
 
 
 def _remember(path: Path, revision: str) -> None:
-    """Note which commit a branch or tag means, where the Hub's client looks it up when it is offline."""
+    """Record the commit of a branch or tag where the Hub's client looks it up when it is offline."""
     if not HASH.fullmatch(revision) and path.parents[1].name == "snapshots":
-        with suppress(LpzError):  # a cache that is read-only serves all the same
+        with suppress(LpzError):  # a read-only cache still works
             write_text(path.parents[2] / "refs" / revision, path.parent.name)
 
 

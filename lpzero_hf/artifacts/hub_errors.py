@@ -1,4 +1,4 @@
-"""What goes wrong with the Hub, in one line that names the remedy and never shows a token."""
+"""Errors of the Hub as one-line messages that name the remedy and never show a token."""
 
 from __future__ import annotations
 
@@ -8,37 +8,37 @@ from contextlib import contextmanager
 
 from lpzero_hf.errors import LpzError, UsageError, one_line
 
-AGAIN = "holds the state before or the new one, never half; push again"
+AGAIN = "holds either the old state or the new one, never a mixture; push again"
 
 
 @contextmanager
 def explaining(name: str, token: str | None, pushing: bool = False) -> Iterator[None]:
-    """Turn errors of the Hub's client into ours; a cause that would show the token is left out.
+    """Convert errors of the Hub's client to ours; a cause that would show the token is left out.
 
     Args:
         name: the repository, `user/name`.
-        token: the one that is sent.
-        pushing: what is tried, a push or a pull.
+        token: the token that is sent.
+        pushing: whether the action is a push, not a pull.
 
     Raises:
         UsageError: there is no such repository or revision.
-        LpzError: anything else that the Hub, the way to it or its cache can do.
+        LpzError: any other error of the Hub, the connection to it or its cache.
     """
     try:
         yield
     except LpzError:
         raise
     except Exception as error:
-        told = _told(error, name, pushing)
-        if told is None:
+        explained = _explained(error, name, pushing)
+        if explained is None:
             raise
         if token and token in "".join(traceback.format_exception(error)):
-            raise type(told)(str(told).replace(token, "...")) from None
-        raise told from error
+            raise type(explained)(str(explained).replace(token, "...")) from None
+        raise explained from error
 
 
-def _told(error: Exception, name: str, pushing: bool) -> LpzError | None:
-    """The message for an error of the Hub's client; None if it is none."""
+def _explained(error: Exception, name: str, pushing: bool) -> LpzError | None:
+    """The error to raise for an error of the Hub's client; None for other errors."""
     from huggingface_hub import errors
 
     what = f"push to '{name}'" if pushing else f"pull '{name}'"
@@ -72,18 +72,20 @@ def _told(error: Exception, name: str, pushing: bool) -> LpzError | None:
         case errors.OfflineModeIsEnabled():
             return LpzError(f"HF_HUB_OFFLINE is set, cannot {what}; unset it")
         case errors.LocalEntryNotFoundError() if isinstance(error.__cause__, Exception):
-            return _told(error.__cause__, name, pushing)
+            return _explained(error.__cause__, name, pushing)
     if out_of_reach(error):
         return LpzError(f"the connection to the Hub failed, cannot {what} ({one_line(error)}); {after}")
     if isinstance(error, OSError):
-        return LpzError(f"cannot keep files of the Hub: {error.strerror or one_line(error)}; make room, or set HF_HOME")
+        return LpzError(
+            f"cannot store files of the Hub: {error.strerror or one_line(error)}; free disk space, or set HF_HOME"
+        )
     if isinstance(error, ValueError | KeyError):
         return LpzError(f"cannot {what}: what answers is no Hub ({one_line(error)}); check HF_ENDPOINT")
     return None
 
 
 def out_of_reach(error: Exception) -> str:
-    """Why the Hub cannot be asked at all now, or an empty string for any other error."""
+    """Why the Hub cannot be reached at all now, or an empty string for any other error."""
     from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
 
     if isinstance(error, OfflineModeIsEnabled):

@@ -53,7 +53,7 @@ class Agreement:
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Agreement:
-        """What `to_dict` made."""
+        """The agreement from the result of `to_dict`."""
         rho, tau = (None if data[kind] is None else Estimate(**data[kind]) for kind in ("spearman", "kendall"))
         return cls(data["n"], rho, tau, data["top"])
 
@@ -61,11 +61,11 @@ class Agreement:
 class Truth:
     """The trained performance of n architectures, prepared once to be compared with the scores of many proxies.
 
-    A resample draws n architectures with replacement. All proxies meet the same resamples, so their
+    A resample draws n architectures with replacement. All proxies are evaluated on the same resamples, so their
     agreements are paired.
 
     Args:
-        values: [n], larger is better.
+        values: [n], higher is better.
         resamples: the number R of bootstrap resamples.
         seed: draws the resamples.
 
@@ -95,7 +95,7 @@ class Truth:
         """Compare the scores of one proxy with the truth; see the function `agreement`.
 
         Args:
-            scores: [n], in the order of the truth, larger is better.
+            scores: [n], in the order of the truth, higher is better.
             top: the fraction of architectures that counts as best, in (0, 1].
             confidence: the coverage of the intervals, in (0, 1).
 
@@ -133,8 +133,8 @@ def agreement(
     with one truth, prepare a `Truth`.
 
     Args:
-        scores: [n], larger is better; negate those of a proxy whose orientation is -1.
-        truth: [n], trained performance in the same order, larger is better.
+        scores: [n], higher is better; negate those of a proxy whose orientation is -1.
+        truth: [n], trained performance in the same order, higher is better.
         top: the fraction of architectures that counts as best, in (0, 1].
         resamples: the number of bootstrap resamples.
         confidence: the coverage of the intervals, in (0, 1).
@@ -193,12 +193,11 @@ def precision_at_top(scores: ArrayLike, truth: ArrayLike, fraction: float = 0.1)
 
     Ties at either boundary count by expectation, as if broken at random: of t architectures tied for the
     last m places, each has m / t of a place. So scores that are all equal get k / n, the chance level,
-    whatever the truth. Where the truth is tied across its own boundary even the truth itself stays below 1,
-    since which of the tied are the truly best is a matter of chance.
+    whatever the truth. If the truth is tied across its own boundary, even the truth itself stays below 1.
 
     Args:
-        scores: [n], larger is better.
-        truth: [n], larger is better.
+        scores: [n], higher is better.
+        truth: [n], higher is better.
         fraction: in (0, 1].
 
     Returns:
@@ -224,7 +223,7 @@ class _Ranks:
     """The ranks of x [n] within every resample, from its `weights` [R, n].
 
     dense: [n], the rank among the distinct values of x; float32 holds it exactly.
-    deviations: [R, n], mid-ranks within each resample less their mean.
+    deviations: [R, n], mid-ranks within each resample minus their mean.
     variance: [R], the sum of squares of the deviations of the members of each resample.
     untied: [R], ordered pairs of members of each resample that differ in x.
     """
@@ -243,7 +242,7 @@ class _Ranks:
 
 
 def _concordance(x: NDArray[np.float32], y: NDArray[np.float32], weights: NDArray[np.float32]) -> Vector:
-    """Concordant less discordant ordered pairs of each resample: w' (S * T) w with the sign matrices S and T."""
+    """Concordant minus discordant ordered pairs of each resample: w' (S * T) w with the sign matrices S and T."""
     total = np.zeros(len(weights))
     step = max(1, BLOCK // len(x))
     for start in range(0, len(x), step):
@@ -267,7 +266,7 @@ def _estimate(value: float, resampled: Vector, confidence: float) -> Estimate:
 
 
 def _places(x: Vector, k: int) -> Vector:
-    """Each one's expected number of the k places at the top, in [0, 1]; they sum to k."""
+    """For each entry its expected share of one of the k places at the top, in [0, 1]; they sum to k."""
     boundary = np.partition(x, len(x) - k)[len(x) - k]
     above, tied = x > boundary, x == boundary
     places: Vector = above + tied * ((k - above.sum()) / tied.sum())

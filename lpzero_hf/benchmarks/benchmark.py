@@ -1,4 +1,4 @@
-"""What a benchmark is: architectures of a space together with their trained performance."""
+"""Benchmarks: architectures of a space together with their trained performance."""
 
 from __future__ import annotations
 
@@ -10,8 +10,10 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any
 
-from lpzero_hf.errors import LpzError, one_line
+from lpzero_hf.errors import LpzError, UsageError, did_you_mean, one_line
 from lpzero_hf.files import read_json
+from lpzero_hf.plugins import Claim, PluginRegistry, instance_of, load_plugins
+from lpzero_hf.spaces.named import load_space
 from lpzero_hf.spaces.space import Architecture, Space
 
 FORMAT = "lpzero-hf benchmark"
@@ -24,7 +26,7 @@ class Trained:
     """One trained architecture.
 
     Args:
-        key: what its makers call it.
+        key: its name in the benchmark.
         architecture: a member of the benchmark's space.
         quality: its trained performance, in the unit of the benchmark's metric.
     """
@@ -41,18 +43,18 @@ class Benchmark:
     Args:
         name: what users type.
         summary: one line for people.
-        space: what the architectures belong to.
-        metric: what the trained performance is, with its unit.
-        larger_is_better: whether a larger value of the metric means a better model.
+        space: of the architectures.
+        metric: of the trained performance, with its unit.
+        larger_is_better: whether higher is better for the metric.
         read: returns the trained architectures; raises `LpzError`, naming the remedy, if it cannot.
         citation: the source.
         license: of the data.
-        batch_size: sequences of the minibatch that proxies are scored on unless told otherwise.
+        batch_size: sequences of the minibatch that proxies are scored on by default.
         seq_len: tokens of each.
-        fetch: downloads the data into the user's cache and returns the folder; None if nothing need be
-            downloaded. Called with a function that is told (file, bytes done, bytes in all).
-        notes: what its users should know.
-        document: returns what `lpz bench train` wrote down, for a benchmark made by it.
+        fetch: downloads the data into the user's cache and returns the folder; None if no download is
+            needed. Its argument is a progress function, called with (file, bytes done, total bytes).
+        notes: for its users.
+        document: returns the document that `lpz bench train` wrote, for a benchmark made by it.
     """
 
     name: str
@@ -70,10 +72,10 @@ class Benchmark:
     notes: str = ""
 
     def trained(self) -> list[Trained]:
-        """The trained architectures; one that was trained twice is there twice, under two keys.
+        """The trained architectures; one that was trained twice appears twice, under two keys.
 
         Raises:
-            LpzError: the data are missing, unreadable, empty, or hold a value that is no finite number.
+            LpzError: the data are missing, unreadable, empty, or hold a value that is not a finite number.
         """
         entries = list(self.read())
         if not entries:
@@ -91,24 +93,56 @@ class Benchmark:
             return False
         return True
 
-    def goodness(self, entry: Trained) -> float:
-        """The trained performance, turned so that larger is better."""
+    def target(self, entry: Trained) -> float:
+        """The target of scores: the trained performance, with its sign changed if needed so that higher is better."""
         return entry.quality if self.larger_is_better else -entry.quality
 
 
-def made_benchmark(path: Path, space: Callable[[str], Space]) -> Benchmark:
+def installed_benchmarks(plugins: PluginRegistry) -> dict[str, Claim[Benchmark]]:
+    """Every offered benchmark by name. Raises `PluginError` if two distributions claim one name."""
+    return plugins.offers("lpz_benchmarks", "benchmark", instance_of(Benchmark))
+
+
+def load_benchmark(name: str | Path, plugins: PluginRegistry | None = None) -> Benchmark:
+    """The benchmark called `name`, or made by `lpz bench train` in the file or folder of that name.
+
+    Args:
+        name: as `lpz bench list` shows it, or a path.
+        plugins: where names are looked up; by default everything installed.
+
+    Raises:
+        UsageError: there is none; the message suggests the nearest name.
+        LpzError: the file is no benchmark.
+
+    Example:
+        >>> from lpzero_hf import load_benchmark
+        >>> len(load_benchmark("tiny-gpt2").trained())
+        128
+    """
+    plugins = load_plugins() if plugins is None else plugins
+    installed = installed_benchmarks(plugins)
+    if isinstance(name, str) and name in installed:
+        return installed[name].item
+    path = Path(name).expanduser()
+    if path.exists():
+        return made_benchmark(path / "benchmark.json" if path.is_dir() else path, plugins)
+    near = did_you_mean(str(name), installed)
+    raise UsageError(f"unknown benchmark '{name}'{near}: no file, and none that `lpz bench list` shows")
+
+
+def made_benchmark(path: Path, plugins: PluginRegistry | None = None) -> Benchmark:
     """A benchmark that `lpz bench train` has made.
 
     Args:
         path: its file, `benchmark.json`.
-        space: maps the name of a space to the space.
+        plugins: where its space is looked up.
 
     Raises:
         LpzError: the file is missing, no JSON, or no such benchmark.
     """
     document = read_made(path)
     try:
-        home = space(document["space"])
+        home = load_space(document["space"], plugins)
         entries = first_seed(document, home)
         return Benchmark(
             name=document["name"],
@@ -156,9 +190,9 @@ def by_seed(document: Mapping[str, Any]) -> dict[int, dict[str, float]]:
 def describe(benchmark: Benchmark) -> dict[str, Any]:
     """Facts about a benchmark for people: what was trained, the spread of the results, and their noise.
 
-    For one made by `lpz bench train` with several seeds, the noise is told by the mean Spearman's rho between
-    the rankings by two seeds of the architectures trained with both. A proxy that knew what an architecture
-    reaches on average would agree with one seed's ranking by about the square root of that.
+    For one made by `lpz bench train` with several seeds, the noise is the mean Spearman's rho between the rankings
+    by two seeds of the architectures trained with both. A proxy that predicts the mean performance over seeds
+    perfectly would have a rho of about the square root of that with the ranking by one seed.
     """
     entries = benchmark.trained()
     values = [entry.quality for entry in entries]

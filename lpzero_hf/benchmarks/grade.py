@@ -10,14 +10,15 @@ from typing import Any
 import numpy as np
 
 from lpzero_hf.benchmarks.agreement import Agreement, Truth
-from lpzero_hf.benchmarks.benchmark import Benchmark, Trained
+from lpzero_hf.benchmarks.benchmark import Benchmark, Trained, load_benchmark
 from lpzero_hf.errors import LpzError
-from lpzero_hf.executors import Executor
+from lpzero_hf.executors.base import Executor
 from lpzero_hf.plugins import PluginRegistry, load_plugins
 from lpzero_hf.proxies.base import Orientation
+from lpzero_hf.proxies.resolve import Wanted, find_proxy, resolve
 from lpzero_hf.scoring.cache import ScoreCache
-from lpzero_hf.scoring.evaluate import Row, Setting, evaluate
-from lpzero_hf.scoring.score import Wanted, choose, everything
+from lpzero_hf.scoring.evaluate import Row, evaluate
+from lpzero_hf.scoring.setting import Setting
 
 SEARCHED_ON = "it was searched on this one"
 BASELINES = ("num_layers", "num_heads", "params", "decoder_params")
@@ -25,15 +26,15 @@ BASELINES = ("num_layers", "num_heads", "params", "decoder_params")
 
 @dataclass(frozen=True)
 class Grade:
-    """How well one proxy ranks a benchmark.
+    """The grade of one proxy on a benchmark.
 
     Args:
         proxy: its name.
-        orientation: 1 if a larger score predicts a better model, -1 if a smaller one does; the agreement is of
-            scores turned so that larger is better.
+        orientation: 1 if higher is better, -1 if lower is better; the agreement is of the scores times the
+            orientation.
         agreement: with the trained performance, of the architectures that have a score; None for fewer than 3.
-        seconds: the median time per architecture, with that of the pass it shares.
-        unscored: the number of architectures without a score, by why.
+        seconds: the median time per architecture, including that of the shared pass.
+        unscored: the number of architectures without a score, by reason.
     """
 
     proxy: str
@@ -45,12 +46,12 @@ class Grade:
 
 @dataclass(frozen=True)
 class Report:
-    """What grading came to.
+    """The result of grading.
 
     Args:
         benchmark: its name.
         trained: the architectures, in the benchmark's order.
-        setting: what they were scored with.
+        setting: of the scores.
         grades: the best Spearman's rho first.
         scores: for each proxy, the score of each architecture in order, as the proxy gives it; None where
             there is none.
@@ -66,10 +67,9 @@ class Report:
 
     def to_dict(self) -> dict[str, Any]:
         """The report as plain data for JSON."""
-        setting = asdict(self.setting) | {"text": None if self.setting.text is None else str(self.setting.text)}
         return {
             "benchmark": self.benchmark,
-            "setting": setting,
+            "setting": self.setting.to_json(),
             "chance": self.chance,
             "grades": [asdict(grade) for grade in self.grades],
             "architectures": [entry.key for entry in self.trained],
@@ -79,52 +79,56 @@ class Report:
 
 
 def grade(
-    benchmark: Benchmark,
+    benchmark: str | Benchmark,
     proxies: Wanted | Iterable[Wanted] = "all",
     setting: Setting | None = None,
     *,
     limit: int | None = None,
     cache: ScoreCache | None = None,
-    workers: int = 1,
-    threads: int = 1,
     executor: Executor | None = None,
     plugins: PluginRegistry | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Report:
-    """Grade proxies on a benchmark; the trivial baselines are graded with them, asked for or not.
+    """Grade proxies on a benchmark; the trivial baselines are always graded with them.
 
     A proxy that was searched on some of the architectures is graded on the others.
 
     Args:
-        benchmark: trained architectures.
+        benchmark: trained architectures, or the name or path of a benchmark.
         proxies: as for `score`.
         setting: None for the benchmark's own minibatch.
-        limit: only that many architectures, evenly spaced in the benchmark's order.
-        cache: see `evaluate`, as for what follows.
-        workers: processes.
-        threads: CPU threads in each.
-        executor: where to work instead, see `lpzero_hf.executors`.
+        limit: maximum number of architectures, evenly spaced in the benchmark's order.
+        cache: stores scores for later calls; None stores none.
+        executor: where to work; by default in this process, with one thread.
         plugins: where names are looked up.
-        progress: called with (architectures done, architectures in all).
+        progress: called with (architectures done, total number of architectures).
 
     Raises:
+        UsageError: the benchmark or a proxy is unknown.
         LpzError: the benchmark cannot be read, or holds fewer than 3 architectures.
+
+    Example:
+        >>> from lpzero_hf import grade
+        >>> report = grade("tiny-gpt2", "num_heads", limit=20)
+        >>> [graded.proxy for graded in report.grades][0]
+        'params'
     """
     plugins = load_plugins() if plugins is None else plugins
-    chosen = choose(proxies, plugins)
-    chosen += [plugins.proxy(name) for name in BASELINES if name not in {proxy.name for proxy in chosen}]
+    if not isinstance(benchmark, Benchmark):
+        benchmark = load_benchmark(benchmark, plugins)
+    selection = resolve(proxies, plugins)
+    names = {proxy.name for proxy in selection}
+    chosen = [*selection, *(find_proxy(name, plugins) for name in BASELINES if name not in names)]
     setting = setting or Setting(benchmark.batch_size, benchmark.seq_len)
-    entries = benchmark.trained()
-    entries = spaced(entries, limit)
+    selection.warn_of_minibatch(setting.batch_size, setting.seq_len)
+    entries = spaced(benchmark.trained(), limit)
     if len(entries) < 3:
         raise LpzError(f"{len(entries)} architectures of benchmark '{benchmark.name}' cannot be ranked; it takes 3")
     rows = evaluate(
         {entry.key: benchmark.space.config(entry.architecture) for entry in entries},
-        "all" if everything(proxies) else chosen,
+        chosen,
         setting,
         cache=cache,
-        workers=workers,
-        threads=threads,
         executor=executor,
         plugins=plugins,
         progress=progress,
@@ -132,8 +136,8 @@ def grade(
     for proxy in chosen:
         for key in proxy.searched_on(benchmark.name) & rows.keys():
             rows[key][proxy.name] |= {"value": None, "status": "not applicable", "reason": SEARCHED_ON}
-    goodness = [benchmark.goodness(entry) for entry in entries]
-    truth = Truth(goodness)
+    targets = [benchmark.target(entry) for entry in entries]
+    truth = Truth(targets)
     grades = [
         _grade(proxy.name, proxy.orientation, [rows[entry.key][proxy.name] for entry in entries], truth)
         for proxy in chosen

@@ -1,41 +1,39 @@
-"""Makes a benchmark: draws architectures of a space, trains each one, and writes down how good it became."""
+"""Makes a benchmark: draws architectures of a space, trains each one, and records its performance."""
 
 from __future__ import annotations
 
 import functools
 import hashlib
-import json
-import platform
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
-import transformers
 from torch import Tensor
 
-import lpzero_hf
 from lpzero_hf.benchmarks.benchmark import FORMAT, VERSION
-from lpzero_hf.benchmarks.train import Outcome, Recipe, train
+from lpzero_hf.benchmarks.train import Recipe, TrainingOutcome, train
 from lpzero_hf.errors import LpzError, MinibatchError, UsageError, listed, one_line
-from lpzero_hf.executors import Executor, Failure, executor_for
-from lpzero_hf.files import read_json, write_json
+from lpzero_hf.executors.base import Executor, Failure
+from lpzero_hf.executors.local import LocalExecutor
+from lpzero_hf.files import read_json, same_settings, write_json
+from lpzero_hf.models.build import build_model
 from lpzero_hf.models.layout import count_body_parameters
-from lpzero_hf.models.load import build_model
 from lpzero_hf.models.minibatch import embedded_tokenizer, token_stream
 from lpzero_hf.spaces.space import Architecture, Space
+from lpzero_hf.versions import versions
 
 
 @dataclass(frozen=True)
-class Plan:
-    """What decides a benchmark's numbers.
+class BenchmarkSpec:
+    """Everything that determines the numbers of a benchmark that is to be trained.
 
     Args:
         space: the name of the space.
         n: number of architectures.
-        repeats: how many of them are trained with the further seeds as well.
+        repeats: number of those that are also trained with the other seeds.
         seeds: number of seeds.
         seed: the first seed; it also draws the architectures.
         by: how architectures are drawn, see `Space.sample`.
@@ -62,7 +60,7 @@ class Plan:
         """The architectures to train, each once.
 
         Raises:
-            UsageError: the space seems to have too few of that size.
+            UsageError: the space seems to have too few architectures of that size.
         """
         rng, tried = random.Random(self.seed), 0
         seen: set[Architecture] = set()
@@ -99,71 +97,68 @@ def body_parameters(space: Space, architecture: Architecture) -> int:
 
 
 def make_benchmark(
-    plan: Plan,
+    spec: BenchmarkSpec,
     space: Space,
     out: Path,
     *,
     name: str,
     text: Path | None,
     validation: Path,
-    workers: int = 1,
-    threads: int = 1,
     executor: Executor | None = None,
     device: str = "cpu",
     command: str = "",
     progress: Callable[[int, int], None] | None = None,
 ) -> Path:
-    """Train every architecture of a plan; goes on where an interrupted call with the same plan stopped.
+    """Train every architecture of a specification; continues an interrupted call with the same one.
 
-    A training that fails, for want of memory for example, does not stop the others: at last it is written down under
+    A training that fails, out of memory for example, does not stop the others: at the end it is recorded under
     `failed` with its cause, and an error lists it. The same call tries it again.
 
     Args:
-        plan: what to train, and how.
-        space: the plan's space.
-        out: the run's folder: `plan.json`, one file per trained model, and at last `benchmark.json`.
+        spec: what to train, and how.
+        space: the one that `spec` names.
+        out: the run's folder: `plan.json`, one file per trained model, and at the end `benchmark.json`.
         name: of the benchmark.
         text: the file to train on (UTF-8); None for the embedded text.
         validation: the file to measure on.
-        workers: processes; several may share one GPU.
-        threads: CPU threads in each; they decide the rounding, the number of workers does not.
-        executor: where to work instead, see `lpzero_hf.executors`.
+        executor: where to work; by default in this process, with one thread. Its threads decide the rounding, the
+            number of workers does not; several may share one GPU.
         device: where to train.
-        command: what to write down as the way to make it again.
-        progress: called with (models trained, models in all).
+        command: recorded as the command that makes it again.
+        progress: called with (models trained, total number of models).
 
     Returns:
         The path of `benchmark.json`.
 
     Raises:
-        UsageError: the folder holds a run of another plan; the message says what differs.
-        LpzError: a file cannot be read or written, there are no workers to be had, or trainings failed; if not all of
+        UsageError: the folder holds a run of another specification; the message says what differs.
+        LpzError: a file cannot be read or written, no worker can be started, or trainings failed; if not all of
             them did, `benchmark.json` holds the others.
     """
-    executor = executor_for(executor, workers, threads)
+    executor = LocalExecutor() if executor is None else executor
     threads = executor.threads
-    runs = plan.runs(space)
+    runs = spec.runs(space)
     tokenizer = embedded_tokenizer()
     streams = {"text": token_stream(text, tokenizer), "validation": token_stream(validation, tokenizer)}
     corpus = {key: {"tokens": len(ids), "sha256": _fingerprint(ids)} for key, ids in streams.items()}
-    settings = {"corpus": corpus, "threads": threads, "device": torch.device(device).type, "versions": _versions()}
-    _agree(out / "plan.json", asdict(plan) | settings)
+    settings = {"corpus": corpus, "threads": threads, "device": torch.device(device).type, "versions": versions()}
+    same_settings(out / "plan.json", asdict(spec) | settings, what="training run")
     trained = {run: _result(out, *run) for run in runs if _result_file(out, *run).exists()}
-    waiting = [run for run in runs if run not in trained]
-    done = len(runs) - len(waiting)
+    remaining = [run for run in runs if run not in trained]
+    done = len(runs) - len(remaining)
     if progress is not None:
         progress(done, len(runs))
     work = functools.partial(
         _train_one,
         configs={run[0]: space.config(space.parse(run[0])) for run in runs},
         streams=streams,
-        recipe=plan.recipe,
+        recipe=spec.recipe,
         mask_id=tokenizer.mask_token_id,
         device=device,
     )
     failed: dict[tuple[str, int], str] = {}
-    for number, made in executor.map(work, waiting):
-        run = waiting[number]
+    for number, made in executor.map(work, remaining):
+        run = remaining[number]
         if isinstance(made, Failure):
             failed[run] = made.reason
         else:  # written here and not in the worker, which may be on another machine
@@ -171,9 +166,9 @@ def make_benchmark(
         done += 1
         if progress is not None:
             progress(done, len(runs))
-    told = listed({f"{run[0]} with seed {run[1]}": failed[run] for run in runs if run in failed})
+    shown = listed({f"{run[0]} with seed {run[1]}": failed[run] for run in runs if run in failed})
     if len(failed) == len(runs):
-        raise LpzError(f"every training failed: {told}")
+        raise LpzError(f"every training failed: {shown}")
     document = {
         "format": FORMAT,
         "version": VERSION,
@@ -182,11 +177,11 @@ def make_benchmark(
         "metric": "validation loss (nats per token)",
         "larger_is_better": False,
         "command": command,
-        "versions": _versions(),
+        "versions": versions(),
         "device": device,
         "threads": threads,
         "corpus": corpus,
-        "plan": asdict(plan),
+        "plan": asdict(spec),
         "trained": [trained.get(run) or _result(out, *run) for run in runs if run not in failed],
     }
     if failed:
@@ -196,7 +191,7 @@ def make_benchmark(
     write_json(out / "benchmark.json", document)
     if failed:
         raise LpzError(
-            f"{len(failed)} of {len(runs)} trainings failed: {told}; '{out / 'benchmark.json'}' holds all others, and "
+            f"{len(failed)} of {len(runs)} trainings failed: {shown}; '{out / 'benchmark.json'}' holds all others, and "
             "the same command tries these again"
         )
     return out / "benchmark.json"
@@ -210,7 +205,7 @@ def _train_one(
     recipe: Recipe,
     mask_id: int | None,
     device: str,
-) -> Outcome | Failure:
+) -> TrainingOutcome | Failure:
     name, seed = run
     try:
         return train(
@@ -236,36 +231,3 @@ def _result(out: Path, name: str, seed: int) -> dict[str, Any]:
 
 def _fingerprint(ids: Tensor) -> str:
     return hashlib.sha256(ids.numpy().tobytes()).hexdigest()
-
-
-def _agree(file: Path, settings: dict[str, Any]) -> None:
-    """Write the settings of a new run down, or check that they are those of the run begun here."""
-    settings = json.loads(json.dumps(settings))
-    if not file.exists():
-        write_json(file, settings)
-        return
-    before = read_json(file, "choose another --out, or delete the run")
-    if not isinstance(before, dict):
-        raise LpzError(f"'{file}' holds no settings of a run; choose another --out, or delete the run")
-    was, wanted = _flat(before), _flat(settings)
-    differing = sorted(key for key in was | wanted if was.get(key) != wanted.get(key))
-    if differing:
-        shown = "; ".join(f"{key}: {was.get(key)} there, {wanted.get(key)} now" for key in differing)
-        raise UsageError(f"'{file.parent}' holds a run with other settings ({shown}); choose another --out")
-
-
-def _versions() -> dict[str, str]:
-    return {
-        "lpzero-hf": lpzero_hf.__version__,
-        "torch": torch.__version__,
-        "transformers": transformers.__version__,
-        "python": platform.python_version(),
-    }
-
-
-def _flat(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Nested settings by dotted names."""
-    flat: dict[str, Any] = {}
-    for key, value in settings.items():
-        flat |= {f"{key}.{name}": v for name, v in _flat(value).items()} if isinstance(value, dict) else {key: value}
-    return flat

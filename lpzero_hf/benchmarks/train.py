@@ -13,8 +13,8 @@ from torch import Tensor
 from transformers import get_cosine_schedule_with_warmup
 
 from lpzero_hf.errors import UsageError
+from lpzero_hf.models.build import build_model
 from lpzero_hf.models.layout import count_body_parameters, count_parameters
-from lpzero_hf.models.load import build_model
 from lpzero_hf.models.minibatch import check_minibatch
 from lpzero_hf.models.objective import head_kind, masked_positions, objective
 
@@ -57,8 +57,8 @@ class Recipe:
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """What training one architecture came to.
+class TrainingOutcome:
+    """The result of training one architecture.
 
     Args:
         loss: the validation loss in nats per predicted token after the last step, None if it diverged.
@@ -85,7 +85,7 @@ def train(
     mask_id: int | None = None,
     device: str | torch.device = "cpu",
     progress: Callable[[int], None] | None = None,
-) -> Outcome:
+) -> TrainingOutcome:
     """Train a randomly initialised language model.
 
     Args:
@@ -94,7 +94,7 @@ def train(
         validation: token ids to measure on [M].
         recipe: the same for every architecture that is to be compared.
         seed: draws the weights, the order of the text and the dropout.
-        mask_id: the id that hides tokens from a masked language model.
+        mask_id: the id of the mask token, for a masked language model.
         device: where to train.
         progress: called with the number of steps done.
 
@@ -114,7 +114,7 @@ def train(
     loss = curve[-1][1] if curve[-1][0] == recipe.steps and math.isfinite(curve[-1][1]) else None
     finite = tuple(point for point in curve if math.isfinite(point[1]))
     seconds = time.perf_counter() - start
-    return Outcome(loss, finite, count_parameters(model), count_body_parameters(model), seconds)
+    return TrainingOutcome(loss, finite, count_parameters(model), count_body_parameters(model), seconds)
 
 
 def _fit(

@@ -1,7 +1,7 @@
-"""Sees attention probabilities wherever a model computes them, without code for any family.
+"""Reads attention probabilities wherever a model computes them, without code for any model family.
 
-Models either take a softmax or call `scaled_dot_product_attention`. Both go through torch's function
-protocol, so one mode sees both while the model runs exactly as its user configured it.
+Models either compute a softmax or call `scaled_dot_product_attention`. Both go through torch's function
+protocol, so one mode intercepts both while the model runs exactly as its user configured it.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ SOFTMAXES = (F.softmax, torch.softmax, Tensor.softmax)
 
 
 class AttentionWatch(TorchFunctionMode):
-    """Report each attention a model takes while this mode is entered.
+    """Report each attention that a model computes while this mode is active.
 
     Args:
         on_softmax: called with every softmax result.

@@ -1,6 +1,6 @@
 """One forward and one backward pass that reduces the six statistics of a model.
 
-Where the device runs out of memory, the pass is made anew over micro-batches of half the size.
+If the device runs out of memory, the pass is repeated with micro-batches of half the size.
 """
 
 from __future__ import annotations
@@ -40,39 +40,39 @@ def capture(
     """Run `network` once, forward and, where a reduction reads a gradient, backward.
 
     Args:
-        model: left exactly as it is found. Of a lazy one, W alone can be reduced, one weight in memory at a time.
-        batch: `input_ids` [B, T] and what else the model takes.
+        model: left unchanged. Of a lazy model, only W can be reduced, with one weight in memory at a time.
+        batch: `input_ids` [B, T] and the model's other inputs.
         reductions: what to compute; equal reductions are computed once.
         layout: of `model`.
         network: the model itself with its own loss by default.
         dtype: runs the pass in this precision, on a copy of the weights; None keeps the model's own. A network
             that substitutes its own weights (SynFlow's are double) decides for itself.
         seed: for the objective and every random number of the pass.
-        checkpointing: keep the inputs of blocks alone and run each block again in the backward pass, which takes a
-            third more time and far less memory. The values are the same. A network that departs from the model
-            (SynFlow's, which is fed one sequence) runs without.
-        micro_batch: run at most so many samples at a time; None for all, and for fewer (with a `MicroBatchWarning`)
-            where the device runs out of memory. Reductions are handed the same tensors, rounding aside.
+        checkpointing: keep only the inputs of blocks and run each block again in the backward pass, which takes a
+            third more time and far less memory. The values are the same. A network that differs from the model
+            (SynFlow's, whose input is one sequence) runs without.
+        micro_batch: maximum number of samples at a time; None for all, or for fewer (with a `MicroBatchWarning`) if
+            the device runs out of memory. Reductions get the same tensors, except for rounding.
 
     Returns:
-        The reduced values. If the pass breaks (the model does not run on this batch, no gradient reaches its
-        blocks), the reductions it had not served yet have a `CaptureError` among the failures.
+        The reduced values. If the pass fails (the model does not run on this batch, no gradient reaches its
+        blocks), the reductions without values yet have a `CaptureError` among the failures.
 
     Raises:
         CaptureError: there is not enough memory for one sample at a time.
     """
     work = _Pass(model, batch, reductions, layout, network, dtype, seed, checkpointing)
     samples = len(batch["input_ids"])
-    size = asked = samples if micro_batch is None else min(micro_batch, samples)
+    size = requested = samples if micro_batch is None else min(micro_batch, samples)
     while True:
         try:
             captured = work.run(size)
-            return captured if size == asked else work.explained(captured)
+            return captured if size == requested else work.with_memory_errors(captured)
         except torch.OutOfMemoryError as error:
             if size == 1 or not work.divisible:
                 raise CaptureError(work.out_of_memory()) from error
         size //= 2
-        gc.collect()  # what the broken pass has left behind
+        gc.collect()  # free what the failed pass has left behind
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
         warnings.warn(
@@ -85,7 +85,7 @@ def capture(
 
 @dataclass(frozen=True)
 class _Pass:
-    """All that decides a pass, see `capture`."""
+    """The settings of a pass, see `capture`."""
 
     model: PreTrainedModel
     batch: Batch
@@ -97,16 +97,16 @@ class _Pass:
     checkpointing: bool
 
     def run(self, size: int) -> Captured:
-        """The pass over micro-batches of `size` samples; once more where the model overwrites what is read."""
+        """The pass over micro-batches of `size` samples; repeated if the model overwrites outputs that are read."""
         protected: frozenset[str] = frozenset()
         while True:
-            done = self._run(size, protected)
-            if isinstance(done, Captured):
-                return done
-            protected |= done
+            result = self._run(size, protected)
+            if isinstance(result, Captured):
+                return result
+            protected |= result
 
-    def explained(self, captured: Captured) -> Captured:
-        """With a refusal of micro-batches, which nobody but this module asked for, told as the want of memory it is."""
+    def with_memory_errors(self, captured: Captured) -> Captured:
+        """`captured`, with errors about micro-batches, which only this module asked for, as out-of-memory errors."""
         failures: dict[Reduction, Exception] = {
             reduction: CaptureError(self.out_of_memory(error.cause)) if isinstance(error, Indivisible) else error
             for reduction, error in captured.failures.items()
@@ -114,10 +114,10 @@ class _Pass:
         return replace(captured, failures=failures)
 
     def out_of_memory(self, whole: str = "") -> str:
-        """The error, with the flags that are not in use yet.
+        """The error message, with the flags that would help and are not in use yet.
 
         Args:
-            whole: why the minibatch cannot run in parts, if it is known that it cannot.
+            whole: why the minibatch cannot run in parts, if it cannot.
         """
         ways = ["a smaller --batch-size or --seq-len" if whole else "a smaller --seq-len"]
         half = (self.dtype or self.model.dtype).itemsize <= 2
@@ -130,11 +130,11 @@ class _Pass:
 
     @property
     def divisible(self) -> bool:
-        """Whether the objective of a minibatch is the sum of those of its parts, as far as it is known."""
+        """Whether the objective of a minibatch can be the sum of those of its parts."""
         return self.network.objective is objective
 
     def _run(self, size: int, protected: frozenset[str]) -> Captured | set[str]:
-        """What was captured, or more layers whose outputs the model overwrites, which is then to be handed copies."""
+        """The captured values, or further layers whose outputs the model overwrites, so that it must get copies."""
         model, layout, moments = self.model, self.layout, {r.moment for r in self.reductions}
         gradients = bool(moments & {"gradient", "backward"})
         sites = {id(site.parameter): site for site in layout.weights}
@@ -153,7 +153,7 @@ class _Pass:
         with isolated(model, substitute=substitute, trainable=trainable, seed=self.seed) as replaced:
             fed = self.network.prepare(model, self.batch, self.seed)
             count = -(-len(fed["input_ids"]) // size)
-            reducer = Reducer(self.reductions, count, patient=size == 1 or not self.divisible)
+            reducer = Reducer(self.reductions, count, keep_going=size == 1 or not self.divisible)
             checkpointing = self.checkpointing and gradients and not self.network.departs
             recorder = Recorder(layout, reducer, protected, checkpointing)
             for key, parameter in replaced.items():

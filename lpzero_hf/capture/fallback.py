@@ -1,4 +1,4 @@
-"""Brings word of a minibatch that ran in parts for want of memory from where it ran to the user."""
+"""Passes warnings of the micro-batch fallback (a minibatch ran in parts) from a worker to the user."""
 
 from __future__ import annotations
 
@@ -11,31 +11,31 @@ from lpzero_hf.errors import MicroBatchWarning
 
 
 @contextmanager
-def hearing() -> Iterator[list[str]]:
-    """The messages of every `MicroBatchWarning` given in here, which is not shown: a worker has no user."""
-    heard: list[str] = []
+def recording() -> Iterator[list[str]]:
+    """Record the message of every `MicroBatchWarning` raised inside, instead of showing it in a worker."""
+    recorded: list[str] = []
     with warnings.catch_warnings():
         show = warnings.showwarning
 
-        def hear(message: Warning | str, category: type[Warning], *rest: Any, **more: Any) -> None:
+        def record(message: Warning | str, category: type[Warning], *rest: Any, **more: Any) -> None:
             if issubclass(category, MicroBatchWarning):
-                heard.append(str(message))
+                recorded.append(str(message))
             else:
                 show(message, category, *rest, **more)
 
         warnings.simplefilter("always", MicroBatchWarning)
-        warnings.showwarning = hear
-        yield heard
+        warnings.showwarning = record
+        yield recorded
 
 
-def tell(heard: Sequence[str], told: set[str]) -> None:
-    """Give the user the warnings that were heard in a worker, but none twice.
+def report(recorded: Sequence[str], reported: set[str]) -> None:
+    """Show the user the warnings that were recorded in a worker, each message once.
 
     Args:
-        heard: their messages.
-        told: the messages that were given already; the new ones are added.
+        recorded: their messages.
+        reported: the messages already shown; the new ones are added.
     """
-    for message in heard:
-        if message not in told:
-            told.add(message)
+    for message in recorded:
+        if message not in reported:
+            reported.add(message)
             warnings.warn(message, MicroBatchWarning, stacklevel=3)

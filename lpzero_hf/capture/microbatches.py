@@ -1,8 +1,8 @@
-"""A minibatch in parts that run one after the other, and add up to what the whole would have given.
+"""Splits a minibatch into micro-batches whose gradients add up to those of the whole minibatch.
 
-Gradients add up if the samples do not see each other and the objective is a mean over what can be counted: the
-cross-entropy of the targets, or the projection of a model without a loss. Neither is believed: two samples are run
-together and alone, and the model's loss is compared with its definition. What does not hold is refused.
+They do if no sample influences another and the objective is a mean over a known number of items: the cross-entropy of
+the targets, or the projection of a model without a loss. Both conditions are tested: two samples are run together and
+alone, and the model's loss is compared with its definition. If one does not hold, micro-batches are refused.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ if TYPE_CHECKING:
 
 WHOLE = "score this model with its whole minibatch, without --micro-batch, or with a smaller --batch-size"
 ITEMS = "num_items_in_batch"  # what transformers calls the number that a loss is to be divided by
-APART = {torch.float64: 1e-6, torch.float32: 2e-5}  # what rounding may do to the outputs of a sample
-CLOSE = {torch.float64: 2e-6, torch.float32: 2e-6}  # and to a loss, which is often computed in single precision
-HALF = 2e-2  # and in half precision
+OUTPUT_TOLERANCE = {torch.float64: 1e-6, torch.float32: 2e-5}  # relative, for rounding in the outputs of a sample
+LOSS_TOLERANCE = {torch.float64: 2e-6, torch.float32: 2e-6}  # of a loss, often computed in single precision
+HALF = 2e-2  # of both in half precision
 Targets = Callable[[Tensor], Tensor]
 
 TARGETS: dict[str, Targets] = {"next": lambda labels: labels[:, 1:], "same": lambda labels: labels}
@@ -49,15 +49,15 @@ class Shares:
     """How the objective of a minibatch is divided among its samples.
 
     Args:
-        counts: what every sample counts, [B].
-        divides: whether the model divides its loss by a number that it is given.
+        counts: number of targets of every sample, [B].
+        divides: whether the model divides its loss by a number that is passed to it.
     """
 
     counts: Tensor
     divides: bool = False
 
     def objective(self, model: PreTrainedModel, batch: Batch, part: slice, seed: int) -> Tensor:
-        """The part of the whole objective that some samples contribute.
+        """The contribution of some samples to the objective of the minibatch.
 
         Args:
             batch: of these samples.
@@ -77,10 +77,10 @@ class Shares:
 
 
 def split(batch: Batch, size: int) -> list[tuple[slice, Batch]]:
-    """`batch` in parts of at most `size` samples: which they are, and their batch.
+    """`batch` in parts of at most `size` samples: the slice of the samples, and their batch.
 
     Raises:
-        Indivisible: something in it is neither of samples nor the same for all of them.
+        Indivisible: an entry has neither one row per sample nor one value for all of them.
     """
     samples = len(batch["input_ids"])
     parts = [slice(start, min(start + size, samples)) for start in range(0, samples, size)]
@@ -109,37 +109,37 @@ def shares(model: PreTrainedModel, batch: Batch, begin: Callable[[Batch], Any]) 
         begin: called with the batch of each trial.
 
     Raises:
-        Indivisible: samples see each other, or the loss is no mean cross-entropy of the targets.
+        Indivisible: samples influence each other, or the loss is not the mean cross-entropy of the targets.
     """
     labels = batch.get("labels")
-    rich = batch["input_ids"].new_ones(len(batch["input_ids"])) if labels is None else _counts(labels, "same")
-    most, least = int(rich.argmax()), int(rich.flip(0).argmin())
-    pair = [most, len(rich) - 1 - least]
+    targets = batch["input_ids"].new_ones(len(batch["input_ids"])) if labels is None else _counts(labels, "same")
+    most, least = int(targets.argmax()), int(targets.flip(0).argmin())
+    pair = [most, len(targets) - 1 - least]
     if pair[0] == pair[1]:
         pair = [0, 1]
     chosen = torch.tensor(pair, device=batch["input_ids"].device)
-    together, found = rows(batch, chosen), {}
+    together, outputs = rows(batch, chosen), {}
     parameters = inspect.signature(model.forward).parameters.values()
     open_ended = any(p.kind is p.VAR_KEYWORD or p.name == ITEMS for p in parameters)
-    items = {} if labels is None or not open_ended else {ITEMS: torch.tensor(2 * max(1, int(rich[chosen].sum())))}
+    items = {} if labels is None or not open_ended else {ITEMS: torch.tensor(2 * max(1, int(targets[chosen].sum())))}
     for name, fed in (("both", together), ("first", rows(batch, chosen[:1])), ("second", rows(batch, chosen[1:]))):
         begin(fed)
-        found[name] = run_model(model, fed | items)
-    _check_independence(model, together, *(first_output(output) for output in found.values()))
-    return _divided(model, batch, together, found["both"], items)
+        outputs[name] = run_model(model, fed | items)
+    _check_independence(model, together, *(first_output(output) for output in outputs.values()))
+    return _divided(model, batch, together, outputs["both"], items)
 
 
 def _check_independence(model: PreTrainedModel, batch: Batch, both: Tensor, first: Tensor, second: Tensor) -> None:
     alone = torch.cat([first, second]) if first.shape == second.shape else both.new_zeros(0)
-    tolerance = APART.get(both.dtype, HALF)
+    tolerance = OUTPUT_TOLERANCE.get(both.dtype, HALF)
     if alone.shape == both.shape:
         real = real_targets(batch)
         if real.shape == both.shape[:2]:
             alone, both = alone[real], both[real]
-        apart = torch.linalg.vector_norm((both - alone).float())
-        if apart <= tolerance * torch.linalg.vector_norm(both.float()):
+        difference = torch.linalg.vector_norm((both - alone).float())
+        if difference <= tolerance * torch.linalg.vector_norm(both.float()):
             return
-    raise Indivisible(f"the samples of a minibatch see each other in {type(model).__name__}")
+    raise Indivisible(f"the samples of a minibatch influence each other in {type(model).__name__}")
 
 
 def _divided(model: PreTrainedModel, batch: Batch, trial: Batch, output: Any, items: dict[str, Tensor]) -> Shares:
@@ -149,7 +149,7 @@ def _divided(model: PreTrainedModel, batch: Batch, trial: Batch, output: Any, it
     extra = [name for name, value in output.items() if ("aux" in name or "z_loss" in name) and value is not None]
     logits = first_output(output)
     if isinstance(labels, Tensor) and not extra and not labels.is_floating_point():
-        tolerance = CLOSE.get(loss.dtype, HALF)
+        tolerance = LOSS_TOLERANCE.get(loss.dtype, HALF)
         names = ("next", "same") if head_kind(model) == "causal" else ("same", "next")
         for name in names:
             if logits.dim() != labels.dim() + 1 or (name == "next" and labels.dim() != 2):
@@ -165,7 +165,7 @@ def _divided(model: PreTrainedModel, batch: Batch, trial: Batch, output: Any, it
                 return Shares(_counts(batch["labels"], name))
             if items and _close(loss, summed / int(items[ITEMS]), tolerance):
                 return Shares(_counts(batch["labels"], name), divides=True)
-    what = f"has a part of its own ({extra[0]})" if extra else "is no mean cross-entropy of its targets"
+    what = f"has an additional term ({extra[0]})" if extra else "is not the mean cross-entropy of its targets"
     raise Indivisible(f"the loss of {type(model).__name__} {what}, so micro-batches would not add up to it")
 
 
@@ -174,6 +174,6 @@ def _close(loss: Tensor, expected: Tensor, tolerance: float) -> bool:
 
 
 def _counts(labels: Tensor, name: str) -> Tensor:
-    """How many targets each sample has, [B]."""
+    """The number of targets of each sample, [B]."""
     targets = TARGETS[name](labels) if labels.dim() == 2 else labels
     return (targets != IGNORED).reshape(len(labels), -1).sum(1)

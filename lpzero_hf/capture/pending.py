@@ -1,7 +1,7 @@
-"""Outputs that wait for their gradients, and for themselves where a block lets them go and runs again.
+"""Pending outputs: tensors whose gradients have not arrived yet.
 
-With checkpointing, a block keeps its inputs alone: what it put out is let go when it has run, and taken from its
-second run in the backward pass. A gradient and its tensor are handed on as soon as both are there.
+With checkpointing, a block keeps only its inputs: its outputs are released when it has run, and taken from its second
+run in the backward pass. A tensor and its gradient are passed on as soon as both are available.
 """
 
 from __future__ import annotations
@@ -14,22 +14,22 @@ from torch import Tensor
 
 from lpzero_hf.errors import CaptureError
 
-Event = tuple[int, int]  # (how-manieth block to run, how-manieth of its layers and mixers to finish)
+Event = tuple[int, int]  # (index of a block, index of one of its layers and mixers), in the order in which they run
 
 
 @dataclass
-class Pair:
-    """A tensor and its gradient, handed to `meet` once both are there.
+class GradientPair:
+    """A tensor and its gradient, passed to `reduce` once both are available.
 
     Args:
-        name: of the layer, or "" for what no model overwrites.
-        meet: takes both.
-        tensor: None while it is let go.
+        name: of the layer, or "" for a tensor that no model overwrites.
+        reduce: takes the tensor and its gradient.
+        tensor: None while it is released.
         version: of the tensor when its layer had run.
     """
 
     name: str
-    meet: Callable[[Tensor, Tensor], None]
+    reduce: Callable[[Tensor, Tensor], None]
     tensor: Tensor | None
     version: int
     gradient: Tensor | None = None
@@ -39,56 +39,58 @@ class Pair:
         """Whether the model has written into the tensor since."""
         return self.tensor is not None and self.tensor._version != self.version
 
-    def settle(self) -> None:
-        """Hand both on, once."""
+    def reduce_if_complete(self) -> None:
+        """Pass both on, once."""
         if self.tensor is not None and self.gradient is not None:
             tensor, gradient, self.tensor, self.gradient = self.tensor, self.gradient, None, None
-            self.meet(tensor, gradient)
+            self.reduce(tensor, gradient)
 
 
-class Waiting:
-    """All the outputs of one pass that wait."""
+class PendingOutputs:
+    """All pending outputs of one pass."""
 
     def __init__(self) -> None:
-        self.pairs: list[Pair] = []
-        self.let_go: dict[Event, list[Pair]] = {}  # those to be taken from the second run of their block
+        self.pairs: list[GradientPair] = []
+        self.released: dict[Event, list[GradientPair]] = {}  # those to be taken from the second run of their block
 
     def clear(self) -> None:
         """Forget everything."""
         self.pairs.clear()
-        self.let_go.clear()
+        self.released.clear()
 
-    def hold(self, pair: Pair, tensor: Tensor, again: Event | None) -> None:
-        """Wait for the gradient of `tensor`; with `again`, also for the tensor itself, which that event brings back."""
+    def add(self, pair: GradientPair, tensor: Tensor, second_run: Event | None) -> None:
+        """Wait for the gradient of `tensor`; with `second_run`, take the tensor itself from that event."""
         self.pairs.append(pair)
         tensor.register_hook(partial(self._on_gradient, pair))
-        if again is not None:
-            self.let_go.setdefault(again, []).append(pair)
+        if second_run is not None:
+            self.released.setdefault(second_run, []).append(pair)
 
-    def _on_gradient(self, pair: Pair, gradient: Tensor) -> None:
+    def _on_gradient(self, pair: GradientPair, gradient: Tensor) -> None:
         pair.gradient = gradient.detach()
-        pair.settle()
+        pair.reduce_if_complete()
 
-    def block_has_run(self, block: int) -> set[str]:
-        """Let go what this block will put out again; the names of layers that were overwritten by then."""
-        gone = [pair for (ran, _), pairs in self.let_go.items() if ran == block for pair in pairs]
-        spoilt = {pair.name for pair in gone if pair.overwritten and pair.name}
-        for pair in gone:
+    def release(self, block: int) -> set[str]:
+        """Release the outputs that a second run of this block returns; the names of layers overwritten before that."""
+        pairs = [pair for (ran, _), of_event in self.released.items() if ran == block for pair in of_event]
+        overwritten = {pair.name for pair in pairs if pair.overwritten and pair.name}
+        for pair in pairs:
             pair.tensor = None
-        return spoilt
+        return overwritten
 
     def take(self, event: Event, tensor: Tensor) -> None:
-        """Hand on what the second run put out."""
-        for pair in self.let_go.pop(event, ()):
+        """Take an output of the second run of a block."""
+        for pair in self.released.pop(event, ()):
             pair.tensor = tensor.detach()
             pair.version = tensor._version
-            pair.settle()
+            pair.reduce_if_complete()
 
     def overwritten(self) -> set[str]:
         """The layers whose outputs the model has overwritten."""
         return {pair.name for pair in self.pairs if pair.overwritten and pair.name}
 
     def check(self) -> None:
-        """Raise `CaptureError` if a gradient has come whose tensor has not."""
+        """Raise `CaptureError` if a gradient has arrived without its tensor."""
         if any(pair.gradient is not None for pair in self.pairs):
-            raise CaptureError("a block ran otherwise a second time; score this model without checkpointing")
+            raise CaptureError(
+                "the second run of a block differs from the first; score this model without checkpointing"
+            )

@@ -1,10 +1,10 @@
-"""Hooks on a running model that hand each statistic to the reductions that read it.
+"""Hooks on a running model that pass each statistic to the reductions that read it.
 
 W and G are read when a weight's gradient is complete, A when a linear layer has run and J when the
 gradient reaches its output, H and S when a mixer has run.
 
-With checkpointing, blocks keep their inputs alone and run again in the backward pass. Nothing is reduced a second time
-there; an output that waits for its gradient is let go when its block has run, and taken from the second run.
+With checkpointing, blocks keep only their inputs and run again in the backward pass. Nothing is reduced a second time
+there; an output whose gradient is pending is released when its block has run, and taken from the second run.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from torch.utils.checkpoint import checkpoint, set_checkpoint_early_stop
 from transformers import PreTrainedModel
 
 from lpzero_hf.capture.attention import AttentionWatch
-from lpzero_hf.capture.pending import Event, Pair, Waiting
+from lpzero_hf.capture.pending import Event, GradientPair, PendingOutputs
 from lpzero_hf.capture.reducer import Reducer, Where, widened
 from lpzero_hf.capture.spec import Moment
 from lpzero_hf.errors import CaptureError, one_line
@@ -35,7 +35,7 @@ NO_GRADIENT = "no gradient reaches the model's blocks: its objective does not de
 
 @dataclass
 class _Output:
-    """What a layer put out, its places, the block that ran, its real tokens, and the version it had then."""
+    """The output of a layer, with its places, the block that ran, the real tokens, and the tensor's version then."""
 
     name: str
     tensor: Tensor
@@ -59,13 +59,13 @@ class _Output:
 
 
 class Recorder:
-    """Hooks on a model's blocks that hand each statistic to the reductions that read it.
+    """Hooks on a model's blocks that pass each statistic to the reductions that read it.
 
     Args:
         layout: where the blocks are.
         reducer: takes the statistics.
-        protected: linear layers whose outputs the model overwrites, and is handed copies of.
-        checkpointing: let blocks run a second time.
+        protected: linear layers whose outputs the model overwrites; the model gets copies of them.
+        checkpointing: let blocks run a second time in the backward pass.
     """
 
     def __init__(
@@ -75,29 +75,29 @@ class Recorder:
         self.protected, self.checkpointing = protected, checkpointing
         self.loss_scale = 1.0
         self.reached = False  # whether any weight received a gradient
-        self.broken = False  # whether the pass broke off
-        self.spoilt: set[str] = set()
-        self.waiting = Waiting()
+        self.broken = False  # whether the pass was aborted
+        self.overwritten_early: set[str] = set()  # layers whose outputs were overwritten before they were read
+        self.pending = PendingOutputs()
         self.feed_forward: list[_Output] = []
         self.calls: Counter[tuple[int, str]] = Counter()
 
     def begin(self, batch: Batch) -> None:
-        """Expect a pass over `batch`, which is the minibatch or a part of it."""
-        self.masks = real_tokens(batch), real_targets(batch)  # of the encoder (or only) blocks, of the decoder's
+        """Prepare for a pass over `batch`, which is the minibatch or a part of it."""
+        self.masks = real_tokens(batch), real_targets(batch)  # for the encoder (or only) blocks, for the decoder
         self.mask = self.masks[0]
         self.batch_size, self.lengths = len(self.mask), {mask.shape[1] for mask in self.masks}
         self._forget()
         self.replaying: int | None = None  # the block that runs a second time
         self.event = 0
         # The state of the running block and mixer:
-        self.applied = -1  # how many blocks have started, less one
+        self.applied = -1  # number of blocks that have started, minus one
         self.mixer: Mixer | None = None
         self.context: Tensor | None = None  # the input of the mixer's latest linear layer
         self.probabilities: Tensor | None = None
         self.heads = 0
 
     def _forget(self) -> None:
-        for held in (self.waiting, self.feed_forward, self.calls):
+        for held in (self.pending, self.feed_forward, self.calls):
             held.clear()
 
     # Weights -----------------------------------------------------------------------------------------
@@ -120,7 +120,7 @@ class Recorder:
 
     @contextmanager
     def watching(self, model: PreTrainedModel) -> Iterator[None]:
-        """Hooks on every block, mixer and linear layer; `isolated` takes them off again."""
+        """Hooks on every block, mixer and linear layer; `isolated` removes them again."""
         forwards = {block.module: block.module.__dict__.get("forward") for block in self.layout.blocks}
         for block in self.layout.blocks:
             self._watch_block(block)
@@ -152,24 +152,24 @@ class Recorder:
             block.experts.register_forward_hook(partial(self._on_experts, block))
 
     def _checkpointed(self, forward: Callable[..., Any]) -> Callable[..., Any]:
-        """`forward` of a block, keeping its inputs alone."""
+        """`forward` of a block, keeping only its inputs."""
 
         def run(*inputs: Any, **keywords: Any) -> Any:
             if not torch.is_grad_enabled():
                 return forward(*inputs, **keywords)
-            again = partial(self._replay, self.applied)
+            second_run = partial(self._replay, self.applied)
             with set_checkpoint_early_stop(False):  # the last layer's output is read as well
                 return checkpoint(
                     partial(forward, *inputs, **keywords),
                     use_reentrant=False,
-                    context_fn=lambda: (nullcontext(), again()),
+                    context_fn=lambda: (nullcontext(), second_run()),
                 )
 
         return run
 
     @contextmanager
     def _replay(self, block: int) -> Iterator[None]:
-        """While a block runs a second time, hooks hand over what was let go and do nothing else."""
+        """While a block runs a second time, hooks only deliver the outputs that were released."""
         before = self.replaying, self.event, self.mixer, self.context
         self.replaying, self.event, self.mixer, self.context = block, 0, None, None
         try:
@@ -204,7 +204,7 @@ class Recorder:
             if block.experts is None or last:
                 self._read_output(layer)
         self.feed_forward.clear()
-        self.spoilt |= self.waiting.block_has_run(self.applied)
+        self.overwritten_early |= self.pending.release(self.applied)
 
     def _on_linear(self, site: WeightSite, module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Any:
         if self.applied < 0:
@@ -216,7 +216,7 @@ class Recorder:
             return None
         event = self._next_event()
         if self.replaying is not None:
-            self.waiting.take(event, output)
+            self.pending.take(event, output)
             return output.clone() if site.name in self.protected else None
         places = ("linear", f"{site.part}_linear")
         self._read_output(_Output(site.name, output, places, self.applied, self.mask, call, event))
@@ -225,13 +225,13 @@ class Recorder:
         return output.clone() if site.name in self.protected else None
 
     def _on_experts(self, block: Block, module: nn.Module, inputs: Any, output: Any) -> None:
-        """What the experts put out together takes the place of what layers inside them put out."""
+        """The combined output of the experts replaces the outputs of the layers inside them."""
         tensor = output[0] if isinstance(output, tuple | list) else output
         if self._batch_first(tensor) is None:
             return
         event = self._next_event()
         if self.replaying is not None:
-            self.waiting.take(event, tensor)
+            self.pending.take(event, tensor)
             return
         name = f"{block.name} experts"
         self.feed_forward.append(
@@ -239,15 +239,15 @@ class Recorder:
         )
 
     def _on_embedding(self, module: nn.Module, inputs: Any, output: Tensor) -> Tensor:
-        """Read the embeddings, and let gradients reach a first mixer that has no weights before it."""
+        """Read the embeddings, and let gradients reach a first mixer that comes before any weight."""
         leaf = output.detach().requires_grad_(torch.is_grad_enabled())
         self._read_output(_Output("embedding", leaf, ("embedding",), 0, self.masks[0], self._call("embedding", 0)))
         return leaf.clone()  # which the model may scale in place
 
     def _read_output(self, output: _Output) -> None:
-        """Reduce A now; hold it for J where a reduction reads both."""
+        """Reduce A now; keep it until J arrives where a reduction reads both."""
         if output.overwritten:
-            self.spoilt.add(output.name)
+            self.overwritten_early.add(output.name)
             return
         A = self._batch_first(output.tensor)
         if A is None:
@@ -255,17 +255,17 @@ class Recorder:
         mask = _fitting(output.mask, A)
         self.reducer.take("forward", output.where, {"A": A, "mask": mask})
         if output.tensor.requires_grad and self._reads("backward", *output.places):
-            meet = partial(self._reduce_output, output.where, mask)
-            pair = Pair(output.name, meet, output.tensor.detach(), output.version)
-            self.waiting.hold(pair, output.tensor, output.event if self.checkpointing else None)
+            reduce = partial(self._reduce_output, output.where, mask)
+            pair = GradientPair(output.name, reduce, output.tensor.detach(), output.version)
+            self.pending.add(pair, output.tensor, output.event if self.checkpointing else None)
 
     def _reads(self, moment: Moment, *places: str) -> bool:
-        """Whether a reduction reads something then, at one of these places if any are named."""
+        """Whether a reduction reads something at that moment, at one of these places if any are named."""
         return any(r.moment == moment and (not places or r.place in places) for r in self.reducer.reductions)
 
     def overwritten(self) -> set[str]:
         """The layers whose outputs the model has overwritten before they were read."""
-        return self.spoilt | self.waiting.overwritten()
+        return self.overwritten_early | self.pending.overwritten()
 
     # Mixers ------------------------------------------------------------------------------------------
 
@@ -301,10 +301,10 @@ class Recorder:
         event: Event | None = self._next_event()
         if self.replaying is not None:
             assert event is not None
-            self.waiting.take(event, mixed if context is None else context)
+            self.pending.take(event, mixed if context is None else context)
             return
         if any(block.module is module for block in self.layout.blocks):
-            event = None  # the block is its own mixer: this hook does not see its second run
+            event = None  # the block is its own mixer: this hook is not called in its second run
         mask, where = _fitting(self.mask, out), Where(("mixer",), max(self.applied, 0), mixer.name, call)
         if S is not None:
             self.reducer.take("forward", replace(where, places=("attention",)), {"S": S, "mask": mask})
@@ -320,9 +320,9 @@ class Recorder:
             heads = mixer.head_count(flat.shape[-1], self.heads)
             tensors["H"] = _split_heads(flat, heads)
             if context.requires_grad and self._reads("backward", "mixer"):
-                meet = partial(self._reduce_context, where, heads, mask)
-                pair = Pair("", meet, context.detach(), context._version)
-                self.waiting.hold(pair, context, event if self.checkpointing else None)
+                reduce = partial(self._reduce_context, where, heads, mask)
+                pair = GradientPair("", reduce, context.detach(), context._version)
+                self.pending.add(pair, context, event if self.checkpointing else None)
         self.reducer.take("forward", where, tensors)
 
     def _reduce_context(self, where: Where, heads: int, mask: Tensor, context: Tensor, gradient: Tensor) -> None:
@@ -336,7 +336,7 @@ class Recorder:
 
     @contextmanager
     def failing(self, model: PreTrainedModel, *moments: Moment) -> Iterator[None]:
-        """If the pass breaks off here, fail the reductions of these moments and keep the others."""
+        """If the pass fails in here, fail the reductions of these moments and keep the others."""
         try:
             yield
         except torch.OutOfMemoryError:
@@ -349,7 +349,7 @@ class Recorder:
             self.reducer.fail(cause, moments)
 
     def backward(self, scalar: Tensor) -> None:
-        """Differentiate `scalar`, the objective or a part of it; the hooks do the rest."""
+        """Differentiate `scalar`, the objective or a part of it; the hooks read the gradients."""
         if not scalar.isfinite():
             value = float(scalar.detach())
             raise CaptureError(f"the objective is {value}; check the labels (are all of them -100?) and the dtype")
@@ -361,7 +361,7 @@ class Recorder:
         (scalar * self.loss_scale).backward()
         if "gradient" in self.reducer.moments and not self.reached:
             raise CaptureError(NO_GRADIENT)
-        self.waiting.check()
+        self.pending.check()
 
     def _reduce_output(self, where: Where, mask: Tensor, output: Tensor, gradient: Tensor) -> None:
         A, J = self._batch_first(output), self._batch_first(self._unscaled(gradient))
@@ -383,12 +383,12 @@ class Recorder:
             tensor = tensor.reshape(self.batch_size, -1, tensor.shape[1])
         if tensor.dim() == 4 and tensor.shape[1] in self.lengths:
             tensor = tensor.flatten(2)
-        good = tensor.dim() == 3 and tensor.shape[0] == self.batch_size and tensor.shape[1] in self.lengths
-        return tensor if good else None
+        fits = tensor.dim() == 3 and tensor.shape[0] == self.batch_size and tensor.shape[1] in self.lengths
+        return tensor if fits else None
 
 
 def _fitting(mask: Tensor, tensor: Tensor) -> Tensor:
-    """`mask` if it fits the positions of `tensor` [B, T, d], else all of them."""
+    """`mask` if it fits the positions of `tensor` [B, T, d], else a mask that is true at all positions."""
     if tensor.shape[:2] == mask.shape:
         return mask
     return torch.ones(tensor.shape[:2], dtype=torch.bool, device=tensor.device)

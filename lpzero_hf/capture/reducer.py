@@ -1,8 +1,8 @@
-"""Hands statistics to the reductions that read them, and keeps what they return.
+"""Passes statistics to the reductions that read them, and keeps the reduced values.
 
-Statistics of a whole minibatch are reduced when they come, and freed. Those of micro-batches are kept in the host's
-memory, by site, and joined when the last micro-batch brings its part, so that every reduction sees the tensors of the
-whole minibatch; the gradients of weights are summed.
+Statistics of a whole minibatch are reduced at once, and freed. Those of micro-batches are kept in the host's memory, by
+site, and concatenated with the part of the last micro-batch, so that every reduction gets the tensors of the whole
+minibatch; the gradients of weights are summed.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from lpzero_hf.errors import CaptureError
 from lpzero_hf.models.layout import WeightSite
 from lpzero_hf.models.memory import give_back
 
-LARGE = 2**22  # numbers in a weight whose reductions leave much freed memory behind
-TORN = "'{}' does not run alike on every micro-batch"
+LARGE = 2**22  # elements of a weight whose reductions leave much freed memory behind
+UNEQUAL_PARTS = "'{}' does not run in the same way on every micro-batch"
 
 
 @dataclass(frozen=True)
@@ -28,8 +28,8 @@ class Where:
     """A place in a pass where statistics are read.
 
     Args:
-        places: the kinds of place that it is, see `Reduction`.
-        block: the how-manieth to run.
+        places: its kinds of place, see `Reduction`.
+        block: index of the block in the order in which blocks run.
         site: name of the weight, layer or mixer.
         call: how often the layer had run in this block before.
     """
@@ -41,44 +41,44 @@ class Where:
 
 
 class Reducer:
-    """What the reductions make of the statistics of one minibatch, which comes in one or several parts.
+    """Reduces the statistics of one minibatch, which runs in one or several parts.
 
     Args:
         reductions: what to compute.
-        parts: how many micro-batches there are; 1 for a whole minibatch.
-        patient: whether to fail the reduction that runs out of memory; else the pass breaks off, and may be tried
-            again with less.
+        parts: number of micro-batches; 1 for a whole minibatch.
+        keep_going: whether only the reduction that runs out of memory fails; else the pass is aborted, and may be tried
+            again with smaller micro-batches.
     """
 
-    def __init__(self, reductions: Sequence[Reduction], parts: int = 1, patient: bool = False) -> None:
+    def __init__(self, reductions: Sequence[Reduction], parts: int = 1, keep_going: bool = False) -> None:
         self.reductions = list(dict.fromkeys(reductions))
         self.moments = {r.moment for r in self.reductions}
         self.values: dict[Reduction, list[Reduced]] = {r: [] for r in self.reductions}
         self.failures: dict[Reduction, Exception] = {}
-        self.parts, self.part, self.patient = parts, 0, patient
-        self.seen: set[Where] | None = None  # while a trial runs: what it shows
-        self.known: set[Where] = set()  # where the rows of a tensor are those of the minibatch
+        self.parts, self.part, self.keep_going = parts, 0, keep_going
+        self.seen: set[Where] | None = None  # while a trial pass runs: the sites that it reaches
+        self.known: set[Where] = set()  # sites whose tensors have one row per sample of the minibatch
         self.kept: dict[tuple[Moment, Where], list[dict[str, Tensor]]] = {}
         self.sums: dict[int, tuple[WeightSite, Tensor, Tensor]] = {}  # by parameter, with its weight
 
     @property
     def last(self) -> bool:
-        """Whether the part that runs is the last one."""
+        """Whether the running part is the last one."""
         return self.part == self.parts - 1
 
-    # What a pass brings --------------------------------------------------------------------------------
+    # Statistics from a pass ----------------------------------------------------------------------------
 
     def take(self, moment: Moment, where: Where, tensors: dict[str, Tensor]) -> None:
-        """Reduce statistics, or keep them until the last part of the minibatch has come.
+        """Reduce statistics, or keep them until the last part of the minibatch has run.
 
         Args:
             moment: when they are read.
             where: the site.
-            tensors: by the letters of the statistics; the first dimension of all is that of samples, except of weights
-                and their gradients.
+            tensors: by the letters of the statistics; the first dimension is that of samples, except for weights and
+                their gradients.
 
         Raises:
-            Indivisible: another micro-batch showed nothing there, or tensors of other shapes.
+            Indivisible: another micro-batch had no statistics there, or tensors of other shapes.
         """
         if self.seen is not None:
             self.seen.add(where)
@@ -96,21 +96,21 @@ class Reducer:
             return
         before = self.kept.setdefault((moment, where), [])
         if len(before) != self.part or any(part.keys() != wanted for part in before):
-            raise Indivisible(TORN.format(where.site))
-        if not self.last:  # a copy, for the model may overwrite its own
+            raise Indivisible(UNEQUAL_PARTS.format(where.site))
+        if not self.last:  # a copy, because the model may overwrite its own
             before.append({name: tensors[name].detach().to("cpu", copy=True) for name in wanted})
             return
         del self.kept[moment, where]
         joined: dict[str, Tensor] = {}
         for name in wanted:
-            mine = tensors[name].detach()
-            if any(part[name].shape[1:] != mine.shape[1:] for part in before):
-                raise Indivisible(TORN.format(where.site))
-            joined[name] = torch.cat([*(part[name].to(mine.device) for part in before), mine])
+            last = tensors[name].detach()
+            if any(part[name].shape[1:] != last.shape[1:] for part in before):
+                raise Indivisible(UNEQUAL_PARTS.format(where.site))
+            joined[name] = torch.cat([*(part[name].to(last.device) for part in before), last])
         self.reduce(moment, where, joined)
 
     def take_gradient(self, site: WeightSite, weight: Tensor, gradient: Tensor) -> None:
-        """Reduce W with G, or keep the sum of G until the last part has come; `gradient` is this function's to keep."""
+        """Reduce W with G, or keep the sum of G until the last part has run; `gradient` may be overwritten."""
         if self.parts > 1:
             if id(weight) in self.sums:
                 gradient = gradient.add_(self.sums.pop(id(weight))[2].to(gradient.device))
@@ -124,18 +124,18 @@ class Reducer:
             give_back()
 
     def complete(self) -> None:
-        """What is left when the last part has run. Raises `Indivisible` if some site missed it."""
+        """Reduce what is left after the last part. Raises `Indivisible` if a site was not reached by the last part."""
         for site, weight, gradient in list(self.sums.values()):  # the last part did not use them
             del self.sums[id(weight)]
             self.take_gradient(site, weight, gradient.to(weight.device))
         if self.kept:
-            raise Indivisible(TORN.format(next(iter(self.kept))[1].site))
+            raise Indivisible(UNEQUAL_PARTS.format(next(iter(self.kept))[1].site))
 
     # Reducing ------------------------------------------------------------------------------------------
 
     @torch.no_grad()
     def reduce(self, moment: Moment, where: Where, tensors: dict[str, Tensor]) -> None:
-        """Hand `tensors` to every reduction that reads them there and then."""
+        """Pass `tensors` to every reduction that reads them at this place and moment."""
         versions = {name: tensor._version for name, tensor in tensors.items()}
         known: dict[object, Tensor] = {}  # a site may lie in several places; a function that reads it runs once
         for reduction in self.reductions:
@@ -151,23 +151,23 @@ class Reducer:
                 for name, tensor in tensors.items():
                     if tensor._version != versions[name]:
                         raise CaptureError(f"the reduction writes into {name}, which belongs to the model")
-            except Exception as error:  # a proxy's own fault: reported in its row, the others go on
-                if isinstance(error, torch.OutOfMemoryError) and not self.patient:
+            except Exception as error:  # an error in one proxy is reported in its row; the others go on
+                if isinstance(error, torch.OutOfMemoryError) and not self.keep_going:
                     raise
                 self.failures[reduction] = error
 
     def fail(self, error: Exception, moments: Sequence[Moment]) -> None:
-        """The pass broke off, so the reductions of these moments have no values; those that failed before keep why."""
+        """The pass was aborted: fail the reductions of these moments; those that failed before keep their error."""
         for reduction in self.reductions:
             if reduction.moment in moments:
                 self.failures.setdefault(reduction, error)
 
     def result(self) -> Captured:
-        """Everything reduced, in the order of the blocks."""
+        """All reduced values, in the order of the blocks."""
         ordered = {r: sorted(v, key=lambda reduced: reduced.block) for r, v in self.values.items()}
         return Captured(ordered, self.failures)
 
 
 def widened(tensor: Tensor) -> Tensor:
-    """`tensor` in at least single precision, so that sums do not lose what bf16 and fp16 would lose."""
+    """`tensor` in at least single precision, because sums in bf16 and fp16 are too coarse."""
     return tensor.float() if tensor.dtype in (torch.float16, torch.bfloat16) else tensor

@@ -1,4 +1,4 @@
-"""The words for what to capture and what came of it: places, statistics, reductions, networks, results."""
+"""What to capture and what the result looks like: places, statistics, reductions, networks, captured values."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ TOGETHER: dict[str, tuple[set[str], ...]] = {
     "attention": ({"S", "mask"},),
     "embedding": (OUTPUTS,),
 }
-STATISTICS = "1"  # the version of what W, G, A, J, H and S mean; a change makes every kept score new
+STATISTICS = "1"  # the version of the definitions of W, G, A, J, H and S; a change makes cached scores invalid
 WORDS: dict[str, str] = {
     "linear": "linear layers in its blocks whose rows are tokens",
     "mixer_linear": "linear layers in its mixers",
@@ -58,7 +58,7 @@ class Reduction:
             write into them.
 
     Raises:
-        ValueError: the statistics do not appear together at that place.
+        ValueError: the statistics are not available together at that place.
     """
 
     place: Place
@@ -72,7 +72,7 @@ class Reduction:
 
     @property
     def moment(self) -> Moment:
-        """When in a pass everything it reads is there."""
+        """The moment of a pass at which everything it reads is available."""
         if "G" in self.reads:
             return "gradient"
         if {"J", "dH"} & set(self.reads):
@@ -84,9 +84,10 @@ class Reduced(NamedTuple):
     """The reduced value of one site.
 
     Args:
-        block: for W and G the first block that holds the weight, for the others the how-manieth to run.
+        block: for W and G the first block that holds the weight; for the others the index of the block in the order in
+            which blocks run.
         site: the name of the weight (with the expert's number), layer or mixer.
-        value: what the reduction returned.
+        value: the result of the reduction.
     """
 
     block: int
@@ -96,11 +97,11 @@ class Reduced(NamedTuple):
 
 @dataclass
 class Captured:
-    """What one pass left behind.
+    """The result of one pass.
 
     Args:
-        values: per reduction, what it made of every site, in the order of the blocks.
-        failures: per reduction that has no complete values, the error: its own, or that of the pass.
+        values: per reduction, its value at every site, in the order of the blocks.
+        failures: per reduction without complete values, the error: its own, or that of the pass.
     """
 
     values: dict[Reduction, list[Reduced]]
@@ -118,9 +119,9 @@ class Network:
     Args:
         name: shown to people.
         objective: maps (model, batch, seed) to the scalar l.
-        substitute: what each parameter is replaced by, None to keep it.
-        context: entered around the pass, for a network that departs from the model.
-        prepare: maps (model, batch, seed) to the batch that is fed.
+        substitute: maps each parameter to its replacement; None keeps the parameters.
+        context: entered around the pass, for a network that differs from the model.
+        prepare: maps (model, batch, seed) to the input batch of the pass.
     """
 
     name: str
@@ -131,7 +132,7 @@ class Network:
 
     @property
     def departs(self) -> bool:
-        """Whether the pass runs on something else than the model as it is."""
+        """Whether the pass runs on a network that differs from the model."""
         return self.context is not _unchanged
 
 

@@ -1,25 +1,9 @@
-"""Where independent tasks are done: in this process, in several, or on a Ray cluster.
+"""Where independent tasks run: in this process, in several processes, or on a Ray cluster.
 
-One small interface, `Executor.map`, and one class per file.
+The interface is `Executor.map` in `base`; each executor has its own file. The names for `--executor NAME` come from
+the hook `lpz_executors`; `builtin` offers the three executors of this package through it.
 """
 
-from lpzero_hf.errors import UsageError
-from lpzero_hf.executors.base import Executor, Failure
-from lpzero_hf.executors.local import LocalExecutor
-from lpzero_hf.executors.process import ProcessExecutor, cores
-from lpzero_hf.executors.ray import RayExecutor
+from lpzero_hf.moved import names_of
 
-__all__ = ["Executor", "Failure", "LocalExecutor", "ProcessExecutor", "RayExecutor", "cores", "executor_for"]
-
-
-def executor_for(executor: Executor | None, workers: int = 1, threads: int = 1) -> Executor:
-    """The executor that a caller has given, else one of that many processes of that many threads.
-
-    Raises:
-        UsageError: less than one worker or thread, or both an executor and a number of them.
-    """
-    if executor is not None:
-        if (workers, threads) != (1, 1):
-            raise UsageError("an executor has its own workers and threads; give them to its constructor")
-        return executor
-    return LocalExecutor(threads) if workers == 1 else ProcessExecutor(workers, threads)
+__getattr__ = names_of("executors.base", "executors.local", "executors.process", "executors.ray")  # a module in 0.1.0

@@ -1,4 +1,4 @@
-"""What an executor is: it does one piece of work on many tasks, somewhere."""
+"""The interface of executors: one function applied to many tasks, in this process or in others."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True)
 class Failure:
-    """Stands where a task has no result.
+    """Takes the place of the result of a task that has none.
 
     Args:
         reason: why, in one line.
@@ -29,7 +29,7 @@ class Failure:
 
 @dataclass(frozen=True)
 class Outcome(Generic[Result]):
-    """What became of a task in a worker, on its way back: a result, or the error that it raised."""
+    """What a worker sends back for a task: a result, or the error that it raised."""
 
     result: Result | None = None
     error: Exception | None = None
@@ -42,12 +42,12 @@ class Outcome(Generic[Result]):
 
 
 class Executor(ABC):
-    """Does one piece of work on many tasks, and hands over each result as it comes.
+    """Applies one function to many tasks, and yields each result when it is finished.
 
-    The number of threads decides the rounding of sums on a CPU. Where the work is done does not, nor how many workers
-    share it: for one `threads`, every executor gives the same results on machines alike.
+    On a CPU, the number of threads decides the rounding of sums; the kind of executor and the number of workers do
+    not. With the same `threads`, every executor gives the same results on machines of the same kind.
 
-    Used as a context manager, an executor that has started something ends it.
+    Used as a context manager, an executor calls `close` at the end.
 
     Args:
         threads: CPU threads of each task.
@@ -58,7 +58,7 @@ class Executor(ABC):
 
     def __init__(self, threads: int = 1) -> None:
         if threads < 1:
-            raise UsageError(f"{threads} threads cannot work; ask for at least one")
+            raise UsageError(f"{threads} threads are not possible; ask for at least one")
         self.threads = threads
 
     @abstractmethod
@@ -70,19 +70,19 @@ class Executor(ABC):
             tasks: one argument each.
 
         Yields:
-            (number of the task, result), as they are finished. In place of a result, a `Failure` for a task that
-            has cost several workers their lives; a task whose worker has died once is done again by another.
+            (number of the task, result), in the order in which they finish. A task whose worker dies is tried again
+            by another worker; if several die, a `Failure` takes the place of its result.
 
         Raises:
-            Exception: what `work` raised; results handed over before are good.
-            LpzError: there are no workers to be had.
+            Exception: what `work` raised; results yielded before are valid.
+            LpzError: no worker can be started.
         """
 
     def every(self, work: Callable[[Task], Result], tasks: Sequence[Task]) -> Iterator[tuple[int, Result]]:
         """As `map`, for work whose results are all needed.
 
         Raises:
-            LpzError: a task has none; results handed over before are good.
+            LpzError: a task has no result; results yielded before are valid.
         """
         for number, result in self.map(work, tasks):
             if isinstance(result, Failure):
@@ -90,7 +90,7 @@ class Executor(ABC):
             yield number, result
 
     def close(self) -> None:  # noqa: B027  # nothing to end, for most
-        """End what this executor has started."""
+        """Stop what this executor has started."""
 
     def __enter__(self) -> Self:
         return self
@@ -102,14 +102,14 @@ class Executor(ABC):
 
 
 def attempt(work: Callable[[Task], Result], task: Task) -> Outcome[Result]:
-    """Do the work in a worker; an error comes back as one that can be pickled, with its traceback as a note."""
+    """Run `work` in a worker; an error is returned as one that can be pickled, with its traceback as a note."""
     try:
         return Outcome(result=work(task))
     except Exception as error:
         note = "In a worker:\n" + "".join(traceback.format_exception(error))
         try:
             sent: Exception = pickle.loads(pickle.dumps(error))
-        except Exception:  # pickle has many ways to say no
+        except Exception:  # pickle raises many kinds of errors
             sent = LpzError(one_line(error))
         sent.add_note(note)
         return Outcome(error=sent)

@@ -1,4 +1,4 @@
-"""Works in this process, one task after the other."""
+"""Runs tasks in this process, one after the other."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from lpzero_hf.executors.threads import threads
 
 
 class LocalExecutor(Executor):
-    """Works in this process, one task after the other; a task that kills it kills everything.
+    """Runs tasks in this process, one after the other; a task that crashes ends the whole process.
 
     Args:
         threads: CPU threads.
 
     Example:
-        >>> from lpzero_hf.executors import LocalExecutor
+        >>> from lpzero_hf import LocalExecutor
         >>> list(LocalExecutor().map(abs, [-1, 2]))
         [(0, 1), (1, 2)]
     """

@@ -1,4 +1,4 @@
-"""Works in several processes on this machine."""
+"""Runs tasks in several processes on this machine."""
 
 from __future__ import annotations
 
@@ -16,152 +16,151 @@ import torch
 
 from lpzero_hf.errors import ExecutorWarning, LpzError, UsageError
 from lpzero_hf.executors.base import Executor, Failure, Outcome, Result, Task, attempt
-from lpzero_hf.executors.retries import TRIES, Tries
+from lpzero_hf.executors.retries import TRIES, RetryQueue
 
-PATIENCE = 10  # seconds that a worker has to end
+STOP_SECONDS = 10  # that a worker has to stop
 
 
 class ProcessExecutor(Executor):
-    """Works in several processes on this machine, which are started for each `map` and end with it.
+    """Runs tasks in several processes on this machine, which are started for each `map` and stopped at its end.
 
-    The threads decide the rounding and so are not divided among the workers: the workers are as many as the cores
-    allow for.
+    The number of threads per worker decides the rounding, so it does not depend on the number of workers.
 
     Args:
-        workers: processes; None for as many as this process has cores for. With more, a warning: they get in each
-            other's way, and results stay the same.
+        workers: number of processes; by default the number of cores that this process may use, divided by `threads`.
+            More are allowed, with a warning: results stay the same, but the workers slow each other down.
         threads: CPU threads in each.
 
     Raises:
         UsageError: less than one worker or thread.
 
     Example:
-        >>> from lpzero_hf.executors import ProcessExecutor
+        >>> from lpzero_hf import ProcessExecutor
         >>> sorted(ProcessExecutor(workers=1).map(abs, [-1, 2]))
         [(0, 1), (1, 2)]
     """
 
     def __init__(self, workers: int | None = None, threads: int = 1) -> None:
         if threads < 1 or (workers is not None and workers < 1):
-            raise UsageError(f"{workers} workers of {threads} threads cannot work; ask for at least one of each")
+            raise UsageError(f"{workers} workers of {threads} threads are not possible; ask for at least one of each")
         super().__init__(threads)
         self.workers = max(1, cores() // threads) if workers is None else workers
         warn_if_crowded(self.workers, threads)
 
     def map(self, work: Callable[[Task], Result], tasks: Sequence[Task]) -> Iterator[tuple[int, Result | Failure]]:
-        """See `Executor.map`. Ctrl-C is this process's to handle, and no worker outlives it."""
-        crew = _Crew(pickle.dumps(work), self.workers, self.threads, tasks)
+        """See `Executor.map`. Workers ignore Ctrl-C, which this process handles; they end when this process ends."""
+        pool = _WorkerPool(pickle.dumps(work), self.workers, self.threads, tasks)
         try:
-            while crew.tries.left:
-                crew.employ()
-                for worker in crew.ready():
-                    news = crew.hear(worker)
-                    if news is not None:
-                        number, outcome = news
+            while pool.queue.left:
+                pool.assign()
+                for worker in pool.ready():
+                    settled = pool.receive(worker)
+                    if settled is not None:
+                        number, outcome = settled
                         yield number, outcome if isinstance(outcome, Failure) else pickle.loads(outcome.get())
         finally:
-            crew.dismiss()
+            pool.stop()
 
 
-class _Crew:
-    """The workers of one `map`. Each has one task at a time, so that a death tells which task it was."""
+class _WorkerPool:
+    """The workers of one `map`. Each has one task at a time, so that a crash shows which task was running."""
 
     def __init__(self, work: bytes, size: int, threads: int, tasks: Sequence[object]) -> None:
         self.work, self.size, self.threads, self.tasks = work, size, threads, tasks
-        self.tries = Tries(len(tasks))
-        self.stillborn = 0  # workers in a row that died before they could work
+        self.queue = RetryQueue(len(tasks))
+        self.failed_starts = 0  # workers in a row that died before they could run a task
         self.workers: list[_Worker] = []
 
-    def employ(self) -> None:
-        """Give every idle worker a task, and start as many workers as there is work for."""
+    def assign(self) -> None:
+        """Give every idle worker a task, and start missing workers while there are tasks for them."""
         for worker in self.workers:
-            if worker.begun and worker.number is None:
-                number = self.tries.take()
+            if worker.started and worker.number is None:
+                number = self.queue.take()
                 if number is None:
                     break
                 worker.send(number, self.tasks[number])
-        for _ in range(min(self.size, self.tries.left) - len(self.workers)):
+        for _ in range(min(self.size, self.queue.left) - len(self.workers)):
             self.workers.append(_Worker(self.work, self.threads))
 
     def ready(self) -> list[_Worker]:
-        """Waits for workers that have something to say, or have died."""
+        """Wait until at least one worker has sent a message or has died; return all that have."""
         ready = wait([worker.connection for worker in self.workers])
         return [worker for worker in self.workers if worker.connection in ready]
 
-    def hear(self, worker: _Worker) -> tuple[int, Outcome[bytes] | Failure] | None:
-        """What has become of a worker's task, if that is settled."""
+    def receive(self, worker: _Worker) -> tuple[int, Outcome[bytes] | Failure] | None:
+        """Read a worker's message: its task and the outcome, or None if no task is settled by it."""
         number = worker.number
         try:
             outcome = worker.receive()
         except (EOFError, OSError):
-            return self._bury(worker)
-        self.stillborn = 0
-        if outcome is None or number is None:  # it has just begun
+            return self._remove_crashed(worker)
+        self.failed_starts = 0
+        if outcome is None or number is None:  # it has just started
             return None
-        self.tries.done(number)
+        self.queue.done(number)
         return number, outcome
 
-    def _bury(self, worker: _Worker) -> tuple[int, Failure] | None:
-        """Strike off a worker that died; its task is done again, or given up."""
+    def _remove_crashed(self, worker: _Worker) -> tuple[int, Failure] | None:
+        """Remove a worker that died: its task, with a failure, if it is not tried again."""
         self.workers.remove(worker)
-        cause, number = worker.cause(), worker.number
-        if not worker.begun:
-            self.stillborn += 1
-            if self.stillborn == TRIES:
+        cause, number = worker.exit_cause(), worker.number
+        if not worker.started:
+            self.failed_starts += 1
+            if self.failed_starts == TRIES:
                 raise LpzError(
                     f"{TRIES} worker processes died before they could work ({cause}); their own messages are above; "
                     "a script needs `if __name__ == '__main__':` around what it runs"
                 )
-        failure = None if number is None else self.tries.died(number, cause)
+        failure = None if number is None else self.queue.crashed(number, cause)
         return None if number is None or failure is None else (number, failure)
 
-    def dismiss(self) -> None:
-        """End all workers; those at work when something went wrong, too."""
+    def stop(self) -> None:
+        """Stop all workers, including those that still run a task after an error."""
         for worker in self.workers:
             worker.process.terminate()
         for worker in self.workers:
             worker.connection.close()
-            worker.process.join(PATIENCE)
-            worker.process.kill()  # one that does not listen
+            worker.process.join(STOP_SECONDS)
+            worker.process.kill()  # if it ignored the request
 
 
 class _Worker:
-    """A process, the task it has, and the way to talk to it."""
+    """A process, the connection to it, and the task that it runs."""
 
     def __init__(self, work: bytes, threads: int) -> None:
         context = multiprocessing.get_context("spawn")
         self.connection, other = context.Pipe()
         self.process = context.Process(target=_serve, args=(other, work, threads), daemon=True)
-        self.begun = False
+        self.started = False
         self.number: int | None = None
-        with _deaf():
+        with _interrupts_blocked():
             self.process.start()
-        other.close()  # so that the pipe ends when the process does
+        other.close()  # so that the pipe is closed when the process ends
 
     def send(self, number: int, task: object) -> None:
-        """Give it a task; one that died meanwhile is found out when it is heard next."""
+        """Give it a task; if it has died meanwhile, the next `receive` raises."""
         pickled = pickle.dumps(task)
         self.number = number
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):
             self.connection.send_bytes(pickled)
 
     def receive(self) -> Outcome[bytes] | None:
-        """What became of its task, or None when it has just begun. Raises `EOFError` or `OSError` if it died."""
+        """The outcome of its task, or None when it has just started. Raises `EOFError` or `OSError` if it died."""
         outcome: Outcome[bytes] | None = pickle.loads(self.connection.recv_bytes())
-        self.begun, self.number = True, None
+        self.started, self.number = True, None
         return outcome
 
-    def cause(self) -> str:
-        """What it died of."""
-        self.process.join(PATIENCE)
+    def exit_cause(self) -> str:
+        """The signal that ended it, or its exit code."""
+        self.process.join(STOP_SECONDS)
         code = self.process.exitcode
         return f"signal {-code}" if code is not None and code < 0 else f"exit code {code}"
 
 
 def _serve(connection: Connection, work: bytes, threads: int) -> None:
-    """The life of a worker: it says that it is there, then does task after task until the pipe ends."""
+    """What a worker runs: it reports that it has started, then runs task after task until the pipe is closed."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_follow, daemon=True).start()
+    threading.Thread(target=_exit_with_parent, daemon=True).start()
     torch.set_num_threads(threads)
     function = pickle.loads(work)
 
@@ -174,8 +173,8 @@ def _serve(connection: Connection, work: bytes, threads: int) -> None:
             connection.send_bytes(pickle.dumps(attempt(pickled, connection.recv_bytes())))
 
 
-def _follow() -> None:
-    """A worker does not outlive its parent."""
+def _exit_with_parent() -> None:
+    """End this worker when its parent process ends."""
     parent = multiprocessing.parent_process()
     if parent is not None:
         parent.join()
@@ -183,8 +182,8 @@ def _follow() -> None:
 
 
 @contextlib.contextmanager
-def _deaf() -> Iterator[None]:
-    """A process started in here is deaf to Ctrl-C from the first moment, while it imports torch for example."""
+def _interrupts_blocked() -> Iterator[None]:
+    """A process started in here ignores Ctrl-C from its first moment, for example while it imports torch."""
     if not hasattr(signal, "pthread_sigmask"):  # Windows
         yield
         return
@@ -204,7 +203,7 @@ def warn_if_crowded(workers: int, threads: int) -> None:
     """Warn of more threads than cores."""
     if workers > 1 and workers * threads > cores():
         warnings.warn(
-            f"{workers} workers of {threads} threads share {cores()} cores and get in each other's way; "
+            f"{workers} workers of {threads} threads share {cores()} cores and slow each other down; "
             "results are the same, but fewer workers are faster",
             ExecutorWarning,
             stacklevel=3,

@@ -1,4 +1,4 @@
-"""Works on a Ray cluster: many machines, or this one."""
+"""Runs tasks on a Ray cluster: on many machines, or on this one."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ import torch
 from lpzero_hf.errors import LpzError, UsageError, one_line
 from lpzero_hf.executors.base import Executor, Failure, Outcome, Result, Task, attempt
 from lpzero_hf.executors.process import cores, warn_if_crowded
-from lpzero_hf.executors.retries import Tries
+from lpzero_hf.executors.retries import RetryQueue
 
-PATIENCE = 10  # seconds without news until the cluster is asked whether it has room at all
+CHECK_SECONDS = 10  # without a result, after which is checked whether a task still fits on the cluster
 TCP_SECONDS = 5
 ANSWER_SECONDS = 30
 QUIET = (
-    "RAY_USAGE_STATS_ENABLED",  # nothing is told to anybody
+    "RAY_USAGE_STATS_ENABLED",  # no usage statistics are sent
     "RAY_ENABLE_UV_RUN_RUNTIME_ENV",  # the working folder is not sent to the nodes
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO",  # tasks without a GPU see what this process sees, and no warning is given
 )
@@ -30,16 +30,16 @@ PROBE = "import ray, sys; ray.init(sys.argv[1], log_to_driver=False, logging_lev
 
 
 class RayExecutor(Executor):
-    """Works on a Ray cluster. Every node needs this library and the same plugins; results come back to this process,
-    so nodes need not share files.
+    """Runs tasks on a Ray cluster. Every node needs this library and the same plugins; results come back to this
+    process, so nodes need not share files.
 
-    Connects when first used. A cluster that it has started on this machine ends with `close`; a connection that the
-    caller has made already (`ray.init`) is used, and left open.
+    Connects when first used. A cluster that it has started on this machine ends with `close`. A connection that the
+    caller has already made (`ray.init`) is used, and left open.
 
     Args:
         address: of a cluster: "host:port", "ray://host:port", or "auto" for the one that this machine is part of. None
             starts one on this machine.
-        workers: tasks at a time; None for as many as the cluster has cores for, or this machine for one started here.
+        workers: tasks at a time; None for as many as the cores of the cluster allow (of this machine if started here).
         threads: CPU threads, and cores, of each task.
         gpus: GPUs that each task needs; a fraction lets tasks share one.
 
@@ -47,7 +47,7 @@ class RayExecutor(Executor):
         UsageError: less than one worker or thread.
 
     Example:
-        >>> from lpzero_hf.executors import RayExecutor
+        >>> from lpzero_hf import RayExecutor
         >>> with RayExecutor(workers=2) as executor:  # doctest: +SKIP
         ...     sorted(executor.map(abs, [-1, 2]))
         [(0, 1), (1, 2)]
@@ -57,7 +57,7 @@ class RayExecutor(Executor):
         self, address: str | None = None, *, workers: int | None = None, threads: int = 1, gpus: float = 0.0
     ) -> None:
         if threads < 1 or (workers is not None and workers < 1):
-            raise UsageError(f"{workers} workers of {threads} threads cannot work; ask for at least one of each")
+            raise UsageError(f"{workers} workers of {threads} threads are not possible; ask for at least one of each")
         super().__init__(threads)
         self.address, self.workers, self.gpus = address, workers, gpus
         if address is None and workers is not None:
@@ -65,7 +65,7 @@ class RayExecutor(Executor):
         self._connected = False
 
     def map(self, work: Callable[[Task], Result], tasks: Sequence[Task]) -> Iterator[tuple[int, Result | Failure]]:
-        """See `Executor.map`. A task whose node has died is done again on another."""
+        """See `Executor.map`. A task whose node has died runs again on another node."""
         if not tasks:
             return
         ray = self._ray()
@@ -73,22 +73,22 @@ class RayExecutor(Executor):
         at_once = self.workers or 2 * slots  # twice, so that no node waits for this process
         remote = ray.remote(num_cpus=self.threads, num_gpus=self.gpus, max_retries=0)(_in_worker)
         shared = ray.put(work)
-        tries = Tries(len(tasks))
-        numbers: dict[Any, int] = {}  # of the tasks on their way, by Ray's reference
+        queue = RetryQueue(len(tasks))
+        numbers: dict[Any, int] = {}  # of the submitted tasks, by Ray's reference
         try:
-            while tries.left:
-                while tries.busy < at_once and (taken := tries.take()) is not None:
+            while queue.left:
+                while queue.busy < at_once and (taken := queue.take()) is not None:
                     numbers[remote.remote(shared, tasks[taken], self.threads)] = taken
-                ready = ray.wait(list(numbers), num_returns=1, timeout=PATIENCE)[0]
+                ready = ray.wait(list(numbers), num_returns=1, timeout=CHECK_SECONDS)[0]
                 if not ready:
                     self._slots(ray)
                 for reference in ready:
                     number = numbers.pop(reference)
-                    got = _got(ray, reference)
-                    if isinstance(got, Outcome):
-                        tries.done(number)
-                        yield number, got.get()
-                    elif failure := tries.died(number, got):
+                    outcome = _outcome(ray, reference)
+                    if isinstance(outcome, Outcome):
+                        queue.done(number)
+                        yield number, outcome.get()
+                    elif failure := queue.crashed(number, outcome):
                         yield number, failure
         finally:
             if self.address is not None or not self._connected:  # one that was started here ends with its tasks
@@ -97,7 +97,7 @@ class RayExecutor(Executor):
                         ray.cancel(reference, force=True)
 
     def close(self) -> None:
-        """Leave the cluster, and end it if it was started here."""
+        """Disconnect from the cluster, and stop it if it was started here."""
         if self._connected:
             import ray
 
@@ -121,13 +121,13 @@ class RayExecutor(Executor):
                 _probe(self.address)
             try:
                 ray.init(self.address or "local", **options)
-            except Exception as error:  # Ray has many ways to say no
-                raise LpzError(f"Ray does not start: {one_line(error)}") from error
+            except Exception as error:  # Ray raises many kinds of errors
+                raise LpzError(f"Ray does not start: {one_line(error)}; try another --executor") from error
             self._connected = True
         return ray
 
     def _slots(self, ray: Any) -> int:
-        """How many tasks the cluster has room for. Raises `LpzError` if no node has room for one."""
+        """How many tasks fit on the cluster at the same time. Raises `LpzError` if no node can run one."""
         nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
         fitting = [
             int(node.get("CPU", 0) // self.threads)
@@ -145,8 +145,8 @@ def _in_worker(work: Callable[[Task], Result], task: Task, threads: int) -> Outc
     return attempt(work, task)
 
 
-def _got(ray: Any, reference: Any) -> Outcome[Any] | str:
-    """What became of a task that is done with, or what its worker has died of."""
+def _outcome(ray: Any, reference: Any) -> Outcome[Any] | str:
+    """The outcome of a finished task, or the name of the error that ended its worker."""
     errors = ray.exceptions
     died = (
         errors.WorkerCrashedError, errors.NodeDiedError, errors.LocalRayletDiedError, errors.OutOfMemoryError,
@@ -159,12 +159,12 @@ def _got(ray: Any, reference: Any) -> Outcome[Any] | str:
     except errors.RayError as error:
         raise LpzError(
             f"a Ray worker cannot do its task: {one_line(getattr(error, 'cause', None) or error)}; every node needs "
-            "lpzero-hf, the same plugins and versions, and room for Ray's files"
+            "lpzero-hf, the same plugins and versions, and disk space for Ray's files"
         ) from error
 
 
 def _probe(address: str) -> None:
-    """Raises `LpzError` unless a cluster answers at `address`; Ray itself would wait for it for ever."""
+    """Raise `LpzError` unless a cluster answers at `address`; Ray itself would wait for it without end."""
     place = address.removeprefix("ray://").rpartition(":")
     remedy = "; check the address (`ray status` shows it on the cluster), or leave --address out to start one here"
     if address != "auto":
@@ -181,5 +181,5 @@ def _probe(address: str) -> None:
     except subprocess.TimeoutExpired as error:
         raise LpzError(f"no Ray cluster answers at {address} within {ANSWER_SECONDS} s{remedy}") from error
     if tried.returncode:
-        said = tried.stderr.strip().splitlines() or ["no reason given"]
-        raise LpzError(f"cannot connect to a Ray cluster at {address}: {said[-1]}{remedy}")
+        lines = tried.stderr.strip().splitlines() or ["no reason given"]
+        raise LpzError(f"cannot connect to a Ray cluster at {address}: {lines[-1]}{remedy}")

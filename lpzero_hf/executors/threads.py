@@ -10,10 +10,10 @@ import torch
 
 @contextlib.contextmanager
 def threads(count: int) -> Iterator[None]:
-    """Use so many threads inside, and as many as before afterwards.
+    """Use `count` CPU threads inside the context, and the former number afterwards.
 
-    Their number decides how sums are rounded. Thousands of small operations are fastest on one: several threads wait
-    for each other after each of them, for long where other processes want the cores too.
+    The number decides how sums are rounded. Thousands of small operations are fastest on one thread: several threads
+    wait for each other after each operation, and longer if other processes use the cores too.
     """
     before = torch.get_num_threads()
     torch.set_num_threads(count)

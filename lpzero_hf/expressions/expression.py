@@ -6,10 +6,10 @@ An expression is plain data. Its text, `sum(sum(product(abs(W), abs(G))))`, name
 reduce, op, and each branch's chain of unary operations around its statistic. The space and the operations are those
 of LPZero (Dong et al. 2024, arXiv:2410.04808, section 3).
 
-A statistic is seen as one matrix at each site: W and G [out, in] and A and J [real tokens, out] of a linear layer;
+A statistic is one matrix at each site: W and G [out, in] and A and J [real tokens, out] of a linear layer;
 H [real tokens x heads, d_head] and S [real tokens x heads, T] of a mixer. Where both branches read one layer's
 matrices of the same shape, `op` acts on the matrices; else each branch is reduced within its block, and `op` acts on
-the two numbers. `disconnect` anywhere in a chain drops the branch and leaves the other one alone.
+the two numbers. `disconnect` anywhere in a chain drops the branch, so that only the other one is left.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ RANGES = dict.fromkeys(STATISTIC_NAMES, REAL) | {"S": Interval(0.0, 1.0)}
 SHAPES = {"W": "weight", "G": "weight", "A": "output", "J": "output", "H": "head", "S": "softmax"}
 FOLDS = ("sum", "mean")
 LONGEST = 4
-VERSION = "1"  # of what expressions and tables mean; a change makes every kept score and table new
+VERSION = "1"  # of the definition of expressions and tables; a change makes cached scores and tables invalid
 DISCONNECT: Chain = ("disconnect",)
 BUILT_IN: Operations = MappingProxyType({operation.name: operation for operation in UNARY})
 
@@ -116,7 +116,7 @@ class Expression:
 
     @cached_property
     def complexity(self) -> int:
-        """The number of nodes that do something: statistics, unary operations but no_op, and the operation."""
+        """The number of nodes: statistics, unary operations except no_op, and the binary operation."""
         kept = [branch for branch in self.branches if not branch.dropped]
         nodes = sum(1 + sum(name != "no_op" for name in branch.chain) for branch in kept)
         return nodes + (len(kept) == 2)
@@ -142,12 +142,12 @@ class _Reader:
         self.take()
 
     def take(self) -> str:
-        """Returns the token at hand and goes on to the next."""
+        """Return the current token and go on to the next."""
         taken = self.token
-        found = TOKEN.match(self.text, self.end)
-        assert found is not None  # the pattern takes any character, and the end
-        self.kind = found.lastgroup or "end"
-        self.token, self.start, self.end = found[self.kind], found.start(self.kind) + 1, found.end()
+        match = TOKEN.match(self.text, self.end)
+        assert match is not None  # the pattern takes any character, and the end
+        self.kind = match.lastgroup or "end"
+        self.token, self.start, self.end = match[self.kind], match.start(self.kind) + 1, match.end()
         return taken
 
     def fail(self, wanted: str, column: int | None = None, hint: str = "") -> UsageError:
@@ -169,14 +169,14 @@ class _Reader:
 
 
 def parse(text: str, operations: Operations = BUILT_IN) -> Expression:
-    """The expression that `text` spells; `parse(str(e)) == e`.
+    """The expression with the text `text`; `parse(str(e)) == e`.
 
     Args:
         text: for example `sum(sum(product(abs(W), abs(G))))`; a bare `W` is `no_op(W)`.
         operations: the unary operations by name.
 
     Raises:
-        UsageError: it spells none; the message points at the column.
+        UsageError: the text is no expression; the message names the column.
 
     Example:
         >>> str(parse("mean( sum(difference(W, log(S)) ))"))
@@ -217,144 +217,3 @@ def _branch(reader: _Reader, operations: Operations) -> Branch:
     for name in names:
         reader.expect(")", f"to close {name}")
     return Branch(statistic, tuple(reversed(names)))
-
-
-# Canonical forms -------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Facts:
-    """What is known of a branch's result before anything is computed.
-
-    Args:
-        interval: where its entries lie.
-        scalar: whether it is one number per site.
-        centred: whether its entries sum to 0.
-    """
-
-    interval: Interval
-    scalar: bool = False
-    centred: bool = False
-
-    @property
-    def constant(self) -> float | None:
-        """The one value that all entries have, or None."""
-        low, high = self.interval
-        return low if low == high else None
-
-
-def facts(statistic: str, chain: Chain, operations: Operations = BUILT_IN) -> Facts:
-    """What is known of the result of `chain` on `statistic`."""
-    known = Facts(RANGES[statistic])
-    for name in chain:
-        known = step(known, operations[name])
-    return known
-
-
-def step(known: Facts, operation: Unary) -> Facts:
-    """What is known after one more operation."""
-    if operation.name == "no_op":
-        return known
-    if known.scalar and isinstance(operation.on_scalar, float):
-        value = operation.on_scalar
-        return Facts(Interval(value, value), scalar=True, centred=value == 0)
-    if operation.name in ("to_mean_scalar", "normalized_sum") and known.centred:
-        return Facts(Interval(0.0, 0.0), scalar=True, centred=True)
-    return Facts(operation.range(known.interval), known.scalar or operation.scalar, operation.centred)
-
-
-def canonical_chain(statistic: str, chain: Chain, operations: Operations = BUILT_IN, *, exact: bool = True) -> Chain:
-    """The shortest known chain that is equal to `chain` on `statistic`.
-
-    Args:
-        statistic: decides the range of the argument.
-        chain: names of operations.
-        operations: by name.
-        exact: whether only rewrites count that hold for all real numbers.
-
-    Returns:
-        `("disconnect",)` if the branch is dropped, `("no_op",)` if nothing is done.
-    """
-    if "disconnect" in chain:
-        return DISCONNECT
-    return _canonical(statistic, chain, operations, exact)
-
-
-def _canonical(statistic: str, chain: Chain, operations: Operations, exact: bool) -> Chain:
-    done: list[str] = []
-    waiting = list(reversed(chain))
-    while waiting:
-        operation = operations[waiting.pop()]
-        instead = _rewritten(statistic, done, operation, operations, exact)
-        if instead is None:
-            done.append(operation.name)
-        else:
-            waiting.extend(reversed(instead))
-    return tuple(done) or ("no_op",)
-
-
-def _rewritten(statistic: str, done: list[str], operation: Unary, operations: Operations, exact: bool) -> Chain | None:
-    """What to apply instead of `operation`; takes the last of `done` off where that is part of the rewrite."""
-    if operation.name == "no_op":
-        return ()
-    known = facts(statistic, tuple(done), operations)
-    if known.scalar and isinstance(operation.on_scalar, tuple):
-        return operation.on_scalar
-    for name, interval in operation.same_on.items():
-        if known.interval.within(interval):
-            return (name,)
-    if not done:
-        return None
-    last = operations[done[-1]]
-    if (
-        (operation.even and last.name == "revert")
-        or (operation.absolute and last.name == "abs")
-        or (operation.ignores_scale and last.rescales)
-        or (operation.ignores_shift and last.shifts)
-    ):
-        done.pop()
-        return (operation.name,)
-    rewrite = operation.after.get(last.name)
-    if rewrite is None or (exact and not rewrite.exact):
-        return None
-    if not facts(statistic, tuple(done[:-1]), operations).interval.within(rewrite.given):
-        return None
-    done.pop()
-    return rewrite.chain
-
-
-def canonical(expression: Expression, operations: Operations = BUILT_IN, *, exact: bool = True) -> Expression:
-    """The form that equal expressions share: the same score on every model, but for a factor.
-
-    Chains become the shortest equal ones, branches that commute are ordered, an expression with one branch
-    dropped is written as a sum, and a matrix product of two numbers as a product.
-
-    Args:
-        expression: any.
-        operations: by name.
-        exact: see `canonical_chain`.
-    """
-    left, right = (
-        Branch(b.statistic, canonical_chain(b.statistic, b.chain, operations, exact=exact)) for b in expression.branches
-    )
-    op = expression.op
-    scalar = [not b.dropped and facts(b.statistic, b.chain, operations).scalar for b in (left, right)]
-    if left.dropped or right.dropped:
-        op = "sum"
-        if left.dropped and not right.dropped:
-            left, right = right, left
-        right = Branch(left.statistic if left.dropped else _partner(left.statistic), DISCONNECT)
-    elif op == "matmul" and (not expression.together or any(scalar)):
-        op = "product"
-    if right != left and not right.dropped and _order(right) < _order(left):
-        left, right = right, left  # the sign of a difference turns, which the orientation makes up for
-    return Expression(left, op, right, expression.reduce, expression.aggregate)
-
-
-def _partner(statistic: str) -> str:
-    """The statistic that a dropped branch is written with."""
-    return "G" if statistic == "W" else "W"
-
-
-def _order(branch: Branch) -> tuple[int, int, Chain]:
-    return STATISTIC_NAMES.index(branch.statistic), len(branch.chain), branch.chain

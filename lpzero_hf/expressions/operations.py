@@ -1,8 +1,8 @@
-"""The operations that expressions are made of, as data: what each computes, and what is known of its results.
+"""The operations of expressions, as data: the function of each, and known properties of its results.
 
-Every unary operation is total: it maps any real tensor to real numbers, but for overflow. It sees a statistic as a
-matrix [rows, columns] (see `lpzero_hf.expressions.expression`), or a scalar that an earlier operation has left. What is
-known of an operation (domain, range, algebra) is what canonical forms and pruning are derived from.
+Every unary operation is total: it maps any real tensor to real numbers, except for overflow. Its argument is a
+statistic as a matrix [rows, columns] (see `lpzero_hf.expressions.expression`), or the scalar result of an earlier
+operation. Canonical forms and pruning are derived from the known properties (domain, range, algebra).
 """
 
 from __future__ import annotations
@@ -14,6 +14,8 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
+
+from lpzero_hf.plugins import PluginRegistry, instance_of, load_plugins
 
 EXP_LIMIT = 80.0  # exp of more would overflow in single precision
 EPSILON = 1e-9
@@ -39,12 +41,12 @@ REAL, NOT_NEGATIVE, POSITIVE = Interval(), Interval(0.0, math.inf), Interval(5e-
 
 
 class Rewrite(NamedTuple):
-    """What two operations in a row are equal to.
+    """The chain that two operations in a row are equal to.
 
     Args:
         chain: names of operations in the order they are applied; none for the identity.
-        given: where the argument of the first must lie.
-        exact: whether they are equal for all real numbers, or but for extreme ones (an exponential that is held at its
+        given: the interval in which the argument of the first must lie.
+        exact: whether they are equal for all real numbers, or for all except extreme ones (an exponential at its
             limit, a softmax that underflows).
     """
 
@@ -62,10 +64,10 @@ class Unary:
         function: maps a tensor [rows, columns], or a scalar [], to one of its shape, or to a scalar if `scalar`.
             It must not write into its argument.
         formula: one line for people.
-        range: maps the interval that the entries lie in to that of the results; by default nothing is known.
+        range: maps the interval of the entries to that of the results; by default nothing is known.
         scalar: whether it reduces a matrix to a scalar.
-        acts_on: outside this interval an entry counts as if it were replaced, so that a tensor that has no entry
-            inside it carries no information through (a logarithm's is [0, inf]: what is not positive gives 0).
+        acts_on: entries outside this interval do not influence the result, so that a tensor with no entry inside
+            it gives a constant (for a logarithm [0, inf]: it maps entries that are not positive to 0).
         same_on: by the name of another operation, the interval on which the two are equal.
         even: f(-x) = f(x).
         absolute: f(|x|) = f(x).
@@ -74,10 +76,10 @@ class Unary:
         shifts: f(x) = x + b with b that depends on the column.
         ignores_shift: f(x + b) = f(x).
         on_scalar: what it is equal to on a scalar: names of other operations (none: the identity), a number if
-            it gives the same whatever the scalar, or None for the function itself.
+            the result is the same for every scalar, or None for the function itself.
         centred: whether the entries of the result sum to 0.
         after: by the name of an operation p, what f after p is equal to.
-        version: changed by the author whenever its results change, so that tables kept from before are made again.
+        version: changed by the author whenever its results change, so that cached tables are made again.
     """
 
     name: str
@@ -348,3 +350,9 @@ BINARY: dict[str, str] = {
     "product": "x * y, element by element",
     "matmul": "x @ y^T; with a scalar, the product",
 }
+
+
+def installed_operations(plugins: PluginRegistry | None = None) -> dict[str, Unary]:
+    """Every offered unary operation by name. Raises `PluginError` if two distributions claim one name."""
+    offers = (load_plugins() if plugins is None else plugins).offers("lpz_operations", "operation", instance_of(Unary))
+    return {name: claim.item for name, claim in offers.items()}

@@ -1,4 +1,4 @@
-"""The tables of many architectures stacked: the scores of all of them under one expression, or under very many."""
+"""Stacked tables of many architectures: the scores of all of them under one expression, or under many at once."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from lpzero_hf.expressions.expression import Branch, Expression, canonical_chain
+from lpzero_hf.expressions.canonical import canonical_chain
+from lpzero_hf.expressions.expression import Branch, Expression
 from lpzero_hf.expressions.tables import GROUP, Pair, Table, Wanted, pair_of
 
 Places = slice | Tensor  # of chains
@@ -19,8 +20,8 @@ EVERY = slice(None)
 class Stack:
     """Tables of n architectures under the same chains.
 
-    Scores are computed in float64. An architecture that does not show a statistic, or whose score overflows, has
-    NaN or an infinity: an invalid score.
+    Scores are computed in float64. An architecture that lacks a statistic, or whose score overflows, has NaN or an
+    infinity: an invalid score.
 
     Args:
         tables: one per architecture, all made for `wanted`.
@@ -48,7 +49,7 @@ class Stack:
         }
 
     def _padded(self, parts: Sequence[Tensor | None], blocks: int, last: int) -> Tensor:
-        """[k, n, blocks(, K)] with zeros for what is not there."""
+        """[k, n, blocks(, K)] with zeros for missing values."""
         first = next(part for part in parts if part is not None)
         whole = torch.zeros(len(first), self.n, blocks, *first.shape[2:], dtype=torch.float64, device=self.device)
         for i, part in enumerate(parts):
@@ -58,8 +59,8 @@ class Stack:
 
     def _stacked(self, parts: Sequence[Tensor | None]) -> Tensor:
         first = next(part for part in parts if part is not None)
-        nothing = torch.full_like(first, torch.nan)
-        return torch.stack([nothing if part is None else part for part in parts], 1).to(self.device)
+        missing = torch.full_like(first, torch.nan)
+        return torch.stack([missing if part is None else part for part in parts], 1).to(self.device)
 
     def part(self, architectures: Sequence[int]) -> Stack:
         """The tables of some architectures."""
@@ -69,6 +70,14 @@ class Stack:
         for name in ("counts", "totals", "products", "matmuls"):
             setattr(some, name, {key: tensor[:, chosen] for key, tensor in getattr(self, name).items()})
         return some
+
+    @property
+    def tables(self) -> Stack:
+        """These tables: see `lpzero_hf.searching.score_source.ScoreSource`."""
+        return self
+
+    def prepare(self, expressions: Sequence[Expression]) -> None:
+        """Nothing to prepare: every expression is arithmetic on the tables."""
 
     # Scores --------------------------------------------------------------------------------------------------
 
@@ -91,11 +100,11 @@ class Stack:
         return slice(i, i + 1)
 
     def signature(self, branch: Branch, partner: str | None = None) -> bytes:
-        """A digest of what the tables hold of one branch; equal for branches that no score can tell apart.
+        """A digest of the tables' values for one branch; equal for branches that give equal scores.
 
         Args:
             branch: any that is not dropped.
-            partner: the statistic whose matrices it is multiplied with, if so.
+            partner: the statistic whose matrices it is multiplied with, if any.
         """
         place = self._place(branch)
         group = GROUP[branch.statistic]
@@ -135,7 +144,7 @@ class Stack:
         return _aggregated(values, there.sum(1), aggregate)
 
     def _reduced(self, name: str, reduce: str, chains: Places) -> tuple[Tensor, Tensor]:
-        """[n, B, K], each block's reduced value, and [n, B], whether the block shows the statistic."""
+        """[n, B, K], each block's reduced value, and [n, B], whether the block has the statistic."""
         sites, elements, _ = self.counts[GROUP[name]]
         there = (sites > 0).double()
         totals = self.totals[name][0][:, :, chains]
@@ -183,7 +192,7 @@ class Stack:
 
 
 def _aggregated(total: Tensor, blocks: Tensor, aggregate: str) -> Tensor:
-    """`total` [n, ...] over `blocks` [n], invalid where there are none."""
+    """`total` [n, ...] aggregated over `blocks` [n], invalid where there are none."""
     blocks = blocks.view(-1, *[1] * (total.dim() - 1))
     value = total / blocks if aggregate == "mean" else total
     return torch.where(blocks > 0, value, torch.nan)

@@ -1,7 +1,7 @@
-"""Branch tables: what one model's statistics come to under many chains of operations, kept instead of the tensors.
+"""Branch tables: sums of one model's statistics under many chains of operations, kept instead of the tensors.
 
-Three facts make every expression's score arithmetic on small tables: the sum of a sum or a difference is that of the
-branches' own sums; the sums of all elementwise products of two sets of branches at a site are one Gram matrix; the
+Every expression's score can be computed from small tables: the sum of a sum or a difference is the sum or difference
+of the branches' sums; the sums of all elementwise products of two sets of branches at a site are one Gram matrix; the
 sum of X @ Y^T is the inner product of the column sums of X and Y.
 """
 
@@ -34,18 +34,18 @@ COLUMNS = 2**14  # elements of one block of a Gram matrix, summed in the tensors
 
 @dataclass(frozen=True)
 class Wanted:
-    """What tables must hold.
+    """The required content of tables.
 
     Args:
         chains: canonical chains by statistic; statistics in the order W, G, A, J, H, S.
-        pairs: pairs of statistics of one shape whose products are wanted, a statistic with itself among them.
+        pairs: pairs of statistics of one shape whose products are needed, including a statistic with itself.
         operations: by name.
     """
 
     chains: Mapping[str, tuple[Chain, ...]]
     pairs: tuple[Pair, ...] = ()
     operations: Operations = field(default_factory=lambda: BUILT_IN)
-    _rooms: dict[object, Tensor] = field(default_factory=dict, init=False, compare=False, repr=False)
+    _buffers: dict[object, Tensor] = field(default_factory=dict, init=False, compare=False, repr=False)
 
     def scalar(self, chain: Chain) -> bool:
         """Whether `chain` leaves one number per site."""
@@ -101,7 +101,7 @@ class Wanted:
         totals, stacks, column_sums = {}, {}, {}
         for name, matrix in tensors.items():
             place = {self.chains[name][i]: k for k, i in enumerate(self.matrices[name])}
-            stack = self._room(name, matrix, len(place) if name in paired else 0, rows * columns)
+            stack = self._buffer(name, matrix, len(place) if name in paired else 0, rows * columns)
             sums = torch.zeros(len(place), columns, dtype=torch.float64, device=matrix.device)
             scalars: dict[Chain, Tensor] = {}
             for chain, result in self._results(name, matrix):
@@ -116,22 +116,22 @@ class Wanted:
             stacks[name], column_sums[name] = stack, sums
         parts = [torch.tensor([rows, columns], dtype=torch.float64, device=whole.device), *totals.values()]
         for x, y in pairs:
-            products = torch.outer(totals[x], totals[y])  # right where either is a scalar
+            products = torch.outer(totals[x], totals[y])  # correct where either is a scalar
             i, j = (torch.tensor(self.matrices[name], dtype=torch.long) for name in (x, y))
             products[i[:, None], j] = gram(stacks[x], stacks[y])
             parts += [products.reshape(-1), (column_sums[x] @ column_sums[y].T).reshape(-1)]
         return torch.cat(parts)
 
-    def _room(self, name: str, like: Tensor, rows: int, columns: int) -> Tensor:
-        """An uninitialised matrix [rows, columns], in memory that is kept from site to site."""
+    def _buffer(self, name: str, like: Tensor, rows: int, columns: int) -> Tensor:
+        """An uninitialised matrix [rows, columns], in memory that is reused from site to site."""
         key = name, like.dtype, like.device
-        if key not in self._rooms or len(self._rooms[key]) < rows * columns:
-            self._rooms.pop(key, None)  # first, so that no two are there at once
-            self._rooms[key] = like.new_empty(rows * columns)
-        return self._rooms[key][: rows * columns].view(rows, columns)
+        if key not in self._buffers or len(self._buffers[key]) < rows * columns:
+            self._buffers.pop(key, None)  # first, so that there are never two at the same time
+            self._buffers[key] = like.new_empty(rows * columns)
+        return self._buffers[key][: rows * columns].view(rows, columns)
 
     def _results(self, statistic: str, matrix: Tensor) -> Iterable[tuple[Chain, Tensor]]:
-        """The result of every chain; chains that begin alike share the beginning."""
+        """The result of every chain; chains with the same beginning share its computation."""
         leaves = set(self.chains[statistic])
         tree: dict[str, Any] = {}
         for chain in leaves:
@@ -175,7 +175,7 @@ def _heads_as_rows(tensor: Tensor, mask: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Table:
-    """What one model came to.
+    """The table of one model.
 
     B is the number of its blocks, K the number of chains of a statistic, M those that leave matrices.
 
@@ -184,7 +184,7 @@ class Table:
         counts: by group (weight, output, head, softmax), [3, B]: the sites of each block, the elements of their
             matrices, and the elements of the matrices' products x @ y^T.
         totals: by statistic, [2, B, K]: the sums over the sites of each block of the totals of every chain; and the
-            same with a scalar counted once for every element of its site, as where it meets a matrix.
+            same with a scalar counted once for every element of its site, as in an operation with a matrix.
         products: by pair, [2, K, K]: sums of x * y over all sites; and over blocks of their means over the elements.
         matmuls: by pair, [2, M, M]: the same of x @ y^T.
     """
@@ -197,12 +197,12 @@ class Table:
 
 
 def tabulate(wanted: Wanted, captured: Captured) -> Table:
-    """Gather what `wanted.reductions` have left of one pass.
+    """The table from the values that `wanted.reductions` captured in one pass.
 
     Raises:
-        CaptureError: the pass failed; a statistic that the model does not show is merely missing from the table.
+        CaptureError: the pass failed. A statistic that the model lacks is no error; it is missing from the table.
     """
-    wanted._rooms.clear()  # the memory that the functions of the pass have used
+    wanted._buffers.clear()  # the memory that the functions of the pass have used
     sites: dict[str, list[Reduced]] = {}
     for group, reduction in wanted.reductions.items():
         if reduction in captured.failures:
@@ -215,7 +215,7 @@ def gather(wanted: Wanted, sites: Mapping[str, Sequence[Reduced]]) -> Table:
     """The table of one model, from the sums of each site by group."""
     blocks = 1 + max((site.block for found in sites.values() for site in found), default=-1)
     if not blocks:
-        raise CaptureError("the model shows none of the statistics that are wanted")
+        raise CaptureError("the model has none of the statistics that the expressions read; use other expressions")
     table = Table(wanted.chains, {}, {}, {}, {})
     for group, found in sites.items():
         if found:

@@ -1,11 +1,11 @@
-"""Builds a model without its weights, and remembers how to make each of them exactly as the whole model would have it.
+"""Builds a model without its weights, and records how to make each of them exactly as in the whole model.
 
 Initialisation draws random numbers for every weight, one after the other, from one generator. While a model is built
-under a `Ledger`, new tensors get no memory: what happens to them (`normal_`, `zero_`, ...) is written down instead, in
+under a `Ledger`, new tensors get no memory: the operations on them (`normal_`, `zero_`, ...) are recorded instead, in
 order. A weight is made later by replaying its own entries. The draws of the entries before them are made on scratch
-memory and thrown away, so the numbers are the same, bit for bit, and no two weights need to be in memory at a time.
-Asked for in the order of their last entries, the weights cost no more draws than the whole model; in any other order, a
-weight that has been passed is drawn again from the kept state of the generator.
+memory and discarded, so the numbers are the same, bit for bit, and no two weights need to be in memory at a time.
+Made in the order of their last entries, the weights cost no more draws than the whole model; in any other order, an
+earlier weight is drawn again from the saved state of the generator.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ RESHAPING = {"aten::set_", "aten::resize_", "aten::resize_as_"}  # give a tensor
 
 
 class NotDeferrable(Exception):
-    """The model does something while it is built that cannot be written down; the message says what."""
+    """The construction of the model uses an operation that cannot be recorded; the message names it."""
 
 
 @dataclass(eq=False)
@@ -92,7 +92,7 @@ class Ledger(TorchDispatchMode):
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.accounts: dict[int, _Account] = {}
-        self.waiting: deque[_Entry] = deque()  # entries that draw, and have not been reached
+        self.pending: deque[_Entry] = deque()  # entries that draw random numbers, and have not been replayed
         self.generator = torch.Generator()
         self.generator.set_state(torch.get_rng_state())
         self.pretence = Pretence(self.knows)
@@ -144,7 +144,7 @@ class Ledger(TorchDispatchMode):
         return made
 
     def _on_account(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """A view is taken, a change in place is written down; anything else is done on real values."""
+        """A view is taken, a change in place is recorded; anything else is computed on real values."""
         first = args[0] if args else None
         written = [a for a in func._schema.arguments if a.alias_info is not None and a.alias_info.is_write]
         views = any(r.alias_info is not None for r in func._schema.returns)
@@ -160,21 +160,21 @@ class Ledger(TorchDispatchMode):
             raise NotDeferrable(f"{func} on a weight")
         if not self.knows(first):
             return func(first, *real_args[1:], **real_kwargs)
-        self._write_down(func, first, real_args[1:], real_kwargs)
+        self._record(func, first, real_args[1:], real_kwargs)
         return first
 
     def _real(self, tensor: Tensor) -> Tensor:
         return self.make(tensor) if self.knows(tensor) else tensor
 
     def _enter(self, value: Tensor) -> Tensor:
-        """What was computed from a weight may take a weight's place, so it gets an account too."""
+        """A value computed from a weight may become a weight, so it gets an account too."""
         if not value.is_floating_point():
             return value
         made = self._create(aten.empty_like.default, (value,), {"device": "cpu"})
-        self._write_down(aten.copy_.default, made, (value,), {})
+        self._record(aten.copy_.default, made, (value,), {})
         return made
 
-    def _write_down(self, func: Any, target: Tensor, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> None:
+    def _record(self, func: Any, target: Tensor, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> None:
         random = torch.Tag.nondeterministic_seeded in func.tags
         if random and not any(a.name == "generator" for a in func._schema.arguments):
             raise NotDeferrable(f"{func}, which takes no generator")
@@ -194,12 +194,12 @@ class Ledger(TorchDispatchMode):
         entry = _Entry(func, account, view, arguments, keywords, random)
         account.entries.append(entry)
         if random:
-            self.waiting.append(entry)
+            self.pending.append(entry)
 
     def _trunc_normal(
         self, tensor: Tensor, mean: float, std: float, a: float, b: float, generator: torch.Generator | None = None
     ) -> Tensor:
-        """Written down as one operation: some versions of torch draw until every value lies within the bounds."""
+        """Recorded as one operation: some versions of torch draw until every value lies within the bounds."""
         with torch._C.DisableTorchFunction():
             if generator is None and self.knows(tensor):
                 self._append(self.truncated_normal, tensor, (mean, std, a, b), {}, True, overwrites=True)
@@ -214,7 +214,7 @@ class Ledger(TorchDispatchMode):
 
     @torch.no_grad()
     def make(self, tensor: Tensor) -> Tensor:
-        """`tensor` with its values and memory of its own; what it holds if nothing was written to it is undefined."""
+        """`tensor` with its values, in its own memory; the values are undefined if nothing was written to it."""
         account = self.accounts[tensor.untyped_storage()._cdata]
         with torch._C._DisableTorchDispatch():  # also while a model is being built under this ledger
             memory = torch.empty(account.numel, dtype=account.dtype)
@@ -226,16 +226,16 @@ class Ledger(TorchDispatchMode):
                     entry.state = self.generator.get_state()
                     entry.run(memory, self.generator)
                 else:
-                    again = torch.Generator()
-                    again.set_state(entry.state)
-                    entry.run(memory, again)
+                    generator = torch.Generator()
+                    generator.set_state(entry.state)
+                    entry.run(memory, generator)
             return memory.as_strided(tensor.shape, tensor.stride(), tensor.storage_offset())
 
     def _catch_up(self, wanted: _Entry | None = None) -> None:
-        """Make the draws that come before those of `wanted`, or all that are waiting, on scratch memory."""
+        """Make the draws that come before those of `wanted`, or all pending ones, on scratch memory."""
         with torch._C._DisableTorchDispatch():
-            while self.waiting:
-                entry = self.waiting.popleft()
+            while self.pending:
+                entry = self.pending.popleft()
                 if entry is wanted:
                     return
                 entry.state = self.generator.get_state()

@@ -1,4 +1,4 @@
-"""Whether the checkpoint of a Hub repository fits on the disk, asked before it is downloaded."""
+"""Checks whether the checkpoint of a Hub repository fits on the disk, before it is downloaded."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ INDEX = ".index.json"
 
 
 def check_disk(repository: str) -> None:
-    """Refuse a download that the disk has no room for; does nothing where the Hub cannot be asked.
+    """Refuse a download that does not fit on the disk; does nothing if the Hub cannot be reached.
 
     Args:
         repository: a Hub id.
 
     Raises:
-        ModelError: the weights that are not in the cache yet need more room than there is.
+        ModelError: the weights that are not in the cache yet need more space than is free.
     """
     from huggingface_hub import constants
 
@@ -30,20 +30,20 @@ def check_disk(repository: str) -> None:
     if needed > free:
         raise ModelError(
             f"the checkpoint of '{repository}' needs {needed / GIB:.1f} GiB of disk; {free / GIB:.1f} GiB are free in "
-            f"'{cache}'. Set HF_HOME to a folder on a larger disk, leave out --pretrained for random weights, or say "
-            "--force to try all the same"
+            f"'{cache}'. Set HF_HOME to a folder on a larger disk, leave out --pretrained for random weights, or use "
+            "--force to try anyway"
         )
 
 
 def missing_bytes(repository: str) -> int:
-    """Bytes of the weights of `repository` that are not in the cache; 0 where the Hub cannot be asked."""
+    """Bytes of the weights of `repository` that are not in the cache; 0 if the Hub cannot be reached."""
     from huggingface_hub import HfApi, constants, try_to_load_from_cache
 
     if constants.HF_HUB_OFFLINE:
         return 0
     try:
         files = HfApi().model_info(repository, files_metadata=True, timeout=10).siblings or []
-    except Exception:  # no network, in the HTTP library's own words; loading says what is wrong
+    except Exception:  # no network: the HTTP library has many errors for it; loading reports it
         return 0
     sizes = {file.rfilename: file.size or 0 for file in files}
     cached = {name for name in sizes if isinstance(try_to_load_from_cache(repository, name), str)}

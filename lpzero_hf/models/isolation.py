@@ -1,4 +1,4 @@
-"""Lends a model out and takes it back exactly as it was."""
+"""Isolates a model: code may use it, and afterwards it is exactly as it was."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def isolated(
     so is the state of every random number generator.
 
     Args:
-        model: the model to lend.
+        model: the model to isolate.
         substitute: what each parameter is replaced by; the default shares its memory.
         trainable: which parameters need a gradient inside; by default those that need one outside.
         seed: seeds the random number generators inside.
@@ -77,8 +77,8 @@ def isolated(
                     if parameter is None:
                         continue
                     if id(parameter) not in replaced:
-                        wants = parameter.requires_grad if trainable is None else trainable(parameter)
-                        replaced[id(parameter)] = nn.Parameter(substitute(parameter), requires_grad=wants)
+                        needs_grad = parameter.requires_grad if trainable is None else trainable(parameter)
+                        replaced[id(parameter)] = nn.Parameter(substitute(parameter), requires_grad=needs_grad)
                     module._parameters[name] = replaced[id(parameter)]
                 for name, buffer in module._buffers.items():
                     module._buffers[name] = buffer if buffer is None else buffer.detach().clone()

@@ -1,10 +1,10 @@
-"""Where a model keeps its blocks, mixers and linear layers: found once, read by everything else.
+"""The layout of a model: where it keeps its blocks, mixers and linear layers.
 
 A *block* is one transformer layer. Inside it, a *mixer* mixes tokens (attention, convolution, a state
 space, a Fourier transform); everything outside the mixers is the feed-forward part. Blocks are the
 model's `GradientCheckpointingLayer` modules or, where a family has none, its longest list of modules of
-one class. Mixers are recognised by their name or class. A family that this reads wrongly is described
-through the hook `lpz_model_layout`.
+one class. Mixers are recognised by their name or class. A plugin can describe a family that is not recognised
+correctly through the hook `lpz_model_layout`.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.pytorch_utils import Conv1D
 
 from lpzero_hf.errors import LayoutError
+from lpzero_hf.plugins import PluginRegistry, load_plugins
 
 Part = Literal["mixer", "ffn"]
 Shape = Literal["out_in", "in_out", "experts_out_in", "experts_in_out"]  # further dimensions are flattened
@@ -78,7 +79,7 @@ class Mixer:
         module: the module.
         heads: 0 where the mixer has no heads.
         head_size: 0 where it is unknown.
-        attention: whether it is attention by its class; another mixer has no probabilities to look for.
+        attention: whether it is attention by its class; other mixers have no attention probabilities.
     """
 
     name: str
@@ -88,7 +89,7 @@ class Mixer:
     attention: bool = True
 
     def head_count(self, width: int, seen: int) -> int:
-        """How many heads a context of `width` features has, given how many the attention showed (or 0)."""
+        """The number of heads in a context of `width` features, given the number that the attention has (or 0)."""
         if self.head_size and width % self.head_size == 0:
             return width // self.head_size
         return next((heads for heads in (seen, self.heads) if heads and width % heads == 0), 1)
@@ -113,8 +114,8 @@ class ModelLayout:
         blocks: the distinct block modules, in the order the model holds them.
         sites: every use of a weight by a linear layer of a block.
         parameters: trainable parameters of the whole model, shared ones once.
-        depth: how many transformer layers a forward pass applies.
-        repeats: how often it applies each block; more than once where blocks are shared.
+        depth: number of transformer layers that a forward pass applies.
+        repeats: number of times it applies each block; more than one where blocks are shared.
         time_major: activations are [T, B, d] instead of [B, T, d].
     """
 
@@ -141,21 +142,33 @@ class ModelLayout:
         return [mixer for block in self.blocks for mixer in block.mixers]
 
 
+def layout_of(model: PreTrainedModel, plugins: PluginRegistry | None = None) -> ModelLayout:
+    """The layout of `model`: from a plugin that describes the model (a third-party one before a built-in
+    one), else from `find_layout`.
+
+    Raises:
+        LayoutError: no blocks were found.
+    """
+    plugins = load_plugins() if plugins is None else plugins
+    answers = [layout for _, layout in plugins.ask("lpz_model_layout", model=model) if layout is not None]
+    return answers[-1] if answers else find_layout(model)
+
+
 def find_layout(model: PreTrainedModel) -> ModelLayout:
     """The layout of `model`, read from its modules alone (no forward pass).
 
     Raises:
         LayoutError: no blocks were found, or the blocks hold no linear layer.
     """
-    found = _find_blocks(model)
-    if not found:
+    named_blocks = _find_blocks(model)
+    if not named_blocks:
         raise LayoutError(
             f"no transformer blocks found in {type(model).__name__}; "
             "a plugin can describe it with the hook lpz_model_layout"
         )
     blocks = [
         Block(name, module, tuple(_find_mixers(name, module, model.config)), _experts_of(module))
-        for name, module in found
+        for name, module in named_blocks
     ]
     sites = [site for index, block in enumerate(blocks) for site in weight_sites(index, block)]
     if not sites:
@@ -196,8 +209,8 @@ def count_parameters(*modules: nn.Module, trainable: bool = False) -> int:
 
 
 def count_body_parameters(model: PreTrainedModel, layout: ModelLayout | None = None) -> int:
-    """Number of parameters of the base model less those of its embeddings; an output head is outside the base
-    model. Relative-position embeddings that live inside a block count as part of the block.
+    """Number of parameters of the base model minus those of its embeddings; an output head is outside the base
+    model. Relative-position embeddings inside a block count as part of the block.
     """
     layout = find_layout(model) if layout is None else layout
     body = model.base_model
@@ -256,7 +269,7 @@ def _find_mixers(name: str, block: nn.Module, config: Any) -> Iterator[Mixer]:
 
 
 def _is_mixer(path: str, name: str, module: nn.Module, block: nn.Module) -> bool:
-    """Whether the words of a module's class, less those of its family, or of its attribute say so."""
+    """Whether the words of a module's class, without those of its family, or of its attribute name a mixer."""
     own = _words(type(module).__name__)
     if path == name:  # a bare mixer in a list of its own, not a block around one
         return bool(MIXER & set(own)) and not any(MIXER & set(_words(child)) for child, _ in block.named_children())

@@ -1,7 +1,7 @@
-"""Models without memory for their weights: their shapes are there, a weight is made or read when it is asked for.
+"""Lazy models: they have shapes but no memory for weights; a weight is made or read when it is needed.
 
-What a lazy model can be scored with: proxies that need shapes alone run on the meta device, and those that need weights
-alone are handed one weight at a time, which is freed before the next. For anything else the whole model is built.
+Proxies that need only shapes run on the meta device, and those that need only weights get one weight at a time, which
+is freed before the next. For any other proxy the whole model is built.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ class Source:
     """Where the weights of a lazy model come from.
 
     Args:
-        whole: builds the model as it is without laziness.
-        read: makes one parameter of the lazy model, with the values that the whole model has; None where that cannot
-            be done for this model.
+        whole: builds the whole model.
+        read: makes one parameter of the lazy model, with the values that the whole model has; None if that is not
+            possible for this model.
     """
 
     whole: Callable[[], PreTrainedModel]
@@ -39,7 +39,7 @@ _sources: WeakKeyDictionary[nn.Module, Source] = WeakKeyDictionary()
 
 
 def make_lazy(model: PreTrainedModel, source: Source) -> PreTrainedModel:
-    """`model`, known from now on as a lazy one."""
+    """`model`, registered as a lazy model."""
     _sources[model] = source
     return model
 
@@ -54,11 +54,11 @@ class Checkpoint:
 
     Args:
         location: a folder or a Hub id.
-        model: whose parameters are asked for.
+        model: the model whose parameters are read.
         device: where they go.
 
     Raises:
-        LookupError: not every parameter is there under its name and in its shape.
+        LookupError: a parameter is missing, or has another shape.
     """
 
     def __init__(self, location: str | Path, model: PreTrainedModel, device: torch.device) -> None:
@@ -83,7 +83,7 @@ class Checkpoint:
     def read(self, parameter: Tensor) -> Tensor:
         """The stored values, in the type of `parameter`."""
         file, key = self.places[id(parameter)]
-        with _opened(file) as opened:  # closed at once, so that what was read leaves the memory
+        with _opened(file) as opened:  # closed at once, so that the mapped file leaves the memory
             stored: Tensor = opened.get_tensor(key)
             return stored.to(self.device, parameter.dtype, copy=True)
 

@@ -1,6 +1,6 @@
-"""What is free, of memory and of disk, and what this process holds.
+"""Free memory and disk space, and the memory that this process uses.
 
-Every function says None, 0 or does nothing where the system does not tell.
+Where the system does not report a value, a function returns None or 0, or does nothing.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ CGROUP = (  # limit, usage, and a line of the statistics: files that the kernel 
 
 
 def resident_bytes() -> int:
-    """What this process holds in RAM; 0 where that cannot be told."""
+    """RAM that this process uses; 0 where that is unknown."""
     try:
         pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
         return pages * os.sysconf("SC_PAGE_SIZE")
@@ -30,14 +30,14 @@ def resident_bytes() -> int:
 
 
 def available_bytes(device: torch.device, root: Path = Path("/")) -> int | None:
-    """What is free on `device`: of RAM, the less of what the machine has and what a control group grants.
+    """Free memory on `device`; for RAM, the smaller of what the machine and the control group have free.
 
     Args:
         device: of torch.
         root: where the system's files are.
 
     Returns:
-        Bytes; None where that cannot be told.
+        Bytes; None where that is unknown.
     """
     if device.type == "cuda":
         return int(torch.cuda.mem_get_info(device)[0])
@@ -60,7 +60,7 @@ def available_bytes(device: torch.device, root: Path = Path("/")) -> int | None:
 
 
 def _line(file: Path, name: str) -> int:
-    """The number in the line of that name; 0 where there is none."""
+    """The number in the line that begins with `name`; 0 if there is none."""
     try:
         lines = (line.split() for line in file.read_text(encoding="ascii").splitlines())
         return next((int(line[1]) for line in lines if line[0] == name), 0)
@@ -76,7 +76,7 @@ def free_disk(folder: Path) -> int:
 
 
 def give_back() -> None:
-    """Return to the system what this process has freed; glibc keeps it in pieces that large tensors do not fit into."""
+    """Return freed memory to the system; glibc keeps it in pieces that are too small for large tensors."""
     if (trim := _malloc_trim()) is not None:
         trim(0)
 

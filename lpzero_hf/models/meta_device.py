@@ -1,8 +1,8 @@
-"""Runs a model whose weights have no memory: what depends on them has a shape and no values, all else is real.
+"""Runs a model whose weights have no memory: tensors that depend on them have only shapes, all others have values.
 
-Models look at token ids, masks and positions to find their way, so a pass on the meta device breaks off where it starts
-to look. Here such tensors keep their values. A pass that looks at what it computed from weights (a router that
-sends tokens to experts) still breaks off.
+The control flow of models depends on token ids, masks and positions, so a pass on the meta device fails where it reads
+them. Here such tensors keep their values. A pass that reads values computed from weights (a router that sends tokens
+to experts) still fails.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from torch.utils._pytree import tree_leaves, tree_map_only
 
 
 class Pretence(TorchFunctionMode):
-    """Tensors without memory say that they are on the CPU, so that code which asks does what it does there.
+    """Tensors without memory report that they are on the CPU, so that code which checks the device runs as on a CPU.
 
     Args:
         about: which tensors.
@@ -45,7 +45,7 @@ class ShapesOnly(TorchDispatchMode):
     """Enter it around a pass of a model with parameters on the meta device; inputs and buffers may be real.
 
     Raises:
-        RuntimeError: the pass looks at a value that it does not have.
+        RuntimeError: the pass reads a value that does not exist.
 
     Example:
         >>> import torch

@@ -1,10 +1,9 @@
-"""Text to a tokenised minibatch that fits a model."""
+"""Makes a tokenised minibatch that fits a model, from a text."""
 
 from __future__ import annotations
 
 import functools
-import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -13,13 +12,11 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from lpzero_hf.errors import MinibatchError, MinibatchWarning
+from lpzero_hf.errors import MinibatchError
 from lpzero_hf.models.objective import head_kind, masked_positions
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
-
-    from lpzero_hf.proxies.base import Proxy
 
 BATCH_SIZE = 16
 SEQUENCE_LENGTH = 128
@@ -29,11 +26,11 @@ RELATIVE_POSITIONS = {"t5", "mt5", "umt5", "longt5", "bloom", "mpt", "xlnet", "m
 
 @dataclass(frozen=True)
 class Text:
-    """What a text file holds, for a process on a machine that does not have the file.
+    """The content of a text file, for a process on a machine that does not have the file.
 
     Args:
         path: of the file.
-        content: what it holds.
+        content: its text.
     """
 
     path: Path
@@ -53,14 +50,14 @@ def minibatch(
     seed: int = 42,
     random_tokens: bool = False,
 ) -> dict[str, Tensor]:
-    """A minibatch of windows drawn at seeded places from a text.
+    """A minibatch of windows drawn at random (seeded) positions of a text.
 
-    For a masked language model, a seeded 15% of the tokens are hidden behind the tokenizer's mask token
+    For a masked language model, a seeded 15% of the tokens are replaced by the tokenizer's mask token
     and become the `labels`; other models take their labels from the input when they are scored.
 
     Args:
-        model: what the minibatch must fit: vocabulary, positions, kind of head. None for no checks.
-        text: a file to read (UTF-8), or what it holds; None for the embedded public-domain text.
+        model: the model that the minibatch must fit: vocabulary, positions, kind of head. None for no checks.
+        text: a file to read (UTF-8), or its content; None for the embedded public-domain text.
         tokenizer: None for the embedded byte-level BPE tokenizer.
         batch_size: number of sequences B.
         seq_len: tokens per sequence T; by default 128, or the model's positions if those are fewer.
@@ -114,25 +111,6 @@ def minibatch(
     return batch
 
 
-def warn_of_size(proxies: Iterable[Proxy], batch_size: int, seq_len: int) -> None:
-    """Warn (`MinibatchWarning`) of proxies that were searched on minibatches of another size.
-
-    Sums over sites, tokens and heads grow unequally with a minibatch, so that the branches of an expression, or the
-    members of an ensemble, weigh otherwise on another one, and may rank otherwise.
-    """
-    found: dict[tuple[int, int], list[str]] = {}
-    for proxy in proxies:
-        if proxy.minibatch is not None and proxy.minibatch != (batch_size, seq_len):
-            found.setdefault(proxy.minibatch, []).append(f"'{proxy.name}'")
-    for (sequences, tokens), names in found.items():
-        warnings.warn(
-            f"searched on minibatches of {sequences} x {tokens} tokens, may rank otherwise on this one of {batch_size} "
-            f"x {seq_len}: {', '.join(names)}; use --batch-size {sequences} --seq-len {tokens}",
-            MinibatchWarning,
-            stacklevel=3,
-        )
-
-
 def check_minibatch(batch: Mapping[str, Any], model: PreTrainedModel) -> dict[str, Any]:
     """`batch` as a plain dict, if `model` can take it.
 
@@ -156,7 +134,7 @@ def check_minibatch(batch: Mapping[str, Any], model: PreTrainedModel) -> dict[st
         raise MinibatchError("the minibatch is empty: every token is masked by 'attention_mask'")
     vocabulary, limit = vocabulary_size(model), position_limit(model)
     if vocabulary == 0:
-        raise MinibatchError(f"{type(model).__name__} has no vocabulary: it is no model of token ids")
+        raise MinibatchError(f"{type(model).__name__} has no vocabulary; score a language model that takes token ids")
     if int(ids.min()) < 0 or int(ids.max()) >= vocabulary:
         worst = int(ids.min()) if int(ids.min()) < 0 else int(ids.max())
         raise MinibatchError(
@@ -172,14 +150,14 @@ def check_minibatch(batch: Mapping[str, Any], model: PreTrainedModel) -> dict[st
 
 
 def vocabulary_size(model: PreTrainedModel) -> int:
-    """How many token ids the model's input embedding has."""
+    """The number of token ids of the model's input embedding."""
     embedding = model.get_input_embeddings()
     size = getattr(embedding, "num_embeddings", None) or getattr(model.config.get_text_config(), "vocab_size", 0)
     return int(size or 0)
 
 
 def position_limit(model: PreTrainedModel) -> int | None:
-    """How many positions the model has, or None if its positions are relative and unbounded."""
+    """The number of positions of the model, or None if its positions are relative and unbounded."""
     config = model.config.get_text_config()
     if config.model_type in RELATIVE_POSITIONS:
         return None
@@ -190,7 +168,7 @@ def position_limit(model: PreTrainedModel) -> int | None:
     limit = min(limits)
     embedding = next((m for n, m in model.named_modules() if n.endswith("embeddings.position_embeddings")), None)
     padding = getattr(embedding, "padding_idx", None)
-    return limit - padding - 1 if isinstance(padding, int) else limit  # RoBERTa starts behind the padding id
+    return limit - padding - 1 if isinstance(padding, int) else limit  # RoBERTa counts from after the padding id
 
 
 @functools.cache
@@ -207,14 +185,16 @@ def embedded_tokenizer() -> PreTrainedTokenizerBase:
 
 
 def read_text(text: str | Path | Text | None) -> str:
-    """What a text file holds, or the embedded text for None. Raises `MinibatchError` as `token_stream` does."""
+    """The content of a text file, or the embedded text for None. Raises `MinibatchError` as `token_stream` does."""
     if isinstance(text, Text):
         return text.content
     path = Path(text) if text is not None else Path(str(files("lpzero_hf.models") / "data" / "text.txt"))
     try:
         content = path.read_text(encoding="utf-8")
     except OSError as error:
-        raise MinibatchError(f"cannot read the text '{path}': {error.strerror or error}") from error
+        raise MinibatchError(
+            f"cannot read the text '{path}': {error.strerror or error}; give a readable file"
+        ) from error
     except UnicodeDecodeError as error:
         raise MinibatchError(f"'{path}' is not UTF-8 text (byte {error.start}); convert it first") from error
     if not content.strip():
@@ -236,7 +216,7 @@ def token_stream(text: str | Path | Text | None, tokenizer: PreTrainedTokenizerB
 
 @functools.lru_cache(maxsize=4)
 def _embedded_stream(content: str) -> Tensor:
-    """Kept, for every architecture of a benchmark is scored on the same text."""
+    """Cached, because every architecture of a benchmark is scored on the same text."""
     return _encoded(content, embedded_tokenizer())
 
 

@@ -13,7 +13,7 @@ from transformers.models.auto import modeling_auto as auto
 from lpzero_hf.errors import CaptureError
 
 Batch = dict[str, Any]
-IGNORED = -100  # the label that transformers leaves out of every loss
+IGNORED = -100  # the label that transformers ignores in every loss
 MASKED_FRACTION = 0.15
 
 
@@ -30,7 +30,7 @@ def head_kind(model: PreTrainedModel) -> str:
 
 
 def with_labels(model: PreTrainedModel, batch: Batch, seed: int) -> Batch:
-    """`batch` with what the model's own loss needs, on the model's device.
+    """`batch` with the labels and decoder inputs that the model's own loss needs, on the model's device.
 
     A caller's `labels` are kept. Causal and sequence-to-sequence models predict (and reconstruct) the
     input; padding is ignored. A masked language model predicts a seeded 15% of the real tokens; these
@@ -99,7 +99,7 @@ def masked_positions(batch: Batch, seed: int) -> Tensor:
 def objective(model: PreTrainedModel, batch: Batch, seed: int) -> Tensor:
     """The scalar l whose gradients are statistics.
 
-    The model's own loss if it has a language-model head or the batch brings `labels`. Otherwise the mean
+    The model's own loss if it has a language-model head or the batch has `labels`. Otherwise the mean
     over tokens of a seeded random projection of the output, because the plain sum of a LayerNorm's
     output has no gradient.
 
@@ -125,7 +125,7 @@ def project(hidden: Tensor, seed: int) -> Tensor:
 
 
 def run_model(model: nn.Module, batch: Batch) -> Any:
-    """The output of `model` on those entries of `batch` that it takes, without a cache of keys and values."""
+    """The output of `model` on those entries of `batch` that it accepts, without a key-value cache."""
     accepted = inspect.signature(model.forward).parameters
     open_ended = any(parameter.kind is parameter.VAR_KEYWORD for parameter in accepted.values())
     taken = {name: value for name, value in batch.items() if open_ended or name in accepted}
@@ -135,11 +135,13 @@ def run_model(model: nn.Module, batch: Batch) -> Any:
 
 
 def first_output(output: Any) -> Tensor:
-    """The first floating-point tensor of a model output that is no loss (logits or hidden states)."""
+    """The first floating-point tensor of a model output that is not the loss (logits or hidden states)."""
     for name, value in output.items():
         if name != "loss" and isinstance(value, Tensor) and value.is_floating_point() and value.dim() > 1:
             return value
-    raise CaptureError("the model returned neither a loss nor a floating-point output to take gradients of")
+    raise CaptureError(
+        "the model returned neither a loss nor a floating-point output to take gradients of; score a model that does"
+    )
 
 
 def _values(mapping: Any) -> set[str]:

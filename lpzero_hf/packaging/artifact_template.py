@@ -1,4 +1,4 @@
-"""From an artifact to an installable package that offers its proxy."""
+"""Makes an installable package that offers the proxy of an artifact."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ from collections.abc import Iterable
 from importlib.resources import files
 from typing import TYPE_CHECKING
 
-from lpzero_hf.hookspecs import hookimpl
+from lpzero_hf import hookimpl
 
 if TYPE_CHECKING:
-    from lpzero_hf.proxies.base import Proxy
+    from lpzero_hf import Proxy
 
 
 @hookimpl
 def lpz_proxies() -> Iterable[Proxy]:
     """The one proxy of this package."""
-    from lpzero_hf.proxies.searched_proxy import shipped_proxy  # imports torch, which `lpz --help` can do without
+    from lpzero_hf import shipped_proxy  # imports torch, which `lpz --help` does not need
 
     return [shipped_proxy(files(__name__) / "{file}")]
 '''
 
 TEST = '''\
-"""`{name}` keeps to the contract of a proxy, and is what its artifact says."""
+"""`{name}` fulfils the contract of a proxy, and is the proxy of its artifact."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def test_the_plugin_offers_this_artifact():
 
 
 def package_of(artifact: Artifact) -> Package:
-    """A package named after the proxy: its wheel puts it into `lpz proxies` and `lpz score`.
+    """A package named after the proxy; once installed, `lpz proxies` lists the proxy and `lpz score` takes it.
 
     Args:
         artifact: a valid one.

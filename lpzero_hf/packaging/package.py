@@ -1,4 +1,4 @@
-"""Writes an installable plugin package into a folder, whole or not at all."""
+"""Writes an installable plugin package into a folder, completely or not at all."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from lpzero_hf.errors import LpzError, UsageError
 from lpzero_hf.hookspecs import PROJECT
+from lpzero_hf.proxies.resolve import installed_proxies
 
 if TYPE_CHECKING:
     from lpzero_hf.plugins import PluginRegistry
@@ -33,9 +34,9 @@ class Package:
     """A package that offers something through lpzero-hf's hooks.
 
     Args:
-        distribution: what `pip install` calls it.
-        module: what Python calls it.
-        entry_point: what `lpz plugins` calls it.
+        distribution: its name for `pip install`.
+        module: its name in Python.
+        entry_point: its name in `lpz plugins`.
         description: one line.
         readme: README.md.
         files: the source of the module; or, for a folder of modules and data, texts by their paths in it, with
@@ -135,22 +136,22 @@ testpaths = ["tests"]
 def refuse_taken(
     package: Package, proxies: Iterable[str], registry: PluginRegistry, *, new_version: bool = False
 ) -> None:
-    """Refuse a package that could not be installed beside what is installed here, or would replace some of it.
+    """Refuse a package whose names are in conflict with something that is installed.
 
     Refused are: a proxy name that an installed plugin offers; the name of an installed distribution, a plugin or not;
     a plugin name that an installed plugin or its distribution has, since `--no-plugin` takes either; and a module that
-    Python finds already or that lpzero-hf itself ships.
+    already exists or that belongs to lpzero-hf itself.
 
     Args:
-        package: what is to be written; nothing is read from disk.
+        package: to be written; nothing is read from disk.
         proxies: the names of the proxies that it will offer.
         registry: the plugins whose proxies count; those turned off offer none, but keep their other names.
-        new_version: allow a package of an installed plugin's distribution and module to take over that plugin's own
-            names: what one wants when a proxy that is installed is exported anew.
+        new_version: allow a package with an installed plugin's distribution and module to have that plugin's own
+            names, for an installed proxy that is exported again.
 
     Raises:
         UsageError: a name is taken; the message says by what.
-        PluginError: the installed plugins are at odds among themselves.
+        PluginError: the installed plugins are in conflict with each other.
 
     Example:
         >>> from lpzero_hf.plugins import load_plugins
@@ -168,7 +169,7 @@ def refuse_taken(
     if package.module.lower() in RESERVED:
         raise UsageError(f"'{package.module}' is a module of lpzero-hf itself; choose another name")
     for name in proxies:
-        claim = registry.proxies.get(name)
+        claim = installed_proxies(registry).get(name)
         if claim is not None and not (renewed and canonical(claim.distribution) == distribution):
             raise UsageError(f"{claim.distribution} offers a proxy '{name}' already; choose another name")
     for point, owner in points:
@@ -185,20 +186,20 @@ def refuse_taken(
         raise UsageError(f"a distribution '{there}' is installed already; choose another name")
     module = package.module
     if module in sys.stdlib_module_names or module in sys.modules or importlib.util.find_spec(module) is not None:
-        raise UsageError(f"a Python module '{module}' is there already; choose another name, such as lpz-{module}")
+        raise UsageError(f"a Python module '{module}' exists already; choose another name, such as lpz-{module}")
 
 
 def canonical(distribution: str) -> str:
-    """The one spelling of a distribution's name that installers compare: `My_Proxy` is `my-proxy`."""
+    """The normalised name of a distribution, by which installers compare: `My_Proxy` is `my-proxy`."""
     return re.sub(r"[-_.]+", "-", distribution).lower()
 
 
 def write_package(folder: Path, package: Package) -> list[str]:
-    """Write `package` into a new folder; it is there whole or not at all.
+    """Write `package` into a new folder, completely or not at all.
 
     Args:
         folder: must not exist.
-        package: what to write.
+        package: to write.
 
     Returns:
         The paths of the files inside the folder, with "/" between.

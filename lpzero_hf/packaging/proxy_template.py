@@ -1,4 +1,4 @@
-"""What a new plugin package starts from: a small proxy that works, with its card and its tests."""
+"""The template of a new plugin package: a small working proxy with its README and its tests."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from lpzero_hf.hookspecs import hookimpl
+from lpzero_hf import hookimpl
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from lpzero_hf.proxies.base import Proxy
+    from lpzero_hf import Proxy
 
 
 def saliency_norm(W: Tensor, G: Tensor) -> Tensor:
@@ -33,21 +33,21 @@ def saliency_norm(W: Tensor, G: Tensor) -> Tensor:
 @hookimpl
 def lpz_proxies() -> Iterable[Proxy]:
     """The proxies of this package."""
-    from lpzero_hf import Reduction, StatisticProxy  # imports torch, which `lpz --help` can do without
+    from lpzero_hf import Reduction, StatisticProxy  # imports torch, which `lpz --help` does not need
 
     yield StatisticProxy(
         name="{module}",
         formula="sum over linear layers of ||W * G||_F",
         citation="unpublished, the authors of {distribution}",  # yours: authors, title, venue, year, arXiv id
         reductions=(Reduction("linear", ("W", "G"), saliency_norm),),
-        orientation=1,  # -1 where a smaller score is better
-        version="1",  # raise it whenever the numbers change, so that kept scores are made again
-        batch_order_invariant=True,  # the order of the samples does not matter; leave it out where it does
+        orientation=1,  # -1 if lower is better
+        version="1",  # raise it whenever the numbers change, so that cached scores are made again
+        batch_order_invariant=True,  # the order of the samples does not matter; leave it out if it does
     )
 '''
 
 TEST = '''\
-"""`{module}` keeps to the contract of a proxy, and computes what its formula says."""
+"""`{module}` fulfils the contract of a proxy, and computes its formula."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ A plugin for lpzero-hf that offers the proxy `{module}`:
 
     score = sum over linear layers of ||W * G||_F
 
-W is the weight of a linear layer, G the gradient of the model's loss on one minibatch; larger is taken to be better.
+W is the weight of a linear layer, G the gradient of the model's loss on one minibatch; higher is better.
 
 ```
 pip install {distribution}
@@ -99,7 +99,7 @@ def scaffold(distribution: str) -> Package:
         distribution: what `pip install` will call it; in lower case and with underscores, it names module and proxy.
 
     Raises:
-        UsageError: the name is none for a package or a module.
+        UsageError: it is not a valid name for a package or a module.
 
     Example:
         >>> scaffold("my-proxy").module

@@ -1,1 +1,1 @@
-"""What a proxy is, and the one place where names become proxies."""
+"""The base classes of proxies, and the lookup of proxies by name."""

@@ -1,4 +1,4 @@
-"""What a proxy is: a name, a source, an orientation, and a way from a model to one number."""
+"""The base classes of proxies: a name, a source, an orientation, and a function from a model to one number."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ Values = list[Tensor]
 
 @dataclass(frozen=True)
 class Subject:
-    """What a proxy with passes of its own works on.
+    """The input of a proxy that runs its own passes.
 
     Args:
         model: the model, isolated and in eval mode; parameters share the original's memory, so a proxy
             must not write into them.
         batch: the minibatch on the model's device, with labels unless it is for a plain function.
-        layout: where the model, as it is now, keeps its blocks.
+        layout: of the model in its current state.
         seed: for every random choice.
     """
 
@@ -50,11 +50,11 @@ class Proxy(ABC):
         name: how users call it, lower case with underscores.
         formula: one line, in the letters W, G, A, J, H, S (see the README).
         citation: the source, or "" for a trivial baseline.
-        orientation: 1 if a larger score predicts a better model, -1 if a smaller one does.
-        version: changed by the author whenever the proxy's numbers change, so that scores kept from before are
-            made again; "" to never keep any.
-        batch_order_invariant: the author claims that the order of the samples does not matter, rounding aside;
-            `lpzero_hf.testing` holds them to it.
+        orientation: 1 if higher is better (a higher score predicts a better model), -1 if lower is better.
+        version: changed by the author whenever the proxy's numbers change, so that cached scores are made again;
+            "" to never cache any.
+        batch_order_invariant: the author claims that the order of the samples does not matter, except for
+            rounding; `lpzero_hf.testing` checks it.
     """
 
     name: str
@@ -71,11 +71,11 @@ class Proxy(ABC):
     @property
     @abstractmethod
     def passes(self) -> str:
-        """What must be run: "none", "forward", "forward + backward", or what the proxy needs of its own."""
+        """The passes to run: "none", "forward", "forward + backward", or the proxy's own description."""
 
     @property
     def minibatch(self) -> tuple[int, int] | None:
-        """The sequences and tokens of the minibatch that this proxy was searched on; None if any will do."""
+        """The sequences and tokens of the minibatch that this proxy was searched on; None for a proxy without one."""
         return None
 
     @property
@@ -86,16 +86,6 @@ class Proxy(ABC):
     def searched_on(self, benchmark: str) -> Set[str]:
         """The keys of a benchmark's architectures whose trained performance was used to find this proxy."""
         return frozenset()
-
-    def __call__(self, model: PreTrainedModel, batch: dict[str, Any]) -> float:
-        """The score of `model` on `batch`; leaves the model untouched.
-
-        Raises:
-            LpzError: the score is not applicable to this model, invalid, or failed; the message says why.
-        """
-        from lpzero_hf.scoring.score import score
-
-        return score(model, batch, [self])[self.name].require()
 
 
 def total(values: Values) -> float:
@@ -109,13 +99,13 @@ def mean(values: Values) -> float:
 
 
 def total_of_first(values: Sequence[Values], layout: ModelLayout) -> float:
-    """What the first reduction made of all sites, summed; a function of a module, so that it can be pickled."""
+    """The sum over all sites of the first reduction; a module-level function, so that it can be pickled."""
     return total(values[0])
 
 
 @dataclass(frozen=True, kw_only=True)
 class StatisticProxy(Proxy):
-    """A proxy made of reductions of the captured statistics; shares its pass with all others like it.
+    """A proxy made of reductions of the captured statistics; it shares its pass with all other such proxies.
 
     Args:
         reductions: what to reduce at which sites.
@@ -150,11 +140,11 @@ class StatisticProxy(Proxy):
 
     @property
     def requires(self) -> Requirement:
-        """Weights, one at a time, where the reductions read W alone."""
+        """Weights, one at a time, if the reductions read only W."""
         return "weights" if all(set(reduction.reads) == {"W"} for reduction in self.reductions) else "model"
 
     def finish(self, reduced: Sequence[Sequence[Reduced]], layout: ModelLayout) -> float:
-        """The score, from what each reduction made of every site."""
+        """The score, from the values of each reduction at every site."""
         return self.combine([[site.value for site in sites] for sites in reduced], layout)
 
 
@@ -164,10 +154,10 @@ class ModelProxy(Proxy):
 
     Args:
         evaluate: maps a `Subject` to the score; may raise `NotApplicable`.
-        needs: what it runs, for people, for example "5 forward".
-        shapes_only: the author claims that it reads no value of a tensor, so that a model on the meta device will do.
-        holds: how many tensors as large as all weights together it has in memory at a time, beside the model; for
-            the estimate of `plan`.
+        needs: its passes, as text for people, for example "5 forward".
+        shapes_only: the author claims that it reads no value of a tensor, so that a model on the meta device is enough.
+        holds: the memory that it uses beside the model, as a multiple of that of all weights; for
+            `estimate_memory`.
     """
 
     evaluate: Callable[[Subject], float]
@@ -190,7 +180,7 @@ class ModelProxy(Proxy):
 class FunctionProxy(Proxy):
     """A plain function `f(model, batch) -> float`.
 
-    It is given copies of the weights and of the minibatch, so whatever it does leaves the caller's untouched.
+    It gets copies of the weights and of the minibatch, so that it cannot change the caller's.
     """
 
     function: Callable[[PreTrainedModel, dict[str, Any]], float]
@@ -241,8 +231,8 @@ def as_proxy(item: Proxy | Callable[..., float]) -> Proxy:
 def source_digest(proxy: Proxy) -> str:
     """A digest of the source of the functions that a proxy is made of; "" where one has no source.
 
-    It tells two proxies of one name apart that no plugin vouches for. What the functions take from closures
-    and globals it does not see: a change there needs another `version`.
+    It distinguishes two proxies with one name that no plugin offers. It does not cover what the functions take from
+    closures and globals: a change there needs another `version`.
     """
     functions: list[Callable[..., Any]] = []
     if isinstance(proxy, StatisticProxy):

@@ -1,4 +1,4 @@
-"""Any expression is a proxy: it is scored in the pass that it shares with all others like it."""
+"""Makes a proxy of any expression; it is scored in the pass that all proxies of captured statistics share."""
 
 from __future__ import annotations
 
@@ -7,29 +7,21 @@ from dataclasses import dataclass, field
 
 from lpzero_hf.capture.spec import Reduced
 from lpzero_hf.errors import UsageError
-from lpzero_hf.expressions.expression import (
-    BUILT_IN,
-    STATISTIC_NAMES,
-    VERSION,
-    Chain,
-    Expression,
-    Operations,
-    canonical_chain,
-    parse,
-)
+from lpzero_hf.expressions.canonical import canonical_chain
+from lpzero_hf.expressions.expression import BUILT_IN, STATISTIC_NAMES, VERSION, Chain, Expression, Operations, parse
+from lpzero_hf.expressions.operations import installed_operations
 from lpzero_hf.expressions.stacked import Stack
 from lpzero_hf.expressions.tables import Wanted, gather, pair_of
 from lpzero_hf.models.layout import ModelLayout
-from lpzero_hf.plugins import load_plugins
 from lpzero_hf.proxies.base import Orientation, StatisticProxy
 
 
 @dataclass(frozen=True, kw_only=True)
 class ExpressionProxy(StatisticProxy):
-    """The proxy that an expression spells; see `expression_proxy`.
+    """The proxy of an expression; see `expression_proxy`.
 
     Args:
-        expression: what it computes.
+        expression: that it computes.
         wanted: the branches that it captures.
     """
 
@@ -37,24 +29,24 @@ class ExpressionProxy(StatisticProxy):
     wanted: Wanted = field(compare=False)
 
     def finish(self, reduced: Sequence[Sequence[Reduced]], layout: ModelLayout) -> float:
-        """The score, from a table of this expression's branches alone."""
+        """The score, from a table of only this expression's branches."""
         table = gather(self.wanted, dict(zip(self.wanted.reductions, reduced, strict=True)))
         return float(Stack([table], self.wanted).score(self.expression))
 
     def __reduce__(self) -> tuple[Callable[..., ExpressionProxy], tuple[object, ...]]:
         """In another process, the operations are looked up anew."""
-        return _again, (str(self.expression), self.name, self.orientation)
+        return _unpickled, (str(self.expression), self.name, self.orientation)
 
 
 def expression_proxy(
     expression: Expression, *, name: str = "", orientation: Orientation = 1, operations: Operations = BUILT_IN
 ) -> ExpressionProxy:
-    """The proxy that `expression` spells.
+    """The proxy of `expression`.
 
     Args:
         expression: any with at least one branch that is not dropped.
         name: of the proxy; by default the text of the expression.
-        orientation: 1 if larger is better.
+        orientation: 1 if higher is better, -1 if lower is better.
         operations: by name.
 
     Raises:
@@ -62,7 +54,7 @@ def expression_proxy(
     """
     wanted = wanted_by([expression], operations)
     if not wanted.chains:
-        raise UsageError(f"'{expression}' drops both branches, so it has no score")
+        raise UsageError(f"'{expression}' drops both branches, so it has no score; keep at least one")
     return ExpressionProxy(
         name=name or str(expression),
         formula=str(expression),
@@ -74,13 +66,13 @@ def expression_proxy(
     )
 
 
-def _again(text: str, name: str, orientation: Orientation) -> ExpressionProxy:
-    operations = load_plugins().operations
+def _unpickled(text: str, name: str, orientation: Orientation) -> ExpressionProxy:
+    operations = installed_operations()
     return expression_proxy(parse(text, operations), name=name, orientation=orientation, operations=operations)
 
 
 def wanted_by(expressions: Sequence[Expression], operations: Operations = BUILT_IN) -> Wanted:
-    """What tables must hold so that these expressions can be scored."""
+    """The required content of tables for scoring these expressions."""
     chains: dict[str, set[Chain]] = {}
     pairs = set()
     for expression in expressions:

@@ -11,10 +11,10 @@ from lpzero_hf.artifacts.artifact import Artifact, Member, parse_artifact
 from lpzero_hf.capture.spec import Reduced
 from lpzero_hf.errors import InvalidScore
 from lpzero_hf.expressions.expression import BUILT_IN, Expression, Operations
+from lpzero_hf.expressions.operations import installed_operations
 from lpzero_hf.expressions.stacked import Stack
 from lpzero_hf.expressions.tables import Wanted, gather
 from lpzero_hf.models.layout import ModelLayout
-from lpzero_hf.plugins import load_plugins
 from lpzero_hf.proxies.base import StatisticProxy
 from lpzero_hf.proxies.expression_proxy import wanted_by
 
@@ -23,7 +23,7 @@ PAPER = "Dong et al. 2024, arXiv:2410.04808"
 
 @dataclass(frozen=True, kw_only=True)
 class SearchedProxy(StatisticProxy):
-    """The proxy that an artifact describes; see `searched_proxy`. A larger score is always better.
+    """The proxy that an artifact describes; see `searched_proxy`. Higher is always better.
 
     Args:
         artifact: what it was made from.
@@ -38,16 +38,16 @@ class SearchedProxy(StatisticProxy):
     @property
     def minibatch(self) -> tuple[int, int] | None:
         """The sequences and tokens of the minibatch that it was searched on; None if the artifact does not say."""
-        told = self.artifact.provenance.get("minibatch", {})
-        both = told.get("batch_size"), told.get("seq_len")
+        recorded = self.artifact.provenance.get("minibatch", {})
+        both = recorded.get("batch_size"), recorded.get("seq_len")
         return None if None in both else (both[0], both[1])
 
     def searched_on(self, benchmark: str) -> Set[str]:
-        """As the artifact tells."""
+        """As recorded in the artifact."""
         return frozenset(self.artifact.provenance.get("trained_on", {}).get(benchmark, ()))
 
     def finish(self, reduced: Sequence[Sequence[Reduced]], layout: ModelLayout) -> float:
-        """The score, from a table of the members' branches alone."""
+        """The score, from a table of only the members' branches."""
         stack = Stack([gather(self.wanted, dict(zip(self.wanted.reductions, reduced, strict=True)))], self.wanted)
         scores = [
             member.orientation * float(stack.score(expression))
@@ -59,21 +59,21 @@ class SearchedProxy(StatisticProxy):
 
     def __reduce__(self) -> tuple[Callable[..., SearchedProxy], tuple[object, ...]]:
         """In another process, the operations are looked up anew."""
-        return _again, (self.artifact.text,)
+        return _parsed, (self.artifact.text,)
 
 
 def searched_proxy(artifact: Artifact, operations: Operations = BUILT_IN) -> SearchedProxy:
     """The proxy that an artifact describes.
 
     One expression gives its score, times its orientation. An ensemble gives the sum of its members' quantiles among
-    the architectures searched on, so that one model can be scored by itself and no member outweighs another.
+    the architectures searched on, so that a single model can be scored and all members have equal weight.
 
     Args:
         artifact: a valid one.
         operations: by name.
 
     Raises:
-        LpzError: the artifact needs operations that are not there, or of other versions.
+        LpzError: the artifact needs operations that are missing, or of other versions.
     """
     expressions = artifact.parsed(operations)
     wanted = wanted_by(expressions, operations)
@@ -104,19 +104,19 @@ def shipped_proxy(file: Traversable) -> SearchedProxy:
     Raises:
         LpzError: the artifact is damaged, or needs operations that no installed plugin offers.
     """
-    return _again(file.read_bytes())
+    return _parsed(file.read_bytes())
 
 
-def _again(text: str | bytes) -> SearchedProxy:
-    operations = {**BUILT_IN, **load_plugins().operations}  # the plugin of the built-in ones may be turned off
+def _parsed(text: str | bytes) -> SearchedProxy:
+    operations = {**BUILT_IN, **installed_operations()}  # the plugin of the built-in ones may be turned off
     return searched_proxy(parse_artifact(text, operations=operations), operations)
 
 
 def quantile(score: float, member: Member) -> float:
-    """Where a score lies on the scale of a member: 0 at its smallest value, 1 at its largest, linear between.
+    """The position of a score on the scale of a member: 0 at its smallest value, 1 at its largest, linear between.
 
-    Beyond either end it goes on rising, by less than one step of the scale, so that no two scores become equal and
-    none outweighs the other members.
+    Beyond either end it continues to grow, by less than one step of the scale, so that different scores stay
+    different and no member dominates the others.
 
     Raises:
         InvalidScore: the score is not finite.

@@ -1,1 +1,5 @@
-"""Proxies to scores: of one model, of many architectures, kept in a cache."""
+"""Scores models with proxies: one model, many architectures, with a cache of scores."""
+
+from lpzero_hf.moved import names_of
+
+__getattr__ = names_of("scoring.score", "proxies.resolve")  # a module in 0.1.0

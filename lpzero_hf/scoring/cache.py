@@ -36,7 +36,7 @@ class CacheError(LpzError):
 
 
 def cache_folder() -> Path:
-    """Where scores are kept: the environment's LPZ_CACHE, else the user's cache folder for lpzero-hf."""
+    """The folder of the score cache: the environment's LPZ_CACHE, else the user's cache folder for lpzero-hf."""
     chosen = os.environ.get("LPZ_CACHE")
     return Path(chosen).expanduser() if chosen else platformdirs.user_cache_path("lpzero-hf")
 
@@ -63,10 +63,10 @@ def digest(*parts: object) -> str:
 
 
 class ScoreCache:
-    """Scores by subject and proxy; what was written first stays.
+    """Scores by subject and proxy; existing rows are never overwritten.
 
     Any number of threads may share one cache, and any number of processes one file. Each process opens its
-    own: a pickled cache opens again where it is unpickled, and one carried over by a fork refuses to work.
+    own: a pickled cache opens the file again when it is unpickled, and one inherited by a fork raises an error.
     The journal is SQLite's rollback journal and not WAL, which needs memory shared between all processes and
     so would corrupt a cache in a home folder that several machines of a cluster mount.
 
@@ -108,7 +108,7 @@ class ScoreCache:
             proxies: keys such as "snip@1", in which a new version makes old rows unknown.
 
         Returns:
-            The rows that are there, by proxy.
+            The cached rows, by proxy.
 
         Raises:
             CacheError: the file cannot be read.
@@ -123,7 +123,7 @@ class ScoreCache:
             proxies: see `get`.
 
         Returns:
-            The rows that are there, by (subject, proxy).
+            The cached rows, by (subject, proxy).
 
         Raises:
             CacheError: the file cannot be read.
@@ -134,7 +134,7 @@ class ScoreCache:
             return {(subject, proxy): json.loads(row) for subject, proxy, row in found}
 
     def put(self, subject: str, rows: Mapping[str, Mapping[str, Any]]) -> None:
-        """Keep the rows of one subject, all or none of them; rows already there stay as they are.
+        """Store the rows of one subject, all or none of them; existing rows stay unchanged.
 
         Args:
             subject: see `get`.
@@ -142,8 +142,8 @@ class ScoreCache:
 
         Raises:
             CacheError: the file cannot be written.
-            ValueError: a row holds NaN or infinity, which no score may be.
-            TypeError: a row holds what JSON cannot.
+            ValueError: a row holds NaN or infinity, which are no valid scores.
+            TypeError: a row holds a value that JSON cannot represent.
         """
         encoded = [(subject, proxy, json.dumps(dict(row), allow_nan=False)) for proxy, row in rows.items()]
         with self._errors(), self._own() as connection, _transaction(connection):

@@ -1,15 +1,16 @@
-"""`load_proxy`: the one call that another tool needs, from whatever names a proxy to `f(model, batch) -> float`."""
+"""`load_proxy`: a proxy by name, expression, file or Hub repository, as a function `f(model, batch) -> float`."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lpzero_hf.models.minibatch import check_minibatch
 from lpzero_hf.plugins import PluginRegistry, load_plugins
 from lpzero_hf.proxies.base import Proxy
-from lpzero_hf.scoring.score import score
+from lpzero_hf.proxies.resolve import Wanted, find_proxy
+from lpzero_hf.scoring.score import score_proxies
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class LoadedProxy:
-    """A proxy as a function whose larger values are better, whatever the proxy's orientation.
+    """A proxy as a function for which higher is better, whatever the proxy's orientation.
 
     Args:
         proxy: what computes the score.
@@ -36,26 +37,27 @@ class LoadedProxy:
 
     @property
     def citation(self) -> str:
-        """Where it comes from."""
+        """The source of the proxy."""
         return self.proxy.citation
 
     def __call__(self, model: PreTrainedModel, batch: Mapping[str, Any]) -> float:
-        """The score of `model` on a minibatch (`input_ids` [B, T], ...), larger for better; leaves both untouched.
+        """The score of `model` on a minibatch (`input_ids` [B, T], ...), higher is better; leaves both unchanged.
 
         Raises:
             ScoreError: the proxy is not applicable to this model, its score is not finite, or it failed.
             LpzError: the model or the minibatch cannot be used; the message says why.
         """
-        found = score(model, batch, [self.proxy], seed=self.seed, plugins=self.plugins)[self.proxy.name]
-        return self.proxy.orientation * found.require()
+        made = score_proxies(model, check_minibatch(batch, model), [self.proxy], seed=self.seed, plugins=self.plugins)
+        return self.proxy.orientation * made[self.proxy.name].require()
 
 
-def load_proxy(source: str | Path | Proxy, *, seed: int = 42, plugins: PluginRegistry | None = None) -> LoadedProxy:
-    """The proxy that `source` names, as a function `f(model, batch) -> float` whose larger values are better.
+def load_proxy(source: Wanted, *, seed: int = 42, plugins: PluginRegistry | None = None) -> LoadedProxy:
+    """The proxy that `source` names, as a function `f(model, batch) -> float` for which higher is better.
 
     Args:
         source: the name of an installed proxy (`snip`), an expression (`sum(sum(product(W, G)))`), an artifact's file
-            (`found.json`), or a repository of the Hub with one (`user/repo`, `hub:user/repo`, `user/repo@REVISION`).
+            (`found.json`), or a repository of the Hub with one (`user/repo`, `hub:user/repo`, `user/repo@REVISION`);
+            a `Proxy`, or a plain function `f(model, batch) -> float`.
         seed: for every random choice of a proxy.
         plugins: where names are looked up; by default everything installed.
 
@@ -70,4 +72,4 @@ def load_proxy(source: str | Path | Proxy, *, seed: int = 42, plugins: PluginReg
         4739072.0
     """
     plugins = load_plugins() if plugins is None else plugins
-    return LoadedProxy(source if isinstance(source, Proxy) else plugins.proxy(source), plugins, seed)
+    return LoadedProxy(find_proxy(source, plugins), plugins, seed)

@@ -1,7 +1,7 @@
-"""Estimates, from shapes alone, the memory that scoring a model will need, and says what would make it fit.
+"""Estimates, from shapes alone, the memory that scoring a model will need, and suggests settings that would fit.
 
-One forward pass without values tells which tensors autograd will keep. The rest is counted: weights, the gradient and
-the workspace of one layer, the copies that some proxies make. The estimate is meant to be right within a factor of 2.
+One forward pass without values shows which tensors autograd will keep. The rest is counted: weights, the gradient and
+the workspace of one layer, the copies that some proxies make. The estimate should be within a factor of 2.
 """
 
 from __future__ import annotations
@@ -31,17 +31,17 @@ GIB = 2**30
 
 
 class DoesNotFit(LpzError):
-    """Scoring would need more memory than there is; the message names what would make it fit."""
+    """Scoring would need more memory than is free; the message names settings that would fit."""
 
 
 @dataclass(frozen=True)
 class Footprint:
-    """What a model and its minibatch weigh.
+    """The sizes of a model, its minibatch and its activations.
 
     Args:
-        parameters: numbers in all weights, shared ones once.
-        largest: numbers in the largest weight.
-        itemsize: bytes of a number.
+        parameters: elements of all weights, shared ones once.
+        largest: elements of the largest weight.
+        itemsize: bytes of an element.
         sequences: of the minibatch.
         outside: bytes that a pass keeps for the backward pass outside the blocks.
         inputs: bytes of the inputs of all blocks.
@@ -63,13 +63,13 @@ class Footprint:
 
 @dataclass(frozen=True)
 class Need:
-    """Bytes that one pass needs beside the weights, or all at once where no model is built.
+    """Bytes that one pass needs beside the weights.
 
     Args:
         name: of the pass or proxy.
         copies: other tensors as large as the weights.
-        gradients: the gradient that is there at a time, and the workspace of what reads it.
-        activations: what is kept for the backward pass, and the largest tensors on their way.
+        gradients: the largest gradient that exists at a time, and the workspace of the reductions that read it.
+        activations: the tensors kept for the backward pass, and the largest temporary ones.
     """
 
     name: str
@@ -84,20 +84,20 @@ class Need:
 
 
 @dataclass(frozen=True)
-class Plan:
-    """What scoring needs, before it starts.
+class MemoryEstimate:
+    """The memory that scoring needs, before it starts.
 
     Args:
         requires: "shapes" (no weight is made), "weights" (one at a time), or the whole "model".
         footprint: what it is estimated from.
         weights: bytes of the weights that are in memory together.
-        passes: what runs, one after the other.
-        device: where.
-        resident: bytes that this process holds already.
-        available: bytes that are free on the device (RAM for the CPU); None where that cannot be told.
-        proxies: what is planned for.
-        checkpointing: whether blocks keep their inputs alone.
-        micro_batch: how many sequences run at a time, None for all.
+        passes: the passes that run, one after the other.
+        device: on which they run.
+        resident: bytes that this process already uses.
+        available: bytes that are free on the device (RAM for the CPU); None where that is unknown.
+        proxies: those that are scored.
+        checkpointing: whether blocks keep only their inputs.
+        micro_batch: number of sequences that run at a time, None for all.
         fallback: why the whole model is built where the proxies would need less, or "".
     """
 
@@ -115,12 +115,12 @@ class Plan:
 
     @property
     def bytes(self) -> int:
-        """What is needed beyond what the process holds already."""
+        """The bytes needed beyond those that the process already uses."""
         return self.weights + max((need.total for need in self.passes), default=0)
 
     @property
     def fits(self) -> bool:
-        """Whether there is room, as far as can be told."""
+        """Whether it fits into the free memory; true where that is unknown."""
         return self.available is None or self.bytes <= self.available
 
     def describe(self) -> str:
@@ -144,17 +144,17 @@ class Plan:
         return "RAM" if self.device == "cpu" else f"memory of {self.device}"
 
     def check(self) -> None:
-        """Raise `DoesNotFit` if there is no room."""
+        """Raise `DoesNotFit` if it does not fit."""
         if self.fits:
             return
         assert self.available is not None
         raise DoesNotFit(
             f"this needs {self.describe()}; {self.available / GIB:.1f} GiB are free. {self.remedy()}, "
-            "or --force to try all the same"
+            "or --force to try anyway"
         )
 
     def remedy(self) -> str:
-        """The flags that would make it fit, the mildest first."""
+        """The first of several flags, those with the least side effects first, that would make it fit."""
         assert self.available is not None
         size, half, all_ = self.footprint.itemsize, min(self.footprint.itemsize, 2), self.footprint.sequences
         ways = [
@@ -173,10 +173,12 @@ class Plan:
             weights = self.weights * itemsize // self.footprint.itemsize
             if self.requires == "model" and weights + max(need.total for need in needs) <= self.available:
                 return f"It would fit with {flags}"
-        return "Of this model, --proxy can name only proxies that need shapes or weights alone (params, flops, l2_norm)"
+        return (
+            "On this model, use only proxies that need nothing but shapes or weights (--proxy params, flops, l2_norm)"
+        )
 
     def to_dict(self) -> dict[str, Any]:
-        """The plan as plain data for JSON."""
+        """The estimate as plain data for JSON."""
         return {
             "requires": self.requires,
             "bytes": self.bytes,
@@ -192,7 +194,7 @@ class Plan:
         }
 
 
-def plan(
+def estimate_memory(
     model: PreTrainedModel,
     batch: Mapping[str, Any],
     proxies: Sequence[Proxy],
@@ -201,16 +203,15 @@ def plan(
     checkpointing: bool = False,
     micro_batch: int | None = None,
     device: str | torch.device = "cpu",
-) -> Plan:
-    """What `score(model, batch, proxies)` will need; nothing is computed but shapes.
+) -> MemoryEstimate:
+    """The memory that `score(model, batch, proxies)` will need; only shapes are computed.
 
-    Whether a proxy of shapes can do with them is tried: where the model looks at values (a router of experts), it has
-    to be built.
+    A proxy of shapes is tried without values: if the model reads values (a router of experts), it has to be built.
 
     Args:
-        model: a lazy model, see `load_model`; an ordinary one is planned for as if it had to be built.
-        batch: `input_ids` [B, T] and what else it is scored on.
-        proxies: what it is scored with.
+        model: a lazy model, see `load_model`; an ordinary one is estimated as if it had to be built.
+        batch: `input_ids` [B, T] and the model's other inputs.
+        proxies: those that are scored.
         layout: of `model`.
         checkpointing: as for `score`.
         micro_batch: as for `score`.
@@ -238,14 +239,14 @@ def plan(
         if requires == "weights":  # the weight, as it is drawn or read and as it is reduced
             weights = footprint.largest * (itemsize + max(itemsize, 4))
     where = torch.device(device)
-    return Plan(
+    return MemoryEstimate(
         requires, footprint, weights, passes, str(where) if where.type == "cuda" else "cpu", resident_bytes(),
         available_bytes(where), tuple(proxies), checkpointing, micro_batch, fallback,
     )  # fmt: skip
 
 
 def _fallback(model: PreTrainedModel, batch: Mapping[str, Any], proxies: Sequence[Proxy], layout: ModelLayout) -> str:
-    """Why a lazy model has to be built for proxies of shapes and weights; "" if it has not."""
+    """Why a lazy model has to be built for proxies of shapes and weights; "" if that is not needed."""
     source, name = source_of(model), type(model).__name__
     if source is None:
         return ""
@@ -259,7 +260,7 @@ def _fallback(model: PreTrainedModel, batch: Mapping[str, Any], proxies: Sequenc
             except (NotApplicable, InvalidScore):
                 continue
             except Exception:  # as `score` finds out
-                return f"'{proxy.name}' does not come from shapes alone, for {name} looks at values to find its way"
+                return f"'{proxy.name}' needs more than shapes, because the control flow of {name} depends on values"
     return ""
 
 
@@ -272,7 +273,7 @@ def _needs(
     micro_batch: int | None = None,
     on_host: bool = True,
 ) -> tuple[Need, ...]:
-    """What each pass needs, with other settings than those that `footprint` was taken with."""
+    """What each pass needs, with settings that may differ from those of `footprint`."""
     at_once = min(micro_batch or sequences, sequences)
     scale = itemsize / footprint.itemsize * sequences / max(footprint.sequences, 1)
     whole = footprint.outside + footprint.blocks
@@ -288,7 +289,7 @@ def _needs(
         gradients = any(r.moment in ("gradient", "backward") for proxy in members for r in proxy.reductions)
         part = scale * at_once / max(sequences, 1) if network.substitute is None else scale
         copies, activations = 0, int(part * ((kept if gradients else footprint.block) + passing))
-        if part < scale and on_host:  # what is kept of micro-batches is kept in RAM
+        if part < scale and on_host:  # tensors of micro-batches are kept in RAM
             copies = footprint.parameters * wide if gradients else 0
             read = any(r.moment in ("forward", "backward") for proxy in members for r in proxy.reductions)
             activations += int(scale * footprint.blocks) if read else 0
@@ -302,13 +303,13 @@ def _needs(
             copies = int(proxy.holds * footprint.parameters * wide)
             activations = int(scale * (2 * whole if proxy.holds else footprint.block + passing))
             needs.append(Need(proxy.name, copies, workspace if proxy.holds else 0, activations))
-        elif isinstance(proxy, FunctionProxy):  # it works on a copy, and nobody knows what it does
+        elif isinstance(proxy, FunctionProxy):  # it gets a copy of the weights; what it runs is unknown
             needs.append(Need(proxy.name, footprint.parameters * itemsize, workspace, int(scale * (whole + passing))))
     return tuple(needs)
 
 
 def _kept(model: PreTrainedModel, batch: Mapping[str, Any], layout: ModelLayout) -> dict[str, int] | None:
-    """What a pass keeps for the backward pass, from one without values; None if the model looks at values."""
+    """What a pass keeps for the backward pass, from a pass without values; None if the model reads values."""
     sites = {id(site.parameter) for site in layout.weights}
     weights = {p.untyped_storage()._cdata for p in model.parameters()}
     kept: dict[int, tuple[Tensor, int]] = {}  # by storage: a tensor that keeps it, and the block that ran
@@ -344,7 +345,7 @@ def _kept(model: PreTrainedModel, batch: Mapping[str, Any], layout: ModelLayout)
             fed = with_labels(model, dict(batch), 42)
             with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
                 objective(model, fed, 42)
-    except Exception:  # it finds its way by values, or does not run at all, which scoring will tell
+    except Exception:  # its control flow depends on values, or it does not run at all, which scoring will report
         return None
     sums: dict[int, int] = {}
     for tensor, ran in kept.values():
@@ -358,7 +359,7 @@ def _kept(model: PreTrainedModel, batch: Mapping[str, Any], layout: ModelLayout)
 
 
 def _guessed(batch: Mapping[str, Any], layout: ModelLayout, itemsize: int) -> dict[str, int]:
-    """The same, guessed from the linear layers: each keeps its input and its output, and as much again."""
+    """The same, estimated from the linear layers: twice the input and output of each."""
     tokens = batch["input_ids"].numel()
     blocks = [0] * len(layout.blocks)
     width = 0

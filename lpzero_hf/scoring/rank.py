@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING, Literal
 from scipy.stats import rankdata  # type: ignore[import-untyped]  # scipy ships no types
 
 from lpzero_hf.errors import UsageError
-from lpzero_hf.executors import Executor
+from lpzero_hf.executors.base import Executor
 from lpzero_hf.plugins import PluginRegistry, load_plugins
+from lpzero_hf.proxies.resolve import Wanted, resolve
 from lpzero_hf.scoring.cache import ScoreCache
-from lpzero_hf.scoring.evaluate import Row, Setting, evaluate
-from lpzero_hf.scoring.score import Wanted
+from lpzero_hf.scoring.evaluate import Row, evaluate
+from lpzero_hf.scoring.setting import Setting
+from lpzero_hf.spaces.named import load_space
 from lpzero_hf.spaces.space import Space
 
 if TYPE_CHECKING:
@@ -27,7 +29,7 @@ class Ranked:
     Args:
         name: its text id in the space, or the caller's name for it.
         rank: the mean over the proxies of its rank by each, 1 for the best; None if any has no score of it.
-        rows: what each proxy said.
+        rows: the score of each proxy.
     """
 
     name: str
@@ -43,31 +45,27 @@ def rank(
     by: Literal["architecture", "choice"] = "choice",
     setting: Setting | None = None,
     cache: ScoreCache | None = None,
-    workers: int = 1,
-    threads: int = 1,
     executor: Executor | None = None,
     plugins: PluginRegistry | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> list[Ranked]:
     """Rank architectures without training them.
 
-    Several proxies vote: architectures are ordered by the mean of their ranks.
+    With several proxies, architectures are ordered by the mean of their ranks.
 
     Args:
         architectures: a space, from which `n` architectures are drawn, or configurations by name.
         proxies: as for `score`.
-        n: how many architectures to draw.
-        by: how, see `Space.sample`; the setting's seed draws.
+        n: number of architectures to draw.
+        by: how to draw them, see `Space.sample`, with the setting's seed.
         setting: minibatch, seed, precision and device.
-        cache: keeps scores for the next time; None keeps none.
-        workers: processes.
-        threads: CPU threads in each.
-        executor: where to work instead, see `lpzero_hf.executors`.
+        cache: stores scores for later calls; None stores none.
+        executor: where to work; by default in this process, with one thread. Its threads decide the last digits.
         plugins: where names are looked up.
-        progress: called with (architectures done, architectures in all).
+        progress: called with (architectures done, total number of architectures).
 
     Returns:
-        The best first; architectures that a proxy has no score of come last.
+        The best first; architectures without a score of some proxy come last.
 
     Raises:
         UsageError: the space or a proxy is unknown, or there is nothing to rank.
@@ -81,20 +79,20 @@ def rank(
     plugins = load_plugins() if plugins is None else plugins
     setting = setting or Setting()
     if isinstance(architectures, str):
-        architectures = plugins.space(architectures)
+        architectures = load_space(architectures, plugins)
     if isinstance(architectures, Space):
         space = architectures
         drawn = space.samples(n, setting.seed, by)
         architectures = {space.text(architecture): space.config(architecture) for architecture in drawn}
     if not architectures:
         raise UsageError("there are no architectures to rank")
+    selection = resolve(proxies, plugins)
+    selection.warn_of_minibatch(setting.batch_size, setting.seq_len)
     rows = evaluate(
         architectures,
-        proxies,
+        selection,
         setting,
         cache=cache,
-        workers=workers,
-        threads=threads,
         executor=executor,
         plugins=plugins,
         progress=progress,

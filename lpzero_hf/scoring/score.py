@@ -16,35 +16,35 @@ from lpzero_hf.capture.capture import capture
 from lpzero_hf.capture.spec import WORDS, Captured, Network, Reduced, Reduction
 from lpzero_hf.errors import InvalidScore, LpzError, NotApplicable, UsageError, one_line
 from lpzero_hf.models.isolation import isolated
-from lpzero_hf.models.layout import ModelLayout
+from lpzero_hf.models.layout import ModelLayout, layout_of
 from lpzero_hf.models.lazy import source_of
 from lpzero_hf.models.meta_device import ShapesOnly
-from lpzero_hf.models.minibatch import check_minibatch, warn_of_size
+from lpzero_hf.models.minibatch import check_minibatch
 from lpzero_hf.models.objective import with_labels
 from lpzero_hf.plugins import PluginRegistry, load_plugins
-from lpzero_hf.proxies.base import FunctionProxy, ModelProxy, Orientation, Proxy, StatisticProxy, Subject, as_proxy
+from lpzero_hf.proxies.base import FunctionProxy, ModelProxy, Orientation, Proxy, StatisticProxy, Subject
+from lpzero_hf.proxies.resolve import ALL, Wanted, resolve
 
 Status = Literal["ok", "not applicable", "invalid", "failed"]
 OUT_OF_MEMORY = (
     "out of memory, and passes of its own run on the whole minibatch; a smaller --batch-size or --seq-len needs less"
 )
-Wanted = str | Proxy | Callable[..., float]
 
 
 class ScoreError(LpzError):
-    """A score was asked for that is not a finite number; the message says why."""
+    """A score is required but is not a finite number; the message says why."""
 
 
 @dataclass(frozen=True)
 class Score:
-    """One proxy's verdict on one model.
+    """The score of one model by one proxy.
 
     Args:
         proxy: its name.
         value: the score, or None unless `status` is "ok".
         status: "ok"; "not applicable" (no meaning on this model); "invalid" (NaN or infinite); "failed".
         reason: why there is no value.
-        orientation: 1 if larger is better, -1 if smaller is.
+        orientation: 1 if higher is better, -1 if lower is better.
         passes: what the proxy runs.
         seconds: the time of the proxy's own passes and sums; the shared pass is in `Scores.seconds`.
     """
@@ -66,7 +66,7 @@ class Score:
 
 @dataclass(frozen=True)
 class Scores(Mapping[str, Score]):
-    """The scores of one model by the names of the proxies, in the order asked for.
+    """The scores of one model by the names of the proxies, in the requested order.
 
     Args:
         rows: the scores.
@@ -96,7 +96,7 @@ class Scores(Mapping[str, Score]):
 def score(
     model: PreTrainedModel,
     batch: Mapping[str, Any],
-    proxies: Wanted | Iterable[Wanted] = "all",
+    proxies: Wanted | Iterable[Wanted] = ALL,
     *,
     seed: int = 42,
     dtype: torch.dtype | None = None,
@@ -108,26 +108,26 @@ def score(
     """Score a model without training it.
 
     All proxies made of captured statistics share one forward and one backward pass; the others run passes
-    of their own. The model runs in eval mode and is left as it was found: weights, gradients, buffers,
-    hooks, modes, `requires_grad` and random number generators. Of a lazy model (`load_model(..., lazy=True)`) as
-    much is made as the proxies need, and freed again.
+    of their own. The model runs in eval mode and is left unchanged: weights, gradients, buffers,
+    hooks, modes, `requires_grad` and random number generators. Of a lazy model (`load_model(..., lazy=True)`) only
+    what the proxies need is made, and freed again.
 
     Args:
         model: any `PreTrainedModel`, on any device.
         batch: what a tokenizer returns: `input_ids` [B, T], optionally `attention_mask`, `labels`, ...
         proxies: names, `Proxy` objects or functions `f(model, batch) -> float`; "all" for all installed.
-        seed: drives everything random.
+        seed: for every random number.
         dtype: precision of the shared passes; None keeps the model's.
-        checkpointing: in the shared passes, keep the inputs of blocks alone and run each block a second time for its
+        checkpointing: in the shared passes, keep only the inputs of blocks and run each block a second time for its
             gradients: less memory, more time, the same scores.
-        micro_batch: in the shared passes, run at most so many sequences at a time: the same scores to rounding. None
-            runs all, and fewer (with a `MicroBatchWarning`) where the device runs out of memory.
+        micro_batch: maximum number of sequences at a time in the shared passes: the same scores to rounding. None
+            runs all, or fewer (with a `MicroBatchWarning`) if the device runs out of memory.
         plugins: where names are looked up; by default everything installed.
-        progress: called with (what runs next, steps done, steps in all).
+        progress: called with (name of the next step, steps done, total number of steps).
 
     Returns:
-        One `Score` per proxy. A proxy that fails, does not apply or gives no finite number has its reason
-        there and does not stop the others.
+        One `Score` per proxy. If a proxy fails, is not applicable or gives no finite number, its `Score` has the
+        reason, and the others continue.
 
     Raises:
         UsageError: a proxy is unknown, two have one name, or `micro_batch` is less than 1.
@@ -142,19 +142,39 @@ def score(
         427776.0
     """
     plugins = load_plugins() if plugins is None else plugins
-    chosen = choose(proxies, plugins)
-    if micro_batch is not None and micro_batch < 1:
-        raise UsageError(f"micro-batches of {micro_batch} sequences hold none; ask for at least 1")
-    model = _sufficient(model, chosen)
+    selection = resolve(proxies, plugins)
     checked = check_minibatch(batch, model)
-    if not everything(proxies):
-        warn_of_size(chosen, *checked["input_ids"].shape)
-    layout = plugins.layout(model)
-    shared = _by_network(chosen)
-    own = [p for p in chosen if isinstance(p, ModelProxy | FunctionProxy)]
+    selection.warn_of_minibatch(*checked["input_ids"].shape)
+    return score_proxies(
+        model, checked, selection,
+        seed=seed, dtype=dtype, checkpointing=checkpointing, micro_batch=micro_batch, plugins=plugins,
+        progress=progress,
+    )  # fmt: skip
+
+
+def score_proxies(
+    model: PreTrainedModel,
+    batch: Mapping[str, Any],
+    proxies: Sequence[Proxy],
+    *,
+    seed: int = 42,
+    dtype: torch.dtype | None = None,
+    checkpointing: bool = False,
+    micro_batch: int | None = None,
+    plugins: PluginRegistry,
+    progress: Callable[[str, int, int], None] | None = None,
+) -> Scores:
+    """As `score`, for resolved proxies and a minibatch that fits the model (`check_minibatch`)."""
+    if micro_batch is not None and micro_batch < 1:
+        raise UsageError(f"micro-batches of {micro_batch} sequences are not possible; ask for at least 1")
+    model = _sufficient(model, proxies)
+    batch = dict(batch)
+    layout = layout_of(model, plugins)
+    shared = _by_network(proxies)
+    own = [p for p in proxies if isinstance(p, ModelProxy | FunctionProxy)]
     steps = [f"{network.name} pass" for network in shared] + [p.name for p in own]
 
-    def tell(done: int) -> None:
+    def step(done: int) -> None:
         if progress is not None:
             progress(steps[done] if done < len(steps) else "", done, len(steps))
 
@@ -162,46 +182,21 @@ def score(
     rows: dict[str, Score] = {}
     seconds: dict[str, float] = {}
     for network, members in shared.items():
-        tell(done)
+        step(done)
         start = time.perf_counter()
-        rows |= _run_shared(model, checked, network, members, layout, seed, dtype, checkpointing, micro_batch)
+        rows |= _run_shared(model, batch, network, members, layout, seed, dtype, checkpointing, micro_batch)
         seconds[network.name] = time.perf_counter() - start
         done += 1
     for proxy in own:
-        tell(done)
-        rows[proxy.name] = _run_own(model, checked, proxy, plugins, seed)
+        step(done)
+        rows[proxy.name] = _run_own(model, batch, proxy, plugins, seed)
         done += 1
-    tell(done)
-    return Scores(tuple(rows[p.name] for p in chosen), seconds)
-
-
-def everything(proxies: Wanted | Iterable[Wanted]) -> bool:
-    """Whether all installed proxies are asked for, so that none of them is asked for by name."""
-    return proxies == "all" or (isinstance(proxies, list | tuple) and "all" in proxies)
-
-
-def choose(proxies: Wanted | Iterable[Wanted], plugins: PluginRegistry) -> list[Proxy]:
-    """The proxies asked for, each once. Raises `UsageError`: one is unknown, two have one name, or there are none."""
-    if isinstance(proxies, str | Proxy) or callable(proxies):
-        proxies = [proxies]
-    chosen: list[Proxy] = []
-    for item in proxies:
-        if item == "all":
-            chosen += [claim.item for claim in plugins.proxies.values()]
-        else:
-            chosen.append(plugins.proxy(item) if isinstance(item, str) else as_proxy(item))
-    distinct = list(dict.fromkeys(chosen))
-    names = [p.name for p in distinct]
-    for name in names:
-        if names.count(name) > 1:
-            raise UsageError(f"two different proxies are called '{name}'; rename one")
-    if not distinct:
-        raise UsageError("no proxies to score with; `lpz proxies` lists those installed")
-    return distinct
+    step(done)
+    return Scores(tuple(rows[p.name] for p in proxies), seconds)
 
 
 def _sufficient(model: PreTrainedModel, proxies: Sequence[Proxy]) -> PreTrainedModel:
-    """`model`, or the whole of a lazy one whose shapes, or weights one at a time, are not enough for `proxies`."""
+    """`model`; or the whole model, if it is lazy and `proxies` need more than shapes or one weight at a time."""
     source = source_of(model)
     if source is None:
         return model
@@ -234,13 +229,13 @@ def _run_shared(
             model, batch, reductions, layout, network=network, dtype=dtype, seed=seed, checkpointing=checkpointing,
             micro_batch=micro_batch,
         )  # fmt: skip
-    except Exception as error:  # whatever a stranger's model raises belongs in the rows
+    except Exception as error:  # any error of a third-party model is reported in the rows
         return {proxy.name: _failed(proxy, error) for proxy in proxies}
 
     def combined(proxy: StatisticProxy) -> float:
         return proxy.finish([_reduced(captured, r, layout) for r in proxy.reductions], layout)
 
-    return {proxy.name: _judge(proxy, partial(combined, proxy)) for proxy in proxies}
+    return {proxy.name: _scored(proxy, partial(combined, proxy)) for proxy in proxies}
 
 
 def _reduced(captured: Captured, reduction: Reduction, layout: ModelLayout) -> list[Reduced]:
@@ -268,7 +263,7 @@ def _run_own(
             fed = with_labels(model, batch, seed)
             if isinstance(proxy, FunctionProxy):
                 fed = {name: fed[name] for name in batch}
-            return proxy.evaluate(Subject(model, fed, plugins.layout(model), seed))
+            return proxy.evaluate(Subject(model, fed, layout_of(model, plugins), seed))
 
     def on_shapes() -> float:
         assert source is not None
@@ -277,13 +272,13 @@ def _run_own(
                 return evaluate(model)
         except (NotApplicable, InvalidScore):
             raise
-        except Exception:  # a model that looks at values to find its way
+        except Exception:  # a model whose control flow depends on values
             return evaluate(source.whole())
 
-    return _judge(proxy, partial(evaluate, model) if source is None else on_shapes)
+    return _scored(proxy, partial(evaluate, model) if source is None else on_shapes)
 
 
-def _judge(proxy: Proxy, evaluate: Callable[[], float]) -> Score:
+def _scored(proxy: Proxy, evaluate: Callable[[], float]) -> Score:
     start = time.perf_counter()
     try:
         value = float(evaluate())
@@ -293,7 +288,7 @@ def _judge(proxy: Proxy, evaluate: Callable[[], float]) -> Score:
         return _row(proxy, None, "invalid", str(error), start)
     except torch.OutOfMemoryError:
         return _row(proxy, None, "failed", OUT_OF_MEMORY, start)
-    except Exception as error:  # whatever a stranger's proxy raises belongs in its row
+    except Exception as error:  # any error of a third-party proxy is reported in its row
         return _row(proxy, None, "failed", one_line(error), start)
     if not math.isfinite(value):
         return _row(proxy, None, "invalid", f"the score is {value}", start)

@@ -1,13 +1,12 @@
-"""What a space is: the architectures that a table of choices spans, from text ids to configurations."""
+"""Search spaces: the architectures spanned by a table of choices, their text ids and configurations."""
 
 from __future__ import annotations
 
 import math
 import random
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from functools import partial
-from itertools import pairwise, product
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING, Literal
 
 from lpzero_hf.errors import UsageError
@@ -21,12 +20,12 @@ Row = tuple[Value, ...]
 
 @dataclass(frozen=True)
 class Choice:
-    """One thing that architectures of a space may differ in.
+    """One choice of an architecture in a space, the hidden size for example.
 
     Args:
         symbol: what stands before the value in a text id, "d" in `d128`; "" where the values are words.
-        name: the field's word for it.
-        values: what may be chosen, in order; all numbers or all words.
+        name: the usual term for it.
+        values: the possible values, in order; all numbers or all words.
     """
 
     symbol: str
@@ -34,7 +33,7 @@ class Choice:
     values: Sequence[Value]
 
     def write(self, value: Value) -> str:
-        """`value` as it stands in a text id."""
+        """`value` as written in a text id."""
         return f"{self.symbol}{value}"
 
     def read(self, text: str) -> Value:
@@ -77,7 +76,7 @@ class Space:
         citation: the source.
         shared: choices made once per architecture.
         depths: numbers of layers, ascending.
-        layer: choices made anew for every layer.
+        layer: choices made for every layer separately.
         build: maps the shared values by name, and those of each layer, to a configuration.
 
     Example:
@@ -109,7 +108,7 @@ class Space:
         return _count(self.shared) * sum(math.prod([per_layer] * depth) for depth in self.depths)
 
     def nth(self, index: int) -> Architecture:
-        """The architecture of that number, from 0 to `size() - 1`; every architecture has one number.
+        """The architecture with number `index`, from 0 to `size() - 1`; every architecture has one number.
 
         Raises:
             IndexError: there is none.
@@ -133,8 +132,8 @@ class Space:
 
         Args:
             rng: the source of randomness.
-            by: "architecture" makes all of them equally likely, so that nearly all drawn have the largest
-                depth; "choice" draws the depth and every value uniformly, as the published benchmarks were.
+            by: "architecture" makes all architectures equally likely, so that nearly all drawn have the largest
+                depth; "choice" draws the depth and every value uniformly, as in the published benchmarks.
         """
         if by == "architecture":
             return self.nth(rng.randrange(self.size()))
@@ -208,61 +207,6 @@ class Space:
         """The values of each layer by name."""
         return [_named(self.layer, row) for row in architecture.layers]
 
-    def neighbours(self, architecture: Architecture) -> Iterator[Architecture]:
-        """Every architecture one step away, each once: one value differs, or one of the two has the other's
-        layers and then some more, up to the next depth. So `b` is a neighbour of `a` if `a` is one of `b`."""
-        self.check(architecture)
-        for row in _changed(self.shared, architecture.shared):
-            yield replace(architecture, shared=row)
-        layers = architecture.layers
-        for place, old in enumerate(layers):
-            for row in _changed(self.layer, old):
-                yield replace(architecture, layers=(*layers[:place], row, *layers[place + 1 :]))
-        for depth in self._next_depths(architecture):
-            if depth < len(layers):
-                yield replace(architecture, layers=layers[:depth])
-            else:
-                rows = list(product(*(choice.values for choice in self.layer)))
-                for more in product(rows, repeat=depth - len(layers)):
-                    yield replace(architecture, layers=(*layers, *more))
-
-    def mutate(self, architecture: Architecture, rng: random.Random) -> Architecture:
-        """A random neighbour: what changes is drawn first (each value and the depth alike), then how."""
-        self.check(architecture)
-        layers, depths = architecture.layers, self._next_depths(architecture)
-
-        def shared(i: int) -> Architecture:
-            return replace(architecture, shared=_redrawn(self.shared, architecture.shared, i, rng))
-
-        def layer(place: int, i: int) -> Architecture:
-            row = _redrawn(self.layer, layers[place], i, rng)
-            return replace(architecture, layers=(*layers[:place], row, *layers[place + 1 :]))
-
-        def depth() -> Architecture:
-            chosen = rng.choice(depths)
-            more = (_draw(self.layer, rng) for _ in range(chosen - len(layers)))
-            return replace(architecture, layers=(*layers[:chosen], *more))
-
-        changes = [partial(shared, i) for i in _open(self.shared)]
-        changes += [partial(layer, place, i) for place in range(len(layers)) for i in _open(self.layer)]
-        changes += [partial(depth)] if depths else []
-        if not changes:
-            raise UsageError(f"space '{self.name}' has one architecture, which cannot be changed")
-        return rng.choice(changes)()
-
-    def crossover(self, one: Architecture, other: Architecture, rng: random.Random) -> Architecture:
-        """A child: the depth of either parent, and every value from either (of a layer that both have)."""
-        self.check(one)
-        self.check(other)
-        deep, shallow = sorted((one.layers, other.layers), key=len, reverse=True)
-        depth = len(rng.choice((one, other)).layers)
-        mixed = [_mixed(a, b, rng) for a, b in zip(deep, shallow, strict=False)]
-        return Architecture(_mixed(one.shared, other.shared, rng), (*mixed, *deep[len(shallow) :])[:depth])
-
-    def _next_depths(self, architecture: Architecture) -> list[int]:
-        at = list(self.depths).index(len(architecture.layers))
-        return [self.depths[i] for i in (at - 1, at + 1) if 0 <= i < len(self.depths)]
-
 
 def _number(text: str) -> Value:
     return int(text) if text.isascii() and text.isdigit() and len(text) < 20 else text
@@ -270,11 +214,6 @@ def _number(text: str) -> Value:
 
 def _count(choices: Sequence[Choice]) -> int:
     return math.prod(len(choice.values) for choice in choices)
-
-
-def _open(choices: Sequence[Choice]) -> list[int]:
-    """Which choices leave something to choose."""
-    return [i for i, choice in enumerate(choices) if len(choice.values) > 1]
 
 
 def _digits(index: int, choices: Sequence[Choice]) -> tuple[int, Row]:
@@ -287,21 +226,6 @@ def _digits(index: int, choices: Sequence[Choice]) -> tuple[int, Row]:
 
 def _draw(choices: Sequence[Choice], rng: random.Random) -> Row:
     return tuple(rng.choice(choice.values) for choice in choices)
-
-
-def _redrawn(choices: Sequence[Choice], row: Row, i: int, rng: random.Random) -> Row:
-    return (*row[:i], rng.choice([value for value in choices[i].values if value != row[i]]), *row[i + 1 :])
-
-
-def _changed(choices: Sequence[Choice], row: Row) -> Iterator[Row]:
-    for i, choice in enumerate(choices):
-        for value in choice.values:
-            if value != row[i]:
-                yield (*row[:i], value, *row[i + 1 :])
-
-
-def _mixed(one: Row, other: Row, rng: random.Random) -> Row:
-    return tuple(rng.choice(pair) for pair in zip(one, other, strict=True))
 
 
 def _write(choices: Sequence[Choice], row: Row) -> str:

@@ -1,4 +1,4 @@
-"""The conformance kit: what lpzero-hf expects of a proxy, for authors to run on their own.
+"""The conformance kit: checks of what lpzero-hf expects of a proxy, for authors to run on their own.
 
 >>> from lpzero_hf.testing import check_proxy
 >>> check_proxy("snip")
@@ -24,9 +24,9 @@ _HOMES = {
     "ConformanceError": "conformance",
     "check_proxy": "conformance",
     "checks": "conformance",
-    "FAMILIES": "subjects",
-    "tiny_batch": "subjects",
-    "tiny_model": "subjects",
+    "FAMILIES": "tiny_models",
+    "tiny_batch": "tiny_models",
+    "tiny_model": "tiny_models",
 }
 __all__ = [*_HOMES]
 

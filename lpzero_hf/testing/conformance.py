@@ -1,4 +1,4 @@
-"""The conformance suite: tries a proxy, and names every promise that it breaks with the remedy."""
+"""The conformance suite: runs all checks on a proxy, and reports every failed one with the remedy."""
 
 from __future__ import annotations
 
@@ -6,27 +6,26 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 
 from lpzero_hf.plugins import load_plugins
-from lpzero_hf.proxies.base import as_proxy
-from lpzero_hf.scoring.score import Wanted
-from lpzero_hf.testing.checks import CHECKS, Case, Check
+from lpzero_hf.proxies.resolve import Wanted, find_proxy
+from lpzero_hf.testing.proxy_checks import CHECKS, Case, Check
 from lpzero_hf.testing.tiny_models import FAMILIES, MakeConfig
 
 
 class ConformanceError(AssertionError):
-    """A proxy does not keep to the contract; the message names every failed check, what it saw, and the remedy."""
+    """A proxy breaks the contract; the message names every failed check, its observation, and the remedy."""
 
 
 def check_proxy(proxy: Wanted, *, baseline: bool = False, models: Mapping[str, MakeConfig] | None = None) -> None:
-    """Try everything that lpzero-hf expects of a proxy, on tiny models: takes about a second.
+    """Check everything that lpzero-hf expects of a proxy, on tiny models; takes about a second.
 
     Args:
         proxy: a `Proxy`, a function `f(model, batch) -> float`, or the name of an installed proxy.
         baseline: it is a trivial baseline, which needs no citation.
-        models: functions that make tiny configurations, by any names, for a proxy that has no meaning on those of
+        models: functions that make tiny configurations, by any names, for a proxy that is not applicable to those of
             `lpzero_hf.testing.FAMILIES`.
 
     Raises:
-        ConformanceError: it fails; the message lists every check that it fails, and what to do.
+        ConformanceError: it fails; the message lists every failed check, and its remedy.
         UsageError: no proxy of that name is installed.
         TypeError: it is no proxy at all.
 
@@ -40,7 +39,7 @@ def check_proxy(proxy: Wanted, *, baseline: bool = False, models: Mapping[str, M
     failed = {check: problems for check in tried if (problems := check.problems(case))}
     if failed:
         head = f"proxy '{case.proxy.name}' fails {len(failed)} of {len(tried)} checks"
-        raise ConformanceError("\n".join([head, *(_told(check, problems) for check, problems in failed.items())]))
+        raise ConformanceError("\n".join([head, *(_described(check, problems) for check, problems in failed.items())]))
 
 
 def checks(
@@ -49,9 +48,9 @@ def checks(
     """The checks that apply to a proxy, one by one: its name, and a function that raises `ConformanceError`.
 
     Args:
-        proxy: as for `check_proxy`, like the others.
-        baseline: it needs no citation.
-        models: what to try it on.
+        proxy: as for `check_proxy`.
+        baseline: as for `check_proxy`.
+        models: as for `check_proxy`.
 
     Raises:
         UsageError: no proxy of that name is installed.
@@ -69,8 +68,7 @@ def checks(
 
 def _case(proxy: Wanted, baseline: bool, models: Mapping[str, MakeConfig] | None) -> Case:
     plugins = load_plugins()
-    found = plugins.proxy(proxy) if isinstance(proxy, str) else as_proxy(proxy)
-    return Case(found, baseline, FAMILIES if models is None else models, plugins)
+    return Case(find_proxy(proxy, plugins), baseline, FAMILIES if models is None else models, plugins)
 
 
 def _applicable(case: Case) -> list[Check]:
@@ -80,8 +78,8 @@ def _applicable(case: Case) -> list[Check]:
 def _require(check: Check, case: Case) -> None:
     problems = check.problems(case)
     if problems:
-        raise ConformanceError(f"proxy '{case.proxy.name}' fails a check\n{_told(check, problems)}")
+        raise ConformanceError(f"proxy '{case.proxy.name}' fails a check\n{_described(check, problems)}")
 
 
-def _told(check: Check, problems: Iterable[str]) -> str:
+def _described(check: Check, problems: Iterable[str]) -> str:
     return "\n".join([f"  {check.name}:", *(f"    {problem}" for problem in problems), f"    remedy: {check.remedy}"])

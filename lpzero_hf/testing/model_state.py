@@ -1,4 +1,4 @@
-"""Everything that scoring a model could disturb: written down before, compared afterwards."""
+"""Everything that scoring a model could change: recorded before, compared afterwards."""
 
 from __future__ import annotations
 
@@ -20,21 +20,21 @@ State = dict[str, Any]
 
 
 def disturb(model: PreTrainedModel) -> None:
-    """Give `model` a past that must survive: gradients, frozen weights, mixed modes, a hook."""
+    """Give `model` a state that must be preserved: gradients, frozen weights, mixed modes, a hook."""
     for index, parameter in enumerate(model.parameters()):
         parameter.requires_grad_(index % 3 != 0)
         parameter.grad = torch.full_like(parameter, 0.5) if index % 2 else None
     for index, module in enumerate(model.modules()):
         module.training = index % 2 == 0
-    next(iter(model.children())).register_forward_hook(_look_on)
+    next(iter(model.children())).register_forward_hook(_do_nothing)
 
 
-def _look_on(*_: object) -> None:
+def _do_nothing(*_: object) -> None:
     """A hook that does nothing."""
 
 
 def state(model: PreTrainedModel, batch: Mapping[str, Any]) -> State:
-    """What `model`, `batch` and the process are like now, tensors by identity and by copy."""
+    """The current state of `model`, `batch` and the process, tensors by identity and by copy."""
     parameters, modules = list(model.named_parameters()), list(model.named_modules())
     return {
         "weights": [(name, id(p), p.detach().clone()) for name, p in parameters],
@@ -61,7 +61,7 @@ def state(model: PreTrainedModel, batch: Mapping[str, Any]) -> State:
 
 
 def changes(before: State, after: State) -> list[str]:
-    """What differs between two states, in words; tensors must agree in every bit."""
+    """The names of the parts that differ between two states; tensors must agree in every bit."""
     return [what for what in before if not same(before[what], after[what])]
 
 

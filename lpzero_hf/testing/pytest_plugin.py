@@ -1,4 +1,4 @@
-"""The pytest plugin that comes with lpzero-hf: tiny models to try a proxy on, and one test of each check.
+"""The pytest plugin of lpzero-hf: tiny models to check a proxy on, and one test for each check.
 
 A package that offers the proxy `my_proxy` tests it with
 
@@ -8,7 +8,7 @@ A package that offers the proxy `my_proxy` tests it with
 
 which becomes a test for each check of `lpzero_hf.testing`. A test that takes `lpz_model` runs once for each family
 of tiny models; `lpz_batch` is a minibatch for any of them. Every pytest run imports this module, so nothing heavy
-is imported until a test asks for it.
+is imported until a test needs it.
 """
 
 from __future__ import annotations
@@ -50,13 +50,13 @@ def _checks(test: pytest.Item) -> list[ParameterSet]:
     from lpzero_hf.proxies.base import as_proxy
     from lpzero_hf.testing.conformance import checks
 
-    asked = [(proxy, mark.kwargs) for mark in test.iter_markers(MARK) for proxy in mark.args]
-    if not asked:
+    marked = [(proxy, mark.kwargs) for mark in test.iter_markers(MARK) for proxy in mark.args]
+    if not marked:
         pytest.fail(f"{test.name} takes lpz_check; name its proxy: @pytest.mark.{MARK}('my_proxy')", pytrace=False)
     try:
         return [
             pytest.param(check, id=f"{proxy if isinstance(proxy, str) else as_proxy(proxy).name}-{name}")
-            for proxy, options in asked
+            for proxy, options in marked
             for name, check in checks(proxy, **options)
         ]
     except LpzError as error:

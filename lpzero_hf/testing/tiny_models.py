@@ -1,4 +1,4 @@
-"""What proxies are tried on: tiny models of a few families, and minibatches that fit them."""
+"""Tiny models of a few families for checks of proxies, and minibatches that fit them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from lpzero_hf.models.load import build_model
+from lpzero_hf.models.build import build_model
 from lpzero_hf.models.minibatch import vocabulary_size
 
 if TYPE_CHECKING:
@@ -79,8 +79,8 @@ def tiny_batch(model: PreTrainedModel | None = None, *, padded: bool = True, see
     """A minibatch of four sequences of twelve random tokens.
 
     Args:
-        model: what it must fit, and whose device it is on; by default any `tiny_model`, on the CPU.
-        padded: end three of the sequences early, with padding behind.
+        model: that it must fit, and whose device it is on; by default any `tiny_model`, on the CPU.
+        padded: three of the sequences are shorter, and padded at the end.
         seed: draws the tokens.
 
     Returns:

@@ -1,4 +1,4 @@
-"""Named values to an architecture: what a space looks like to a tool that knows parameters and nothing of layers."""
+"""Makes an architecture from named values: a space as a list of parameters, for tools that know no layers."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ def assemble(space: Space, pick: Pick) -> Architecture:
     """The architecture whose values `pick` chooses.
 
     Args:
-        space: what to choose from.
+        space: of the architecture.
         pick: called with a name and the possible values, returns one of these. The names are those of the shared
-            choices, then "number of layers", then "layers.0.<choice>", "layers.1.<choice>", ... for the layers that
-            there are.
+            choices, then "number of layers", then "layers.0.<choice>", "layers.1.<choice>", ... for the chosen number
+            of layers.
 
     Raises:
         UsageError: `pick` returned a value that is not in the space.
 
     Example:
-        >>> from lpzero_hf.plugins import load_plugins
-        >>> space = load_plugins().space("tiny-gpt2")
+        >>> from lpzero_hf import load_space
+        >>> space = load_space("tiny-gpt2")
         >>> space.text(assemble(space, lambda name, values: values[0]))
         'd64.e32.k1-h1.i64'
     """
@@ -38,11 +38,11 @@ def assemble(space: Space, pick: Pick) -> Architecture:
 
 
 def values_of(space: Space) -> dict[str, list[Value]]:
-    """Every name that `assemble` may ask for, with its values: those of the deepest architectures.
+    """Every name with which `assemble` may call `pick`, with its values: those of the deepest architectures.
 
     Example:
-        >>> from lpzero_hf.plugins import load_plugins
-        >>> values_of(load_plugins().space("flexibert"))["layers.3.width"]
+        >>> from lpzero_hf import load_space
+        >>> values_of(load_space("flexibert"))["layers.3.width"]
         [512, 1024]
     """
     layers = {
@@ -53,7 +53,7 @@ def values_of(space: Space) -> dict[str, list[Value]]:
 
 
 def extreme(space: Space, largest: bool) -> dict[str, Value]:
-    """The values of the architecture with the largest, or smallest, number of everything; of words, the first."""
+    """The largest, or smallest, value of every choice; for choices of words, the first."""
 
     def end(values: Sequence[Value]) -> Value:
         numbers = [value for value in values if isinstance(value, int)]

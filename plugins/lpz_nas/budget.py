@@ -1,4 +1,4 @@
-"""What an architecture may cost: its number of parameters, counted before there is a model."""
+"""Budgets: limits of the number of parameters, which is counted before a model is built."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import torch
 
 from lpzero_hf.errors import UsageError
+from lpzero_hf.models.build import build_model
 from lpzero_hf.models.layout import count_parameters
-from lpzero_hf.models.load import build_model
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig
@@ -23,8 +23,8 @@ def count(config: PreTrainedConfig) -> int:
         ModelError: the configuration cannot be built.
 
     Example:
-        >>> from lpzero_hf.plugins import load_plugins
-        >>> count(load_plugins().zoo_config("tiny-gpt2:d64.e32.k2-h2.i64"))
+        >>> from lpzero_hf.spaces.named import named_config
+        >>> count(named_config("tiny-gpt2:d64.e32.k2-h2.i64"))
         112962
     """
     with torch.device("meta"):
@@ -33,7 +33,7 @@ def count(config: PreTrainedConfig) -> int:
 
 @dataclass(frozen=True)
 class Budget:
-    """How many parameters an architecture may have.
+    """Limits of the number of parameters of an architecture.
 
     Args:
         max_params: the most; None for no bound.
@@ -63,12 +63,12 @@ class Budget:
             )
 
     def allows(self, params: int) -> bool:
-        """Whether a model of so many parameters is within the budget."""
+        """Whether a model of `params` parameters is within the budget."""
         return all(excess <= 0 for excess in self.excess(params).values())
 
     def excess(self, params: int) -> dict[str, float]:
-        """By how much each bound is exceeded, as a fraction of it: positive outside the budget, as Optuna's
-        constraints are."""
+        """The excess over each bound, as a fraction of it: positive outside the budget, as for Optuna's
+        constraints."""
         found = {}
         if self.max_params is not None:
             found["max_params"] = params / self.max_params - 1

@@ -8,11 +8,12 @@ from collections.abc import Callable, Iterable
 from lpz_nas.budget import Budget, count
 from lpz_nas.evaluator import verdict_of
 from lpz_nas.outcome import Tried, best, none_within, without_score
-from lpzero_hf.executors import Executor
+from lpzero_hf.executors.base import Executor
 from lpzero_hf.plugins import PluginRegistry
 from lpzero_hf.proxies.base import Proxy
 from lpzero_hf.scoring.cache import ScoreCache
-from lpzero_hf.scoring.evaluate import Setting, evaluate
+from lpzero_hf.scoring.evaluate import evaluate
+from lpzero_hf.scoring.setting import Setting
 from lpzero_hf.spaces.space import Architecture, Space
 
 Progress = Callable[[int, int, float | None], None]
@@ -27,8 +28,6 @@ def compare(
     trials: int,
     setting: Setting,
     cache: ScoreCache | None = None,
-    workers: int = 1,
-    threads: int = 1,
     executor: Executor | None = None,
     plugins: PluginRegistry | None = None,
     progress: Progress | None = None,
@@ -36,21 +35,19 @@ def compare(
     """Score the architectures of a list that are within a budget.
 
     Args:
-        space: what they belong to.
-        architectures: the candidates; one that is there twice counts once.
+        space: of the architectures.
+        architectures: the candidates; one that appears twice counts once.
         proxy: scores.
-        budget: what an architecture may cost.
-        trials: of more than that within the budget, a draw by the setting's seed is scored.
+        budget: limits of the number of parameters.
+        trials: maximum number of architectures to score; of more within the budget, a sample by the setting's seed.
         setting: minibatch, seed, precision and device.
-        cache: keeps scores for the next time; None keeps none.
-        workers: processes.
-        threads: CPU threads in each.
-        executor: where to work instead, see `lpzero_hf.executors`.
+        cache: stores scores for later calls; None stores none.
+        executor: where to work; by default in this process, with one thread.
         plugins: where names are looked up.
         progress: called with (architectures scored, architectures to score, None).
 
     Returns:
-        What was scored, in the order of the list, and the number of different candidates.
+        The scored architectures, in the order of the list, and the number of different candidates.
 
     Raises:
         LpzError: none is within the budget, or none has a score.
@@ -64,11 +61,9 @@ def compare(
         within = [architecture for place, architecture in enumerate(within) if place in drawn]
     rows = evaluate(
         {space.text(architecture): space.config(architecture) for architecture in within},
-        proxy,
+        [proxy],
         setting,
         cache=cache,
-        workers=workers,
-        threads=threads,
         executor=executor,
         plugins=plugins,
         progress=None if progress is None else lambda done, total: progress(done, total, None),

@@ -1,23 +1,26 @@
-"""Architectures to scores, in the shape that Archai calls: `evaluate(arch, budget) -> float`."""
+"""Scores architectures, with the method that Archai calls: `evaluate(arch, budget) -> float`."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import torch
 from transformers import PreTrainedConfig, PreTrainedModel
 
 from lpzero_hf.errors import UsageError
-from lpzero_hf.models.minibatch import embedded_tokenizer, minibatch, position_limit, vocabulary_size
+from lpzero_hf.executors.local import LocalExecutor
+from lpzero_hf.executors.threads import threads
+from lpzero_hf.models.minibatch import position_limit, vocabulary_size
 from lpzero_hf.models.objective import head_kind
 from lpzero_hf.plugins import PluginRegistry, load_plugins
-from lpzero_hf.proxies.base import Proxy, as_proxy
+from lpzero_hf.proxies.base import Proxy
+from lpzero_hf.proxies.resolve import Wanted, find_proxy, resolve
 from lpzero_hf.scoring.cache import ScoreCache, digest
-from lpzero_hf.scoring.evaluate import Setting, evaluate, identity
-from lpzero_hf.scoring.load_proxy import LoadedProxy, load_proxy
-from lpzero_hf.scoring.score import ScoreError, score
+from lpzero_hf.scoring.evaluate import evaluate
+from lpzero_hf.scoring.load_proxy import LoadedProxy
+from lpzero_hf.scoring.score import ScoreError, score_proxies
+from lpzero_hf.scoring.setting import Setting, identity
+from lpzero_hf.spaces.named import load_space, named_config
 from lpzero_hf.spaces.space import Architecture, Space
 
 if TYPE_CHECKING:
@@ -26,7 +29,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What a proxy says of one architecture.
+    """The score of one architecture, or the reason why there is none.
 
     Args:
         value: the score, higher is better whatever the proxy's own orientation; None if there is none.
@@ -40,14 +43,14 @@ class Verdict:
 class ProxyEvaluator:
     """A proxy as an evaluator of architectures, to be maximised.
 
-    It has the method that Archai asks of a `ModelEvaluator` and needs nothing of Archai; any tool that wants a
-    function of an architecture takes `evaluator.evaluate`. What has been scored is remembered.
+    It has the method of Archai's `ModelEvaluator`, but does not need Archai; any tool that takes a function of an
+    architecture takes `evaluator.evaluate`. Scores are cached.
 
     Args:
-        proxy: what `load_proxy` takes, what it returned, or a plain function `f(model, batch) -> float`.
-        space: what an `Architecture` or a bare text id belongs to; None if neither is asked about.
+        proxy: an argument of `load_proxy`, its result, or a plain function `f(model, batch) -> float`.
+        space: of an `Architecture` or a bare text id; None if neither is used.
         setting: minibatch, seed, precision and device; the default is that of `lpzero_hf.Setting`.
-        cache: keeps scores of architectures beyond this process; None keeps none.
+        cache: stores scores of architectures beyond this process; None stores none.
         threads: CPU threads; they decide the last digits.
         plugins: where names are looked up; by default everything installed.
 
@@ -63,7 +66,7 @@ class ProxyEvaluator:
 
     def __init__(
         self,
-        proxy: str | Proxy | Callable[..., float],
+        proxy: Wanted | LoadedProxy,
         *,
         space: str | Space | None = None,
         setting: Setting | None = None,
@@ -72,10 +75,11 @@ class ProxyEvaluator:
         plugins: PluginRegistry | None = None,
     ) -> None:
         self.plugins = load_plugins() if plugins is None else plugins
-        self.proxy = find_proxy(proxy, self.plugins)
-        self.space = self.plugins.space(space) if isinstance(space, str) else space
+        self.proxy = proxy_of(proxy, self.plugins)
+        self.space = load_space(space, self.plugins) if isinstance(space, str) else space
         self.setting = Setting() if setting is None else setting
-        self._cache, self._threads = cache, threads
+        self._cache, self._executor = cache, LocalExecutor(threads)
+        resolve(self.proxy, self.plugins).warn_of_minibatch(self.setting.batch_size, self.setting.seq_len)
         self._verdicts: dict[str, Verdict] = {}
         self._batches: dict[tuple[int, int | None, str], dict[str, Tensor]] = {}
 
@@ -85,22 +89,22 @@ class ProxyEvaluator:
         Args:
             arch: an `Architecture` or text id of the evaluator's space, a name that `lpz score` knows (of the zoo,
                 or `SPACE:ID`), a configuration, a `PreTrainedModel`, or an object that holds one of these as `.arch`,
-                as Archai's `ArchaiModel` does. Whatever names or describes an architecture is scored with random
-                weights from the setting's seed, and once. A model is scored with the weights it has, and every time,
-                for they may have changed; but one with an `archid` beside it only once, as Archai means it.
-            budget: Archai's share of a full evaluation; without effect, for a proxy costs a single pass.
+                as Archai's `ArchaiModel` does. A name or a configuration is scored with random weights from the
+                setting's seed, once. A model is scored with its own weights, every time, because they may have
+                changed; but only once if it has an `archid`, as in Archai.
+            budget: Archai's share of a full evaluation; without effect, because a proxy costs a single pass.
 
         Raises:
             UsageError: it is none of these, or the space has no such architecture.
             ScoreError: the proxy has no score of it; the message says why.
         """
-        verdict = self.judge(arch)
+        verdict = self.try_evaluate(arch)
         if verdict.value is None:
             raise ScoreError(f"proxy '{self.proxy.name}' has no score of this architecture: {verdict.reason}")
         return verdict.value
 
-    def judge(self, arch: Any) -> Verdict:
-        """As `evaluate`, but a missing score is told with its reason and not raised."""
+    def try_evaluate(self, arch: Any) -> Verdict:
+        """As `evaluate`, but a missing score is returned with its reason instead of raised."""
         inner = getattr(arch, "arch", arch)
         if isinstance(inner, PreTrainedModel):
             name = getattr(arch, "archid", None)
@@ -127,7 +131,7 @@ class ProxyEvaluator:
             raise UsageError(
                 f"{type(arch).__name__} is no architecture; give an Architecture, a text id, a configuration or a model"
             )
-        config = self.plugins.zoo_config(arch)
+        config = named_config(arch, self.plugins)
         if config is not None:
             return config
         if self.space is None:
@@ -136,40 +140,29 @@ class ProxyEvaluator:
 
     def _of_config(self, config: PreTrainedConfig) -> Verdict:
         rows = evaluate(
-            {"": config}, self.proxy, self.setting, cache=self._cache, threads=self._threads, plugins=self.plugins
-        )
+            {"": config}, [self.proxy], self.setting,
+            cache=self._cache, executor=self._executor, plugins=self.plugins,
+        )  # fmt: skip
         row = rows[""][self.proxy.name]
         return verdict_of(row["value"], row["orientation"], row["status"], row["reason"])
 
     def _of_model(self, model: PreTrainedModel) -> Verdict:
         kind = (vocabulary_size(model), position_limit(model), head_kind(model))
         if kind not in self._batches:
-            self._batches[kind] = minibatch(
-                model,
-                text=self.setting.text,
-                tokenizer=embedded_tokenizer(),
-                batch_size=self.setting.batch_size,
-                seq_len=self.setting.seq_len,
-                seed=self.setting.seed,
-                random_tokens=self.setting.random_tokens,
-            )
-        threads = torch.get_num_threads()
-        torch.set_num_threads(self._threads)
-        try:
-            scores = score(model, self._batches[kind], self.proxy, seed=self.setting.seed, plugins=self.plugins)
-        finally:
-            torch.set_num_threads(threads)
+            self._batches[kind] = self.setting.minibatch(model)
+        with threads(self._executor.threads):
+            scores = score_proxies(
+                model, self._batches[kind], [self.proxy], seed=self.setting.seed, plugins=self.plugins
+            )  # fmt: skip
         row = scores[self.proxy.name]
         return verdict_of(row.value, row.orientation, row.status, row.reason)
 
 
 def verdict_of(value: float | None, orientation: int, status: str, reason: str) -> Verdict:
-    """A row of scores as a verdict: turned so that higher is better."""
+    """A row of scores as a verdict: times the orientation, so that higher is better."""
     return Verdict(None, f"{status}: {reason}") if value is None else Verdict(orientation * value)
 
 
-def find_proxy(proxy: str | Proxy | LoadedProxy | Callable[..., float], plugins: PluginRegistry) -> Proxy:
-    """The proxy that a user means. Raises `UsageError` if it is unknown."""
-    if isinstance(proxy, LoadedProxy):
-        return proxy.proxy
-    return load_proxy(proxy, plugins=plugins).proxy if isinstance(proxy, str | Proxy) else as_proxy(proxy)
+def proxy_of(proxy: Wanted | LoadedProxy, plugins: PluginRegistry) -> Proxy:
+    """The proxy of a user's argument. Raises `UsageError` if it is unknown."""
+    return proxy.proxy if isinstance(proxy, LoadedProxy) else find_proxy(proxy, plugins)

@@ -1,4 +1,4 @@
-"""Finds an architecture under a budget, and leaves the study, the outcome and the winner in a folder."""
+"""Finds an architecture under a budget, and writes the study, the result and the winner to a folder."""
 
 from __future__ import annotations
 
@@ -17,19 +17,25 @@ from transformers.utils import logging
 
 from lpz_nas.budget import Budget
 from lpz_nas.candidates import compare
-from lpz_nas.evaluator import ProxyEvaluator, find_proxy
+from lpz_nas.evaluator import ProxyEvaluator, proxy_of
 from lpz_nas.folder import RESULT, STUDY, WINNER, discard, open_folder, replacing_folder
 from lpz_nas.outcome import Found, NothingScored
+from lpzero_hf.benchmarks.benchmark import load_benchmark
 from lpzero_hf.errors import LpzError, UsageError
-from lpzero_hf.executors import Executor, executor_for
+from lpzero_hf.executors.base import Executor
+from lpzero_hf.executors.local import LocalExecutor
 from lpzero_hf.files import write_json
-from lpzero_hf.models.load import build_model
+from lpzero_hf.models.build import build_model
 from lpzero_hf.models.minibatch import read_text
 from lpzero_hf.plugins import PluginRegistry, load_plugins
 from lpzero_hf.proxies.base import Proxy
+from lpzero_hf.proxies.resolve import Wanted, resolve
 from lpzero_hf.scoring.cache import ScoreCache
-from lpzero_hf.scoring.evaluate import Setting
+from lpzero_hf.scoring.load_proxy import LoadedProxy
+from lpzero_hf.scoring.setting import Setting
+from lpzero_hf.spaces.named import load_space
 from lpzero_hf.spaces.space import Space
+from lpzero_hf.versions import versions
 
 if TYPE_CHECKING:
     from lpzero_hf.benchmarks.benchmark import Benchmark
@@ -39,7 +45,7 @@ Progress = Callable[[int, int, float | None], None]
 
 def find_architecture(
     space: str | Space,
-    proxy: str | Proxy | Callable[..., float],
+    proxy: Wanted | LoadedProxy,
     budget: Budget,
     *,
     trials: int = 100,
@@ -49,42 +55,38 @@ def find_architecture(
     front: bool = False,
     setting: Setting | None = None,
     cache: ScoreCache | None = None,
-    workers: int = 1,
-    threads: int = 1,
     executor: Executor | None = None,
     plugins: PluginRegistry | None = None,
     progress: Progress | None = None,
 ) -> Found:
     """Find the architecture that a proxy prefers under a budget.
 
-    A whole space is searched by Optuna's TPE sampler; the study is kept in `out`, and one that was killed goes on with
-    `resume`: with the same versions, its trials and its winner are those of a search that was not disturbed. With
-    `among`, the trained architectures of a benchmark are scored one by one, and how well they were trained is not
-    looked at.
+    A whole space is searched by Optuna's TPE sampler. The study is stored in `out`, and an interrupted one continues
+    with `resume`: with the same versions, its trials and its winner are those of an uninterrupted search. With `among`,
+    the trained architectures of a benchmark are scored one by one; their trained performance is not used.
 
     Args:
-        space: what to search, or its name.
-        proxy: what `load_proxy` takes, what it returned, or a plain function `f(model, batch) -> float`.
-        budget: what the architecture may cost.
-        trials: different architectures to score. The search ends sooner where ten times as many proposals, and
-            another fifty, hold no more new ones within the budget.
-        out: the folder to write: `nas.json` (what was asked), `study.sqlite`, `result.json`, and `winner`, a model
+        space: to search, or its name.
+        proxy: an argument of `load_proxy`, its result, or a plain function `f(model, batch) -> float`.
+        budget: limits of the number of parameters.
+        trials: number of different architectures to score. The search ends earlier if 10 * trials + 50 proposals
+            contain fewer new ones within the budget.
+        out: the folder to write: `nas.json` (the settings), `study.sqlite`, `result.json`, and `winner`, a model
             with random weights that `AutoModel` and `lpz score` read.
-        resume: go on with the search in `out`; `trials` may be another number than before.
+        resume: continue the search in `out`; `trials` may differ from before.
         among: a benchmark of that space; of more than `trials` architectures within the budget, a seeded draw.
         front: search for the whole front of score against parameters, instead of the best score alone.
         setting: minibatch, seed, precision and device; the default is 16 x 64 tokens, or the benchmark's.
-        cache: keeps scores for the next time; None keeps none.
-        workers: processes, with `among`; otherwise a proposal waits for what became of the one before.
-        threads: CPU threads in each.
-        executor: where to work instead, see `lpzero_hf.executors`.
+        cache: stores scores for later calls; None stores none.
+        executor: where to work, by default in this process, with one thread; several workers help only with `among`,
+            because without it each proposal depends on the result of the one before.
         plugins: where names are looked up.
         progress: called with (architectures scored, architectures to score, best score so far).
 
     Raises:
-        UsageError: a name is unknown, a number makes no sense, or `out` holds another search.
-        LpzError: Optuna is missing, no architecture is within the budget, the proxy has a score of none, or a file
-            cannot be read or written. A search that fails before its first score leaves nothing in `out`.
+        UsageError: a name is unknown, a number is out of range, or `out` holds another search.
+        LpzError: Optuna is missing, no architecture is within the budget, none has a score, or a file cannot be read
+            or written. A search that fails before its first score leaves nothing in `out`.
 
     Example:
         >>> import tempfile
@@ -99,22 +101,23 @@ def find_architecture(
     if trials < 1:
         raise UsageError(f"{trials} trials find nothing; ask for at least 1")
     start = time.perf_counter()
-    executor = executor_for(executor, workers, threads)
+    executor = LocalExecutor() if executor is None else executor
     threads = executor.threads
     plugins = load_plugins() if plugins is None else plugins
-    space = plugins.space(space) if isinstance(space, str) else space
-    chosen = find_proxy(proxy, plugins)
+    space = load_space(space, plugins) if isinstance(space, str) else space
+    chosen = proxy_of(proxy, plugins)
     benchmark = None if among is None else _benchmark(among, space, plugins)
     if benchmark is None:
         need("optuna", "searching a space")
     if setting is None:
         setting = Setting(16, 64) if benchmark is None else Setting(benchmark.batch_size, benchmark.seq_len)
     request = _request(space, chosen, budget, among, front, setting, threads)
-    libraries = ("lpzero-hf", "torch", "transformers", *(() if benchmark else ("optuna",)))
-    versions = {name: version(name) for name in libraries}
+    made_with = {name: number for name, number in versions().items() if name != "python"}
+    if benchmark is None:
+        made_with["optuna"] = version("optuna")
     made = not out.exists()
-    open_folder(out, request | {"versions": versions}, resume)
-    scored = resume  # what is not known of a search that goes on is taken to be worth keeping
+    open_folder(out, request | {"versions": made_with}, resume)
+    scored = resume  # a resumed search may already have scores, so its files are kept
 
     def follow(done: int, total: int, best: float | None) -> None:
         nonlocal scored
@@ -133,6 +136,7 @@ def find_architecture(
                 evaluator, budget, trials=trials, storage=out / STUDY, front=front, progress=follow
             )
         else:
+            resolve(chosen, plugins).warn_of_minibatch(setting.batch_size, setting.seq_len)
             tried, proposed = compare(
                 space, [entry.architecture for entry in benchmark.trained()], chosen, budget, trials=trials,
                 setting=setting, cache=cache, executor=executor, plugins=plugins, progress=follow,
@@ -141,7 +145,7 @@ def find_architecture(
         if isinstance(error, NothingScored) or not scored:
             discard(out, remove=made)
         raise
-    found = Found(request | {"trials": trials}, tuple(tried), proposed, time.perf_counter() - start, versions)
+    found = Found(request | {"trials": trials}, tuple(tried), proposed, time.perf_counter() - start, made_with)
     config = space.config(space.parse(found.winner.architecture))
     model = build_model(config, seed=setting.seed, dtype=getattr(torch, setting.dtype))
     with replacing_folder(out / WINNER) as folder, _without_bars():
@@ -151,7 +155,7 @@ def find_architecture(
 
 
 def need(module: str, what: str) -> None:
-    """Raises `LpzError`, naming the extra to install, if there is no such module; the extra has the module's name."""
+    """Raise `LpzError`, naming the extra to install, if there is no such module; the extra has the module's name."""
     try:
         importlib.import_module(module)
     except ImportError as error:
@@ -160,7 +164,7 @@ def need(module: str, what: str) -> None:
 
 @contextmanager
 def _without_bars() -> Iterator[None]:
-    """transformers without the bars that it draws on stderr."""
+    """Turn off the progress bars of transformers on stderr."""
     drawn = logging.is_progress_bar_enabled()
     logging.disable_progress_bar()
     try:
@@ -171,7 +175,7 @@ def _without_bars() -> Iterator[None]:
 
 
 def _benchmark(name: str, space: Space, plugins: PluginRegistry) -> Benchmark:
-    benchmark = plugins.benchmark(name)
+    benchmark = load_benchmark(name, plugins)
     if benchmark.space.name != space.name:
         raise UsageError(
             f"the architectures of benchmark '{name}' are of space '{benchmark.space.name}', not '{space.name}'; "
@@ -183,7 +187,7 @@ def _benchmark(name: str, space: Space, plugins: PluginRegistry) -> Benchmark:
 def _request(
     space: Space, proxy: Proxy, budget: Budget, among: str | None, front: bool, setting: Setting, threads: int
 ) -> dict[str, Any]:
-    """What decides the outcome, as plain data; the number of trials aside."""
+    """Everything that determines the outcome except the number of trials, as plain data."""
     content = hashlib.sha256(read_text(setting.text).encode()).hexdigest()
     return {
         "space": space.name,

@@ -1,9 +1,8 @@
-"""The folder of a search for an architecture: what was asked for, and files that are there whole or not at all."""
+"""The folder of a search for an architecture: its settings, and files that are written completely or not at all."""
 
 from __future__ import annotations
 
 import glob
-import json
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -15,7 +14,7 @@ from safetensors import SafetensorError
 
 from lpz_nas.outcome import FORMAT, VERSION
 from lpzero_hf.errors import LpzError, UsageError, one_line
-from lpzero_hf.files import read_json, write_json
+from lpzero_hf.files import same_settings
 
 SETTINGS, STUDY, RESULT, WINNER = "nas.json", "study.sqlite", "result.json", "winner"
 WRITTEN = (SETTINGS, RESULT, WINNER)  # under temporary names first
@@ -23,38 +22,26 @@ ASIDE = "old"
 
 
 def open_folder(folder: Path, request: Mapping[str, Any], resume: bool) -> None:
-    """Make the folder of a new search, or check that the one in it was asked the same.
+    """Make the folder of a new search, or check that the one in it has the same settings.
 
     Raises:
-        UsageError: a search is there already and is not to be resumed, or there is none to resume, or it was asked
-            something else; the message says what differs.
+        UsageError: there is a search and `resume` is false, or none and `resume` is true, or it has other settings;
+            the message says what differs.
         LpzError: the folder cannot be read or written.
     """
     file = folder / SETTINGS
-    if not file.exists():
-        if resume:
-            raise UsageError(f"there is no search in '{folder}' to resume; leave out --resume to start one")
-        if folder.is_dir() and {*folder.iterdir()}.difference(_leftovers(folder)):
-            raise UsageError(f"'{folder}' holds something else; choose another --out")
-        write_json(file, {"format": FORMAT, "version": VERSION} | {"request": request})
-        return
-    if not resume:
-        raise UsageError(f"there is a search in '{folder}' already; go on with --resume, or choose another --out")
-    document = read_json(file, "choose another --out")
-    if not isinstance(document, dict) or (document.get("format"), document.get("version")) != (FORMAT, VERSION):
-        raise LpzError(f"'{file}' is no request of `lpz nas` of version {VERSION}; choose another --out")
-    before, now = _flat(document.get("request") or {}), _flat(json.loads(json.dumps(request)))
-    changed = [name for name in sorted({*before, *now}) if before.get(name) != now.get(name)]
-    if changed:
-        told = "; ".join(f"{name} was {before.get(name)}, not {now.get(name)}" for name in changed)
-        raise UsageError(f"the search in '{folder}' has other settings: {told}; give the same, or choose another --out")
+    foreign = folder.is_dir() and {*folder.iterdir()}.difference(_leftovers(folder))
+    if not file.exists() and not resume and foreign:
+        raise UsageError(f"'{folder}' holds something else; choose another --out")
+    header = {"format": FORMAT, "version": VERSION}
+    same_settings(file, request, what="search", header=header, key="request", resume=resume)
 
 
 def discard(folder: Path, remove: bool) -> None:
-    """Take back `open_folder`: remove the files of a search that found nothing, and nobody else's.
+    """Undo `open_folder`: remove the files of a search that found nothing, and no other files.
 
     Args:
-        folder: of the search; one with a result or a winner is left as it is.
+        folder: of the search; one with a result or a winner is left unchanged.
         remove: the folder too, if nothing else is in it.
     """
     if any((folder / name).exists() for name in (RESULT, WINNER)):
@@ -72,8 +59,8 @@ def discard(folder: Path, remove: bool) -> None:
 def replacing_folder(folder: Path) -> Iterator[Path]:
     """A temporary folder beside `folder` to write to; it takes the place of `folder` if nothing is raised.
 
-    The old folder is moved aside for that and removed last. What a process that was killed has left beside `folder` is
-    put back or removed by the next one, so two must not write at once.
+    The old folder is renamed first and removed last. Folders that a killed process has left beside `folder` are
+    restored or removed by the next one, so two processes must not write at the same time.
 
     Raises:
         LpzError: it cannot be written.
@@ -92,7 +79,9 @@ def replacing_folder(folder: Path) -> Iterator[Path]:
         temporary.rename(folder)
         shutil.rmtree(aside, ignore_errors=True)
     except (OSError, SafetensorError) as error:
-        raise LpzError(f"cannot write '{folder}': {one_line(error)}; make room, or choose another place") from error
+        raise LpzError(
+            f"cannot write '{folder}': {one_line(error)}; free disk space, or choose another place"
+        ) from error
     finally:
         if aside.exists() and not folder.exists():
             aside.rename(folder)
@@ -101,13 +90,5 @@ def replacing_folder(folder: Path) -> Iterator[Path]:
 
 
 def _leftovers(folder: Path) -> list[Path]:
-    """What a killed process was writing in the folder of a search."""
+    """Unfinished files that a killed process has left in the folder of a search."""
     return [path for path in folder.iterdir() if path.name.startswith(tuple(f".{name}." for name in WRITTEN))]
-
-
-def _flat(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Nested settings by dotted names."""
-    flat: dict[str, Any] = {}
-    for key, value in settings.items():
-        flat |= {f"{key}.{name}": v for name, v in _flat(value).items()} if isinstance(value, dict) else {key: value}
-    return flat

@@ -40,8 +40,8 @@ FINISHED = (TrialState.COMPLETE, TrialState.PRUNED)
 def suggest(trial: optuna.Trial, space: Space) -> Architecture:
     """The architecture that Optuna proposes in a trial.
 
-    Numbers in equal steps become integers, everything else a categorical choice; a layer's choices are asked for only
-    where the architecture has that layer. The names are those of `lpz_nas.assembling.assemble`.
+    Numbers in equal steps become integers, everything else a categorical choice; a layer's choices are suggested only
+    if the architecture has that layer. The names are those of `lpz_nas.assembling.assemble`.
     """
 
     def pick(name: str, values: Sequence[Value]) -> Value:
@@ -57,13 +57,13 @@ def suggest(trial: optuna.Trial, space: Space) -> Architecture:
 class Objective:
     """A proxy's score of the architecture that a trial proposes, to be maximised.
 
-    The parameters are counted first, without memory for them. A proposal outside the budget is pruned unbuilt, with its
-    excess as Optuna's constraint, from which the samplers learn; one that the proxy has no score of is pruned as well.
+    The parameters are counted first, without memory for them. A proposal outside the budget is pruned without being
+    built, with its excess as Optuna's constraint, which the samplers use; one without a score is pruned as well.
     A trial's user attributes are `architecture` (its text id), `params`, and the `reason` of a missing score.
 
     Args:
         evaluator: scores; its space is searched.
-        budget: what an architecture may cost.
+        budget: limits of the number of parameters.
         front: return (score, parameters), for a study with two directions.
 
     Raises:
@@ -88,7 +88,7 @@ class Objective:
             trial.set_constraint(bound, excess)
         if not self.budget.allows(params):
             raise optuna.TrialPruned(f"{params:,} parameters, not {self.budget}")
-        verdict = self.evaluator.judge(config)
+        verdict = self.evaluator.try_evaluate(config)
         if verdict.value is None:
             trial.set_user_attr("reason", verdict.reason)
             raise optuna.TrialPruned(verdict.reason)
@@ -98,11 +98,11 @@ class Objective:
 class ResumableSampler(BaseSampler):
     """Samples each trial with a sampler of its own, seeded by the number of trials finished before it.
 
-    A study that is resumed from its storage therefore proposes what it would have proposed undisturbed. For one trial
-    at a time; with `n_jobs` above 1 there is no such order, so use Optuna's samplers as they are.
+    So a study that is resumed from its storage makes the same proposals as an uninterrupted one. For one trial at a
+    time; with `n_jobs` above 1 there is no such order, so use Optuna's own samplers.
 
     Args:
-        seed: drives every trial.
+        seed: of every trial.
         first: parameters of the first trials, before any are drawn.
     """
 
@@ -152,12 +152,12 @@ def create_study(
     first: Sequence[Mapping[str, Value]] = (),
     sampler: BaseSampler | None = None,
 ) -> optuna.Study:
-    """A study that maximises a score, or goes on where the one in `storage` stopped.
+    """A study that maximises a score; continues the one in `storage` if there is one.
 
     Args:
         storage: a file for SQLite, or a URL as Optuna takes it; None keeps the study in memory.
         name: of the study in its storage.
-        seed: drives the proposals, see `ResumableSampler`.
+        seed: of the proposals, see `ResumableSampler`.
         front: maximise the score and minimise the number of parameters: a Pareto front instead of one winner.
         first: parameters of the first trials, see `corners`.
         sampler: another sampler of Optuna's, instead of `seed` and `first`.
@@ -190,8 +190,8 @@ def _url_of(file: Path) -> str:
 
 
 def corners(space: Space, budget: Budget) -> list[dict[str, Value]]:
-    """First proposals for a study: the ends of a space on the bounded sides of a budget, its smallest architecture for
-    example, so that a budget that can be met is met at once."""
+    """First proposals for a study: the smallest architecture of a space if the budget has a maximum, the largest if it
+    has a minimum, so that a budget that can be met is met by the first trials."""
     sides = [budget.max_params is not None, budget.min_params is not None]
     return [extreme(space, largest) for bounded, largest in zip(sides, (False, True), strict=True) if bounded]
 

@@ -1,4 +1,4 @@
-"""What a search for an architecture found: everything tried, the best of it, and the front of score against size."""
+"""The outcome of a search for an architecture: all trials, the best one, and the front of score against size."""
 
 from __future__ import annotations
 
@@ -39,11 +39,11 @@ class Found:
     """The outcome of `find_architecture`.
 
     Args:
-        request: what was asked for, as plain data.
+        request: the settings of the search, as plain data.
         trials: the architectures within the budget, each once, in the order tried.
-        proposed: how many were looked at, those outside the budget and repetitions included.
+        proposed: number of proposals, including those outside the budget and repetitions.
         seconds: the time that this call took.
-        versions: of the libraries that decide the numbers.
+        versions: of the libraries that determine the numbers.
     """
 
     request: Mapping[str, Any]
@@ -54,7 +54,7 @@ class Found:
 
     @cached_property
     def winner(self) -> Tried:
-        """The best score; of equals the smallest. Raises `ValueError` if nothing was scored."""
+        """The best score; of equal ones the smallest architecture. Raises `ValueError` if nothing was scored."""
         return best(self.trials)
 
     @cached_property
@@ -78,7 +78,7 @@ class Found:
 
 
 def best(trials: Iterable[Tried]) -> Tried:
-    """The best score; of equals the one of fewest parameters, then the first.
+    """The best score; of equal ones that with the fewest parameters, then the first.
 
     Raises:
         ValueError: none has a score.
@@ -104,7 +104,7 @@ def pareto(trials: Iterable[Tried]) -> list[Tried]:
 
 
 def none_within(budget: Budget, sizes: Iterable[int]) -> NothingScored:
-    """The error of a search that saw only architectures of `sizes`, all outside the budget."""
+    """The error of a search whose architectures, with these `sizes`, are all outside the budget."""
     seen = sorted(sizes)
     what = f"none of {len(seen):,} architectures has {budget}"
     if budget.max_params is not None and seen[0] > budget.max_params:
@@ -115,7 +115,7 @@ def none_within(budget: Budget, sizes: Iterable[int]) -> NothingScored:
 
 
 def without_score(proxy: str, tried: Iterable[Tried]) -> NothingScored:
-    """The error of a search whose proxy had a score of nothing."""
+    """The error of a search in which no architecture has a score."""
     made = list(tried)
     return NothingScored(
         f"proxy '{proxy}' has no score of any of {len(made)} architectures ({made[0].reason}); choose another proxy"

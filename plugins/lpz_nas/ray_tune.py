@@ -20,7 +20,7 @@ from lpzero_hf.spaces.space import Space
 
 def param_space(space: Space) -> dict[str, Any]:
     """A space as Ray Tune's `param_space`: every value drawn uniformly, with the layers of the deepest architecture;
-    what a shallower one has no use for is left unused. The names are those of `lpz_nas.assembling.assemble`."""
+    a shallower one ignores the rest. The names are those of `lpz_nas.assembling.assemble`."""
     return {name: tune.choice(values) for name, values in values_of(space).items()}
 
 
@@ -33,7 +33,7 @@ def trainable(evaluator: ProxyEvaluator, budget: Budget | None = None) -> Callab
 
     Args:
         evaluator: scores; its space is searched.
-        budget: what an architecture may cost.
+        budget: limits of the number of parameters.
 
     Raises:
         UsageError: the evaluator has no space.
@@ -47,7 +47,7 @@ def trainable(evaluator: ProxyEvaluator, budget: Budget | None = None) -> Callab
         built = space.config(architecture)
         params, value, reason = count(built), None, ""
         if bounds.allows(params):
-            verdict = evaluator.judge(built)
+            verdict = evaluator.try_evaluate(built)
             value, reason = verdict.value, verdict.reason
         else:
             reason = f"{params:,} parameters, not {bounds}"

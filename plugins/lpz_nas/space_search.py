@@ -15,18 +15,18 @@ from lpz_nas.optuna_study import FINISHED, Objective, as_tried, corners, create_
 from lpz_nas.outcome import Tried, best, none_within, without_score
 from lpzero_hf.errors import LpzError, one_line
 
-HOPELESS = 50  # proposals without one in the budget, after which a search gives up
-WITHOUT = 10  # architectures without a single score, after which it does
+MAX_OUTSIDE = 50  # proposals, all outside the budget, after which a search stops
+MAX_UNSCORED = 10  # architectures, all without a score, after which a search stops
 Progress = Callable[[int, int, float | None], None]
 
 
-class Log:
-    """What has become of a study so far.
+class StudyLog:
+    """The finished trials of a study.
 
     Args:
-        evaluator: scores, and knows the space.
-        budget: what an architecture may cost.
-        trials: how many different architectures are to be scored.
+        evaluator: scores, and has the space.
+        budget: limits of the number of parameters.
+        trials: number of different architectures to score.
     """
 
     def __init__(self, evaluator: ProxyEvaluator, budget: Budget, trials: int) -> None:
@@ -41,22 +41,22 @@ class Log:
 
     @property
     def left(self) -> int:
-        """How many proposals there may still be; none once enough are scored."""
-        return 0 if len(self.scored) >= self.trials else max(0, 10 * self.trials + HOPELESS - len(self.sizes))
+        """The number of proposals still allowed; 0 once enough are scored."""
+        return 0 if len(self.scored) >= self.trials else max(0, 10 * self.trials + MAX_OUTSIDE - len(self.sizes))
 
     def add(self, trial: FrozenTrial) -> None:
-        """Take note of a finished trial.
+        """Record a finished trial.
 
         Raises:
-            LpzError: so many have failed in one way that the next would.
+            LpzError: too many proposals are outside the budget, or too many architectures have no score.
         """
         self.sizes.append(trial.user_attrs["params"])
         tried = as_tried(trial, self.budget)
         if tried is not None:
             self.made.setdefault(tried.architecture, tried)
-        if not self.made and len(self.sizes) >= HOPELESS:
+        if not self.made and len(self.sizes) >= MAX_OUTSIDE:
             raise none_within(self.budget, self.sizes)
-        if not self.scored and len(self.made) >= WITHOUT:
+        if not self.scored and len(self.made) >= MAX_UNSCORED:
             raise without_score(self.evaluator.proxy.name, self.made.values())
 
 
@@ -69,32 +69,32 @@ def search_space(
     front: bool = False,
     progress: Progress | None = None,
 ) -> tuple[list[Tried], int]:
-    """Search the evaluator's space; goes on where a study in `storage` stopped.
+    """Search the evaluator's space; continues a study in `storage`.
 
     Args:
-        evaluator: scores, and knows the space; its setting's seed drives the proposals.
-        budget: what an architecture may cost.
+        evaluator: scores, and has the space; its setting's seed determines the proposals.
+        budget: limits of the number of parameters.
         trials: different architectures to score.
         storage: a file for SQLite; None keeps the study in memory.
         front: search for the front of score against parameters, instead of the best score.
         progress: called with (architectures scored, architectures to score, best score so far).
 
     Returns:
-        What was tried within the budget, each architecture once, and the number of proposals.
+        The architectures within the budget that were tried, each once, and the number of proposals.
 
     Raises:
-        LpzError: nothing within the budget or nothing with a score turned up, or the storage failed.
+        LpzError: no architecture is within the budget, none has a score, or the storage failed.
     """
-    log = Log(evaluator, budget, trials)
+    log = StudyLog(evaluator, budget, trials)
     objective = Objective(evaluator, budget, front=front)
 
-    def tell() -> None:
+    def report() -> None:
         if progress is not None:
             progress(len(log.scored), trials, best(log.scored).score if log.scored else None)
 
     def follow(study: optuna.Study, trial: FrozenTrial) -> None:
         log.add(trial)
-        tell()
+        report()
         if not log.left:
             study.stop()
 
@@ -106,11 +106,13 @@ def search_space(
             for trial in study.get_trials(deepcopy=False, states=FINISHED):
                 if log.left:
                     log.add(trial)
-            tell()
+            report()
             if log.left:
                 study.optimize(objective, n_trials=log.left, callbacks=[follow])
         except optuna.exceptions.StorageInternalError as error:
-            raise LpzError(f"the study in '{storage}' failed: {one_line(error)}; make room, then resume") from error
+            raise LpzError(
+                f"the study in '{storage}' failed: {one_line(error)}; free disk space, then resume"
+            ) from error
     if not log.made:
         raise none_within(budget, log.sizes)
     if not log.scored:

@@ -1,4 +1,4 @@
-"""The built-in proxies, registered through the same hook as a stranger's."""
+"""The built-in proxies, registered through the same hook as third-party ones."""
 
 from __future__ import annotations
 
@@ -18,11 +18,10 @@ if TYPE_CHECKING:
 @hookimpl
 def lpz_proxies() -> Iterable[Proxy]:
     """Every built-in proxy, the trivial baselines first."""
-    from lpz_proxies import activations, attention, gradients, jacobian, size, synflow, weights
-    from lpz_proxies import own_passes as passes
+    from lpz_proxies import activations, attention, gradients, jacobian, own_passes, size, synflow, weights
 
-    rooms = (size, weights, gradients, activations, attention, jacobian, synflow, passes)
-    return [proxy for room in rooms for proxy in room.PROXIES]
+    modules = (size, weights, gradients, activations, attention, jacobian, synflow, own_passes)
+    return [proxy for module in modules for proxy in module.PROXIES]
 
 
 @hookimpl
@@ -35,7 +34,7 @@ def lpz_operations() -> Iterable[Unary]:
 
 @hookimpl
 def lpz_model_layout(model: PreTrainedModel) -> ModelLayout | None:
-    """The families that generic detection reads only in part."""
+    """The families that generic detection recognises only in part."""
     from lpz_proxies.layouts import LAYOUTS
 
     read = LAYOUTS.get(model.config.model_type)

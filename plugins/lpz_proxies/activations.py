@@ -1,4 +1,4 @@
-"""Proxies of what linear layers put out: activations and their gradients."""
+"""Proxies of the outputs of linear layers: activations and their gradients."""
 
 from __future__ import annotations
 

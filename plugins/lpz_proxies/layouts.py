@@ -1,4 +1,4 @@
-"""Layouts of families that generic detection reads only in part."""
+"""Layouts of families that generic detection recognises only in part."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Proxies that count: parameters, blocks, heads, operations. The baselines every other proxy must beat."""
+"""Proxies that count parameters, blocks, heads and operations: the baselines of all other proxies."""
 
 from __future__ import annotations
 

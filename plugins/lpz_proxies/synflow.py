@@ -2,10 +2,10 @@
 
 SynFlow's argument needs a network that is a sum over paths of products of positive weights. A
 transformer is not, so the pass runs on one that is as close as can be stated: every parameter is replaced
-by its absolute value, in double precision; the input embedding puts out ones; a normalisation layer only
+by its absolute value, in double precision; the input embedding returns ones; a normalisation layer only
 divides each token by its root mean square, which is held constant in the backward pass (without it, gated
 layers multiply positive activations until they overflow within a few blocks); attention is uniform over
-all positions, so that values flow but queries and keys have no effect; a log-softmax puts out its input, so
+all positions, so that values flow but queries and keys have no effect; a log-softmax returns its input, so
 that a head which normalises counts as one that does not. Activation functions and gates stay. Nothing is
 dropped or masked.
 """
@@ -48,7 +48,7 @@ def output_sum(model: PreTrainedModel, batch: Batch, seed: int) -> Tensor:
 
 
 def mean_value(query: Tensor, key: Tensor, value: Tensor, *unused: Any, **unused_too: Any) -> Tensor:
-    """What uniform attention puts out: the mean of `value` [B, h, T, d] over tokens, at every query."""
+    """The output of uniform attention: the mean of `value` [B, h, T, d] over tokens, at every query."""
     value = value.repeat_interleave(query.shape[1] // value.shape[1], dim=1)
     return value.mean(-2, keepdim=True).expand(*query.shape[:-1], -1)
 

@@ -1,4 +1,4 @@
-"""Proxies that need the weights alone."""
+"""Proxies that need only the weights."""
 
 from __future__ import annotations
 

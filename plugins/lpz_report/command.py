@@ -6,7 +6,7 @@ import shlex
 from collections.abc import Sequence
 from typing import Any
 
-from lpzero_hf.search.config import Plan
+from lpzero_hf.searching.config import SearchConfig
 
 SETTING = {"batch_size": "--batch-size", "seq_len": "--seq-len", "text": "--text", "dtype": "--dtype"}
 NUMBERS = {"splits": "--splits", "fitness": "--fitness", "combine": "--combine", "select": "--select"} | {
@@ -15,42 +15,42 @@ NUMBERS = {"splits": "--splits", "fitness": "--fitness", "combine": "--combine",
 ONLY_PYTHON = ("elite", "crossover", "mutation")
 
 
-def command(plan: Plan, tests: Sequence[str] = (), ceiling: bool = False) -> str:
-    """The `lpz search` of a plan, without what is as by default, for a shell.
+def command(config: SearchConfig, tests: Sequence[str] = (), ceiling: bool = False) -> str:
+    """The `lpz search` command of a configuration for a shell, without default values.
 
     Args:
-        plan: of the search.
+        config: of the search.
         tests: further benchmarks that the winners were tested on.
         ceiling: whether all architectures were searched on too.
 
     Example:
-        >>> command(Plan(("tiny-gpt2",), "exhaustive", train=40, seed=7))
+        >>> command(SearchConfig(("tiny-gpt2",), "exhaustive", train=40, seed=7))
         'lpz search tiny-gpt2 --strategy exhaustive --train 40 --seed 7 --device cpu'
     """
-    usual = Plan(plan.benchmarks)
-    words = ["lpz", "search", *plan.benchmarks, "--strategy", plan.strategy]
+    usual = SearchConfig(config.benchmarks)
+    words = ["lpz", "search", *config.benchmarks, "--strategy", config.strategy]
 
     def add(option: str, value: Any, default: Any) -> None:
         if value != default:
             words.extend([option, str(value)])
 
-    add("--unary", ",".join(map(str, plan.unary)), ",".join(map(str, usual.unary)))
-    for option, folds in (("--reduce", plan.reduces), ("--aggregate", plan.aggregates)):
+    add("--unary", ",".join(map(str, config.unary)), ",".join(map(str, usual.unary)))
+    for option, folds in (("--reduce", config.reduces), ("--aggregate", config.aggregates)):
         add(option, folds[0] if len(folds) == 1 else "any", "any")
-    add("--train", plan.train or 0, usual.train)
+    add("--train", config.train or 0, usual.train)
     for name, option in NUMBERS.items():
-        add(option, getattr(plan, name), getattr(usual, name))
+        add(option, getattr(config, name), getattr(usual, name))
     for name, option in SETTING.items():
-        add(option, getattr(plan.setting, name), getattr(usual.setting, name))
-    words += ["--device", plan.setting.device]
-    words += ["--no-prune"] * (not plan.prune) + ["--random-tokens"] * plan.setting.random_tokens
+        add(option, getattr(config.setting, name), getattr(usual.setting, name))
+    words += ["--device", config.setting.device]
+    words += ["--no-prune"] * (not config.prune) + ["--random-tokens"] * config.setting.random_tokens
     words += [word for name in tests for word in ("--test", name)] + ["--ceiling"] * ceiling
     return shlex.join(words)
 
 
-def only_in_python(plan: Plan) -> str:
-    """Settings that no option of the command gives, where they are not as by default; else an empty text."""
-    usual = Plan(plan.benchmarks)
-    changed = [name for name in ONLY_PYTHON if getattr(plan, name) != getattr(usual, name)]
-    told = [f"{name}={getattr(plan, name)}" for name in changed]
-    return ", ".join(told + [f"setting.seed={plan.setting.seed}"] * (plan.setting.seed != plan.seed))
+def only_in_python(config: SearchConfig) -> str:
+    """Settings without an option of the command that differ from the default; an empty text if there are none."""
+    usual = SearchConfig(config.benchmarks)
+    changed = [name for name in ONLY_PYTHON if getattr(config, name) != getattr(usual, name)]
+    shown = [f"{name}={getattr(config, name)}" for name in changed]
+    return ", ".join(shown + [f"setting.seed={config.setting.seed}"] * (config.setting.seed != config.seed))

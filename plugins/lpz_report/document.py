@@ -1,4 +1,4 @@
-"""What a page is made of, as plain data: chapters, their parts, tables, figures and drawings."""
+"""The parts of a page, as plain data: chapters, their parts, tables, figures and drawings."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ class Cell:
     """One cell of a table.
 
     Args:
-        text: what is read.
-        value: what a column is sorted by; None sorts last.
+        text: shown to the reader.
+        value: by which a column is sorted; None sorts last.
         kind: text, a number, or code.
     """
 
@@ -39,8 +39,8 @@ def number(value: float | None, form: str = ",.0f", text: str | None = None) -> 
 
     Args:
         value: None where there is none.
-        form: how it is written.
-        text: what is read instead of the bare number.
+        form: its format.
+        text: shown instead of the number.
     """
     if value is None:
         return Cell("—", None, "number")
@@ -53,7 +53,7 @@ def signed(value: float, form: str = "+.3f") -> str:
 
 
 def estimates(agreement: Agreement | None) -> list[Cell]:
-    """Rho, its interval, tau-b and its interval; sorted by where the interval starts."""
+    """Rho, its interval, tau-b and its interval; an interval is sorted by its lower end."""
     cells = []
     for estimate in (None, None) if agreement is None else (agreement.spearman, agreement.kendall):
         if estimate is None:
@@ -65,8 +65,8 @@ def estimates(agreement: Agreement | None) -> list[Cell]:
 
 
 @dataclass(frozen=True)
-class Table:
-    """A table whose columns can be sorted by.
+class ReportTable:
+    """A table that can be sorted by its columns.
 
     Args:
         caption: what it shows.
@@ -104,7 +104,7 @@ class Drawing:
     Args:
         svg: the drawing, trusted markup.
         text: the expression.
-        note: where it was found and how well it does.
+        note: where it was found, and the expression in words.
     """
 
     svg: str
@@ -128,7 +128,7 @@ class Part:
     heading: str
     text: str = ""
     figures: Sequence[Figure] = ()
-    tables: Sequence[Table] = ()
+    tables: Sequence[ReportTable] = ()
     drawings: Sequence[Drawing] = ()
     listing: str = ""
 

@@ -16,17 +16,17 @@ from typing import Any
 import torch
 
 from lpzero_hf.benchmarks.agreement import Agreement
-from lpzero_hf.search.archive import Candidate
-from lpzero_hf.search.correlation import mid_ranks
+from lpzero_hf.searching.archive import Candidate
+from lpzero_hf.searching.correlation import mid_ranks
 
-NAMED = 10  # more splits than that are drawn alike, without a legend
-DOTS = 3000  # candidates drawn in one plot at most
+NAMED = 10  # more splits are drawn in one colour, without a legend
+DOTS = 3000  # maximum number of candidates drawn in one plot
 MEASURES = {"spearman": "Spearman's rho", "kendall": "Kendall's tau-b"}
 Spec = dict[str, Any]
 
 
 def search_curves(histories: Sequence[Sequence[Mapping[str, Any]]], measure: str, dots: bool) -> Spec:
-    """Largest fitness so far against expressions evaluated, a line per split.
+    """Highest fitness so far against expressions evaluated, a line per split.
 
     Args:
         histories: the lines of each split's history.
@@ -57,7 +57,7 @@ def search_curves(histories: Sequence[Sequence[Mapping[str, Any]]], measure: str
             _points(line) | group | {"mode": "lines", "line": {"shape": "hv", "color": colour, "width": 2.2}}
             | {"showlegend": 1 < len(histories) <= NAMED}
         )  # fmt: skip
-    scale = {"rangemode": "tozero"} if dots else {"type": "log", "dtick": 1}  # an enumeration is best early
+    scale = {"rangemode": "tozero"} if dots else {"type": "log", "dtick": 1}  # an enumeration finds its best early
     layout = {"xaxis": {"title": "expressions evaluated"} | scale, "yaxis": {"title": measure}}
     return _plain(data, layout, 380)
 
@@ -92,31 +92,31 @@ def intervals(rows: Mapping[str, Sequence[tuple[str, Agreement]]], ours: Sequenc
     for state, measure in enumerate(MEASURES):
         data = []
         for place, (name, found) in enumerate(rows.items()):
-            good = [(on, a.n, getattr(a, measure)) for on, a in found if getattr(a, measure) is not None]
-            if not good:
+            defined = [(on, a.n, getattr(a, measure)) for on, a in found if getattr(a, measure) is not None]
+            if not defined:
                 continue
-            many = len(good)
+            many = len(defined)
             y = [place + (0.56 * (i - (many - 1) / 2) / many) for i in range(many)]
-            values = [e.value for _, _, e in good]
+            values = [e.value for _, _, e in defined]
             colour = "--accent" if name in ours else "--muted"
-            told = [
+            texts = [
                 f"{escape(name, quote=False)}{on and f', {on}'}<br>{e.value:.3f} [{e.low:.3f}, {e.high:.3f}], n = {n}"
-                for on, n, e in good
+                for on, n, e in defined
             ]
             spread = {
                 "type": "data", "symmetric": False, "thickness": 1.6 if many <= 5 else 0.8, "width": 0, "color": colour,
-                "array": [_short(e.high - e.value) for _, _, e in good],
-                "arrayminus": [_short(e.value - e.low) for _, _, e in good],
+                "array": [_short(e.high - e.value) for _, _, e in defined],
+                "arrayminus": [_short(e.value - e.low) for _, _, e in defined],
             }  # fmt: skip
             data.append(
-                {"x": [_short(v) for v in values], "y": y, "text": told, "hoverinfo": "text", "mode": "markers"}
+                {"x": [_short(v) for v in values], "y": y, "text": texts, "hoverinfo": "text", "mode": "markers"}
                 | {"type": "scatter", "error_x": spread, "marker": {"color": colour, "size": 7 if many <= 5 else 5}}
             )
             if many > 1:
                 mean = sum(values) / many
-                told = [f"{escape(name, quote=False)}, mean of {many}<br>{mean:.3f}"]
+                texts = [f"{escape(name, quote=False)}, mean of {many}<br>{mean:.3f}"]
                 data.append(
-                    {"x": [_short(mean)] * 2, "y": [place - 0.4, place + 0.4], "text": told * 2, "hoverinfo": "text"}
+                    {"x": [_short(mean)] * 2, "y": [place - 0.4, place + 0.4], "text": texts * 2, "hoverinfo": "text"}
                     | {"type": "scatter", "mode": "lines", "line": {"color": colour, "width": 3}, "opacity": 0.45}
                 )
         states[str(state)] = {"data": data, "layout": {"xaxis": {"title": f"{MEASURES[measure]}, 95% interval"}}}
@@ -144,10 +144,10 @@ def against_truth(
     Args:
         keys: [n], names of the architectures.
         quality: [n], trained performance.
-        metric: what it is.
-        larger_is_better: of it; otherwise the axis is turned.
-        groups: by first option, the places of architectures under each legend.
-        scores: by first and second option, [n], larger is better.
+        metric: name of the trained performance.
+        larger_is_better: of the metric; if not, the axis is reversed.
+        groups: by first option, the positions of architectures under each legend.
+        scores: by first and second option, [n], higher is better.
         labels: of the two controls.
     """
     firsts, seconds = list(groups), list(dict.fromkeys(second for _, second in scores))
@@ -177,12 +177,12 @@ def against_truth(
                                "symbol": "circle" if last else "circle-open"},
                 }
             )  # fmt: skip
-        title = "rank of the score, larger is better" if axes[k] == "rank" else "score, larger is better"
+        title = "rank of the score, higher is better" if axes[k] == "rank" else "score, higher is better"
         states[f"{i},{j},{k}"] = {"data": data, "layout": {"xaxis": {"title": title}}}
     turned = {} if larger_is_better else {"autorange": "reversed"}
     layout = {
         "xaxis": {"zeroline": False},
-        "yaxis": {"title": escape(metric, quote=False) + ("" if larger_is_better else " (axis turned)"),
+        "yaxis": {"title": escape(metric, quote=False) + ("" if larger_is_better else " (axis reversed)"),
                   "zeroline": False} | turned,
         "hovermode": "closest", "height": 440,
     }  # fmt: skip
@@ -192,7 +192,7 @@ def against_truth(
 
 
 def ranked(values: Sequence[float | None]) -> list[float | None]:
-    """[n], the ranks from 1 of the values that are there, ties at their mean rank."""
+    """[n], the ranks from 1 of the values that are not None, ties at their mean rank."""
     there = [i for i, value in enumerate(values) if value is not None]
     ranks: list[float | None] = [None] * len(values)
     if there:
@@ -204,8 +204,8 @@ def ranked(values: Sequence[float | None]) -> list[float | None]:
 
 def _points(points: Sequence[tuple[float, float, str]]) -> Spec:
     x, y, text = zip(*points, strict=True) if points else ((), (), ())
-    told = [escape(one, quote=False) for one in text]
-    return {"type": "scatter", "x": x, "y": y, "text": told, "hovertemplate": "%{text}<br>%{y:.4f}<extra></extra>"}
+    texts = [escape(one, quote=False) for one in text]
+    return {"type": "scatter", "x": x, "y": y, "text": texts, "hovertemplate": "%{text}<br>%{y:.4f}<extra></extra>"}
 
 
 def _plain(data: list[Spec], layout: Spec, height: int) -> Spec:

@@ -1,4 +1,4 @@
-"""The chapter of a grading: what `lpz bench eval --json` printed, in words, tables and plots."""
+"""The chapter of a grading: the output of `lpz bench eval --json` in words, tables and plots."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from lpz_report import figures
-from lpz_report.document import Chapter, Figure, Part, Table, Tile, code, estimates, number, signed, words
+from lpz_report.document import Chapter, Figure, Part, ReportTable, Tile, code, estimates, number, signed, words
 from lpz_report.metric import metric_of
 from lpzero_hf.benchmarks.agreement import Agreement
 from lpzero_hf.benchmarks.grade import BASELINES
@@ -16,7 +16,7 @@ from lpzero_hf.files import read_json
 from lpzero_hf.plugins import PluginRegistry
 
 REMEDY = "make it again with `lpz bench eval ... --json > FILE`"
-BETTER = {1: "larger", -1: "smaller"}
+BETTER = {1: "higher", -1: "lower"}
 
 
 def grading_chapter(file: Path, plugins: PluginRegistry) -> Chapter:
@@ -85,7 +85,7 @@ def _grades(document: dict[str, Any], found: dict[str, Agreement | None]) -> Par
         "Agreement with trained performance",
         "Intervals are of 1,000 bootstrap resamples of the architectures. Trivial baselines are drawn in grey.",
         [Figure("Agreement of each proxy with trained performance.", plot)],
-        [Table("Grades of the proxies", [*header, "seconds each", "not scored"], rows)],
+        [ReportTable("Grades of the proxies", [*header, "seconds each", "not scored"], rows)],
     )
 
 
@@ -100,13 +100,13 @@ def _ranking(document: dict[str, Any], plugins: PluginRegistry) -> Part:
     spec = figures.against_truth(keys, document["truth"], metric, larger, groups, turned, ("Architectures", "Proxy"))
     return Part(
         "Scores against truth",
-        "Up and to the right is better on both axes: a perfect proxy rises without a dip. Point at a dot for its "
-        "architecture.",
-        [Figure(f"{metric} of {len(keys)} trained architectures against what a proxy says untrained.", spec)],
+        "Up and to the right is better on both axes: the dots of a perfect proxy rise without a fall. Point at a dot "
+        "to see its architecture.",
+        [Figure(f"{metric} of {len(keys)} trained architectures against their scores without training.", spec)],
     )
 
 
 def _provenance(document: dict[str, Any], file: Path) -> Part:
     rows = [[words(name), code("—" if value is None else str(value))] for name, value in document["setting"].items()]
     rows.append([words("SHA-256 of the file"), code(hashlib.sha256(file.read_bytes()).hexdigest())])
-    return Part("Provenance", tables=[Table("Settings", ["what", "value"], rows)])
+    return Part("Provenance", tables=[ReportTable("Settings", ["what", "value"], rows)])

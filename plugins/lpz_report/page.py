@@ -1,4 +1,4 @@
-"""From runs to one HTML page that needs nothing but itself."""
+"""Makes one self-contained HTML page of runs."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-import lpzero_hf
-from lpz_report.document import COMPARED, Chapter, Table
+from lpz_report.document import COMPARED, Chapter, ReportTable
 from lpz_report.graded import grading_chapter
 from lpz_report.searched import search_chapter
 from lpz_report.summary import listed
 from lpzero_hf.errors import LpzError, UsageError
 from lpzero_hf.plugins import PluginRegistry, load_plugins
+from lpzero_hf.versions import __version__
 
 
 def report(
@@ -23,7 +23,7 @@ def report(
     """One self-contained HTML page about runs. The same runs give the same page.
 
     Args:
-        runs: folders that `lpz search --out` has made, or files that `lpz bench eval --json` printed.
+        runs: folders of `lpz search --out`, or files with the output of `lpz bench eval --json`.
         title: of the page; else it names the runs.
         plugins: where operations and benchmarks are looked up; by default everything installed.
 
@@ -31,7 +31,7 @@ def report(
         The page, and the main numbers of each run as plain data.
 
     Raises:
-        UsageError: a run is not there, or is not finished.
+        UsageError: a run does not exist, or is not finished.
         LpzError: a run is damaged; plotly or jinja2 is missing.
 
     Example:
@@ -45,7 +45,7 @@ def report(
     chapters = [_chapter(Path(run), number, plugins) for number, run in enumerate(runs)]
     comparison = None
     if len(chapters) > 1:
-        comparison = Table("All runs", COMPARED, [row for chapter in chapters for row in chapter.comparison])
+        comparison = ReportTable("All runs", COMPARED, [row for chapter in chapters for row in chapter.comparison])
     specs = [figure.spec for chapter in chapters for part in chapter.parts for figure in part.figures]
     here = files("lpz_report")
     page = environment.from_string((here / "page.html").read_text(encoding="utf-8")).render(
@@ -56,7 +56,7 @@ def report(
         style=(here / "page.css").read_text(encoding="utf-8"),
         script=(here / "page.js").read_text(encoding="utf-8"),
         plotly=script,
-        version=lpzero_hf.__version__,
+        version=__version__,
     )
     return page, [chapter.facts for chapter in chapters]
 

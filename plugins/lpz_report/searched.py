@@ -1,4 +1,4 @@
-"""The chapter of a search: what its run folder holds, in words, tables, plots and drawings."""
+"""The chapter of a search: the content of its run folder in words, tables, plots and drawings."""
 
 from __future__ import annotations
 
@@ -8,17 +8,18 @@ from pathlib import Path
 
 from lpz_report import figures
 from lpz_report.command import command, only_in_python
-from lpz_report.document import Chapter, Drawing, Figure, Part, Table, code, estimates, number, words
+from lpz_report.document import Chapter, Drawing, Figure, Part, ReportTable, code, estimates, number, words
 from lpz_report.metric import metric_of
 from lpz_report.summary import OURS, compared, lead, listed, tiles
 from lpz_report.trees import draw_tree, spell
 from lpzero_hf.benchmarks.agreement import Agreement
 from lpzero_hf.errors import LpzError
+from lpzero_hf.expressions.operations import installed_operations
 from lpzero_hf.plugins import PluginRegistry
-from lpzero_hf.search.correlation import mid_ranks
-from lpzero_hf.search.pruning import REASONS
-from lpzero_hf.search.result import SearchResult, Split, Winner, read_result
-from lpzero_hf.search.run_folder import read_history
+from lpzero_hf.searching.correlation import mid_ranks
+from lpzero_hf.searching.pruning import REASONS
+from lpzero_hf.searching.result import SearchResult, Split, Winner, read_result
+from lpzero_hf.searching.run_folder import read_history
 
 MEMBERS = ("split", "member", "expression", "better is", "complexity")
 FITTEST = ("split", "place", "fitness", "complexity", "expression")
@@ -31,34 +32,34 @@ def search_chapter(folder: Path, number_of: int, plugins: PluginRegistry) -> Cha
     """All about the search in `folder`.
 
     Args:
-        folder: what `lpz search --out` has made.
+        folder: of a run of `lpz search --out`.
         number_of: of the chapter on the page.
         plugins: where operations and benchmarks are looked up.
 
     Raises:
         LpzError: there is no finished search in it, or a file is damaged.
     """
-    result = read_result(folder, plugins.operations)
+    result = read_result(folder, installed_operations(plugins))
     histories = read_history(folder)[: len(result.splits)]
     if len(histories) < len(result.splits):
         raise LpzError(f"'{folder}' lacks the history of a split; search again with --resume")
-    rows = {name: _held_out(result, name) for name in result.plan.benchmarks}
+    rows = {name: _held_out(result, name) for name in result.config.benchmarks}
     parts = [
         _correlations(result, rows),
-        *(_ranking(result, name, plugins) for name in result.plan.benchmarks),
+        *(_ranking(result, name, plugins) for name in result.config.benchmarks),
         _expressions(result, number_of, plugins),
         _progress(result, histories),
         _effort(result),
         _provenance(result, folder),
     ]
     return Chapter(
-        title=f"{listed(result.plan.benchmarks)}: {SEARCHES[result.plan.strategy]}",
+        title=f"{listed(result.config.benchmarks)}: {SEARCHES[result.config.strategy]}",
         source=str(folder),
         lead=lead(result),
         tiles=tiles(result),
         parts=parts,
-        facts={"kind": "search", "run": str(folder), "benchmarks": list(result.plan.benchmarks)}
-        | {"strategy": result.plan.strategy, "splits": len(result.splits), "summary": result.summary()},
+        facts={"kind": "search", "run": str(folder), "benchmarks": list(result.config.benchmarks)}
+        | {"strategy": result.config.strategy, "splits": len(result.splits), "summary": result.summary()},
         comparison=compared(result, folder),
     )
 
@@ -67,7 +68,7 @@ def search_chapter(folder: Path, number_of: int, plugins: PluginRegistry) -> Cha
 
 
 def _held_out(result: SearchResult, name: str) -> Rows:
-    """Agreements on held-out architectures by what ranks them, each with its split; by the fallen mean."""
+    """Agreements on held-out architectures by the name of what ranks them, each with its split."""
     several = len(result.splits) > 1
     rows: Rows = {}
     for at, split in enumerate(result.splits):
@@ -100,7 +101,7 @@ def _correlations(result: SearchResult, rows: dict[str, Rows]) -> Part:
     ]
     table = [
         [words(name), number(at), words(what), number(agreement.n), *estimates(agreement)]
-        for name in result.plan.benchmarks
+        for name in result.config.benchmarks
         for at, split in enumerate(result.splits)
         for what, agreement in _of_split(split, name)
     ] + [
@@ -113,7 +114,7 @@ def _correlations(result: SearchResult, rows: dict[str, Rows]) -> Part:
         "Intervals are of 1,000 bootstrap resamples of the architectures. "
         "Rows marked (train) are of those searched on.",
         plots,
-        [Table("Every correlation", header, table)],
+        [ReportTable("Every correlation", header, table)],
     )
 
 
@@ -127,7 +128,7 @@ def _of_split(split: Split, name: str) -> Iterable[tuple[str, Agreement]]:
 
 
 def _ranking(result: SearchResult, name: str, plugins: PluginRegistry) -> Part:
-    metric, larger = metric_of(name, plugins) or ("trained performance, larger is better", True)
+    metric, larger = metric_of(name, plugins) or ("trained performance, higher is better", True)
     keys = result.architectures[name]
     places = {key: at for at, key in enumerate(keys)}
     groups, scores = {}, {}
@@ -141,13 +142,9 @@ def _ranking(result: SearchResult, name: str, plugins: PluginRegistry) -> Part:
     spec = figures.against_truth(keys, quality, metric, larger, groups, scores, ("Split", "Ranked by"))
     return Part(
         f"Scores against truth: {name}",
-        "Up and to the right is better on both axes: a perfect proxy rises without a dip. Point at a dot for its "
-        "architecture.",
-        [
-            Figure(
-                f"{metric} of {len(keys)} trained architectures against what the search's proxies say untrained.", spec
-            )
-        ],
+        "Up and to the right is better on both axes: the dots of a perfect proxy rise without a fall. Point at a dot "
+        "to see its architecture.",
+        [Figure(f"{metric} of {len(keys)} trained architectures against their scores without training.", spec)],
     )
 
 
@@ -177,12 +174,12 @@ def _expressions(result: SearchResult, chapter: int, plugins: PluginRegistry) ->
     drawings = []
     for place, ((text, sign), splits) in enumerate(winners.items()):
         expression = result.splits[splits[0]].winner.expressions[0]
-        svg = draw_tree(expression, sign, f"tree-{chapter}-{place}", plugins.operations)
+        svg = draw_tree(expression, sign, f"tree-{chapter}-{place}", installed_operations(plugins))
         drawings.append(
             Drawing(svg, text, f"Winner of {_of_splits(splits, len(result.splits))}: {spell(expression, sign)}.")
         )
     members = [
-        [number(at), number(row + 1), code(str(e)), words("larger" if sign > 0 else "smaller"), number(e.complexity)]
+        [number(at), number(row + 1), code(str(e)), words("higher" if sign > 0 else "lower"), number(e.complexity)]
         for at, split in enumerate(result.splits)
         for row, (e, sign) in enumerate(zip(split.ensemble.expressions, split.ensemble.orientations, strict=True))
     ]
@@ -205,23 +202,23 @@ def _expressions(result: SearchResult, chapter: int, plugins: PluginRegistry) ->
     plot = figures.front([split.pareto for split in result.splits], _fitness(result))
     return Part(
         "Expressions found",
-        "Read a tree from the leaves: statistics of the untrained network, what is done to each, how the two are "
-        "joined, and how the numbers of a layer and of all layers become one score.",
+        "Read a tree from the leaves: statistics of the untrained network, the unary operations on each, the binary "
+        "operation, and the folds over the elements of a layer and over all layers to one score.",
         [Figure("Fitness against complexity: the fittest expression that is no more complex.", plot)],
         [
-            Table("Members of the rank ensembles", MEMBERS, members),
-            Table("Fittest on the architectures searched on", FITTEST, fittest),
-            Table("Fitness against complexity", FRONT, pareto),
+            ReportTable("Members of the rank ensembles", MEMBERS, members),
+            ReportTable("Fittest on the architectures searched on", FITTEST, fittest),
+            ReportTable("Fitness against complexity", FRONT, pareto),
         ],
         drawings,
     )
 
 
 def _progress(result: SearchResult, histories: Sequence[Sequence[dict[str, object]]]) -> Part:
-    grids = result.plan.strategy == "exhaustive"
+    grids = result.config.strategy == "exhaustive"
     dots = "" if grids else " Faint dots are the expressions themselves."
     curves = figures.search_curves(histories, _fitness(result), not grids)
-    return Part("Progress of the search", "", [Figure(f"Largest fitness so far.{dots}", curves)])
+    return Part("Progress of the search", "", [Figure(f"Highest fitness so far.{dots}", curves)])
 
 
 def _effort(result: SearchResult) -> Part:
@@ -234,7 +231,7 @@ def _effort(result: SearchResult) -> Part:
         [words("evaluated"), words("")] + [number(split.evaluated) for split in result.splits],
         *(
             [
-                words("rejected unseen" if when == "pruned" else "rejected after evaluation"),
+                words("rejected before evaluation" if when == "pruned" else "rejected after evaluation"),
                 words(REASONS.get(reason, reason)),
             ]
             + [number(getattr(split, when).get(reason, 0)) for split in result.splits]
@@ -245,28 +242,28 @@ def _effort(result: SearchResult) -> Part:
     header = ["what", "why", *(f"split {at}" for at in range(len(result.splits)))]
     return Part(
         "Evaluated and rejected",
-        "Candidates are rejected unseen where another one is known to rank alike, or where all their scores are known "
-        "to be equal.",
-        tables=[Table("Candidates by what became of them", header, rows)],
+        "Candidates are rejected before evaluation if another one is known to give the same ranking, or if all their "
+        "scores are known to be equal.",
+        tables=[ReportTable("Candidates: evaluated or rejected", header, rows)],
     )
 
 
 def _provenance(result: SearchResult, folder: Path) -> Part:
-    plan = result.plan
+    config = result.config
     digest = hashlib.sha256((folder / "result.json").read_bytes()).hexdigest()
-    settings = plan.to_json()
+    settings = config.to_json()
     rows = [[words(name), code(_plainly(value))] for name, value in settings.items() if name != "setting"]
     rows += [[words(f"minibatch and weights: {name}"), code(_plainly(v))] for name, v in settings["setting"].items()]
     rows += [[words("seeds of the splits"), code(_plainly([split.seed for split in result.splits]))]]
     rows += [[words(f"version of {name}"), code(version)] for name, version in result.versions.items()]
     rows += [[words("SHA-256 of result.json"), code(digest)]]
-    beyond = only_in_python(plan)
+    beyond = only_in_python(config)
     return Part(
         "Provenance",
         "This command searches again, with the same versions to the last digit on a CPU."
         + (f" Settings that it does not take were given in Python: {beyond}." if beyond else ""),
-        tables=[Table("Settings, seeds and versions", ["what", "value"], rows)],
-        listing=command(plan, list(result.tests), result.ceiling is not None),
+        tables=[ReportTable("Settings, seeds and versions", ["what", "value"], rows)],
+        listing=command(config, list(result.tests), result.ceiling is not None),
     )
 
 
@@ -274,8 +271,8 @@ def _provenance(result: SearchResult, folder: Path) -> Part:
 
 
 def _fitness(result: SearchResult) -> str:
-    several = f", {result.plan.combine} of benchmarks" if len(result.plan.benchmarks) > 1 else ""
-    return f"fitness: |{figures.MEASURES[result.plan.fitness]}|{several}"
+    several = f", {result.config.combine} of benchmarks" if len(result.config.benchmarks) > 1 else ""
+    return f"fitness: |{figures.MEASURES[result.config.fitness]}|{several}"
 
 
 def _plainly(value: object) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from lpz_report.document import Cell, Tile, number, signed, words
 from lpz_report.figures import MEASURES
-from lpzero_hf.search.result import SearchResult
+from lpzero_hf.searching.result import SearchResult
 
 OURS = ("winner", "ensemble")
 TIMES = ("never", "once", "twice", "three times", "four times", "five times")
@@ -17,56 +17,58 @@ Found = dict[str, dict[str, float | int]]  # of one benchmark, by what ranks it;
 
 def lead(result: SearchResult) -> list[str]:
     """The summary in words, by paragraph."""
-    plan, count = result.plan, len(result.splits)
-    how = {"exhaustive": "enumerated", "random": "drew from", "evolution": "evolved expressions in"}[plan.strategy]
+    config, count = result.config, len(result.splits)
+    how = {"exhaustive": "enumerated", "random": "drew from", "evolution": "evolved expressions in"}[config.strategy]
     times = "" if count == 1 else f" {_spelled(count)}, each time on other architectures"
-    told_all = [
+    paragraphs = [
         f"The search {how} a space of {result.size:,} expressions{times}. {'. '.join(_sizes(result))}. "
         f"{_mean(split.evaluated for split in result.splits):,.0f} expressions were evaluated"
         f"{' per split' if count > 1 else ''}, in {_mean(split.seconds for split in result.splits):,.1f} s."
     ]
     for name, found in result.summary().items():
-        told = _told(name, found, name in result.tests, count)
-        if told:
-            told_all.append(told)
+        sentence = _sentence(name, found, name in result.tests, count)
+        if sentence:
+            paragraphs.append(sentence)
     if not any(split.winner.held_out for split in result.splits):
-        told_all.append(
-            "Nothing was held out: the numbers say how well the expressions fit what they were chosen on, and not how "
-            "well they rank other architectures."
+        paragraphs.append(
+            "Nothing was held out: the numbers show how well the expressions rank the architectures searched on, not "
+            "how well they rank others."
         )
     if result.ceiling is not None:
-        told_all.append(
-            f"The fittest expression on all architectures at once reaches {result.ceiling.fitness:.3f}. It is a bound "
-            f"on what this space can give, and no result: {result.ceiling.expression}."
+        paragraphs.append(
+            f"The fittest expression on all architectures at once reaches {result.ceiling.fitness:.3f}. It is an upper "
+            f"bound for this space, not a result: {result.ceiling.expression}."
         )
-    return told_all
+    return paragraphs
 
 
 def _sizes(result: SearchResult) -> list[str]:
-    told = []
+    sentences = []
     for name, keys in result.architectures.items():
         seen = len(result.splits[0].trained_on[name])
         saw = f"Of {len(keys)} architectures of {name} it saw the trained performance of"
-        told.append(f"{saw} {seen}; the other {len(keys) - seen} were held out" if seen < len(keys) else f"{saw} all")
-    return told
+        sentences.append(
+            f"{saw} {seen}; the other {len(keys) - seen} were held out" if seen < len(keys) else f"{saw} all"
+        )
+    return sentences
 
 
-def _told(name: str, found: Found, tested: bool, count: int) -> str:
+def _sentence(name: str, found: Found, tested: bool, count: int) -> str:
     if "winner" not in found:
         return ""
     several = count > 1
     winner = found["winner"]
     where = f"On {name}, which was not searched on," if tested else f"On the held-out architectures of {name},"
-    told = (
+    text = (
         f"{where} the {'winners reach' if several else 'winner reaches'} a Spearman's rho of "
         f"{_spread(winner, 'spearman', several)} and a Kendall's tau-b of {_spread(winner, 'kendall', several)}"
     )
     if "ensemble" in found:
-        told += f"; rank ensembles reach {_spread(found['ensemble'], 'spearman', several)}"
+        text += f"; rank ensembles reach {_spread(found['ensemble'], 'spearman', several)}"
     baseline = _best_baseline(found)
     if baseline is not None:
-        told += f"; the best trivial baseline, {baseline}, {signed(found[baseline]['spearman'], '.3f')}"
-    return f"{told}{f' (mean ± standard deviation of {count} splits)' if several else ''}."
+        text += f"; the best trivial baseline, {baseline}, {signed(found[baseline]['spearman'], '.3f')}"
+    return f"{text}{f' (mean ± standard deviation of {count} splits)' if several else ''}."
 
 
 def tiles(result: SearchResult) -> list[Tile]:
@@ -74,7 +76,7 @@ def tiles(result: SearchResult) -> list[Tile]:
     made = []
     several = len(result.splits) > 1
     for name, found in result.summary().items():
-        also = f", {name}" if len(result.plan.benchmarks) + len(result.tests) > 1 else ""
+        also = f", {name}" if len(result.config.benchmarks) + len(result.tests) > 1 else ""
         where = f"held out, {name}" if name not in result.tests else f"test, {name}"
         for what in OURS:
             if what in found:
@@ -89,7 +91,7 @@ def tiles(result: SearchResult) -> list[Tile]:
             )
     if not made:
         made.append(
-            Tile(f"{max(s.fittest[0].fitness for s in result.splits):.3f}", "largest fitness", "nothing held out")
+            Tile(f"{max(s.fittest[0].fitness for s in result.splits):.3f}", "highest fitness", "nothing held out")
         )
     made.append(Tile(f"{result.size:,}", "expressions", "in the space"))
     made.append(Tile(f"{result.seconds['all']:,.1f} s", "in all", f"{result.seconds['capture']:,.1f} s of it capture"))

@@ -1,4 +1,4 @@
-"""Expressions drawn as trees: inline SVG, coloured by the page's style sheet; and told in words."""
+"""Expressions as trees (inline SVG, coloured by the page's style sheet) and in words."""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ class _Node:
 
 
 def draw_tree(expression: Expression, orientation: int, name: str, operations: Operations = BUILT_IN) -> str:
-    """An expression as an SVG element, read from the top: what is done last, down to the statistics.
+    """An expression as an SVG element, from the last operation at the top down to the statistics.
 
     Args:
         expression: any.
-        orientation: 1 if a larger score predicts a better model; -1 is drawn as a node of its own.
+        orientation: 1 if higher is better; -1 (lower is better) is drawn as a node of its own.
         name: prefix of the ids in it, unique on the page.
         operations: unary operations by name.
 
@@ -45,7 +45,7 @@ def draw_tree(expression: Expression, orientation: int, name: str, operations: O
         >>> draw_tree(parse("sum(sum(product(abs(W), abs(G))))"), 1, "t").count("<rect")
         7
     """
-    trunk = [_Node("negated", "fold", "a smaller score predicts a better model")] if orientation < 0 else []
+    trunk = [_Node("negated", "fold", "lower is better")] if orientation < 0 else []
     trunk += [
         _Node(f"{expression.aggregate} over blocks", "fold", "one number from those of all transformer layers"),
         _Node(f"{expression.reduce} over elements", "fold", "one number from the entries within a layer"),
@@ -72,11 +72,11 @@ def draw_tree(expression: Expression, orientation: int, name: str, operations: O
             boxes.append(_box(node, centre, at))
             at, above = at + ROW, centre
     height = y + ROW * (max(map(len, arms)) - 1) + HEIGHT / 2 + EDGE
-    told = escape(spell(expression, orientation))
+    description = escape(spell(expression, orientation))
     return (
         f'<svg class="tree" role="img" aria-labelledby="{name}-title {name}-desc" width="{width:.0f}" '
         f'height="{height:.0f}" viewBox="0 0 {width:.1f} {height:.1f}" xmlns="http://www.w3.org/2000/svg">'
-        f'<title id="{name}-title">{escape(str(expression))}</title><desc id="{name}-desc">{told}</desc>'
+        f'<title id="{name}-title">{escape(str(expression))}</title><desc id="{name}-desc">{description}</desc>'
         f"{''.join(edges)}{''.join(boxes)}</svg>"
     )
 
@@ -91,8 +91,8 @@ def spell(expression: Expression, orientation: int = 1) -> str:
     """
     left, right = (_spelled(branch) for branch in expression.branches)
     both = f"the {'matrix product' if expression.op == 'matmul' else expression.op} of {left} and {right}"
-    told = f"the {expression.aggregate} over blocks of the {expression.reduce} over elements of {both}"
-    return told if orientation > 0 else f"{told}; a smaller score predicts a better model"
+    text = f"the {expression.aggregate} over blocks of the {expression.reduce} over elements of {both}"
+    return text if orientation > 0 else f"{text}; lower is better"
 
 
 def _spelled(branch: Branch) -> str:
@@ -109,7 +109,7 @@ def _acts_on(expression: Expression) -> str:
 
 
 def _arm(branch: Branch, operations: Operations) -> list[_Node]:
-    """The nodes of a branch, from what is done last to the statistic."""
+    """The nodes of a branch, from the last operation to the statistic."""
     if branch.dropped:
         return [_Node("dropped", "dropped", "this branch is disconnected")]
     nodes = [_Node(name, "unary", operations[name].formula) for name in reversed(branch.chain) if name != "no_op"]

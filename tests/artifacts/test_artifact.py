@@ -35,14 +35,16 @@ from lpzero_hf.artifacts.artifact import (
     schema,
     write_artifact,
 )  # fmt: skip
+from lpzero_hf.benchmarks.benchmark import load_benchmark
 from lpzero_hf.errors import InvalidScore, LpzError, MinibatchWarning, UsageError
 from lpzero_hf.expressions.expression import parse
 from lpzero_hf.plugins import load_plugins
 from lpzero_hf.proxies.expression_proxy import expression_proxy
+from lpzero_hf.proxies.resolve import find_proxy, resolve
 from lpzero_hf.proxies.searched_proxy import quantile, searched_proxy
-from lpzero_hf.scoring.evaluate import Setting
-from lpzero_hf.search.export import artifact_of, default_name
-from lpzero_hf.search.result import SearchResult, read_result
+from lpzero_hf.scoring.setting import Setting
+from lpzero_hf.searching.export import artifact_of, default_name
+from lpzero_hf.searching.result import SearchResult, read_result
 from tests.support.seals import seal
 
 Lpz = Callable[..., tuple[int, str, str]]
@@ -186,17 +188,15 @@ def test_the_same_artifact_asked_for_twice_is_one_proxy_and_a_changed_file_anoth
     file = tmp_path / "a.json"
     write_artifact(file, Artifact("mine", (Member(SNIP, 1),), {"abs": "1"}, TOLD))
     plugins = load_plugins()
-    first = plugins.proxy(str(file))
-    assert plugins.proxy(str(file)) is first
+    (first,) = resolve([str(file), file, str(file)], plugins)
     write_artifact(file, Artifact("mine", (Member(SNIP, -1),), {"abs": "1"}, TOLD))
-    assert plugins.proxy(str(file)) is not first
-    assert plugins.proxy(str(file)).version != first.version
+    assert find_proxy(str(file), plugins).version != first.version
 
 
 def test_a_searched_proxy_is_graded_on_the_architectures_it_was_not_searched_on(
     artifact: Artifact, result: SearchResult
 ) -> None:
-    benchmark = load_plugins().benchmark("tiny-gpt2")
+    benchmark = load_benchmark("tiny-gpt2")
     report = grade(benchmark, [searched_proxy(artifact)], Setting(batch_size=2, seq_len=8), limit=20)
     graded = {one.proxy: one for one in report.grades}
     ((why, many),) = graded["found-here"].unscored.items()
@@ -254,8 +254,8 @@ def test_an_expression_of_ones_own_is_exported_too(lpz: Lpz, tmp_path: Path) -> 
 
 def test_export_names_a_proxy_by_its_benchmarks(result: SearchResult) -> None:
     assert default_name(result) == "found-tiny-gpt2"
-    plan = replace(result.plan, benchmarks=("some/Folder of mine", "gpt2-wt103"))
-    assert default_name(replace(result, plan=plan)) == "found-folder-of-mine-gpt2-wt103"
+    config = replace(result.config, benchmarks=("some/Folder of mine", "gpt2-wt103"))
+    assert default_name(replace(result, config=config)) == "found-folder-of-mine-gpt2-wt103"
 
 
 def test_export_refuses_what_is_no_finished_search(lpz: Lpz, run: Path, tmp_path: Path) -> None:

@@ -14,11 +14,12 @@ from lpzero_hf.benchmarks.agreement import kendall, spearman
 from lpzero_hf.benchmarks.benchmark import Benchmark, Trained
 from lpzero_hf.benchmarks.grade import BASELINES, chance, grade
 from lpzero_hf.errors import LpzError, NotApplicable
-from lpzero_hf.models.load import build_model
+from lpzero_hf.models.build import build_model
 from lpzero_hf.proxies.base import ModelProxy, Proxy, Subject
-from lpzero_hf.scoring.evaluate import Setting, evaluate
+from lpzero_hf.scoring.setting import Setting
 from lpzero_hf.spaces.space import Architecture, Choice, Space
 from tests.support.architectures import SMALL, TWO, one_by_one, size
+from tests.support.evaluated import evaluate
 
 TOY = Space(
     name="toy",

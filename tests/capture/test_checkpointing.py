@@ -8,9 +8,10 @@ import torch
 from lpzero_hf import minibatch, score
 from lpzero_hf.plugins import load_plugins
 from lpzero_hf.proxies.base import StatisticProxy
+from lpzero_hf.proxies.resolve import installed_proxies
 from tests.support.families import tiny_model
 
-PROXIES = [name for name, claim in load_plugins().proxies.items() if isinstance(claim.item, StatisticProxy)]
+PROXIES = [name for name, claim in installed_proxies(load_plugins()).items() if isinstance(claim.item, StatisticProxy)]
 
 
 @pytest.mark.parametrize("family", ["gpt2", "llama", "albert", "mixtral", "t5", "mamba", "xlnet"])

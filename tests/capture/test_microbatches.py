@@ -20,18 +20,25 @@ from lpzero_hf.capture.capture import capture
 from lpzero_hf.capture.spec import LOSS, Network, Reduction
 from lpzero_hf.errors import CaptureError, MicroBatchWarning
 from lpzero_hf.expressions.tables import Table, Wanted, tabulate
+from lpzero_hf.models.layout import layout_of
 from lpzero_hf.models.minibatch import embedded_tokenizer
 from lpzero_hf.plugins import load_plugins
 from lpzero_hf.proxies.base import StatisticProxy
+from lpzero_hf.proxies.resolve import installed_proxies
 from lpzero_hf.scoring.cache import ScoreCache
-from lpzero_hf.scoring.evaluate import Setting, evaluate
 from lpzero_hf.scoring.score import Scores
-from lpzero_hf.search.expression_space import ExpressionSpace
-from lpzero_hf.search.table_cache import make_tables
+from lpzero_hf.scoring.setting import Setting
+from lpzero_hf.searching.expression_space import ExpressionSpace
+from lpzero_hf.searching.table_cache import make_tables
+from tests.support.evaluated import evaluate
 from tests.support.families import tiny_model
 
 Lpz = Callable[..., tuple[int, str, str]]
-SINGLE = [n for n, c in load_plugins().proxies.items() if isinstance(c.item, StatisticProxy) and c.item.network is LOSS]
+SINGLE = [
+    n
+    for n, c in installed_proxies(load_plugins()).items()
+    if isinstance(c.item, StatisticProxy) and c.item.network is LOSS
+]
 FAMILIES = ("gpt2", "llama", "bert", "t5", "flexibert")
 ROUGHER = {  # proxies that enlarge rounding
     "synaptic_diversity": 1e-8,  # a singular value of 0 comes out as 1e-8 of the largest
@@ -110,7 +117,7 @@ def test_every_proxy_scores_as_on_the_whole_minibatch(family: str, size: int) ->
 @pytest.mark.parametrize("family", FAMILIES)
 def test_every_tensor_is_that_of_the_whole_minibatch(family: str, size: int) -> None:
     model = double(family)
-    batch, layout = padded(model), load_plugins().layout(model)
+    batch, layout = padded(model), layout_of(model)
     places = {"linear": "WGAJ", "mixer": ("H", "S", "dH"), "embedding": "AJ", "ffn_hidden": "A", "ffn_output": "J"}
     reads = [Reduction(place, (name,), Tensor.clone) for place, names in places.items() for name in names]  # type: ignore[arg-type]
     whole = capture(model, batch, reads, layout)
@@ -129,7 +136,7 @@ def test_every_tensor_is_that_of_the_whole_minibatch(family: str, size: int) -> 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_tables_of_every_chain_are_those_of_the_whole_minibatch(family: str, size: int) -> None:
     model = double(family)
-    batch, layout, wanted = padded(model), load_plugins().layout(model), ExpressionSpace().wanted
+    batch, layout, wanted = padded(model), layout_of(model), ExpressionSpace().wanted
     if family == "t5":  # see above: its J is noise where it is 0, and some chains enlarge it
         kept = {name: chains for name, chains in wanted.chains.items() if name != "J"}
         wanted = Wanted(kept, tuple(pair for pair in wanted.pairs if "J" not in pair), wanted.operations)
@@ -240,7 +247,7 @@ def test_a_reduction_that_has_no_room_fails_alone() -> None:
     model = tiny_model("gpt2")
     hungry, modest = Reduction("linear", ("A", "mask"), greedy), Reduction("linear", ("G",), torch.linalg.vector_norm)
     with pytest.warns(MicroBatchWarning):
-        captured = capture(model, padded(model), [hungry, modest], load_plugins().layout(model))
+        captured = capture(model, padded(model), [hungry, modest], layout_of(model))
     assert isinstance(captured.failures[hungry], torch.OutOfMemoryError)
     assert modest not in captured.failures
     assert len(captured.values[modest]) == 8
@@ -295,7 +302,7 @@ def test_the_command_takes_micro_batches_and_tells_of_halving(lpz: Lpz) -> None:
 def refusal(model: PreTrainedModel, batch: dict[str, Tensor], network: Network = LOSS) -> str:
     """Why a micro-batch of 2 is refused."""
     snip = Reduction("linear", ("G",), torch.linalg.vector_norm)
-    captured = capture(model, batch, [snip], load_plugins().layout(model), micro_batch=2, network=network)
+    captured = capture(model, batch, [snip], layout_of(model), micro_batch=2, network=network)
     assert isinstance(captured.failures[snip], CaptureError)
     assert captured.values[snip] == []
     return str(captured.failures[snip])
@@ -342,7 +349,7 @@ def test_samples_that_see_each_other_are_refused() -> None:
 
     model = tiny_model("gpt2")
     model.transformer.ln_f = Centred(model.transformer.ln_f)
-    assert "see each other" in refusal(model, padded(model))
+    assert "influence each other" in refusal(model, padded(model))
 
 
 def test_random_draws_are_refused() -> None:

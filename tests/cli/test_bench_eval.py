@@ -22,9 +22,8 @@ from transformers import PreTrainedModel
 from lpzero_hf.benchmarks.agreement import spearman
 from lpzero_hf.benchmarks.benchmark import FORMAT
 from lpzero_hf.benchmarks.grade import BASELINES
-from lpzero_hf.models.load import build_model
+from lpzero_hf.models.build import build_model
 from lpzero_hf.plugins import PluginRegistry
-from lpzero_hf.scoring import evaluate as evaluation
 from tests.support.forks import forked, needs_fork
 from tests.support.trained import write_benchmark
 
@@ -118,7 +117,7 @@ def test_eval_uses_the_cache_unless_told_not_to(
 ) -> None:
     first = lpz("bench", "eval", made, *BRIEF, "--json")[1]
     assert len(kept(tmp_path / "cache")) == 12 * 5
-    monkeypatch.setattr(evaluation, "build_model", None)
+    monkeypatch.setattr("lpzero_hf.scoring.setting.build_model", None)
     code, out, err = lpz("bench", "eval", made, *BRIEF, "--json")
     assert (code, out, err) == (0, first, "")
     code, out, err = lpz("bench", "eval", made, *BRIEF, "--json", "--no-cache")
@@ -215,7 +214,7 @@ def built(monkeypatch: pytest.MonkeyPatch) -> Built:
             do(numbers[-1])
             return build_model(*arguments, **named)
 
-        monkeypatch.setattr(evaluation, "build_model", counted)
+        monkeypatch.setattr("lpzero_hf.scoring.setting.build_model", counted)
         return numbers
 
     return install

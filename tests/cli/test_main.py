@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 
 from lpzero_hf.plugins import PluginRegistry
+from lpzero_hf.proxies.resolve import installed_proxies
 from tests.support.families import FAMILIES, tiny_model
 
 Lpz = Callable[..., tuple[int, str, str]]
@@ -34,7 +35,7 @@ def test_score_prints_a_table_with_every_proxy(lpz: Lpz, tiny: str) -> None:
     code, out, err = lpz("score", tiny, *SMALL)
     assert code == 0
     assert err == ""
-    for claim in PluginRegistry(found=entry_points(group="lpzero_hf")).proxies:
+    for claim in installed_proxies(PluginRegistry(found=entry_points(group="lpzero_hf"))):
         assert f" {claim} " in out
     assert "lower" in out
 
@@ -243,7 +244,7 @@ def test_help_does_not_import_torch() -> None:
 def test_commands_on_many_architectures_take_the_groups_of_options_whole() -> None:
     from lpz_cli import bench, nas, options, rank, search
 
-    for group in (options.Conditions, options.Spread):
+    for group in (options.Conditions, options.Workers):
         wanted = {field.name: field.default for field in dataclasses.fields(group)}
         for command in (bench.evaluate, nas.nas, rank.rank, search.search):
             offered = {name: option.default for name, option in inspect.signature(command).parameters.items()}

@@ -68,7 +68,7 @@ def test_the_site_is_built_without_a_warning_and_asks_nobody(tmp_path: Path) -> 
     style = "".join(path.read_text(encoding="utf-8") for path in tmp_path.rglob("*.css"))
     assert not re.search(r"(?:@import|url\()\s*[\"']?(?:https?:)?//", style)
     assert "<math" in pages["explanation/method.html"]
-    assert "strategies/" in pages["explanation/architecture.html"]  # of CONTRIBUTING.md
+    assert "searching/" in pages["explanation/architecture.html"]  # of CONTRIBUTING.md
     assert "create_study" in pages["how-to/nas.html"]  # of an example
     for command in ("score", "nas", "bench train", "plugin new", "report"):
         assert f"<code>lpz {command}</code>" in pages["reference/cli.html"]
@@ -93,7 +93,7 @@ def test_every_hook_and_every_name_of_the_kit_is_in_the_reference() -> None:
 
 
 def test_the_artifact_page_names_every_field() -> None:
-    schema = json.loads((ROOT / "lpzero_hf" / "data" / "artifact.schema.json").read_text(encoding="utf-8"))
+    schema = json.loads((ROOT / "lpzero_hf" / "artifacts" / "artifact.schema.json").read_text(encoding="utf-8"))
     page = (DOCS / "reference" / "artifact.md").read_text(encoding="utf-8")
     provenance = schema["$defs"]["provenance"]
     fields = {*schema["properties"], *schema["properties"]["members"]["items"]["properties"], *provenance["properties"]}

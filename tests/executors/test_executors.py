@@ -19,20 +19,21 @@ from typing import Any
 import pytest
 import torch
 
-from lpzero_hf.benchmarks.make import Plan as TrainingPlan
+from lpzero_hf.benchmarks.make import BenchmarkSpec as TrainingPlan
 from lpzero_hf.benchmarks.make import make_benchmark
 from lpzero_hf.benchmarks.train import Recipe
 from lpzero_hf.errors import ExecutorWarning, LpzError, MicroBatchWarning, UsageError
-from lpzero_hf.executors import Executor, Failure, LocalExecutor, ProcessExecutor, RayExecutor, cores, executor_for
-from lpzero_hf.executors.retries import TRIES, Tries
+from lpzero_hf.executors import Executor, Failure, LocalExecutor, ProcessExecutor, RayExecutor, cores
+from lpzero_hf.executors.retries import TRIES, RetryQueue
+from lpzero_hf.expressions.operations import installed_operations
 from lpzero_hf.plugins import load_plugins
 from lpzero_hf.scoring.cache import ScoreCache
-from lpzero_hf.scoring.evaluate import evaluate
-from lpzero_hf.search.config import Plan
-from lpzero_hf.search.search import search
-from lpzero_hf.search.table_cache import CaptureFailed, make_tables
+from lpzero_hf.searching.config import SearchConfig
+from lpzero_hf.searching.search import search
+from lpzero_hf.searching.table_cache import CaptureFailed, make_tables
 from tests.scoring.test_evaluate import BROKEN, untimed
 from tests.support.architectures import CONFIGS, SMALL, TWO
+from tests.support.evaluated import evaluate
 from tests.support.executor_tasks import die, first_then_long, hide, refuse, root, where
 from tests.support.fated import FATES, fated
 
@@ -60,19 +61,8 @@ def test_the_local_executor_uses_its_threads_and_puts_them_back() -> None:
     assert torch.get_num_threads() == before
 
 
-def test_workers_and_threads_make_an_executor() -> None:
-    assert isinstance(executor_for(None), LocalExecutor)
-    assert executor_for(None, 1, 3).threads == 3
-    several = executor_for(None, 2)
-    assert isinstance(several, ProcessExecutor)
-    assert several.workers == 2
-    assert executor_for(several) is several
-    with pytest.raises(UsageError, match="own workers"):
-        evaluate(TWO, "params", SMALL, executor=several, threads=2)
-
-
 @pytest.mark.parametrize("counts", [{"workers": 0}, {"threads": 0}])
-@pytest.mark.parametrize("kind", [ProcessExecutor, RayExecutor, lambda **counts: executor_for(None, **counts)])
+@pytest.mark.parametrize("kind", [ProcessExecutor, RayExecutor])
 def test_nobody_cannot_work(kind: Callable[..., Executor], counts: dict[str, int]) -> None:
     with pytest.raises(UsageError, match="at least one"):
         kind(**counts)
@@ -82,20 +72,20 @@ def test_nobody_cannot_work(kind: Callable[..., Executor], counts: dict[str, int
 
 
 def test_a_task_is_tried_three_times_at_last_alone_and_its_neighbours_are_not_counted() -> None:
-    tries = Tries(3)
+    tries = RetryQueue(3)
     assert [tries.take() for _ in range(4)] == [0, 1, 2, None]
     tries.done(2)
     for number in (0, 1):  # 0 takes all memory, so that 1 dies with it
         with pytest.warns(ExecutorWarning, match=r"\(why\).*2 of 3"):
-            assert tries.died(number, "why") is None
+            assert tries.crashed(number, "why") is None
     assert [tries.take(), tries.take()] == [0, 1]
     for number in (0, 1):
         with pytest.warns(ExecutorWarning, match="alone .*3 of 3"):
-            assert tries.died(number, "why") is None
+            assert tries.crashed(number, "why") is None
     assert tries.take() == 0
     assert tries.take() is None  # 1 has to wait
     assert (tries.left, tries.busy) == (2, 1)
-    given_up = tries.died(0, "why")
+    given_up = tries.crashed(0, "why")
     assert isinstance(given_up, Failure)
     assert "(why)" in given_up.reason
     assert tries.take() == 1
@@ -210,7 +200,7 @@ def test_one_and_two_processes_give_the_bits_of_none_in_the_same_order(workers: 
 
 
 def test_processes_make_the_tables_of_the_local_executor(tmp_path: Path) -> None:
-    wanted = Plan(("tiny-gpt2",)).space(load_plugins().operations).wanted
+    wanted = SearchConfig(("tiny-gpt2",)).space(installed_operations()).wanted
     folders = {}
     for name, executor in {"local": LocalExecutor(), "process": ProcessExecutor(2)}.items():
         make_tables(TWO, wanted, SMALL, tmp_path / name, executor=executor, plugins=load_plugins())
@@ -222,7 +212,7 @@ def test_processes_make_the_tables_of_the_local_executor(tmp_path: Path) -> None
 @pytest.mark.integration
 def test_the_user_is_told_of_micro_batches_in_a_worker(tmp_path: Path) -> None:
     configs = {"tight": fated("tight"), "too": fated("tight", 24), "well": fated("well")}
-    wanted = Plan(("tiny-gpt2",)).space(load_plugins().operations).wanted
+    wanted = SearchConfig(("tiny-gpt2",)).space(installed_operations()).wanted
     for executor in (LocalExecutor(), ProcessExecutor(1)):
         with pytest.warns(MicroBatchWarning, match="1 of 2") as told:
             rows = evaluate(configs, ["snip", "params"], SMALL, executor=executor)
@@ -310,7 +300,7 @@ def test_an_architecture_that_kills_every_worker_or_fails_does_not_stop_the_othe
 
 @pytest.mark.integration
 def test_tables_of_the_others_are_kept_and_an_error_names_those_that_failed(tmp_path: Path) -> None:
-    wanted = Plan(("tiny-gpt2",)).space(load_plugins().operations).wanted
+    wanted = SearchConfig(("tiny-gpt2",)).space(installed_operations()).wanted
     with pytest.raises(CaptureFailed) as caught, pytest.warns(ExecutorWarning, match="again"):
         make_tables(FATED, wanted, SMALL, tmp_path, executor=ProcessExecutor(2), plugins=load_plugins())
     assert all(word in str(caught.value) for word in ("kills", DIED, "fails", FAILED))
@@ -332,9 +322,9 @@ def test_a_search_that_cannot_capture_an_architecture_names_it(tmp_path: Path, m
         name="fates", summary="", space=FATES, metric="loss", larger_is_better=False, read=lambda: entries
     )
     plugins = load_plugins()
-    monkeypatch.setattr(type(plugins), "benchmark", lambda self, name: bench)
+    monkeypatch.setattr("lpzero_hf.searching.benchmark_scores.load_benchmark", lambda name, plugins: bench)
     with pytest.raises(LpzError, match=r"never works; .*never works"):
-        search(Plan(("fates",), "random", train=None, iterations=1, setting=SMALL), plugins=plugins)
+        search(SearchConfig(("fates",), "random", train=None, iterations=1, setting=SMALL), plugins=plugins)
     assert len(list((tmp_path / "tables").glob("*.safetensors"))) == 2
 
 
@@ -391,9 +381,16 @@ def test_options_that_do_not_go_together_are_wrong_usage(
     assert message in err
 
 
-@pytest.mark.parametrize("command", [("rank",), ("search",), ("nas",), ("bench", "eval"), ("bench", "train")])
+NEEDED = {
+    ("rank",): ("-p", "params"), ("search",): (),
+    ("nas",): ("-p", "params", "--max-params", "9", "--out", "o", "--among", "tiny-gpt2"),
+    ("bench", "eval"): (), ("bench", "train"): ("--out", "o", "--validation", "v"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("command", NEEDED)
 def test_every_command_of_many_architectures_names_the_executors(lpz: Lpz, command: tuple[str, ...]) -> None:
-    code, out, err = lpz(*command, "tiny-gpt2", "--executor", "clowder")
+    code, out, err = lpz(*command, "tiny-gpt2", *NEEDED[command], "--executor", "clowder")
     assert (code, out) == (2, "")
     assert all(name in err for name in ("clowder", "local", "process", "ray"))
 

@@ -22,17 +22,19 @@ from typing import Any
 
 import pytest
 
+from lpzero_hf.benchmarks.benchmark import load_benchmark
 from lpzero_hf.benchmarks.grade import grade
 from lpzero_hf.errors import LpzError, UsageError
 from lpzero_hf.executors import Failure, RayExecutor
 from lpzero_hf.executors import ray as ray_module
+from lpzero_hf.expressions.operations import installed_operations
 from lpzero_hf.plugins import load_plugins
-from lpzero_hf.scoring.evaluate import evaluate
-from lpzero_hf.search.config import Plan
-from lpzero_hf.search.table_cache import make_tables
+from lpzero_hf.searching.config import SearchConfig
+from lpzero_hf.searching.table_cache import make_tables
 from tests.cli.test_bench_eval import kept
 from tests.scoring.test_evaluate import BROKEN, untimed
 from tests.support.architectures import CONFIGS, SMALL, TWO
+from tests.support.evaluated import evaluate
 from tests.support.ray_driver import COMMAND, LIMIT, PROXIES, SCORED, SETTING
 
 Lpz = Callable[..., tuple[int, str, str]]
@@ -89,7 +91,7 @@ def test_a_cluster_that_loses_one_of_two_nodes_gives_the_local_result(found: dic
     assert told["killed"]
     assert told["killed"][0] < LIMIT
     assert told["alive"] == 1
-    report = grade(load_plugins().benchmark("tiny-gpt2"), PROXIES, SETTING, limit=LIMIT)
+    report = grade(load_benchmark("tiny-gpt2"), PROXIES, SETTING, limit=LIMIT)
     assert told["scores"] == report.scores | {"dwell": [1.0] * LIMIT}
     assert all(value is not None for values in report.scores.values() for value in values)
     lost = found["loss of a node, warnings"]
@@ -105,7 +107,7 @@ def test_scores_and_tables_are_the_local_ones_bit_for_bit(found: dict[str, Any],
     assert list(rows) == list(configs)
     assert untimed(rows) == untimed(evaluate(configs, SCORED, replace(SMALL, text=text)))
     assert progress == list(range(5))
-    wanted = Plan(("tiny-gpt2",)).space(load_plugins().operations).wanted
+    wanted = SearchConfig(("tiny-gpt2",)).space(installed_operations()).wanted
     make_tables(TWO, wanted, SMALL, tmp_path / "tables", plugins=load_plugins())
     assert found["tables"] == {file.name: file.read_bytes() for file in (tmp_path / "tables").iterdir()}
 

@@ -13,16 +13,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from lpzero_hf.errors import UsageError
-from lpzero_hf.expressions.expression import (
-    BUILT_IN,
-    FOLDS,
-    Branch,
-    Expression,
-    canonical,
-    canonical_chain,
-    facts,
-    parse,
-)
+from lpzero_hf.expressions.canonical import canonical, canonical_chain, facts
+from lpzero_hf.expressions.expression import BUILT_IN, FOLDS, Branch, Expression, parse
 from lpzero_hf.expressions.operations import BINARY
 
 SNIP = "sum(sum(product(abs(W), abs(G))))"

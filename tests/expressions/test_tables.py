@@ -15,11 +15,12 @@ from torch import Tensor
 
 from lpzero_hf.capture.capture import capture
 from lpzero_hf.capture.spec import Reduced, Reduction
-from lpzero_hf.expressions.expression import BUILT_IN, FOLDS, Branch, Expression, facts
+from lpzero_hf.expressions.canonical import facts
+from lpzero_hf.expressions.expression import BUILT_IN, FOLDS, Branch, Expression
 from lpzero_hf.expressions.stacked import Stack
 from lpzero_hf.expressions.tables import GROUP, gather, tabulate
+from lpzero_hf.models.layout import layout_of
 from lpzero_hf.models.minibatch import embedded_tokenizer, minibatch
-from lpzero_hf.plugins import load_plugins
 from lpzero_hf.proxies.expression_proxy import expression_proxy, wanted_by
 from lpzero_hf.scoring.score import score
 from tests.support.families import tiny_model
@@ -44,7 +45,7 @@ def raw(family: str) -> Raw:
     """Every tensor of every statistic, with the mask of its rows."""
     model, batch = model_and_batch(family)
     reads = {name: Reduction(place, (name,), Tensor.clone) for name, place in PLACES.items()}  # type: ignore[arg-type]
-    captured = capture(model, batch, list(reads.values()), load_plugins().layout(model))  # type: ignore[arg-type]
+    captured = capture(model, batch, list(reads.values()), layout_of(model))  # type: ignore[arg-type]
     mask = batch["attention_mask"].bool()
     return {
         name: [
@@ -197,7 +198,7 @@ def tensor_bytes() -> int:
 def test_the_memory_of_a_pass_is_given_back() -> None:
     model, batch = model_and_batch("gpt2")
     wanted = wanted_by([Expression(Branch("W", ("abs",)), "product", Branch("G", ("abs",)))])
-    captured = capture(model, batch, list(wanted.reductions.values()), load_plugins().layout(model))  # type: ignore[arg-type]
+    captured = capture(model, batch, list(wanted.reductions.values()), layout_of(model))  # type: ignore[arg-type]
     used = tensor_bytes()
     table = tabulate(wanted, captured)
     assert table.totals

@@ -26,9 +26,8 @@ from lpzero_hf import minibatch, score
 from lpzero_hf.capture.capture import capture
 from lpzero_hf.capture.spec import Reduction
 from lpzero_hf.errors import CaptureError, LayoutError
-from lpzero_hf.models.layout import find_layout
+from lpzero_hf.models.layout import find_layout, layout_of
 from lpzero_hf.models.objective import objective, with_labels
-from lpzero_hf.plugins import load_plugins
 from tests.support.families import FAMILIES, tiny_model
 
 # What a family does not have, and why; every other proxy must give a finite score on every family.
@@ -64,7 +63,7 @@ def count(value: float) -> Tensor:
 
 def total(model: PreTrainedModel, batch: dict[str, Tensor], reduction: Reduction) -> list[tuple[int, float]]:
     """The values of one reduction over a model."""
-    layout = load_plugins().layout(model)
+    layout = layout_of(model)
     captured = capture(model, batch, [reduction], layout)
     assert not captured.failures
     return [(block, float(value)) for block, _, value in captured.values[reduction]]
@@ -138,7 +137,7 @@ def test_the_feed_forward_output_of_experts_is_what_they_put_out_together(family
 )
 def test_mixers_are_told_by_whole_words_of_their_names(family: str, mixer: str) -> None:
     """GptOssMLP holds no state space model, and a family called PreLayerNorm does have attention."""
-    layout = load_plugins().layout(tiny_model(family))
+    layout = layout_of(tiny_model(family))
     assert [m.name.endswith(mixer) for m in layout.blocks[0].mixers] == [True]
     assert {site.part for site in layout.weights} == ({"mixer"} if family == "mamba" else {"mixer", "ffn"})
 
@@ -170,7 +169,7 @@ def test_attention_sinks_are_no_keys() -> None:
 
 def test_halves_of_blocks_in_two_lists_are_both_read() -> None:
     model = tiny_model("xlm")
-    layout = load_plugins().layout(model)
+    layout = layout_of(model)
     assert layout.depth == 2
     assert len(layout.weights) == 2 * (4 + 2)
     scores = score(model, minibatch(model, batch_size=2, seq_len=8), "num_heads")
@@ -390,7 +389,7 @@ def test_one_function_runs_once_at_a_site_of_several_places(gpt2: PreTrainedMode
         return torch.tensor(float(W.numel()))
 
     reductions = [Reduction(place, ("W",), size) for place in ("linear", "mixer_linear", "ffn_linear")]
-    captured = capture(gpt2, batch, reductions, load_plugins().layout(gpt2))
+    captured = capture(gpt2, batch, reductions, layout_of(gpt2))
     everywhere, mixers, others = (sum(float(r.value) for r in captured.values[red]) for red in reductions)
     assert len(calls) == 8  # two blocks of four linear layers
     assert everywhere == mixers + others > mixers > 0

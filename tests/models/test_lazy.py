@@ -12,9 +12,9 @@ from transformers import AutoConfig, PreTrainedModel
 
 from lpzero_hf import load_model, minibatch, score
 from lpzero_hf.capture.spec import Reduction
+from lpzero_hf.models.build import build_model
 from lpzero_hf.models.deferred_init import Ledger
 from lpzero_hf.models.lazy import Source, make_lazy, source_of
-from lpzero_hf.models.load import build_model
 from lpzero_hf.proxies.base import StatisticProxy
 from tests.support.families import FAMILIES, tiny_model
 

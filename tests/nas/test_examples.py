@@ -12,7 +12,7 @@ import pytest
 from lpz_nas import ProxyEvaluator, count
 
 from lpzero_hf import Setting
-from lpzero_hf.plugins import load_plugins
+from lpzero_hf.spaces.named import named_config
 
 pytestmark = pytest.mark.integration
 EXAMPLES = Path(__file__).parents[2] / "examples"
@@ -37,7 +37,7 @@ def check(output: str, limit: int) -> None:
     """What was printed is the score and the size of an architecture within the budget."""
     name, score, params = told(output)
     assert params <= limit
-    config = load_plugins().zoo_config(name)
+    config = named_config(name)
     assert config is not None
     assert count(config) == params
     assert f"{ProxyEvaluator('synflow', setting=Setting(4, 32)).evaluate(name):.6g}" == score

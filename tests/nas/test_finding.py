@@ -26,9 +26,10 @@ from lpz_nas.space_search import search_space
 from transformers import AutoModel, AutoModelForCausalLM
 
 from lpzero_hf import Choice, Setting, Space, load_proxy
+from lpzero_hf.benchmarks.benchmark import load_benchmark
 from lpzero_hf.errors import LpzError
 from lpzero_hf.models.layout import count_parameters
-from lpzero_hf.plugins import load_plugins
+from lpzero_hf.spaces.named import load_space
 from tests.support.forks import needs_fork
 
 Lpz = Callable[..., tuple[int, str, str]]
@@ -38,7 +39,7 @@ BRIEF = ("--batch-size", "2", "--seq-len", "8", "--workers", "1")
 
 @pytest.fixture
 def space() -> Space:
-    return load_plugins().space("tiny-gpt2")
+    return load_space("tiny-gpt2")
 
 
 @pytest.fixture(autouse=True)
@@ -247,7 +248,7 @@ def test_a_full_disk_while_the_winner_is_written_is_told_and_made_good(lpz: Lpz,
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert (code, err.count("\n")) == (1, 1)
-    assert "room" in err
+    assert "disk space" in err
     assert sorted(path.name for path in out.iterdir()) == ["nas.json", "study.sqlite"]
     assert lpz(*wanted, "--resume")[0] == 0
     assert (out / "winner" / "model.safetensors").stat().st_size > 500_000
@@ -296,7 +297,7 @@ def test_a_budget_that_nothing_meets_is_told_with_the_nearest_size() -> None:
         shared=(Choice("d", "d_model", (64, 96)), Choice("e", "d_embed", (32, 64)), Choice("k", "k", (1, 2))),
         depths=(1,),
         layer=(Choice("h", "heads", (1, 2)), Choice("i", "inner", (64, 128))),
-        build=load_plugins().space("tiny-gpt2").build,
+        build=load_space("tiny-gpt2").build,
     )
     sizes = [count(one.config(one.nth(i))) for i in range(one.size())]
     evaluator = ProxyEvaluator("params", space=one, setting=SMALL)
@@ -313,7 +314,7 @@ def test_every_trial_is_another_architecture() -> None:
         shared=(Choice("d", "d_model", (64, 96)), Choice("e", "d_embed", (32,)), Choice("k", "k", (1,))),
         depths=(1,),
         layer=(Choice("h", "heads", (1,)), Choice("i", "inner", (64,))),
-        build=load_plugins().space("tiny-gpt2").build,
+        build=load_space("tiny-gpt2").build,
     )
     tried, proposed = search_space(ProxyEvaluator("params", space=two, setting=SMALL), Budget(10**9), trials=2)
     assert len({one.architecture for one in tried}) == 2 <= proposed
@@ -347,7 +348,7 @@ def test_a_search_without_optuna_names_the_extra(lpz: Lpz, tmp_path: Path, monke
 
 
 def test_among_trained_architectures_their_training_is_not_looked_at(lpz: Lpz, tmp_path: Path) -> None:
-    benchmark = load_plugins().benchmark("tiny-gpt2")
+    benchmark = load_benchmark("tiny-gpt2")
     assert benchmark.document is not None
     document = json.loads(json.dumps(benchmark.document()))
     losses = [row["loss"] for row in document["trained"]]

@@ -17,12 +17,12 @@ from lpz_nas.outcome import pareto
 
 from lpzero_hf import Choice, ModelProxy, Setting, Space, load_model, load_proxy, minibatch
 from lpzero_hf.errors import LpzError, UsageError
+from lpzero_hf.models.build import build_model
 from lpzero_hf.models.layout import count_parameters
-from lpzero_hf.models.load import build_model
 from lpzero_hf.models.minibatch import embedded_tokenizer
-from lpzero_hf.plugins import load_plugins
 from lpzero_hf.scoring.score import ScoreError
-from studies import choosing
+from lpzero_hf.spaces.named import load_space
+from studies.nas import choosing
 
 SMALL = Setting(batch_size=2, seq_len=8)
 NAME = "d64.e32.k2-h2.i64-h4.i128"
@@ -30,7 +30,7 @@ NAME = "d64.e32.k2-h2.i64-h4.i128"
 
 @pytest.fixture
 def space() -> Space:
-    return load_plugins().space("tiny-gpt2")
+    return load_space("tiny-gpt2")
 
 
 @pytest.fixture(autouse=True)
@@ -43,7 +43,7 @@ def quiet() -> None:
 
 @pytest.mark.parametrize("name", ["tiny-gpt2", "flexibert"])
 def test_parameters_are_counted_as_they_will_be(name: str) -> None:
-    space = load_plugins().space(name)
+    space = load_space(name)
     for architecture in space.samples(2, by="choice"):
         config = space.config(architecture)
         assert count(config) == count_parameters(build_model(config), trainable=True)
@@ -83,7 +83,7 @@ def test_every_architecture_can_be_assembled_from_named_values(space: Space) -> 
 
 
 def test_the_ends_of_a_space() -> None:
-    space = load_plugins().space("flexibert")
+    space = load_space("flexibert")
     least, most = (extreme(space, largest) for largest in (False, True))
     assert space.text(assemble(space, lambda name, _: least[name])) == "h128-sdp.a2.f512.n1-sdp.a2.f512.n1"
     assert space.text(assemble(space, lambda name, _: most[name])) == "h256" + "-sdp.a4.f1024.n3" * 4
@@ -180,7 +180,7 @@ def test_optuna_proposes_members_of_any_space() -> None:
         layer=(),
         build=lambda s, n: s,
     )
-    for space in (words, load_plugins().space("flexibert"), load_plugins().space("gpt2")):
+    for space in (words, load_space("flexibert"), load_space("gpt2")):
         study = create_study()
         for _ in range(12):
             trial = study.ask()

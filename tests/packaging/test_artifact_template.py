@@ -15,7 +15,7 @@ from lpzero_hf import search
 from lpzero_hf.artifacts.artifact import ARTIFACT_FILE, read_artifact
 from lpzero_hf.packaging.artifact_template import package_of
 from lpzero_hf.packaging.package import write_package
-from lpzero_hf.scoring.evaluate import Setting
+from lpzero_hf.scoring.setting import Setting
 from tests.support.hub import running_hub
 from tests.support.hub_state import TOKEN
 from tests.support.wheels import build, fresh_python, own_wheel, run

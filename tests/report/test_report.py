@@ -16,11 +16,11 @@ from lpz_report import report
 from lpz_report.command import command, only_in_python
 
 from lpzero_hf.errors import LpzError
-from lpzero_hf.scoring.evaluate import Setting
-from lpzero_hf.search.config import Plan
-from lpzero_hf.search.pruning import REASONS
-from lpzero_hf.search.run_folder import FORMAT, VERSION
-from lpzero_hf.search.search import search
+from lpzero_hf.scoring.setting import Setting
+from lpzero_hf.searching.config import SearchConfig
+from lpzero_hf.searching.pruning import REASONS
+from lpzero_hf.searching.run_folder import FORMAT, VERSION
+from lpzero_hf.searching.search import search
 
 Lpz = Callable[..., tuple[int, str, str]]
 BRIEF = Setting(batch_size=2, seq_len=8)
@@ -126,7 +126,7 @@ def test_names_that_are_html_are_text(run: Path, strange: Path) -> None:
 
 
 def test_the_command_makes_the_same_plan(lpz: Lpz, tmp_path: Path) -> None:
-    plan = Plan(
+    plan = SearchConfig(
         ("tiny-gpt2",), "random", (2, 1), ("mean",), fitness="kendall", select="best", train=None, prune=False, early=0,
         iterations=3, population=4, seed=7, limit=9, setting=Setting(3, 9, random_tokens=True, seed=7, dtype="float64"),
     )  # fmt: skip
@@ -139,7 +139,7 @@ def test_the_command_makes_the_same_plan(lpz: Lpz, tmp_path: Path) -> None:
     assert code == 2
     assert [name for name in plan.to_json() if f"{name} was" in err] == ["elite"]
     assert only_in_python(plan) == ""
-    assert only_in_python(Plan(("x",), elite=0.2, seed=1)) == "elite=0.2, setting.seed=42"
+    assert only_in_python(SearchConfig(("x",), elite=0.2, seed=1)) == "elite=0.2, setting.seed=42"
 
 
 # What cannot be reported -----------------------------------------------------------------------------------

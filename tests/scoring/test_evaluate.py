@@ -13,12 +13,15 @@ import torch
 from transformers import PreTrainedModel
 
 from lpzero_hf.errors import MinibatchError, NotApplicable, UsageError
+from lpzero_hf.executors.local import LocalExecutor
+from lpzero_hf.executors.process import ProcessExecutor
 from lpzero_hf.proxies.base import ModelProxy, Subject
 from lpzero_hf.scoring import evaluate as evaluation
 from lpzero_hf.scoring.cache import ScoreCache
-from lpzero_hf.scoring.evaluate import Setting, evaluate
-from lpzero_hf.scoring.score import score
+from lpzero_hf.scoring.score import score_proxies
+from lpzero_hf.scoring.setting import Setting
 from tests.support.architectures import CONFIGS, SMALL, TWO, gpt2_config, one_by_one, size
+from tests.support.evaluated import evaluate
 
 Rows = Mapping[str, Mapping[str, Mapping[str, Any]]]
 # cannot be built: 15 features are not divisible by 2 heads
@@ -86,7 +89,8 @@ def test_the_minibatch_is_drawn_from_the_text(tmp_path: Path) -> None:
 def test_rows_stand_in_the_order_asked_for_and_hold_the_time_of_the_shared_pass(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(evaluation, "score", lambda *a, **k: replace(score(*a, **k), seconds={"loss": 1000.0}))
+    slow = lambda *a, **k: replace(score_proxies(*a, **k), seconds={"loss": 1000.0})  # noqa: E731
+    monkeypatch.setattr(evaluation, "score_proxies", slow)
     rows = evaluate(TWO, ["num_heads", "snip", "params"], SMALL)
     assert [list(by_proxy) for by_proxy in rows.values()] == [["num_heads", "snip", "params"]] * 2
     assert all(row["seconds"] > 1000 for row in (rows["narrow"]["snip"], rows["wide"]["snip"]))
@@ -104,13 +108,13 @@ def test_two_workers_give_the_bits_of_one_and_fill_the_cache(
     alone = evaluate(CONFIGS | {"broken": BROKEN}, proxies, SMALL)
     threads, told = torch.get_num_threads(), []
     together = evaluate(
-        CONFIGS | {"broken": BROKEN}, proxies, SMALL, cache=cache, workers=2,
+        CONFIGS | {"broken": BROKEN}, proxies, SMALL, cache=cache, executor=ProcessExecutor(2),
         progress=lambda done, total: told.append((done, total)),
     )  # fmt: skip
     assert untimed(together) == untimed(alone)
     assert told == [(i, 4) for i in range(5)]
     assert torch.get_num_threads() == threads
-    monkeypatch.setattr(evaluation, "build_model", None)
+    monkeypatch.setattr("lpzero_hf.scoring.setting.build_model", None)
     assert evaluate(CONFIGS, proxies, SMALL, cache=cache) == {name: together[name] for name in CONFIGS}
 
 
@@ -138,7 +142,7 @@ def test_a_second_call_builds_nothing_and_returns_the_same_rows(
     cache: ScoreCache, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = evaluate(CONFIGS, "all", SMALL, cache=cache)
-    monkeypatch.setattr(evaluation, "build_model", None)
+    monkeypatch.setattr("lpzero_hf.scoring.setting.build_model", None)
     told: list[tuple[int, int]] = []
     second = evaluate(
         dict(reversed(CONFIGS.items())),
@@ -154,7 +158,7 @@ def test_a_second_call_builds_nothing_and_returns_the_same_rows(
 
 def test_another_name_for_the_same_configuration_is_known(cache: ScoreCache, monkeypatch: pytest.MonkeyPatch) -> None:
     first = evaluate({"a": gpt2_config()}, "snip", SMALL, cache=cache)
-    monkeypatch.setattr(evaluation, "build_model", None)
+    monkeypatch.setattr("lpzero_hf.scoring.setting.build_model", None)
     assert evaluate({"b": gpt2_config()}, "snip", SMALL, cache=cache)["b"] == first["a"]
 
 
@@ -188,7 +192,7 @@ def test_another_setting_is_computed_anew(cache: ScoreCache, counting: Counting,
 def test_scores_of_another_number_of_threads_are_made_anew(cache: ScoreCache, counting: Counting) -> None:
     proxy = counting.proxy("p")
     for threads, calls in ((1, 2), (2, 4), (2, 4), (1, 4)):
-        evaluate(TWO, [proxy], SMALL, cache=cache, threads=threads)
+        evaluate(TWO, [proxy], SMALL, cache=cache, executor=LocalExecutor(threads))
         assert len(counting.calls) == calls
 
 
@@ -214,7 +218,7 @@ def test_a_proxy_of_another_version_is_computed_anew_and_one_without_version_alw
 
 
 @pytest.mark.parametrize(
-    "place", ["lpzero_hf.scoring.evaluate.STATISTICS", "torch.__version__", "transformers.__version__"]
+    "place", ["lpzero_hf.scoring.setting.STATISTICS", "torch.__version__", "transformers.__version__"]
 )
 def test_what_fixes_the_numbers_makes_all_scores_new(
     cache: ScoreCache, counting: Counting, monkeypatch: pytest.MonkeyPatch, place: str

@@ -13,21 +13,28 @@ import pytest
 import torch
 
 from lpzero_hf import load_model, minibatch
+from lpzero_hf.models.layout import layout_of
 from lpzero_hf.models.memory import available_bytes
 from lpzero_hf.plugins import load_plugins
-from lpzero_hf.scoring.memory_estimate import DoesNotFit, Plan, plan
+from lpzero_hf.proxies.resolve import find_proxy
+from lpzero_hf.scoring.memory_estimate import DoesNotFit, MemoryEstimate, estimate_memory
 from tests.support.families import tiny_model
 
 Lpz = Callable[..., tuple[int, str, str]]
 
 
-def planned(*names: str, checkpointing: bool = False, micro_batch: int | None = None) -> Plan:
+def planned(*names: str, checkpointing: bool = False, micro_batch: int | None = None) -> MemoryEstimate:
     """The plan of some proxies on a zoo model."""
     plugins = load_plugins()
     model = load_model("gpt2-variant", lazy=True).model
-    proxies = [plugins.proxy(name) for name in names]
-    return plan(
-        model, minibatch(model), proxies, plugins.layout(model), checkpointing=checkpointing, micro_batch=micro_batch
+    proxies = [find_proxy(name, plugins) for name in names]
+    return estimate_memory(
+        model,
+        minibatch(model),
+        proxies,
+        layout_of(model, plugins),
+        checkpointing=checkpointing,
+        micro_batch=micro_batch,
     )
 
 
@@ -43,7 +50,7 @@ def test_a_refusal_names_the_flag_that_would_make_it_fit() -> None:
     tight = replace(roomy, available=roomy.bytes - 1)
     with pytest.raises(DoesNotFit, match="--checkpointing"):
         tight.check()
-    with pytest.raises(DoesNotFit, match="weights alone"):
+    with pytest.raises(DoesNotFit, match="only proxies"):
         replace(roomy, available=1).check()
     replace(roomy, available=roomy.bytes).check()
 

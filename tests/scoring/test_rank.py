@@ -11,7 +11,7 @@ from transformers import GPT2Config
 
 from lpzero_hf import Setting, load_model, rank
 from lpzero_hf.errors import UsageError
-from lpzero_hf.plugins import load_plugins
+from lpzero_hf.spaces.named import named_config
 
 SMALL = Setting(batch_size=2, seq_len=8)
 
@@ -121,4 +121,4 @@ def test_an_architecture_of_a_space_is_a_model(lpz) -> None:
     code, _, err = lpz("score", "tiny-gpt2:d65.e32.k2-h2.i64", "-p", "num_heads")
     assert code == 2
     assert "'d65'" in err
-    assert load_plugins().zoo_config("nonsense:d64") is None
+    assert named_config("nonsense:d64") is None

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from benchmarks import gpu
+from studies.cost import gpu
 
 
 def test_the_benchmark_of_gpus_runs_on_a_cpu_and_agrees_with_itself(tmp_path: Path) -> None:

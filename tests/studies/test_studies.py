@@ -1,4 +1,4 @@
-"""The studies: RESULTS.md is what the run files give, run files belong to studies, and cheap studies really run."""
+"""The studies: the results are what the run files give, run files belong to studies, and cheap studies really run."""
 
 from __future__ import annotations
 
@@ -12,25 +12,27 @@ from typing import Any
 
 import pytest
 
+from lpzero_hf.benchmarks.benchmark import load_benchmark
 from lpzero_hf.errors import LpzError
-from lpzero_hf.plugins import load_plugins
-from lpzero_hf.search.config import Plan
+from lpzero_hf.searching.config import SearchConfig
 from lpzero_hf.spaces.space import Architecture
 from studies import study as module
-from studies.ablations import Ablations
-from studies.cases import LONGER, STRATEGY, UNARY, label
-from studies.checks import activation_check, parameter_check
-from studies.comparing import APART, Pair, comparison
-from studies.curves import band, bound
-from studies.features import Features
-from studies.initialised import scaled
-from studies.nas import Nas
-from studies.papers import Printed
-from studies.rebuilt import rebuilt
-from studies.results import ROOT, STUDIES, text
-from studies.study import RUNS, make, read
+from studies.cost.costs import RESULTS
+from studies.nas.budgets import Nas
+from studies.paper.checks import activation_check, parameter_check
+from studies.paper.comparing import APART, PrintedPair, comparison
+from studies.paper.initialised import scaled
+from studies.paper.printed import Printed
+from studies.paper.rebuilt import rebuilt
+from studies.proxies.features import Features
+from studies.results import FOLDER, PAGES, ROOT, STUDIES, texts
+from studies.search.ablations import Ablations
+from studies.search.cases import LONGER, STRATEGY, UNARY, label
+from studies.search.curves import band, bound
+from studies.study import RUNS, make, one_record_a_line, read
 
 MADE = [study.name for study in STUDIES if study.makes]
+KEPT = sorted([*RUNS.glob("*.json"), *RESULTS.glob("*.json")])
 LARGEST = 1_000_000  # bytes of a run file
 needs_data = pytest.mark.skipif("LPZ_DATA" not in os.environ, reason="the folder of ground truth (LPZ_DATA) is not set")
 
@@ -44,13 +46,20 @@ def quiet(what: str, done: int, total: int) -> None:
 
 def test_results_are_what_the_run_files_give(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("LPZ_DATA", raising=False)
-    made = text({name: read(name) for name in MADE})
-    assert (ROOT / "RESULTS.md").read_text(encoding="utf-8") == made
+    made = texts({name: read(name) for name in MADE})
+    assert set(made) == {ROOT / "RESULTS.md", *FOLDER.glob("*.md")}
+    for file, text in made.items():
+        assert file.read_text(encoding="utf-8") == text, file.name
+
+
+def test_the_opening_of_the_results_is_short_and_every_study_is_on_a_page() -> None:
+    assert len((ROOT / "RESULTS.md").read_text(encoding="utf-8").splitlines()) <= 130
+    assert {study.page for study in STUDIES} == {"", *PAGES}
 
 
 def test_every_figure_that_results_name_is_there_and_no_other() -> None:
-    named = set(re.findall(r"\(figures/(.*?)\)", (ROOT / "RESULTS.md").read_text(encoding="utf-8")))
-    assert named == {file.name for file in (ROOT / "figures").glob("*.png")}
+    named = {name for page in FOLDER.glob("*.md") for name in re.findall(r"\(figures/(.*?)\)", page.read_text("utf-8"))}
+    assert named == {file.name for file in (FOLDER / "figures").glob("*.png")}
 
 
 def test_figures_are_drawn_by_the_names_that_a_study_gives() -> None:
@@ -70,6 +79,41 @@ def test_a_run_file_is_of_a_study_finite_and_small(file: Path) -> None:
     assert re.fullmatch(r"\d{4}-\d\d-\d\d", run.made)
     json.dumps(run.data, allow_nan=False)
     assert file.stat().st_size < LARGEST
+
+
+@pytest.mark.parametrize("file", KEPT, ids=lambda file: file.stem)
+def test_a_kept_file_is_what_the_writer_writes(file: Path) -> None:
+    text = file.read_text(encoding="utf-8")
+    assert text == one_record_a_line(json.loads(text))
+
+
+def test_a_record_is_one_line_and_floats_keep_every_bit() -> None:
+    document = {
+        "plain": [0.1, 1 / 3, 5e-324],
+        "records": [{"name": "a", "steps": [[1, 0.5]]}, {"name": "b", "steps": []}],
+        "by name": {"deep": {"a": {"rho": 0.25}, "b": (1.0, None)}},
+        "empty": {},
+    }
+    text = one_record_a_line(document)
+    assert text.splitlines() == [
+        "{",
+        ' "plain": [0.1,0.3333333333333333,5e-324],',
+        ' "records": [',
+        '  {"name":"a","steps":[[1,0.5]]},',
+        '  {"name":"b","steps":[]}',
+        " ],",
+        ' "by name": {',
+        '  "deep": {',
+        '   "a": {"rho":0.25},',
+        '   "b": [1.0,null]',
+        "  }",
+        " },",
+        ' "empty": {}',
+        "}",
+    ]
+    assert json.loads(text)["plain"] == document["plain"]
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        one_record_a_line({"value": math.nan})
 
 
 def test_studies_need_what_others_make_and_have_names_of_their_own() -> None:
@@ -118,7 +162,7 @@ def test_ablations_search_every_case_and_never_pass_the_optimum(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("LPZ_CACHE", str(tmp_path))
-    base = Plan(("tiny-gpt2",), train=12, limit=14, iterations=20)
+    base = SearchConfig(("tiny-gpt2",), train=12, limit=14, iterations=20)
     data = Ablations(base, seeds=1, workers=1).make(quiet)
     assert label(LONGER) not in data["searches"]
     for cases in (STRATEGY, UNARY):
@@ -144,7 +188,7 @@ def test_a_curve_holds_the_largest_fitness_between_its_steps() -> None:
 
 @needs_data
 def test_checks_of_published_scores_see_what_they_look_for() -> None:
-    entries = load_plugins().benchmark("flexibert").trained()[:60]
+    entries = load_benchmark("flexibert").trained()[:60]
     long = [1000.0 * sum(layer[3] == 3 for layer in entry.architecture.layers) for entry in entries]
     assert parameter_check(entries, long)["residual"] < 1e-6
     wide = [float(sum(int(layer[2]) for layer in entry.architecture.layers)) for entry in entries]
@@ -201,10 +245,10 @@ def test_a_difference_asks_for_a_reason_and_a_sign_is_one() -> None:
         "published": {"x": {"architectures": keys, "scores": {"falling": truth[::-1]}}},
     }  # fmt: skip
     pairs = [
-        Pair("Near", "near", "", "never told"),
-        Pair("Turned", "turned", "falling", "never told"),
-        Pair("Apart", "apart", "falling", "the sign"),
-        Pair("Unexplained", "near"),
+        PrintedPair("Near", "near", "", "never told"),
+        PrintedPair("Turned", "turned", "falling", "never told"),
+        PrintedPair("Apart", "apart", "falling", "the sign"),
+        PrintedPair("Unexplained", "near"),
     ]
     printed = {"Near": Printed(0.9 + APART / 2, "", ""), "Unexplained": Printed(0.2, "0.1", "")}
     told = comparison("x", pairs, printed, runs)

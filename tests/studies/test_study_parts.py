@@ -10,14 +10,14 @@ import numpy as np
 import pytest
 
 from lpzero_hf.benchmarks.agreement import Agreement, Estimate, spearman
+from lpzero_hf.benchmarks.benchmark import load_benchmark
 from lpzero_hf.benchmarks.grade import spaced
 from lpzero_hf.expressions.expression import parse
-from lpzero_hf.plugins import load_plugins
-from lpzero_hf.search.config import Plan
+from lpzero_hf.searching.config import SearchConfig
 from studies.markdown import pooled, table
-from studies.noise import _ceiling
-from studies.pareto import front
-from studies.searched import Searched, stack_of
+from studies.proxies.noise import ceiling
+from studies.proxies.pareto import front
+from studies.search.searched import Searched, stack_of
 
 
 def test_the_interval_over_splits_adds_both_variances() -> None:
@@ -42,7 +42,7 @@ def test_a_front_holds_what_no_faster_one_matches() -> None:
 
 def test_a_ceiling_falls_with_the_noise_and_is_what_a_knowing_proxy_gets() -> None:
     qualities = np.random.default_rng(0).normal(70, 4, 500)
-    quiet, loud = _ceiling(qualities, 0.4)[0], _ceiling(qualities, 2.0)[0]
+    quiet, loud = ceiling(qualities, 0.4)[0], ceiling(qualities, 2.0)[0]
     assert quiet > 0.98 > loud
     # the correlation of normal truth with a noisy copy is the root of the share of true variance
     assert loud == pytest.approx(math.sqrt(1 - 4 / qualities.var()), abs=0.02)
@@ -56,12 +56,12 @@ def test_a_search_is_kept_without_scores_and_its_numbers_are_those_of_the_tables
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("LPZ_CACHE", str(tmp_path))
-    plan = Plan(("tiny-gpt2",), strategy="exhaustive", train=8, limit=14, splits=2)
+    plan = SearchConfig(("tiny-gpt2",), strategy="exhaustive", train=8, limit=14, splits=2)
     said: list[str] = []
     study = Searched("search-small", "Small", plan, ceiling=False)
     data = study.make(lambda what, done, total: said.append(what))
-    benchmark = load_plugins().benchmark("tiny-gpt2")
-    truth = [benchmark.goodness(entry) for entry in spaced(benchmark.trained(), 14)]
+    benchmark = load_benchmark("tiny-gpt2")
+    truth = [benchmark.target(entry) for entry in spaced(benchmark.trained(), 14)]
     stack = stack_of("tiny-gpt2", plan, lambda what, done, total: None)
     for split in data["splits"]:
         part = random.Random(split["seed"]).sample(range(14), 8)

@@ -9,11 +9,11 @@ import torch
 from lpz_zoo.gpt2 import FlexibleGPT2Config
 from transformers import BertConfig, GPT2Config, PreTrainedConfig
 
-from lpzero_hf.models.load import build_model
+from lpzero_hf.models.build import build_model
 from lpzero_hf.models.minibatch import embedded_tokenizer, minibatch
 from lpzero_hf.proxies.base import Subject
-from lpzero_hf.scoring.evaluate import Setting
 from lpzero_hf.scoring.score import score
+from lpzero_hf.scoring.setting import Setting
 
 SMALL = Setting(batch_size=2, seq_len=8)
 

@@ -1,4 +1,4 @@
-"""Tiny configurations of many model families, for tests and for the table of `benchmarks.families`."""
+"""Tiny configurations of many model families, for tests and for the table of `studies.proxies.families`."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import torch
 import transformers
 from transformers import AutoConfig, PreTrainedModel
 
-from lpzero_hf.models.load import model_class
+from lpzero_hf.models.build import model_class
 
 VOCABULARY = 4200  # a little more than the embedded tokenizer's
 

@@ -24,18 +24,21 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
+from lpzero_hf.benchmarks.benchmark import load_benchmark
 from lpzero_hf.benchmarks.grade import grade
 from lpzero_hf.executors import RayExecutor
+from lpzero_hf.expressions.operations import installed_operations
 from lpzero_hf.files import write_text
 from lpzero_hf.plugins import load_plugins
 from lpzero_hf.proxies.base import ModelProxy, Subject
 from lpzero_hf.scoring.cache import ScoreCache
-from lpzero_hf.scoring.evaluate import Setting, evaluate
-from lpzero_hf.search.config import Plan
-from lpzero_hf.search.table_cache import make_tables
+from lpzero_hf.scoring.setting import Setting
+from lpzero_hf.searching.config import SearchConfig
+from lpzero_hf.searching.table_cache import make_tables
 from tests.scoring.test_evaluate import BROKEN
 from tests.support import executor_tasks
 from tests.support.architectures import CONFIGS, SMALL, TWO
+from tests.support.evaluated import evaluate
 from tests.support.fated import fated
 
 STORE = 100 * 2**20
@@ -69,7 +72,7 @@ def scores(executor: RayExecutor, folder: Path) -> Any:
 
 def tables(executor: RayExecutor, folder: Path) -> Any:
     """Files of tables."""
-    wanted = Plan(("tiny-gpt2",)).space(load_plugins().operations).wanted
+    wanted = SearchConfig(("tiny-gpt2",)).space(installed_operations()).wanted
     make_tables(TWO, wanted, SMALL, folder / "tables", executor=executor, plugins=load_plugins())
     return {file.name: file.read_bytes() for file in (folder / "tables").iterdir()}
 
@@ -112,7 +115,7 @@ def loss_of_a_node(executor: RayExecutor, folder: Path, node: Any) -> Any:
 
     with ScoreCache(folder / "graded" / "scores.sqlite") as cache:
         report = grade(
-            load_plugins().benchmark("tiny-gpt2"), [*PROXIES, ModelProxy(name="dwell", formula="", evaluate=dwell)],
+            load_benchmark("tiny-gpt2"), [*PROXIES, ModelProxy(name="dwell", formula="", evaluate=dwell)],
             SETTING, limit=LIMIT, cache=cache, executor=executor, progress=progress,
         )  # fmt: skip
     deadline = time.monotonic() + 60

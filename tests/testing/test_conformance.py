@@ -19,6 +19,7 @@ from lpzero_hf import ModelProxy, NotApplicable, Proxy, Reduction, StatisticProx
 from lpzero_hf.errors import InvalidScore, UsageError
 from lpzero_hf.plugins import load_plugins
 from lpzero_hf.proxies.base import Subject
+from lpzero_hf.proxies.resolve import find_proxy, installed_proxies
 from lpzero_hf.testing import FAMILIES, ConformanceError, check_proxy, checks, tiny_batch, tiny_model
 from lpzero_hf.testing.model_state import changes, disturb, state
 
@@ -26,7 +27,7 @@ pytest_plugins = "pytester"
 
 BASELINES = {"params", "num_layers", "num_heads", "flops"}
 ORDERED = {"activation_distance_lpzero", "zen", "zico"}  # the first sample, noise by position, halves of the minibatch
-OWN = [name for name, claim in load_plugins().proxies.items() if claim.distribution == "lpzero-hf"]
+OWN = [name for name, claim in installed_proxies(load_plugins()).items() if claim.distribution == "lpzero-hf"]
 
 
 @pytest.mark.parametrize("name", OWN)
@@ -40,7 +41,7 @@ def test_an_expression_conforms() -> None:
 
 @pytest.mark.parametrize("name", sorted(ORDERED))
 def test_proxies_that_depend_on_the_order_of_samples_claim_nothing_else(name: str) -> None:
-    proxy = load_plugins().proxy(name)
+    proxy = find_proxy(name)
     assert not proxy.batch_order_invariant
     assert failed(replace(proxy, batch_order_invariant=True), name) >= {"ignores_the_order_of_samples"}
 

@@ -24,7 +24,7 @@ from torch import nn
 
 from lpzero_hf.benchmarks.benchmark import Benchmark, Trained, describe, read_made
 from lpzero_hf.benchmarks.grade import chance
-from lpzero_hf.benchmarks.make import Plan, body_parameters
+from lpzero_hf.benchmarks.make import BenchmarkSpec, body_parameters
 from lpzero_hf.benchmarks.train import Recipe
 from lpzero_hf.errors import LpzError
 
@@ -118,14 +118,14 @@ def test_all_gpt2_architectures_differ(gpt2_wt103: list[Trained]) -> None:
 
 def test_depth_ranks_flexibert_as_published(flexibert: list[Trained]) -> None:
     depths = [len(entry.architecture.layers) for entry in flexibert]
-    rho = spearmanr(depths, [FLEXIBERT.goodness(entry) for entry in flexibert]).statistic
+    rho = spearmanr(depths, [FLEXIBERT.target(entry) for entry in flexibert]).statistic
     assert round(rho, 3) == 0.834
 
 
 @pytest.mark.parametrize(("part", "published"), [("nonembedding", 0.9670), ("Attn", 0.9765)])
 def test_parameters_rank_gpt2_as_published(gpt2_wt103: list[Trained], part: str, published: float) -> None:
     counts = [published_counts()[entry.key][part] for entry in gpt2_wt103]
-    rho = spearmanr(counts, [GPT2.goodness(entry) for entry in gpt2_wt103]).statistic
+    rho = spearmanr(counts, [GPT2.target(entry) for entry in gpt2_wt103]).statistic
     assert round(rho, 4) == published
 
 
@@ -300,7 +300,7 @@ def test_tiny_gpt2_is_shipped_with_its_noise() -> None:
 
 def test_tiny_gpt2_was_drawn_and_built_as_its_plan_says() -> None:
     document = read_made(Path(lpz_zoo.__file__).parent / "data" / "tiny-gpt2.json")
-    plan = Plan(**document["plan"] | {"recipe": Recipe(**document["plan"]["recipe"])})
+    plan = BenchmarkSpec(**document["plan"] | {"recipe": Recipe(**document["plan"]["recipe"])})
     runs = [(row["architecture"], row["seed"]) for row in document["trained"]]
     assert plan.runs(TINY.space) == runs
     sizes = [body_parameters(TINY.space, TINY.space.parse(name)) for name, _ in runs[:8]]

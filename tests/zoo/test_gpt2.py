@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from transformers import AutoConfig, AutoModel, AutoModelForCausalLM
 
 from lpzero_hf import find_layout, load_model, score
+from lpzero_hf.models.build import build_model
 from lpzero_hf.models.layout import count_body_parameters, count_parameters
-from lpzero_hf.models.load import build_model
 
 VOCABULARY, CUTOFFS = 60, (20, 45)
 LAYERS = [{"heads": 2, "inner": 12}, {"heads": 4, "inner": 20}]

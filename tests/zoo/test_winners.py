@@ -9,11 +9,14 @@ from transformers import PreTrainedModel
 
 from lpzero_hf import grade, score
 from lpzero_hf.artifacts.artifact import parse_artifact
+from lpzero_hf.benchmarks.benchmark import load_benchmark
 from lpzero_hf.errors import LpzError
+from lpzero_hf.executors.process import ProcessExecutor
 from lpzero_hf.plugins import load_plugins
+from lpzero_hf.proxies.resolve import find_proxy
 from lpzero_hf.proxies.searched_proxy import SearchedProxy
 from lpzero_hf.scoring.cache import ScoreCache
-from lpzero_hf.scoring.evaluate import Setting
+from lpzero_hf.scoring.setting import Setting
 
 SEARCHED_ON = {
     "lpzero-flexibert": ["flexibert"],
@@ -23,7 +26,7 @@ SEARCHED_ON = {
 
 
 def winner(name: str) -> SearchedProxy:
-    proxy = load_plugins().proxy(name)
+    proxy = find_proxy(name)
     assert isinstance(proxy, SearchedProxy)
     return proxy
 
@@ -59,10 +62,12 @@ def test_a_winner_ranks_the_held_out_architectures_as_its_artifact_says(name: st
     setting = Setting(batch_size=minibatch["batch_size"], seq_len=minibatch["seq_len"], seed=minibatch["seed"])
     for benchmark, expected in told["held_out"].items():
         try:
-            plugins.benchmark(benchmark).trained()
+            load_benchmark(benchmark, plugins).trained()
         except LpzError as error:
             pytest.skip(str(error))
-        report = grade(plugins.benchmark(benchmark), name, setting, cache=ScoreCache(), workers=2)
+        report = grade(
+            load_benchmark(benchmark, plugins), name, setting, cache=ScoreCache(), executor=ProcessExecutor(2)
+        )
         agreement = next(one.agreement for one in report.grades if one.proxy == name)
         assert agreement is not None
         assert agreement.spearman is not None

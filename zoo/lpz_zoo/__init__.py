@@ -10,8 +10,8 @@ from lpzero_hf.hookspecs import hookimpl
 
 if TYPE_CHECKING:
     from lpzero_hf.benchmarks.benchmark import Benchmark
-    from lpzero_hf.models.load import ZooModel
     from lpzero_hf.proxies.base import Proxy
+    from lpzero_hf.spaces.named import ZooModel
     from lpzero_hf.spaces.space import Space
 
 
@@ -20,7 +20,7 @@ WINNERS = ("lpzero-flexibert", "lpzero-gpt2", "lpzero-any")
 
 @hookimpl
 def lpz_proxies() -> Iterable[Proxy]:
-    """What `lpz search` has found on the benchmarks of this package, from their artifacts."""
+    """The proxies that `lpz search` has found on the benchmarks of this package, from their artifacts."""
     from lpzero_hf.proxies.searched_proxy import shipped_proxy
 
     return [shipped_proxy(files(__name__) / "data" / f"{name}.json") for name in WINNERS]

@@ -47,7 +47,7 @@ OPERATIONS = {
     ("DSC", 9): "conv9",
 }
 
-GPT2_CONSTANTS = {  # what shapes the model and is the same in all 200; our model of the space assumes it
+GPT2_CONSTANTS = {  # settings that are the same in all 200 models; our model of the space assumes them
     "n_token": 50264,
     "tgt_len": 192,
     "adaptive": True,

@@ -90,7 +90,7 @@ class FlexiBertConfig(PreTrainedConfig):
 
 
 def _problem(layer: LayerSpec, hidden_size: int) -> str:
-    """What keeps a layer from being built and its remedy, or an empty string."""
+    """Why a layer cannot be built, with the remedy, or an empty string."""
     if not isinstance(layer, dict) or layer.keys() != LayerSpec.__annotations__.keys():
         return f"{layer!r} is no layer; give a dict of {', '.join(LayerSpec.__annotations__)}"
     if layer["operation"] not in OPERATIONS:
@@ -114,7 +114,7 @@ class SelfAttention(nn.Module):
 
     Both take softmax(Q K^T / sqrt(d_head)) V. In wma, Q is first multiplied by a learned matrix W without
     bias (the "general" score of Luong et al. 2015). As in the benchmark's code W is [hidden, hidden] and
-    acts before the heads are split, and the scores are scaled all the same: with W = 1 wma is sdp.
+    acts before the heads are split, and the scores are scaled as well: with W = 1 wma is sdp.
     """
 
     def __init__(self, config: FlexiBertConfig, layer: LayerSpec) -> None:
@@ -239,7 +239,7 @@ def merge_heads(x: Tensor) -> Tensor:
 # The encoder --------------------------------------------------------------------------------------------
 
 
-class FeedForward(nn.Module):
+class FlexiBertFeedForward(nn.Module):
     """hidden -> width [-> width ...] -> hidden: `count` layers of `width`, each followed by GELU."""
 
     def __init__(self, config: FlexiBertConfig, layer: LayerSpec) -> None:
@@ -264,7 +264,7 @@ class FlexiBertLayer(GradientCheckpointingLayer):
         mixers = {"sdp": SelfAttention, "wma": SelfAttention, "dft": LinearTransform, "dct": LinearTransform}
         self.mixer: nn.Module = mixers.get(layer["operation"], MixedAttention)(config, layer)
         self.first_norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
-        self.feed_forward = FeedForward(config, layer)
+        self.feed_forward = FlexiBertFeedForward(config, layer)
         self.second_norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
         self.dropout = nn.Dropout(config.hidden_dropout_prob)
 
@@ -330,7 +330,7 @@ class FlexiBertModel(FlexiBertPreTrainedModel):
             input_ids: [B, T].
             attention_mask: [B, T], zero where a token is padding; all are real by default.
             token_type_ids: [B, T], zero by default.
-            output_hidden_states: whether to return what each layer put out.
+            output_hidden_states: whether to return the output of each layer.
 
         Raises:
             ValueError: T is more than the model's positions.
@@ -383,7 +383,7 @@ class FlexiBertForMaskedLM(FlexiBertPreTrainedModel):
 
 
 def register() -> None:
-    """Make the Auto classes of transformers know FlexiBERT."""
+    """Register FlexiBERT with the Auto classes of transformers."""
     AutoConfig.register(FlexiBertConfig.model_type, FlexiBertConfig, exist_ok=True)
     AutoModel.register(FlexiBertConfig, FlexiBertModel, exist_ok=True)
     AutoModelForMaskedLM.register(FlexiBertConfig, FlexiBertForMaskedLM, exist_ok=True)

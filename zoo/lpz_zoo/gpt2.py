@@ -213,7 +213,7 @@ class Attention(nn.Module):
         return self.c_proj(context.transpose(1, 2).reshape(size, length, width))  # type: ignore[no-any-return]
 
 
-class FeedForward(nn.Module):
+class FlexibleGPT2FeedForward(nn.Module):
     """Two linear layers about a GELU."""
 
     def __init__(self, config: FlexibleGPT2Config, inner: int) -> None:
@@ -226,7 +226,7 @@ class FeedForward(nn.Module):
         return self.c_proj(F.gelu(self.c_fc(hidden), approximate="tanh"))  # type: ignore[no-any-return]
 
 
-class Block(GradientCheckpointingLayer):
+class FlexibleGPT2Block(GradientCheckpointingLayer):
     """Attention and feed-forward, each behind a LayerNorm and around a residual connection."""
 
     def __init__(self, config: FlexibleGPT2Config, heads: int, inner: int) -> None:
@@ -234,7 +234,7 @@ class Block(GradientCheckpointingLayer):
         self.ln_1 = nn.LayerNorm(config.d_model, eps=config.layer_norm_epsilon)
         self.attn = Attention(config, heads)
         self.ln_2 = nn.LayerNorm(config.d_model, eps=config.layer_norm_epsilon)
-        self.mlp = FeedForward(config, inner)
+        self.mlp = FlexibleGPT2FeedForward(config, inner)
         self.dropout = nn.Dropout(config.dropout)
 
     def forward(self, hidden: Tensor, mask: Tensor | None) -> Tensor:
@@ -249,7 +249,7 @@ class FlexibleGPT2PreTrainedModel(PreTrainedModel):
     config_class = FlexibleGPT2Config
     base_model_prefix = "transformer"
     supports_gradient_checkpointing = True
-    _no_split_modules = ["Block"]
+    _no_split_modules = ["FlexibleGPT2Block"]
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
@@ -274,7 +274,7 @@ class FlexibleGPT2Model(FlexibleGPT2PreTrainedModel):
         self.wte = AdaptiveEmbedding(config)
         self.wpe = nn.Embedding(config.max_position_embeddings, config.d_model)
         self.dropout = nn.Dropout(config.dropout)
-        self.h = nn.ModuleList(Block(config, layer["heads"], layer["inner"]) for layer in config.layers)
+        self.h = nn.ModuleList(FlexibleGPT2Block(config, layer["heads"], layer["inner"]) for layer in config.layers)
         self.ln_f = nn.LayerNorm(config.d_model, eps=config.layer_norm_epsilon)
         self.post_init()  # type: ignore[no-untyped-call]  # transformers'
 

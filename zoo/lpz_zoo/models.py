@@ -6,7 +6,7 @@ from transformers import BertConfig, GPT2Config, LlamaConfig
 
 from lpz_zoo import flexibert as flexibert_model
 from lpz_zoo import gpt2 as gpt2_model
-from lpzero_hf.models.load import ZooModel
+from lpzero_hf.spaces.named import ZooModel
 
 OWN_FAMILIES = (flexibert_model, gpt2_model)  # imported so that transformers knows their model types
 

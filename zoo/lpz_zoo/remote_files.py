@@ -1,4 +1,4 @@
-"""Where the files of a published benchmark are: in a folder the user has, or in the cache after a download.
+"""The files of a published benchmark: in a folder of the user's, or in the cache after a download.
 
 The environment's LPZ_DATA names a folder that already holds them, LPZ_CACHE another cache, and LPZ_MIRROR a
 server that serves the same paths as https://raw.githubusercontent.com, for use behind a firewall.
@@ -38,7 +38,7 @@ class DownloadError(LpzError):
 
 @dataclass(frozen=True, kw_only=True)
 class RemoteFiles:
-    """The files of a benchmark as one commit of a GitHub repository has them.
+    """The files of a benchmark, as in one commit of a GitHub repository.
 
     A file is in place only after its SHA-256 has been checked, and is checked again by every `path()`.
 
@@ -46,7 +46,7 @@ class RemoteFiles:
         benchmark: whose files they are, as users type it.
         folder: their folder's name in LPZ_DATA and in the cache.
         source: owner, repository and commit: "owner/name/0123abc".
-        strip: what the upstream paths begin with and the local ones lack: "data/" or "".
+        strip: prefix of the upstream paths that the local ones lack: "data/" or "".
         registry: a text file with a line per file: upstream path, a space, "sha256:" and 64 hexadecimal digits.
         size: bytes of all files together, for the progress of a download.
     """
@@ -60,7 +60,7 @@ class RemoteFiles:
 
     @property
     def base_url(self) -> str:
-        """What a local path is appended to for its address.
+        """The address to which a local path is appended.
 
         Raises:
             DownloadError: LPZ_MIRROR is no web address.
@@ -100,20 +100,20 @@ class RemoteFiles:
         return folder
 
     def fetch(self, progress: Progress) -> Path:
-        """Download into the cache what is missing or damaged there; nothing if LPZ_DATA has all files.
+        """Download missing or damaged files into the cache; nothing if LPZ_DATA has all files.
 
-        Several processes may do so at once: one downloads and the others wait for it.
+        Several processes may do so at the same time: one downloads and the others wait for it.
 
         Args:
-            progress: told (file, bytes done, bytes in all) by one thread at a time. The bytes are those of all
-                files together, those that were there before included.
+            progress: called with (file, bytes done, total bytes) by one thread at a time. The bytes are those of all
+                files together, including those that existed before.
 
         Returns:
             The folder that holds the files.
 
         Raises:
-            DownloadError: no network, an answer other than the published file, or no place to write to. Files
-                that did come are kept.
+            DownloadError: no network, an answer other than the published file, or the cache cannot be written. Files
+                already downloaded are kept.
         """
         given = self._given()
         if given is not None:
@@ -239,32 +239,32 @@ class RemoteFiles:
         except (OSError, NotImplementedError) as error:  # a file system without locks raises the latter
             reason = getattr(error, "strerror", None) or one_line(error)
             raise DownloadError(
-                f"cannot write to '{folder}': {reason}; make room or correct its permissions, "
+                f"cannot write to '{folder}': {reason}; free disk space or correct its permissions, "
                 "or set LPZ_CACHE to another folder"
             ) from error
 
 
 class _Count:
-    """Bytes that have come, over all threads."""
+    """Bytes downloaded, over all threads."""
 
     def __init__(self, progress: Progress, there: int, size: int) -> None:
         self._progress, self._there, self._size = progress, there, size
         self._lock, self._come = threading.Lock(), dict[str, int]()
 
     def restart(self, name: str) -> None:
-        """Nothing of a file has come yet."""
+        """No byte of a file has been downloaded yet."""
         with self._lock:
             self._come[name] = 0
 
     def add(self, name: str, n: int) -> None:
-        """`n` more bytes of a file have come."""
+        """`n` more bytes of a file have been downloaded."""
         with self._lock:
             self._come[name] += n
             self._progress(name, self._there + sum(self._come.values()), self._size)
 
 
 def _clear(folders: set[Path]) -> None:
-    """Delete what a killed download has left; pooch writes to files called so before it renames them."""
+    """Delete what a killed download has left; pooch writes to files with such names before it renames them."""
     for folder in folders:
         for leftover in folder.glob("tmp*"):
             leftover.unlink(missing_ok=True)
@@ -308,11 +308,11 @@ def _reason(error: Exception) -> str:
         return f"no connection ({_innermost(error)})"
     if isinstance(error, requests.RequestException):
         return one_line(error)
-    return "what came is not the published file (its SHA-256 differs)"
+    return "the answer is not the published file (its SHA-256 differs)"
 
 
 def _innermost(error: BaseException) -> str:
-    """What the operating system said, without the library's wrapping."""
+    """The operating system's message, without those of the libraries around it."""
     words = one_line(error)
     cause: BaseException | None = error
     while cause is not None:

@@ -15,7 +15,7 @@ def draw_front(found: Found, file: Path) -> Path:
     """Draw every architecture that was scored, the Pareto front among them, and the budget.
 
     Args:
-        found: what a search found.
+        found: the result of a search.
         file: the PNG to write.
 
     Raises:

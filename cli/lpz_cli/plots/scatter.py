@@ -13,11 +13,11 @@ if TYPE_CHECKING:
     from lpzero_hf.benchmarks.grade import Grade, Report
 
 COLUMNS = 4
-WIDE = 1000  # positive scores whose largest is so many times the smallest are drawn on a logarithmic axis
+WIDE = 1000  # positive scores are drawn on a logarithmic axis if the largest is more than 1000 times the smallest
 
 
 def need_matplotlib() -> None:
-    """Raises `LpzError`, naming the extra to install, if there is no matplotlib."""
+    """Raise `LpzError`, naming the extra to install, if matplotlib is missing."""
     try:
         import matplotlib  # noqa: F401
     except ImportError as error:
@@ -56,13 +56,13 @@ def _scatter(axes: Any, report: Report, benchmark: Benchmark, grade: Grade) -> N
     rho = f"{agreement.spearman.value:+.3f}" if agreement and agreement.spearman else "undefined"
     tau = f"{agreement.kendall.value:+.3f}" if agreement and agreement.kendall else "undefined"
     axes.set_title(f"{grade.proxy}\nrho {rho}, tau {tau}", fontsize=9)
-    axes.set_xlabel("score" if grade.orientation == 1 else "score (smaller is better)", fontsize=8)
+    axes.set_xlabel("score" if grade.orientation == 1 else "score (lower is better)", fontsize=8)
     axes.set_ylabel(benchmark.metric, fontsize=8)
     axes.tick_params(labelsize=7)
 
 
 def save(figure: Any, file: Path) -> Path:
-    """Write a figure, whole or not at all. Raises `LpzError` if it cannot be written."""
+    """Write a figure, completely or not at all. Raises `LpzError` if it cannot be written."""
     with replacing(file) as temporary:
         figure.savefig(temporary, dpi=150)
     return file

@@ -7,14 +7,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lpz_cli.plots.scatter import save
-from lpzero_hf.search.run_folder import read_history
+from lpzero_hf.searching.run_folder import read_history
 
 if TYPE_CHECKING:
     from lpzero_hf.benchmarks.agreement import Estimate
-    from lpzero_hf.search.config import Plan
-    from lpzero_hf.search.result import SearchResult
+    from lpzero_hf.searching.config import SearchConfig
+    from lpzero_hf.searching.result import SearchResult
 
-NAMED = 10  # more splits than that are drawn alike, without a legend
+NAMED = 10  # more splits are drawn in one colour, without a legend
 OURS, BASELINE = "tab:blue", "0.45"
 MEASURES = {"spearman": "|Spearman's rho|", "kendall": "|Kendall's tau|"}
 
@@ -27,7 +27,7 @@ def draw_search(folder: Path, result: SearchResult) -> list[Path]:
 
     Args:
         folder: of the search.
-        result: what it found.
+        result: of the search.
 
     Returns:
         The files written.
@@ -37,20 +37,20 @@ def draw_search(folder: Path, result: SearchResult) -> list[Path]:
     """
     plots = folder / "plots"
     files = [
-        save(_progress(read_history(folder)[: result.plan.splits], result.plan), plots / "progress.png"),
+        save(_progress(read_history(folder)[: result.config.splits], result.config), plots / "progress.png"),
         save(_pareto(result), plots / "pareto.png"),
     ]
-    for name in result.plan.benchmarks:
+    for name in result.config.benchmarks:
         rows = _held_out(result, name)
         if rows:
             file = re.sub(r"[^\w-]+", "_", name).strip("_")[-80:]
             n = result.splits[0].winner.held_out[name].n
-            title = f"{name}: {n} architectures held out" + (", split 0" if result.plan.splits > 1 else "")
+            title = f"{name}: {n} architectures held out" + (", split 0" if result.config.splits > 1 else "")
             files.append(save(_intervals(rows, title), plots / f"held_out_{file}.png"))
     return files
 
 
-def _progress(histories: list[list[dict[str, Any]]], plan: Plan) -> Any:
+def _progress(histories: list[list[dict[str, Any]]], config: SearchConfig) -> Any:
     """Fitness so far against iteration, a line per split; a dot for each expression, if it is one of few."""
     figure, axes = _page(6.4, 4.2)
     for number, history in enumerate(histories):
@@ -61,15 +61,17 @@ def _progress(histories: list[list[dict[str, Any]]], plan: Plan) -> Any:
             color=colour, linewidth=1.3, label=f"split {number}", zorder=3,
         )  # fmt: skip
         valued = [line for line in history if line["fitness"] is not None]
-        if plan.strategy != "exhaustive":
+        if config.strategy != "exhaustive":
             axes.scatter(
                 [line["iteration"] + 1 for line in valued], [line["fitness"] for line in valued],
                 s=6, alpha=0.4 / len(histories) ** 0.5, linewidths=0, color=colour, zorder=2,
             )  # fmt: skip
     axes.set_xlim(0, max(len(history) for history in histories))
-    axes.set_xlabel("grids of expressions" if plan.strategy == "exhaustive" else "iteration")
-    axes.set_ylabel(_fitness(plan))
-    axes.set_title(f"{' and '.join(plan.benchmarks)}: largest fitness so far, {plan.strategy}", fontsize=10, wrap=True)
+    axes.set_xlabel("grids of expressions" if config.strategy == "exhaustive" else "iteration")
+    axes.set_ylabel(_fitness(config))
+    axes.set_title(
+        f"{' and '.join(config.benchmarks)}: highest fitness so far, {config.strategy}", fontsize=10, wrap=True
+    )
     _legend(axes, len(histories))
     return figure
 
@@ -89,14 +91,14 @@ def _pareto(result: SearchResult) -> Any:
     axes.set_xlim(min(front[0][0] for front in fronts) - 0.5, end)
     axes.xaxis.get_major_locator().set_params(integer=True)
     axes.set_xlabel("complexity")
-    axes.set_ylabel(_fitness(result.plan))
-    axes.set_title(f"{' and '.join(result.plan.benchmarks)}: fitness against complexity", fontsize=10, wrap=True)
+    axes.set_ylabel(_fitness(result.config))
+    axes.set_title(f"{' and '.join(result.config.benchmarks)}: fitness against complexity", fontsize=10, wrap=True)
     _legend(axes, count)
     return figure
 
 
 def _held_out(result: SearchResult, benchmark: str) -> dict[str, Estimate]:
-    """Spearman's rho on the architectures that the first split held out, by what ranks them."""
+    """Spearman's rho on the held-out architectures of the first split, by the name of what ranks them."""
     split = result.splits[0]
     agreements = {
         "winner": split.winner.held_out.get(benchmark),
@@ -113,8 +115,8 @@ def _intervals(rows: dict[str, Estimate], title: str) -> Any:
         ours = what in ("winner", "ensemble")
         axes.plot([rho.low, rho.high], [place, place], color=OURS if ours else BASELINE, linewidth=1.6)
         axes.plot(rho.value, place, "o", color=OURS if ours else BASELINE, markersize=6)
-        told = f"{rho.value:+.3f}".replace("-", "\N{MINUS SIGN}")
-        axes.annotate(told, (1.01, place), xycoords=("axes fraction", "data"), va="center", fontsize=9)
+        text = f"{rho.value:+.3f}".replace("-", "\N{MINUS SIGN}")
+        axes.annotate(text, (1.01, place), xycoords=("axes fraction", "data"), va="center", fontsize=9)
     axes.axvline(0, color="0.8", linewidth=0.8, zorder=0)
     axes.set_yticks(range(len(rows)), list(rows))
     axes.set_ylim(len(rows) - 0.5, -0.5)
@@ -141,6 +143,6 @@ def _legend(axes: Any, splits: int) -> None:
         axes.legend(fontsize=8, loc="lower right", edgecolor="none", framealpha=0.9)
 
 
-def _fitness(plan: Plan) -> str:
-    several = f", {plan.combine} of {len(plan.benchmarks)} benchmarks" if len(plan.benchmarks) > 1 else ""
-    return f"fitness: {MEASURES[plan.fitness]}{several}"
+def _fitness(config: SearchConfig) -> str:
+    several = f", {config.combine} of {len(config.benchmarks)} benchmarks" if len(config.benchmarks) > 1 else ""
+    return f"fitness: {MEASURES[config.fitness]}{several}"

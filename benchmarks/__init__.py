@@ -1,1 +1,0 @@
-"""Measurements behind the claims of the README; each module is run with `python -m benchmarks.NAME`."""

@@ -1,0 +1,177 @@
+"""Looks up proxies by name; the layers below take `Sequence[Proxy]`."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import overload
+
+from lpzero_hf.artifacts.artifact import read_artifact
+from lpzero_hf.errors import MinibatchWarning, UsageError, did_you_mean
+from lpzero_hf.expressions.expression import parse
+from lpzero_hf.expressions.operations import installed_operations
+from lpzero_hf.plugins import Claim, PluginRegistry, load_plugins
+from lpzero_hf.proxies.base import Proxy, as_proxy
+from lpzero_hf.proxies.expression_proxy import expression_proxy
+from lpzero_hf.proxies.searched_proxy import searched_proxy
+
+HUB_PREFIX = "hub:"
+ALL = "all"
+Wanted = str | Path | Proxy | Callable[..., float]
+
+
+@dataclass(frozen=True)
+class ProxySelection(Sequence[Proxy]):
+    """The requested proxies, each once, in the requested order.
+
+    Args:
+        proxies: all of them.
+        named: those requested one by one, and not as part of "all".
+    """
+
+    proxies: tuple[Proxy, ...]
+    named: tuple[Proxy, ...]
+
+    @overload
+    def __getitem__(self, index: int) -> Proxy: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[Proxy]: ...
+
+    def __getitem__(self, index: int | slice) -> Proxy | Sequence[Proxy]:
+        return self.proxies[index]
+
+    def __len__(self) -> int:
+        return len(self.proxies)
+
+    def __iter__(self) -> Iterator[Proxy]:
+        return iter(self.proxies)
+
+    def warn_of_minibatch(self, batch_size: int, seq_len: int) -> None:
+        """Warn (`MinibatchWarning`) of proxies requested by name that were searched on minibatches of another size.
+
+        Sums over sites, tokens and heads grow at different rates with the minibatch. So on another size, the branches
+        of an expression, or the members of an ensemble, have other weights, and the ranking may differ.
+        """
+        found: dict[tuple[int, int], list[str]] = {}
+        for proxy in self.named:
+            if proxy.minibatch is not None and proxy.minibatch != (batch_size, seq_len):
+                found.setdefault(proxy.minibatch, []).append(f"'{proxy.name}'")
+        for (sequences, tokens), names in found.items():
+            warnings.warn(
+                f"searched on minibatches of {sequences} x {tokens} tokens, may rank differently on this one of "
+                f"{batch_size} x {seq_len}: {', '.join(names)}; use --batch-size {sequences} --seq-len {tokens}",
+                MinibatchWarning,
+                stacklevel=3,
+            )
+
+
+@dataclass(frozen=True)
+class PortableProxies:
+    """Proxies to be sent to a worker: those of plugins are sent by name, because they may not be picklable.
+
+    Args:
+        proxies: the same here and in the worker.
+        plugins: where the worker looks up those sent by name.
+    """
+
+    proxies: tuple[Proxy, ...]
+    plugins: PluginRegistry
+
+    def __reduce__(self) -> tuple[Callable[..., PortableProxies], tuple[object, ...]]:
+        sent = tuple(proxy.name if claim_of(proxy, self.plugins) else proxy for proxy in self.proxies)
+        return _looked_up, (sent, self.plugins)
+
+
+def _looked_up(sent: Sequence[str | Proxy], plugins: PluginRegistry) -> PortableProxies:
+    offered = installed_proxies(plugins)
+    return PortableProxies(tuple(offered[item].item if isinstance(item, str) else item for item in sent), plugins)
+
+
+def installed_proxies(plugins: PluginRegistry) -> dict[str, Claim[Proxy]]:
+    """Every offered proxy by name. Raises `PluginError` if two distributions claim one name."""
+    return plugins.offers("lpz_proxies", "proxy", as_proxy)
+
+
+def claim_of(proxy: Proxy, plugins: PluginRegistry) -> Claim[Proxy] | None:
+    """The claim of the plugin that offers this very proxy, or None if none does."""
+    claim = installed_proxies(plugins).get(proxy.name)
+    return claim if claim is not None and claim.item is proxy else None
+
+
+def resolve(proxies: Wanted | Iterable[Wanted], plugins: PluginRegistry | None = None) -> ProxySelection:
+    """The requested proxies.
+
+    Args:
+        proxies: names as for `find_proxy`, "all" for all installed, `Proxy` objects, or functions
+            `f(model, batch) -> float`; one or several.
+        plugins: where names are looked up; by default everything installed.
+
+    Raises:
+        UsageError: one is unknown, two have one name, or there are none.
+        LpzError: an artifact is damaged, or the Hub cannot be reached.
+    """
+    plugins = load_plugins() if plugins is None else plugins
+    if isinstance(proxies, str | Path | Proxy) or callable(proxies):
+        proxies = [proxies]
+    offered = installed_proxies(plugins)
+    chosen: list[Proxy] = []
+    named: list[Proxy] = []
+    made: dict[tuple[str, str], Proxy] = {}  # from expressions and artifacts, whose digest is in the version
+    for item in proxies:
+        if item == ALL:
+            chosen += [claim.item for claim in offered.values()]
+            continue
+        proxy = find_proxy(item, plugins)
+        if isinstance(item, str | Path) and item not in offered:
+            proxy = made.setdefault((proxy.name, proxy.version), proxy)
+        chosen.append(proxy)
+        named.append(proxy)
+    distinct = tuple(dict.fromkeys(chosen))
+    names = [proxy.name for proxy in distinct]
+    for name in names:
+        if names.count(name) > 1:
+            raise UsageError(f"two different proxies are called '{name}'; rename one")
+    if not distinct:
+        raise UsageError("no proxies to score with; `lpz proxies` lists those installed")
+    return ProxySelection(distinct, tuple(dict.fromkeys(named)))
+
+
+def find_proxy(wanted: Wanted, plugins: PluginRegistry | None = None) -> Proxy:
+    """One proxy: an installed one by its name, that of an expression, or that of an artifact.
+
+    Args:
+        wanted: a name (`snip`), an expression (`sum(sum(product(W, G)))`), the path of an artifact's file, a Hub
+            repository with one (`hub:user/repo`; `user/repo` is enough if there is no such file, `user/repo@REVISION`
+            pins it), a `Proxy`, or a function.
+        plugins: where names are looked up; by default everything installed.
+
+    Raises:
+        UsageError: there is none; the message suggests the nearest name, or names the column of the error.
+        LpzError: an artifact is damaged, or the Hub cannot be reached.
+    """
+    if not isinstance(wanted, str | Path):
+        return as_proxy(wanted)
+    plugins = load_plugins() if plugins is None else plugins
+    offered, operations = installed_proxies(plugins), installed_operations(plugins)
+    name = str(wanted)
+    if name in offered and isinstance(wanted, str):
+        return offered[name].item
+    if isinstance(wanted, Path) or name.endswith(".json") or (not name.startswith(HUB_PREFIX) and _is_file(name)):
+        return searched_proxy(read_artifact(Path(wanted).expanduser(), operations), operations)
+    if "(" in name:
+        return expression_proxy(parse(name, operations), operations=operations)
+    if name.startswith(HUB_PREFIX) or name.count("/") == 1:
+        from lpzero_hf.artifacts.hub import pull
+
+        return searched_proxy(pull(name.removeprefix(HUB_PREFIX), operations=operations).artifact, operations)
+    raise UsageError(f"unknown proxy '{name}'{did_you_mean(name, offered)} (`lpz proxies` lists them all)")
+
+
+def _is_file(name: str) -> bool:
+    try:
+        return Path(name).expanduser().is_file()
+    except (OSError, ValueError, RuntimeError):  # too long, or no path at all, for example an expression
+        return False

@@ -1,0 +1,96 @@
+"""The setting of a score: minibatch, seed, precision and device; it builds the model and the minibatch."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from lpzero_hf.capture.spec import STATISTICS
+from lpzero_hf.models.build import build_model
+from lpzero_hf.models.minibatch import BATCH_SIZE, SEQUENCE_LENGTH, Text, embedded_tokenizer, minibatch, read_text
+from lpzero_hf.scoring.cache import digest
+from lpzero_hf.versions import versions
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedConfig, PreTrainedModel
+
+
+@dataclass(frozen=True)
+class Setting:
+    """Everything that determines a score, except the architecture and the proxy.
+
+    Args:
+        batch_size: sequences in the minibatch.
+        seq_len: tokens of each.
+        text: the file that the minibatch is drawn from; None for the embedded text.
+        random_tokens: random token ids instead of text.
+        seed: draws the weights and the minibatch.
+        dtype: precision of the weights, as torch calls it.
+        device: where to score.
+    """
+
+    batch_size: int = BATCH_SIZE
+    seq_len: int = SEQUENCE_LENGTH
+    text: Path | Text | None = None
+    random_tokens: bool = False
+    seed: int = 42
+    dtype: str = "float32"
+    device: str = "cpu"
+
+    def build(self, config: PreTrainedConfig, *, lazy: bool = False) -> tuple[PreTrainedModel, dict[str, Tensor]]:
+        """The model of an architecture with random weights, and its minibatch: `input_ids` [B, T], ...
+
+        Args:
+            config: of the architecture.
+            lazy: give the weights no memory, see `load_model`.
+
+        Raises:
+            ModelError: the configuration cannot be built.
+            MinibatchError: the text is missing or too short, or the minibatch does not fit the model.
+        """
+        dtype = getattr(torch, self.dtype)
+        model = build_model(config, seed=self.seed, dtype=dtype, device=self.device, lazy=lazy)
+        return model, self.minibatch(model)
+
+    def minibatch(self, model: PreTrainedModel) -> dict[str, Tensor]:
+        """The minibatch for an existing model, from the embedded tokenizer.
+
+        Raises:
+            MinibatchError: as for `build`.
+        """
+        return minibatch(
+            model,
+            text=self.text,
+            tokenizer=embedded_tokenizer(),
+            batch_size=self.batch_size,
+            seq_len=self.seq_len,
+            seed=self.seed,
+            random_tokens=self.random_tokens,
+        )
+
+    def portable(self) -> Setting:
+        """The same setting with the content of its text, for workers on machines that do not have the file."""
+        if not isinstance(self.text, Path):
+            return self
+        return replace(self, text=Text(self.text, read_text(self.text)))
+
+    def key(self, threads: int) -> str:
+        """A digest of all that determines the scores: the setting, the content of the text, versions, CPU threads."""
+        content = hashlib.sha256(read_text(self.text).encode()).hexdigest()
+        facts = asdict(self) | {"text": content, "device": torch.device(self.device).type}
+        made = versions()
+        return digest(facts, STATISTICS, made["lpzero-hf"], made["torch"], made["transformers"], threads)
+
+    def to_json(self) -> dict[str, Any]:
+        """As plain data; a text is named by its path."""
+        return asdict(self) | {"text": None if self.text is None else str(self.text)}
+
+
+def identity(config: PreTrainedConfig) -> dict[str, Any]:
+    """The part of a configuration that determines the model, as plain data."""
+    return {key: value for key, value in config.to_dict().items() if key != "transformers_version"}

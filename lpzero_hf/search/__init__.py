@@ -1,1 +1,0 @@
-"""The search for expressions that rank a benchmark's architectures."""

@@ -1,0 +1,142 @@
+"""The scores of one benchmark's architectures in a search, and how well they agree with the trained performance."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+from lpzero_hf.benchmarks.agreement import Agreement, Truth
+from lpzero_hf.benchmarks.benchmark import load_benchmark
+from lpzero_hf.benchmarks.grade import BASELINES, spaced
+from lpzero_hf.errors import UsageError
+from lpzero_hf.executors.base import Executor
+from lpzero_hf.expressions.expression import Expression
+from lpzero_hf.expressions.operations import installed_operations
+from lpzero_hf.expressions.stacked import Stack
+from lpzero_hf.expressions.tables import Wanted
+from lpzero_hf.plugins import PluginRegistry
+from lpzero_hf.proxies.expression_proxy import wanted_by
+from lpzero_hf.proxies.resolve import resolve
+from lpzero_hf.scoring.cache import ScoreCache, cache_folder
+from lpzero_hf.scoring.evaluate import evaluate
+from lpzero_hf.searching.config import SearchConfig
+from lpzero_hf.searching.correlation import RankCorrelation, mid_ranks
+from lpzero_hf.searching.direct_scores import DirectScores
+from lpzero_hf.searching.fitness import SearchPart
+from lpzero_hf.searching.score_source import ScoreSource
+from lpzero_hf.searching.table_cache import make_tables
+
+Progress = Callable[[str, int, int, float | None], None]
+
+
+class BenchmarkScores:
+    """One benchmark in a search: its architectures, their truth, and the source of their scores.
+
+    Args:
+        name: of the benchmark, or its path.
+        config: of the search.
+        plugins: where the benchmark is looked up.
+
+    Attributes:
+        keys: of the architectures.
+        truth: [n], their trained performance as a target: higher is better.
+        baselines: [n] by name, the scores of trivial proxies.
+
+    Raises:
+        UsageError: there is no such benchmark, it has too few architectures, or all have the same performance.
+    """
+
+    def __init__(self, name: str, config: SearchConfig, plugins: PluginRegistry) -> None:
+        benchmark = load_benchmark(name, plugins)
+        entries = spaced(benchmark.trained(), config.limit)
+        self.name = name
+        self.keys = [entry.key for entry in entries]
+        self.configs = {entry.key: benchmark.space.config(entry.architecture) for entry in entries}
+        self.truth = torch.tensor([benchmark.target(entry) for entry in entries], dtype=torch.float64)
+        self.baselines: dict[str, Tensor] = {}
+        self._source: ScoreSource | None = None
+        if config.train is not None and config.train > len(entries):
+            raise UsageError(f"benchmark '{name}' has {len(entries)} architectures, fewer than --train {config.train}")
+        if bool((self.truth == self.truth[0]).all()):
+            raise UsageError(f"all architectures of benchmark '{name}' are equally good; use another benchmark")
+
+    @property
+    def source(self) -> ScoreSource:
+        """The source of the scores, after `capture`."""
+        assert self._source is not None, "capture comes first"
+        return self._source
+
+    def capture(
+        self,
+        config: SearchConfig,
+        wanted: Wanted | None,
+        cache: ScoreCache,
+        executor: Executor,
+        plugins: PluginRegistry,
+        progress: Progress,
+    ) -> None:
+        """Make the tables for `wanted`, or with None prepare for passes over the models; and score the baselines."""
+        if wanted is None:
+            self._source = DirectScores(self.configs, config.setting, plugins, cache=cache, executor=executor)
+        else:
+            self._tabulate(config, wanted, executor, plugins, progress)
+        if config.train is not None and config.train < len(self.keys):
+            proxies = resolve(BASELINES, plugins)
+            rows = evaluate(
+                self.configs, proxies, config.setting,
+                cache=cache, executor=executor, plugins=plugins,
+                progress=lambda done, total: progress(f"baselines of {self.name}", done, total, None),
+            )  # fmt: skip
+            for proxy in BASELINES:
+                values = [rows[key][proxy]["value"] for key in self.keys]
+                if None not in values:
+                    self.baselines[proxy] = torch.tensor(values, dtype=torch.float64)
+
+    def _tabulate(
+        self, config: SearchConfig, wanted: Wanted, executor: Executor, plugins: PluginRegistry, progress: Progress
+    ) -> None:
+        tables = make_tables(
+            self.configs, wanted, config.setting, cache_folder() / "tables",
+            executor=executor, plugins=plugins,
+            progress=lambda done, total: progress(f"capture of {self.name}", done, total, None),
+        )  # fmt: skip
+        self._source = Stack(tables, wanted, config.setting.device)
+
+    def part(self, architectures: Sequence[int], config: SearchConfig) -> SearchPart:
+        """Some of the architectures to search on."""
+        truth = self.truth[list(architectures)]
+        if bool((truth == truth[0]).all()):
+            raise UsageError(f"the architectures of '{self.name}' to search on are all equally good; use more of them")
+        correlation = RankCorrelation(truth.tolist(), config.fitness, self.source.device)
+        return SearchPart(self.source.part(architectures), correlation)
+
+    def scores(self, expressions: Sequence[Expression], orientations: Sequence[int]) -> Tensor:
+        """[n] for one expression, [m, n] for several: the scores of all architectures, higher is better."""
+        made = [self.source.score(e) * o for e, o in zip(expressions, orientations, strict=True)]
+        return torch.stack(made).cpu() if len(made) > 1 else made[0].cpu()
+
+    def test(
+        self,
+        winners: Sequence[tuple[Expression, int]],
+        config: SearchConfig,
+        executor: Executor,
+        plugins: PluginRegistry,
+        progress: Progress,
+    ) -> list[Agreement]:
+        """The agreement of each expression, with its orientation, on all architectures."""
+        wanted = wanted_by([expression for expression, _ in winners], installed_operations(plugins))
+        self._tabulate(config, wanted, executor, plugins, progress)
+        return [agreement_of(self.scores([expression], [sign]), self.truth) for expression, sign in winners]
+
+
+def agreement_of(scores: Tensor, truth: Tensor) -> Agreement:
+    """The agreement of scores [n], or of the summed ranks of several [m, n], on architectures with finite scores."""
+    finite = torch.isfinite(scores) if scores.dim() == 1 else torch.isfinite(scores).all(0)
+    if (n := int(finite.sum())) < 2:
+        return Agreement(n, None, None, 0.0)
+    scores = scores[..., finite]
+    if scores.dim() == 2:
+        scores = mid_ranks(scores).sum(0)
+    return Truth(truth[finite].numpy()).agreement(scores.numpy())

@@ -1,0 +1,87 @@
+"""Rank correlations of very many score vectors with one ground truth at once, on CPU or GPU."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from lpzero_hf.errors import UsageError
+
+KINDS = ("spearman", "kendall")
+PAIRS_AT_ONCE = 2**24  # elements of one block of signs
+
+
+class RankCorrelation:
+    """The agreement of scores with the trained performance of n architectures.
+
+    Args:
+        truth: [n], higher is better.
+        kind: spearman (rho, ties at their mean rank) or kendall (tau-b).
+        device: where to compute.
+
+    Raises:
+        UsageError: fewer than 3 architectures, or all equally good.
+    """
+
+    def __init__(self, truth: Sequence[float], kind: str = "spearman", device: torch.device | str = "cpu") -> None:
+        self.truth = torch.as_tensor(truth, dtype=torch.float64, device=device)
+        self.kind = kind
+        if kind not in KINDS:
+            raise UsageError(f"unknown fitness '{kind}'; there are {' and '.join(KINDS)}")
+        if len(self.truth) < 3:
+            raise UsageError(f"{len(self.truth)} architectures cannot be ranked; give at least 3")
+        if bool((self.truth == self.truth[0]).all()):
+            raise UsageError("all architectures are equally good, so they have no ranking; use others")
+        ranks = mid_ranks(self.truth[None])[0]
+        self._ranks = ranks - ranks.mean()
+        self._pairs = torch.triu_indices(len(truth), len(truth), 1, device=device)
+        self._signs = torch.sign(self.truth[self._pairs[0]] - self.truth[self._pairs[1]]).float()
+
+    def __call__(self, scores: Tensor) -> Tensor:
+        """The signed rank correlation of each row of scores [..., n] with the truth, [...].
+
+        NaN for a row with a score that is not finite, or whose scores are all equal.
+        """
+        flat = scores.reshape(-1, scores.shape[-1]).double()
+        made = self._spearman(flat) if self.kind == "spearman" else self._kendall(flat)
+        undefined = ~torch.isfinite(flat).all(1) | (flat == flat[:, :1]).all(1)
+        return torch.where(undefined, torch.nan, made).reshape(scores.shape[:-1])
+
+    def _spearman(self, scores: Tensor) -> Tensor:
+        values, order = scores.sort(1)
+        truth = self._ranks[order]
+        n = scores.shape[1]
+        places = torch.arange(n, dtype=truth.dtype, device=truth.device) - (n - 1) / 2
+        covariance, variance = truth @ places, torch.full_like(truth[:, 0], float(places.square().sum()))
+        tied = (values[:, 1:] == values[:, :-1]).any(1).nonzero()[:, 0]
+        if len(tied):
+            ranks = _ranks_of_sorted(values[tied]) - (n - 1) / 2
+            covariance[tied] = (ranks * truth[tied]).sum(1)
+            variance[tied] = ranks.square().sum(1)
+        return covariance / (variance * self._ranks.square().sum()).sqrt()
+
+    def _kendall(self, scores: Tensor) -> Tensor:
+        parts = []
+        for some in scores.split(max(1, PAIRS_AT_ONCE // len(self._signs))):
+            signs = torch.sign(some[:, self._pairs[0]] - some[:, self._pairs[1]]).float()
+            parts.append((signs @ self._signs) / (signs.abs().sum(1) * self._signs.abs().sum()).sqrt())
+        return torch.cat(parts).double()
+
+
+def mid_ranks(scores: Tensor) -> Tensor:
+    """The ranks of each row [m, n] from 0, ties at their mean rank."""
+    values, order = scores.sort(1)
+    return torch.empty_like(scores).scatter_(1, order, _ranks_of_sorted(values))
+
+
+def _ranks_of_sorted(values: Tensor) -> Tensor:
+    places = torch.arange(values.shape[1], dtype=values.dtype, device=values.device).expand_as(values)
+    step = values[:, 1:] != values[:, :-1]
+    edge = torch.ones(len(values), 1, dtype=torch.bool, device=values.device)
+    starts = torch.where(torch.cat([edge, step], 1), places, -1.0)
+    ends = torch.where(torch.cat([step, edge], 1), places, float(values.shape[1]))
+    first = starts.cummax(1).values
+    last = ends.flip(1).cummin(1).values.flip(1)
+    return (first + last) / 2

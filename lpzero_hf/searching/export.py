@@ -1,0 +1,189 @@
+"""Exports the result of a search as an artifact, with the record of the search."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from datetime import date as Date
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from lpzero_hf.artifacts.artifact import Artifact, Member, operations_of, parse_artifact
+from lpzero_hf.benchmarks.agreement import Agreement, Truth
+from lpzero_hf.errors import UsageError
+from lpzero_hf.expressions.expression import BUILT_IN, Expression, Operations
+from lpzero_hf.proxies.searched_proxy import quantile
+from lpzero_hf.searching.result import SearchResult, Split, Winner
+from lpzero_hf.versions import __version__
+
+Which = Literal["winner", "ensemble"]
+NAME = re.compile(r"[a-z][a-z0-9]*([_.-][a-z0-9]+)*")
+
+
+def artifact_of(
+    result: SearchResult,
+    name: str,
+    *,
+    split: int = 0,
+    which: Which = "winner",
+    date: str | None = None,
+    note: str = "",
+    operations: Operations = BUILT_IN,
+) -> Artifact:
+    """The artifact of the winner or the ensemble of one split of a search.
+
+    Args:
+        result: of the search.
+        name: of the proxy: lower case, words joined by `-`, `_` or `.`.
+        split: number of the split; the first by default. The split with the best held-out agreement would be a choice
+            based on the architectures that the agreement is reported on.
+        which: the single expression, or the rank ensemble.
+        date: YYYY-MM-DD, for the record; optional.
+        note: a line for people.
+        operations: by name, for their versions.
+
+    Raises:
+        UsageError: there is no such split, a name, date or note is invalid, or an ensemble has a member without
+            finite scores.
+    """
+    if not 0 <= split < len(result.splits):
+        raise UsageError(f"the search has {len(result.splits)} splits, numbered from 0; there is no split {split}")
+    chosen = result.splits[split]
+    found: Winner = getattr(chosen, which)
+    scales = _scales(result, chosen, found) if len(found.expressions) > 1 else []
+    members = tuple(
+        Member(str(expression), orientation, scale)
+        for expression, orientation, scale in zip(found.expressions, found.orientations, scales or [()], strict=True)
+    )
+    provenance = _provenance(result, split, which, date, note)
+    if scales:
+        graded = _graded_by_quantiles(result, chosen, found, members)
+        provenance |= {part: {name: made.to_dict() for name, made in rows.items()} for part, rows in graded.items()}
+    return _checked(Artifact(name, members, operations_of(found.expressions, operations), provenance), operations)
+
+
+def artifact_by_hand(
+    expression: Expression,
+    name: str,
+    *,
+    orientation: Literal[1, -1] = 1,
+    date: str | None = None,
+    note: str = "",
+    operations: Operations = BUILT_IN,
+) -> Artifact:
+    """The artifact of an expression that no search has found; it claims no agreement with any benchmark.
+
+    Args:
+        expression: any.
+        name: of the proxy.
+        orientation: 1 if higher is better, -1 if lower is better.
+        date: YYYY-MM-DD, for the record; optional.
+        note: a line for people.
+        operations: by name, for their versions.
+
+    Raises:
+        UsageError: a name, date or note is invalid.
+        LpzError: the expression drops both branches.
+    """
+    record: dict[str, Any] = {"benchmarks": [], "strategy": "written by hand", "seed": 0, "train": {}, "held_out": {}}
+    record |= {"versions": {"lpzero-hf": __version__}, "date": date, "note": note}
+    member = Member(str(expression), orientation)
+    return _checked(Artifact(name, (member,), operations_of([expression], operations), record), operations)
+
+
+def _checked(artifact: Artifact, operations: Operations) -> Artifact:
+    """The artifact, if it can be read again."""
+    date, note = artifact.provenance["date"], artifact.provenance["note"]
+    if not NAME.fullmatch(artifact.name) or len(artifact.name) > 64:
+        raise UsageError(
+            f"'{artifact.name}' is no name for a proxy; use up to 64 lower-case letters and digits, with - _ . between"
+        )
+    if not note.isprintable() or len(note) > 300:
+        raise UsageError("a note is one line of at most 300 letters")
+    try:
+        if date is not None and Date.fromisoformat(date).isoformat() != date:
+            raise ValueError
+    except ValueError:
+        raise UsageError(f"'{date}' is no date; write it as YYYY-MM-DD") from None
+    return parse_artifact(artifact.text, f"artifact '{artifact.name}'", operations)
+
+
+def default_name(result: SearchResult) -> str:
+    """A proxy's name from those of the benchmarks that were searched on."""
+    words = [re.sub("[^a-z0-9]+", "-", Path(name).name.lower()).strip("-") for name in result.config.benchmarks]
+    return "-".join(["found", *(word for word in words if word)])[:64].rstrip("-")
+
+
+def _scales(result: SearchResult, split: Split, found: Winner) -> list[tuple[float, ...]]:
+    """For each member, its scores of all architectures searched on, ascending."""
+    scales: list[list[float]] = [[] for _ in found.expressions]
+    for name, keys in split.trained_on.items():
+        place = {key: i for i, key in enumerate(result.architectures[name])}
+        for scale, scores in zip(scales, found.scores[name], strict=True):
+            values = [scores[place[key]] for key in keys]
+            if None in values:
+                raise UsageError("a member of the ensemble has no score of an architecture searched on; search again")
+            scale += [value for value in values if value is not None]
+    return [tuple(sorted(scale)) for scale in scales]
+
+
+def _graded_by_quantiles(
+    result: SearchResult, split: Split, found: Winner, members: Sequence[Member]
+) -> dict[str, dict[str, Agreement]]:
+    """The agreement of the sum of the members' quantiles, which the artifact computes; the search itself sums
+    their ranks among the graded architectures."""
+    graded: dict[str, dict[str, Agreement]] = {"train": {}, "held_out": {}}
+    for name, keys in result.architectures.items():
+        columns = np.array(found.scores[name], dtype=np.float64).T  # one row per architecture; NaN where missing
+        whole = np.isfinite(columns).all(1)
+        totals = np.full(len(keys), np.nan)
+        totals[whole] = [sum(map(quantile, column, members)) for column in columns[whole]]
+        seen = np.isin(keys, split.trained_on[name])
+        for part, some in (("train", whole & seen), ("held_out", whole & ~seen)):
+            if some.sum() > 1:
+                graded[part][name] = Truth(np.array(result.truth[name])[some]).agreement(totals[some])
+    return graded
+
+
+def _provenance(result: SearchResult, number: int, which: Which, date: str | None, note: str) -> dict[str, Any]:
+    config, split = result.config, result.splits[number]
+    found: Winner = getattr(split, which)
+    record: dict[str, Any] = {
+        "benchmarks": list(config.benchmarks),
+        "strategy": config.strategy,
+        "space": {
+            "unary": list(config.unary),
+            "reduces": list(config.reduces),
+            "aggregates": list(config.aggregates),
+            "size": result.size,
+        },
+        "fitness": config.fitness,
+        "combine": config.combine,
+        "select": config.select,
+        "evaluated": split.evaluated,
+        "seed": split.seed,
+        "split": {"number": number, "of": len(result.splits)},
+        "trained_on": split.trained_on,
+        "minibatch": {
+            "batch_size": config.setting.batch_size,
+            "seq_len": config.setting.seq_len,
+            "seed": config.setting.seed,
+            "dtype": config.setting.dtype,
+            "device": config.setting.device,
+            "tokens": "random" if config.setting.random_tokens else "text" if config.setting.text else "embedded text",
+        },
+        "train": {name: agreement.to_dict() for name, agreement in found.train.items()},
+        "held_out": {name: agreement.to_dict() for name, agreement in found.held_out.items()},
+        "baselines": {
+            name: {proxy: agreement.to_dict() for proxy, agreement in agreements.items()}
+            for name, agreements in split.baselines.items()
+        },
+        "versions": dict(result.versions),
+        "date": date,
+        "note": note,
+    }
+    if which == "winner" and result.tests:
+        record["tests"] = {name: agreements[number].to_dict() for name, agreements in result.tests.items()}
+    return record

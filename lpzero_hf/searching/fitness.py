@@ -1,0 +1,161 @@
+"""The fitness of an expression: its rank correlation with trained performance, on one benchmark or several."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from lpzero_hf.expressions.expression import Expression
+from lpzero_hf.expressions.stacked import Stack
+from lpzero_hf.proxies.base import Orientation
+from lpzero_hf.searching.correlation import RankCorrelation, mid_ranks
+from lpzero_hf.searching.score_source import ScoreSource
+
+Combine = Literal["mean", "worst"]
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """The fitness of one expression.
+
+    Args:
+        fitness: in [0, 1]; None for one that was rejected.
+        orientation: 1 if higher is better, -1 if lower is better.
+        correlations: one signed rank correlation per benchmark.
+        rejected: why there is no fitness: invalid, all equal or bounded out.
+    """
+
+    fitness: float | None
+    orientation: Orientation = 1
+    correlations: tuple[float, ...] = ()
+    rejected: str = ""
+
+
+@dataclass(frozen=True)
+class SearchPart:
+    """One benchmark's architectures to search on.
+
+    Args:
+        source: of their scores: branch tables, or passes over the models.
+        correlation: with their trained performance, on the device of the scores.
+    """
+
+    source: ScoreSource
+    correlation: RankCorrelation
+
+
+class FitnessEvaluator:
+    """The fitness of expressions on one benchmark or several.
+
+    With several, all share one orientation: fitness is the mean, or the worst, of the correlations times the
+    orientation.
+
+    Args:
+        parts: one per benchmark.
+        combine: mean or worst.
+        early: number of architectures of each benchmark that are evaluated first; 0 evaluates all at once. An
+            expression whose scores of those are not finite is invalid, and one that cannot reach `threshold` with any
+            scores of the others is bounded out (an exact bound for scores without ties); the others are then skipped.
+    """
+
+    def __init__(self, parts: Sequence[SearchPart], combine: Combine = "mean", early: int = 0) -> None:
+        self.parts, self.combine = list(parts), combine
+        self.first = [
+            (tables.part(range(early)), _Bound(part.correlation.truth, early))
+            for part in parts
+            if 0 < early < part.source.n
+            and part.correlation.kind == "spearman"
+            and (tables := part.source.tables) is not None
+        ]
+
+    @property
+    def tables(self) -> list[Stack]:
+        """The branch tables of the parts that have them."""
+        return [tables for part in self.parts if (tables := part.source.tables) is not None]
+
+    def __call__(self, expression: Expression, threshold: float = 0.0) -> Evaluation:
+        """The fitness of one expression, unless it cannot reach `threshold`."""
+        if self.first:
+            rejected = self._early(expression, threshold)
+            if rejected:
+                return Evaluation(None, rejected=rejected)
+        correlations = []
+        for part in self.parts:
+            scores = part.source.score(expression)
+            if not bool(torch.isfinite(scores).all()):
+                return Evaluation(None, rejected="invalid")
+            value = float(part.correlation(scores))
+            if value != value:
+                return Evaluation(None, rejected="all equal")
+            correlations.append(value)
+        fitness, orientation = combined(torch.tensor(correlations, dtype=torch.float64)[:, None], self.combine)
+        return Evaluation(float(fitness), 1 if float(orientation) > 0 else -1, tuple(correlations))
+
+    def prepare(self, expressions: Sequence[Expression]) -> None:
+        """Announce expressions that will be evaluated, so that those that need passes over the models share them."""
+        for part in self.parts:
+            part.source.prepare(expressions)
+
+    def _early(self, expression: Expression, threshold: float) -> str:
+        reach = []
+        for tables, bound in self.first:
+            scores = tables.score(expression)
+            if not bool(torch.isfinite(scores).all()):
+                return "invalid"
+            reach.append(bound(scores))
+        best = max(_fold(torch.tensor(side, dtype=torch.float64), self.combine) for side in zip(*reach, strict=True))
+        return "bounded out" if best < threshold else ""
+
+    def grid(
+        self, left: str, right: str, op: str, reduce: str, aggregate: str, rows: Tensor, columns: Tensor
+    ) -> Tensor:
+        """[benchmarks, rows, columns], the correlations for some chains of each statistic; NaN where rejected.
+
+        `op` may be "alone": [benchmarks, rows, 1], the left statistic with the other branch dropped.
+        """
+        correlations = []
+        for part, tables in zip(self.parts, self.tables, strict=True):  # an enumerated space has tables
+            if op == "alone":
+                scores = tables.alone(left, reduce, aggregate, rows)[:, :, None]
+            else:
+                scores = tables.grid(left, right, op, reduce, aggregate, rows, columns)
+            correlations.append(part.correlation(scores.movedim(0, -1).contiguous()))
+        return torch.stack(correlations)
+
+
+def combined(correlations: Tensor, combine: Combine) -> tuple[Tensor, Tensor]:
+    """Fitness and orientation (1 or -1) from correlations [benchmarks, ...]."""
+    up, down = _fold(correlations, combine), _fold(-correlations, combine)
+    return torch.maximum(up, down), torch.where(up >= down, 1.0, -1.0)
+
+
+def _fold(correlations: Tensor, combine: Combine) -> Tensor:
+    return correlations.mean(0) if combine == "mean" else correlations.amin(0)
+
+
+class _Bound:
+    """Upper bounds of Spearman's rho and of minus rho when the first m of n scores are known.
+
+    Without ties, the covariance of the ranks of x and y is the sum over pairs of sign(x_i - x_j) (r_i - r_j) with the
+    ranks r of y: pairs that are not known yet add at most |r_i - r_j|.
+    """
+
+    def __init__(self, truth: Tensor, m: int) -> None:
+        ranks = mid_ranks(truth[None])[0]
+        i, j = torch.triu_indices(len(truth), len(truth), 1, device=truth.device)
+        steps = ranks[i] - ranks[j]
+        known = (i < m) & (j < m)
+        self.i, self.j, self.steps = i[known], j[known], steps[known]
+        self.rest = steps[~known].abs().sum()
+        n = len(truth)
+        centred = ranks - ranks.mean()
+        self.most = (centred.square().sum() * n * (n * n - 1) / 12).sqrt()
+
+    def __call__(self, scores: Tensor) -> tuple[float, float]:
+        """The highest possible rho, and the highest possible minus rho."""
+        known = (torch.sign(scores[self.i] - scores[self.j]) * self.steps).sum()
+        return float((known + self.rest) / 2 / self.most), float((self.rest - known) / 2 / self.most)

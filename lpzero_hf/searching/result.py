@@ -1,0 +1,248 @@
+"""The result of a search: winners with their agreement, for each split; as objects, and as the JSON of a run."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from lpzero_hf.benchmarks.agreement import Agreement
+from lpzero_hf.errors import LpzError, UsageError, one_line
+from lpzero_hf.expressions.expression import BUILT_IN, Expression, Operations, parse
+from lpzero_hf.files import read_json
+from lpzero_hf.searching.archive import Candidate
+from lpzero_hf.searching.config import SearchConfig
+from lpzero_hf.searching.run_folder import CONFIG_FILE, RESULT_FILE
+
+
+@dataclass(frozen=True)
+class Winner:
+    """One expression, or a rank ensemble of several, and its agreement.
+
+    Args:
+        expressions: one, or the members; a member that appears twice has twice the weight.
+        orientations: of each, 1 if higher is better, -1 if lower is better.
+        train: agreement with the truth on the architectures searched on, by benchmark.
+        held_out: the same on the others; without benchmarks with fewer than two others.
+        scores: by benchmark and member, of every architecture, in the order of `SearchResult.architectures`, times the
+            orientation: higher is better; None where a score is not finite.
+    """
+
+    expressions: tuple[Expression, ...]
+    orientations: tuple[int, ...]
+    train: dict[str, Agreement]
+    held_out: dict[str, Agreement]
+    scores: dict[str, list[list[float | None]]]
+
+    def to_json(self) -> dict[str, Any]:
+        """As plain data."""
+        return {
+            "expressions": [str(expression) for expression in self.expressions],
+            "orientations": list(self.orientations),
+            "train": {name: agreement.to_dict() for name, agreement in self.train.items()},
+            "held_out": {name: agreement.to_dict() for name, agreement in self.held_out.items()},
+            "scores": self.scores,
+        }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any], operations: Operations = BUILT_IN) -> Winner:
+        """The winner from the result of `to_json`."""
+        return cls(
+            tuple(parse(text, operations) for text in data["expressions"]),
+            tuple(data["orientations"]),
+            _agreements(data["train"]),
+            _agreements(data["held_out"]),
+            data["scores"],
+        )
+
+
+@dataclass(frozen=True)
+class Split:
+    """The result of the search on one part of the architectures.
+
+    Args:
+        seed: of the split and of the search on it.
+        trained_on: keys of the architectures searched on, by benchmark.
+        winner: one expression.
+        ensemble: at most five.
+        fittest: the first few by fitness.
+        pareto: fitness against complexity.
+        baselines: the agreement of trivial proxies on the held-out architectures, by benchmark and name.
+        evaluated: expressions that were evaluated.
+        pruned: candidates rejected before evaluation, by reason.
+        rejected: after it.
+        seconds: of the search, without capture.
+    """
+
+    seed: int
+    trained_on: dict[str, list[str]]
+    winner: Winner
+    ensemble: Winner
+    fittest: list[Candidate]
+    pareto: list[Candidate]
+    baselines: dict[str, dict[str, Agreement]]
+    evaluated: int
+    pruned: dict[str, int]
+    rejected: dict[str, int]
+    seconds: float
+
+    def to_json(self) -> dict[str, Any]:
+        """As plain data."""
+        return {
+            "seed": self.seed,
+            "trained_on": self.trained_on,
+            "winner": self.winner.to_json(),
+            "ensemble": self.ensemble.to_json(),
+            "fittest": [_as_json(candidate) for candidate in self.fittest],
+            "pareto": [_as_json(candidate) for candidate in self.pareto],
+            "baselines": {
+                name: {proxy: agreement.to_dict() for proxy, agreement in found.items()}
+                for name, found in self.baselines.items()
+            },
+            "evaluated": self.evaluated,
+            "pruned": self.pruned,
+            "rejected": self.rejected,
+            "seconds": self.seconds,
+        }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any], operations: Operations = BUILT_IN) -> Split:
+        """The split from the result of `to_json`."""
+        made = {name: Winner.from_json(data[name], operations) for name in ("winner", "ensemble")}
+        listed = {name: [_candidate(entry, operations) for entry in data[name]] for name in ("fittest", "pareto")}
+        baselines = {name: _agreements(found) for name, found in data["baselines"].items()}
+        return cls(**{**data, **made, **listed, "baselines": baselines})
+
+
+@dataclass(frozen=True)
+class SearchResult:
+    """The result of a search.
+
+    Args:
+        config: of the search.
+        size: number of members of the space of expressions.
+        architectures: keys of all, by benchmark searched on.
+        truth: their trained performance as a target: higher is better.
+        splits: one for each part searched on.
+        tests: agreement of each split's winner with benchmarks it was not searched on, by benchmark.
+        ceiling: the fittest expression on all architectures, if requested: an upper bound, not a result.
+        seconds: of the capture, and in total.
+    """
+
+    config: SearchConfig
+    size: int
+    architectures: dict[str, list[str]]
+    truth: dict[str, list[float]]
+    splits: list[Split]
+    tests: dict[str, list[Agreement]]
+    ceiling: Candidate | None
+    seconds: dict[str, float]
+    versions: dict[str, str] = field(default_factory=dict)
+
+    def summary(self) -> dict[str, dict[str, dict[str, float | int]]]:
+        """Mean and standard deviation over the splits of every held-out (or test) correlation.
+
+        Returns:
+            By benchmark, then by "winner", "ensemble" or the baseline's name.
+        """
+        found: dict[str, dict[str, dict[str, float | int]]] = {}
+        for name in self.config.benchmarks:
+            rows = {
+                "winner": [split.winner.held_out.get(name) for split in self.splits],
+                "ensemble": [split.ensemble.held_out.get(name) for split in self.splits],
+            }
+            for proxy in self.splits[0].baselines.get(name, {}):
+                rows[proxy] = [split.baselines[name][proxy] for split in self.splits]
+            found[name] = {row: made for row, agreements in rows.items() if (made := _averaged(agreements))}
+        for name, agreements in self.tests.items():
+            found[name] = {"winner": made} if (made := _averaged(agreements)) else {}
+        return found
+
+    def to_json(self) -> dict[str, Any]:
+        """As plain data."""
+        return {
+            "plan": self.config.to_json(),
+            "size": self.size,
+            "architectures": self.architectures,
+            "truth": self.truth,
+            "splits": [split.to_json() for split in self.splits],
+            "tests": {name: [agreement.to_dict() for agreement in found] for name, found in self.tests.items()},
+            "ceiling": None if self.ceiling is None else _as_json(self.ceiling),
+            "summary": self.summary(),
+            "seconds": self.seconds,
+            "versions": self.versions,
+        }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any], operations: Operations = BUILT_IN) -> SearchResult:
+        """The result from that of `to_json`."""
+        return cls(
+            SearchConfig.from_json(data["plan"]),
+            data["size"],
+            data["architectures"],
+            data["truth"],
+            [Split.from_json(split, operations) for split in data["splits"]],
+            {name: list(_agreements(dict(enumerate(found))).values()) for name, found in data["tests"].items()},
+            None if data["ceiling"] is None else _candidate(data["ceiling"], operations),
+            data["seconds"],
+            data["versions"],
+        )
+
+
+def read_result(folder: Path, operations: Operations = BUILT_IN) -> SearchResult:
+    """The result of the search in a folder.
+
+    Args:
+        folder: of a run of `lpz search --out`.
+        operations: unary operations by name.
+
+    Raises:
+        UsageError: there is no search in it, or one that is not finished.
+        LpzError: its result is damaged, or was made by another version.
+    """
+    file = folder / RESULT_FILE
+    if not (folder / CONFIG_FILE).exists():
+        raise UsageError(f"there is no search in '{folder}'; `lpz search ... --out {folder}` makes one")
+    if not file.exists():
+        raise UsageError(f"the search in '{folder}' is not finished; go on with `lpz search ... --resume`")
+    data = read_json(file, "search again")
+    try:
+        return SearchResult.from_json(data, operations)
+    except (LookupError, TypeError, ValueError, AttributeError, UsageError) as error:
+        raise LpzError(
+            f"'{file}' is damaged, or of another version ({one_line(error)}); search again with --resume"
+        ) from error
+
+
+def _agreements(data: Mapping[Any, Mapping[str, Any]]) -> dict[Any, Agreement]:
+    return {name: Agreement.from_dict(found) for name, found in data.items()}
+
+
+def _candidate(entry: Mapping[str, Any], operations: Operations) -> Candidate:
+    return Candidate(parse(entry["expression"], operations), entry["fitness"], entry["orientation"])
+
+
+def _averaged(agreements: Sequence[Agreement | None]) -> dict[str, float | int]:
+    defined = [a for a in agreements if a is not None and a.spearman is not None and a.kendall is not None]
+    if not defined:
+        return {}
+    rho = [a.spearman.value for a in defined if a.spearman]
+    tau = [a.kendall.value for a in defined if a.kendall]
+    return {
+        "spearman": statistics.mean(rho),
+        "spearman_sd": statistics.pstdev(rho),
+        "kendall": statistics.mean(tau),
+        "kendall_sd": statistics.pstdev(tau),
+        "splits": len(defined),
+    }
+
+
+def _as_json(candidate: Candidate) -> dict[str, Any]:
+    return {
+        "expression": str(candidate.expression),
+        "complexity": candidate.expression.complexity,
+        "fitness": candidate.fitness,
+        "orientation": candidate.orientation,
+    }

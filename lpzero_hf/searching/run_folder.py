@@ -1,0 +1,104 @@
+"""The folder of a search: its configuration, one history and checkpoint for each split, and the result."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any, TextIO
+
+from lpzero_hf.errors import LpzError, UsageError, one_line
+from lpzero_hf.files import read_json, same_settings, write_json, write_text
+from lpzero_hf.searching.config import SearchConfig
+from lpzero_hf.searching.strategies import Iteration, Strategy
+
+FORMAT, VERSION = "lpzero-hf search", 1
+CONFIG_FILE, RESULT_FILE = "plan.json", "result.json"
+
+
+def open_run(folder: Path, config: SearchConfig, resume: bool) -> None:
+    """Make the folder of a new search, or check that the one in it has the same configuration.
+
+    Raises:
+        UsageError: there is a search and `resume` is false, or none and `resume` is true, or it has another
+            configuration.
+        LpzError: the folder cannot be read or written.
+    """
+    header = {"format": FORMAT, "version": VERSION}
+    same_settings(folder / CONFIG_FILE, config.to_json(), what="search", header=header, key="plan", resume=resume)
+
+
+class SplitLog:
+    """The history and the checkpoint of one split, from which another process can continue.
+
+    The history has one line for each iteration; a checkpoint is written completely or not at all. On resuming, lines of
+    the history after the checkpoint are removed, and their iterations run again.
+
+    Args:
+        folder: of the split.
+        strategy: the search, which continues from the checkpoint if there is one.
+
+    Raises:
+        LpzError: checkpoint or history are damaged, or cannot be written.
+    """
+
+    def __init__(self, folder: Path, strategy: Strategy) -> None:
+        self.folder, self.strategy = folder, strategy
+        self.history, self.checkpoint = folder / "history.jsonl", folder / "checkpoint.json"
+        self.seconds = 0.0
+        lines: list[str] = []
+        if self.checkpoint.exists():
+            lines = self._restore()
+        write_text(self.history, "".join(f"{line}\n" for line in lines))
+        self._file: TextIO = self.history.open("a", encoding="utf-8")
+
+    def _restore(self) -> list[str]:
+        """Continue from the checkpoint; the lines of the history up to it."""
+        remedy = f"delete '{self.folder}', and this split is searched again"
+        state = read_json(self.checkpoint, remedy)
+        try:
+            self.strategy.restore(state)
+            self.seconds = float(state["seconds"])
+            lines = self.history.read_text(encoding="utf-8").splitlines()[: self.strategy.done]
+            if [json.loads(line)["iteration"] for line in lines] != list(range(self.strategy.done)):
+                raise ValueError("the history is shorter than the checkpoint")
+        except (ValueError, LookupError, TypeError, AttributeError, OSError, UsageError) as error:
+            raise LpzError(f"the checkpoint '{self.checkpoint}' is damaged ({one_line(error)}); {remedy}") from error
+        return lines
+
+    def write(self, iteration: Iteration) -> None:
+        """Add one line to the history."""
+        self._guarded(lambda: self._file.write(json.dumps(iteration.to_json()) + "\n"))
+
+    def save(self, seconds: float) -> None:
+        """Write a checkpoint; `seconds` is the time of the search so far."""
+        self.seconds = seconds
+        self._guarded(self._flush)
+        write_json(self.checkpoint, self.strategy.state() | {"seconds": seconds}, indent=None)
+
+    def close(self) -> None:
+        """Close the history."""
+        self._file.close()
+
+    def _flush(self) -> None:
+        self._file.flush()
+        os.fsync(self._file.fileno())
+
+    def _guarded(self, write: Any) -> None:
+        try:
+            write()
+        except OSError as error:
+            raise LpzError(
+                f"cannot write '{self.history}': {error.strerror or error}; free disk space, then go on with --resume"
+            ) from error
+
+
+def read_history(folder: Path) -> list[list[dict[str, Any]]]:
+    """The history of each split of a search. Raises `LpzError` if one cannot be read."""
+    histories = []
+    for file in sorted(folder.glob("split-*/history.jsonl")):
+        try:
+            histories.append([json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()])
+        except (OSError, ValueError) as error:
+            raise LpzError(f"the history '{file}' is damaged ({one_line(error)}); search that split again") from error
+    return histories

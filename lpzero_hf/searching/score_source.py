@@ -1,0 +1,42 @@
+"""The source of the scores in a search: branch tables, or passes over the models."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol, Self
+
+import torch
+from torch import Tensor
+
+from lpzero_hf.expressions.expression import Expression
+from lpzero_hf.expressions.stacked import Stack
+
+
+class ScoreSource(Protocol):
+    """The scores of n architectures under any expression of a space."""
+
+    @property
+    def n(self) -> int:
+        """The number of architectures."""
+
+    @property
+    def device(self) -> torch.device:
+        """The device of the scores."""
+
+    @property
+    def tables(self) -> Stack | None:
+        """The branch tables of the scores, for enumeration and the comparison of branches; None where an
+        expression costs a pass over every model."""
+
+    def part(self, architectures: Sequence[int]) -> Self:
+        """The scores of some of the architectures."""
+
+    def prepare(self, expressions: Sequence[Expression]) -> None:
+        """Announce expressions that will be scored, so that those that need passes share them."""
+
+    def score(self, expression: Expression) -> Tensor:
+        """[n], the scores of all architectures; NaN or infinite where there is none.
+
+        Raises:
+            LpzError: an architecture cannot be scored.
+        """

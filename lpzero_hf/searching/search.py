@@ -1,0 +1,222 @@
+"""Searches for expressions that rank a benchmark's architectures, and grades them on the held-out ones."""
+
+from __future__ import annotations
+
+import math
+import random
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from lpzero_hf.errors import LpzError, UsageError
+from lpzero_hf.executors.base import Executor
+from lpzero_hf.executors.local import LocalExecutor
+from lpzero_hf.expressions.operations import installed_operations
+from lpzero_hf.files import write_json
+from lpzero_hf.plugins import PluginRegistry, load_plugins
+from lpzero_hf.scoring.cache import ScoreCache
+from lpzero_hf.searching.archive import Candidate
+from lpzero_hf.searching.benchmark_scores import BenchmarkScores, Progress, agreement_of
+from lpzero_hf.searching.config import SearchConfig
+from lpzero_hf.searching.expression_space import ExpressionSpace
+from lpzero_hf.searching.fitness import FitnessEvaluator
+from lpzero_hf.searching.result import SearchResult, Split, Winner
+from lpzero_hf.searching.run_folder import RESULT_FILE, SplitLog, open_run
+from lpzero_hf.searching.selection import select
+from lpzero_hf.searching.strategies import Strategy, create
+from lpzero_hf.versions import versions
+
+CHECKPOINT_SECONDS = 2.0
+LISTED = 10  # runners-up in a result
+
+
+def search(
+    benchmarks: str | Sequence[str] | SearchConfig,
+    *,
+    out: Path | str | None = None,
+    resume: bool = False,
+    test: Sequence[str] = (),
+    ceiling: bool = False,
+    executor: Executor | None = None,
+    plugins: PluginRegistry | None = None,
+    progress: Progress | None = None,
+    **settings: Any,
+) -> SearchResult:
+    """Search for expressions whose scores rank the architectures of a benchmark as their trained performance does.
+
+    Each architecture is captured once, into tables that are kept in the cache; then an expression costs microseconds
+    (for more than two unary operations in a branch, a pass over every model). The winner is chosen on the architectures
+    searched on, and its agreement is reported on the others. Same settings, same result.
+
+    Args:
+        benchmarks: names or paths of one benchmark or several, or a whole `SearchConfig`.
+        out: folder for configuration, history, checkpoints and result; None keeps nothing.
+        resume: go on with the search in `out`.
+        test: further benchmarks to test each split's winner on, none of those searched on.
+        ceiling: also search on all architectures at once, which bounds what can be reached.
+        executor: where to capture; by default in this process, with one thread. Its threads decide the rounding.
+        plugins: where names are looked up; by default everything installed.
+        progress: called with (name of the step, steps done, total number of steps, the highest fitness so far or None).
+        settings: the other arguments of `SearchConfig`.
+
+    Raises:
+        UsageError: settings are invalid, or differ from those of the search to resume.
+        LpzError: data are missing, an architecture cannot be captured, a file is damaged or cannot be written.
+
+    Example:
+        >>> from lpzero_hf import search
+        >>> found = search("tiny-gpt2", strategy="exhaustive", train=50)  # doctest: +SKIP
+        >>> found.splits[0].winner.expressions  # doctest: +SKIP
+    """
+    start = time.perf_counter()
+    if isinstance(benchmarks, SearchConfig):
+        config = replace(benchmarks, **settings)
+    else:
+        names = (benchmarks,) if isinstance(benchmarks, str) else tuple(benchmarks)
+        config = SearchConfig(names, **settings)
+    for name in test:
+        if Path(name).resolve() in {Path(searched).resolve() for searched in config.benchmarks}:
+            raise UsageError(
+                f"benchmark '{name}' cannot test what was searched on it; leave it out of --test: "
+                "the winners are graded on its held-out architectures"
+            )
+    plugins = load_plugins() if plugins is None else plugins
+    executor = LocalExecutor() if executor is None else executor
+    report = progress or (lambda what, done, total, best: None)
+    folder = None if out is None else Path(out)
+    space = config.space(installed_operations(plugins))
+    searched = [BenchmarkScores(name, config, plugins) for name in config.benchmarks]
+    tested = [BenchmarkScores(name, replace(config, train=None), plugins) for name in test]
+    if not config.tabled:
+        create(config, space, FitnessEvaluator([]), config.seed)  # raises if the space is too large for the strategy
+    if folder is not None:
+        open_run(folder, config, resume)
+    with ScoreCache() as cache:
+        for benchmark in searched:
+            benchmark.capture(config, space.wanted if config.tabled else None, cache, executor, plugins, report)
+        captured = time.perf_counter() - start
+        splits = [_search_split(number, config, space, searched, folder, report) for number in range(config.splits)]
+        bound = _ceiling(config, space, searched, report) if ceiling else None
+    winners = [(split.winner.expressions[0], split.winner.orientations[0]) for split in splits]
+    result = SearchResult(
+        config,
+        space.size,
+        {benchmark.name: benchmark.keys for benchmark in searched},
+        {benchmark.name: benchmark.truth.tolist() for benchmark in searched},
+        splits,
+        {benchmark.name: benchmark.test(winners, config, executor, plugins, report) for benchmark in tested},
+        bound,
+        {"capture": captured, "all": time.perf_counter() - start},
+        versions(),
+    )
+    if folder is not None:
+        write_json(folder / RESULT_FILE, result.to_json())
+    return result
+
+
+def _ceiling(
+    config: SearchConfig, space: ExpressionSpace, searched: Sequence[BenchmarkScores], progress: Progress
+) -> Candidate:
+    """The fittest expression on all architectures."""
+    everything = [benchmark.part(range(len(benchmark.keys)), config) for benchmark in searched]
+    fitness = FitnessEvaluator(everything, config.combine, config.early)
+    strategy, _ = _run(create(config, space, fitness, config.seed), None, "ceiling", progress)
+    return strategy.archive.fittest()[0]
+
+
+def _search_split(
+    number: int, config: SearchConfig, space: ExpressionSpace, searched: Sequence[BenchmarkScores],
+    folder: Path | None, progress: Progress,
+) -> Split:  # fmt: skip
+    seed = config.seed + number
+    parts: list[list[int]] = []
+    for benchmark in searched:
+        everything = range(len(benchmark.keys))
+        part = everything if config.train is None else random.Random(seed).sample(everything, config.train)
+        parts.append(sorted(part))
+    fitness = FitnessEvaluator(
+        [benchmark.part(part, config) for benchmark, part in zip(searched, parts, strict=True)],
+        config.combine, config.early,
+    )  # fmt: skip
+    place = None if folder is None else folder / f"split-{number:02d}"
+    what = "search" if config.splits == 1 else f"search {number + 1} of {config.splits}"
+    strategy, seconds = _run(create(config, space, fitness, seed), place, what, progress)
+    kept = strategy.archive.fittest()
+    if not kept:
+        raise LpzError("no expression has a valid score on these architectures; search a larger space, or for longer")
+    winner, ensemble = _choose(kept, fitness, config)
+    held = [sorted(set(range(len(b.keys))) - set(part)) for b, part in zip(searched, parts, strict=True)]
+    trained_on = {b.name: [b.keys[i] for i in part] for b, part in zip(searched, parts, strict=True)}
+    baselines = {
+        b.name: {name: agreement_of(scores[rest], b.truth[rest]) for name, scores in b.baselines.items()}
+        for b, rest in zip(searched, held, strict=True)
+        if len(rest) > 1
+    }
+    return Split(
+        seed,
+        trained_on,
+        _graded(winner, searched, parts, held),
+        _graded(ensemble, searched, parts, held),
+        kept[:LISTED],
+        strategy.archive.pareto(),
+        baselines,
+        strategy.evaluated,
+        dict(strategy.pruner.counts) if strategy.pruner else {},
+        dict(strategy.rejections),
+        seconds,
+    )
+
+
+def _run(strategy: Strategy, place: Path | None, what: str, progress: Progress) -> tuple[Strategy, float]:
+    """Run all iterations, and write their history to the folder `place` if there is one."""
+    log = None if place is None else SplitLog(place, strategy)
+    start = time.perf_counter() - (log.seconds if log else 0.0)
+    saved = time.perf_counter()
+    progress(what, strategy.done, strategy.total, strategy.archive.best or None)
+    while strategy.done < strategy.total:
+        made = strategy.iterate()
+        progress(what, strategy.done, strategy.total, made.best)
+        if log is None:
+            continue
+        log.write(made)
+        if time.perf_counter() - saved > CHECKPOINT_SECONDS or strategy.done == strategy.total:
+            log.save(time.perf_counter() - start)
+            saved = time.perf_counter()
+    seconds = time.perf_counter() - start
+    if log is not None:
+        seconds = log.seconds
+        log.close()
+    return strategy, seconds
+
+
+def _choose(
+    kept: Sequence[Candidate], fitness: FitnessEvaluator, config: SearchConfig
+) -> tuple[list[Candidate], list[Candidate]]:
+    """The winner and the ensemble, from the candidates that a search has kept, on its own architectures."""
+    scores = [torch.stack([part.source.score(c.expression) * c.orientation for c in kept]) for part in fitness.parts]
+    truths = [part.correlation.truth for part in fitness.parts]
+    winner, members = select(scores, truths, config.fitness, config.combine, config.select, config.seed)
+    return [kept[winner]], [kept[member] for member in members]
+
+
+def _graded(
+    chosen: Sequence[Candidate],
+    searched: Sequence[BenchmarkScores],
+    parts: Sequence[Sequence[int]],
+    held: Sequence[Sequence[int]],
+) -> Winner:
+    expressions = tuple(candidate.expression for candidate in chosen)
+    orientations = tuple(candidate.orientation for candidate in chosen)
+    train, rest, kept = {}, {}, {}
+    for benchmark, part, other in zip(searched, parts, held, strict=True):
+        scores = benchmark.scores(expressions, orientations)
+        rows = scores.reshape(len(chosen), -1).tolist()
+        kept[benchmark.name] = [[value if math.isfinite(value) else None for value in row] for row in rows]
+        train[benchmark.name] = agreement_of(scores[..., list(part)], benchmark.truth[list(part)])
+        if len(other) > 1:
+            rest[benchmark.name] = agreement_of(scores[..., list(other)], benchmark.truth[list(other)])
+    return Winner(expressions, orientations, train, rest, kept)

@@ -1,0 +1,98 @@
+"""Selects a winner from the candidates of a search: one expression, and a rank ensemble of at most five.
+
+The fittest of very many expressions on few architectures is fittest partly by chance. So the architectures are
+resampled: each bootstrap resample has its own fittest expression, and the mean of their rankings is more reliable than
+any of them (Breiman, Bagging predictors, Machine Learning 1996).
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from lpzero_hf.executors.threads import threads
+from lpzero_hf.searching.correlation import RankCorrelation, mid_ranks
+from lpzero_hf.searching.fitness import Combine, combined
+
+RESAMPLES = 1000
+MEMBERS = 5
+METHODS = ("bagging", "best")
+
+
+def select(
+    scores: Sequence[Tensor],
+    truths: Sequence[Tensor],
+    kind: str = "spearman",
+    combine: Combine = "mean",
+    method: str = "bagging",
+    seed: int = 42,
+) -> tuple[int, list[int]]:
+    """Choose a winner and an ensemble among candidates, using only the architectures searched on.
+
+    Args:
+        scores: [m, n] per benchmark, of m candidates, the fittest first, times the orientation: higher is better.
+        truths: [n] per benchmark, higher is better.
+        kind: of the fitness, spearman or kendall.
+        combine: of the benchmarks.
+        method: `best` takes the fittest as winner. `bagging` takes the candidate whose ranking is nearest to the mean
+            ranking of the fittest candidates of 1000 bootstrap resamples. The ensemble, of summed ranks, approximates
+            that mean with five candidates, added one by one; it is the same for both methods.
+        seed: of the resamples.
+
+    Returns:
+        The row of the winner, and those of the ensemble, where a row may appear more than once.
+    """
+    rows = distinct(scores)
+    with threads(1):
+        fittest = _fittest_of_resamples([part[rows] for part in scores], truths, kind, combine, seed)
+    # one vector per candidate, in which every benchmark has the same weight
+    ranks = torch.cat([mid_ranks(part[rows]) / part.shape[1] ** 1.5 for part in scores], dim=1)
+    members = _nearest(ranks, ranks[fittest].mean(0), MEMBERS)
+    return rows[members[0] if method == "bagging" else 0], [rows[member] for member in members]
+
+
+def distinct(scores: Sequence[Tensor]) -> list[int]:
+    """The rows of scores [m, n] per benchmark that are finite and whose ranking differs from all rows before."""
+    seen: set[bytes] = set()
+    chosen: list[int] = []
+    finite = torch.stack([torch.isfinite(part).all(1) for part in scores]).all(0)
+    ranks = [mid_ranks(part).cpu().numpy() for part in scores]
+    for row in finite.nonzero()[:, 0].tolist():
+        key = b"".join(part[row].tobytes() for part in ranks)
+        if key not in seen:
+            seen.add(key)
+            chosen.append(row)
+    return chosen
+
+
+def _fittest_of_resamples(
+    scores: Sequence[Tensor], truths: Sequence[Tensor], kind: str, combine: Combine, seed: int
+) -> list[int]:
+    """The fittest row on each bootstrap resample; an architecture drawn more than once counts once."""
+    rng = random.Random(seed)
+    fittest: list[int] = []
+    while len(fittest) < RESAMPLES:
+        correlations = []
+        for part, truth in zip(scores, truths, strict=True):
+            n = len(truth)
+            drawn = sorted({rng.randrange(n) for _ in range(n)})
+            if len(drawn) < 3 or bool((truth[drawn] == truth[drawn[0]]).all()):
+                drawn = list(range(n))  # the sample has too few distinct values to rank
+            correlations.append(RankCorrelation(truth[drawn].tolist(), kind, part.device)(part[:, drawn]))
+        fitness, _ = combined(torch.stack(correlations), combine)
+        fittest.append(int(torch.nan_to_num(fitness, nan=-1.0).argmax()))
+    return fittest
+
+
+def _nearest(ranks: Tensor, target: Tensor, count: int) -> list[int]:
+    """Rows of ranks [m, n] whose mean is near the target [n], chosen one by one; a row may be chosen again."""
+    chosen: list[int] = []
+    total = torch.zeros_like(target)
+    for size in range(1, count + 1):
+        distance = ((total + ranks) / size - target).square().sum(1)
+        chosen.append(int(distance.argmin()))
+        total = total + ranks[chosen[-1]]
+    return chosen

@@ -1,0 +1,42 @@
+"""Search strategies: the interface `Strategy`, and one file for each."""
+
+from __future__ import annotations
+
+from lpzero_hf.searching.config import SearchConfig
+from lpzero_hf.searching.expression_space import ExpressionSpace
+from lpzero_hf.searching.fitness import FitnessEvaluator
+from lpzero_hf.searching.pruning import Pruner
+from lpzero_hf.searching.strategies.base import Iteration as Iteration
+from lpzero_hf.searching.strategies.base import Strategy as Strategy
+from lpzero_hf.searching.strategies.evolution import Evolution as Evolution
+from lpzero_hf.searching.strategies.exhaustive import Exhaustive as Exhaustive
+from lpzero_hf.searching.strategies.random_search import RandomSearch as RandomSearch
+
+BATCH = 20  # candidates proposed at once where each evaluation is a pass over every model
+
+
+def create(config: SearchConfig, space: ExpressionSpace, fitness: FitnessEvaluator, seed: int) -> Strategy:
+    """The strategy of a configuration, before its first iteration.
+
+    Args:
+        config: names the strategy and its parameters.
+        space: to search.
+        fitness: evaluates an expression.
+        seed: of every random choice.
+
+    Raises:
+        UsageError: the space is too large for the strategy.
+    """
+    if config.strategy == Exhaustive.name:
+        return Exhaustive(space, fitness, seed)
+    pruner = Pruner(space.operations, fitness.tables) if config.prune else None
+    batch = 1 if config.tabled else BATCH
+    if config.strategy == RandomSearch.name:
+        return RandomSearch(
+            space, fitness, seed, pruner, iterations=config.population + config.iterations, batch=batch
+        )  # fmt: skip
+    return Evolution(
+        space, fitness, seed, pruner,
+        iterations=config.iterations, population=config.population, elite=config.elite,
+        crossover=config.crossover, mutation=config.mutation, batch=batch,
+    )  # fmt: skip

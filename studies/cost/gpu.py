@@ -1,0 +1,209 @@
+"""What a GPU brings to a search and to a large model: times by phase, the share of the card's peak that matrix products
+reach, and whether its ranks are the CPU's.
+
+    python -m studies.cost.gpu [BENCH] [--device cuda] [--unary 2] [--limit 50] [--size 7B] [--json FILE]
+
+1. Capture of the architectures' branch tables on the device, then enumeration of the whole space there, each timed to
+   the end of its last kernel. `--compare N` captures N of them on the CPU as well, and compares the ranks that every
+   expression of the space gives.
+2. The Gram matrices of one linear site as large as the largest of those architectures: floating-point operations per
+   second, against those of a large square matrix product in the same precision, which stands for the card's peak.
+3. All proxies that share one backward pass on a Llama-shaped model in bfloat16 with checkpointing (`--size none` leaves
+   it out).
+
+It runs on `--device cpu` too, with small settings, to check that it works.
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import statistics
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import torch
+from rich.console import Console
+from rich.table import Table as Rows
+
+from lpzero_hf import minibatch, score
+from lpzero_hf.benchmarks.agreement import spearman
+from lpzero_hf.benchmarks.benchmark import load_benchmark
+from lpzero_hf.benchmarks.grade import spaced
+from lpzero_hf.expressions.operations import installed_operations
+from lpzero_hf.expressions.stacked import Stack
+from lpzero_hf.expressions.tables import Wanted, gram
+from lpzero_hf.models.build import build_model
+from lpzero_hf.plugins import load_plugins
+from lpzero_hf.searching.config import SearchConfig
+from lpzero_hf.searching.correlation import RankCorrelation
+from lpzero_hf.searching.fitness import FitnessEvaluator, SearchPart
+from lpzero_hf.searching.strategies import Exhaustive
+from lpzero_hf.searching.table_cache import make_tables
+from studies.cost.score import single_backward_proxies
+from studies.cost.sizes import SIZES, llama
+from studies.study import write_records
+
+SAMPLED = 1000  # expressions whose ranks on both devices are compared
+
+
+def timed(device: torch.device, work: Callable[[], Any]) -> tuple[float, Any]:
+    """Seconds until all kernels of `work` are done, and what it returns."""
+
+    def wait() -> None:
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+
+    wait()
+    start = time.perf_counter()
+    made = work()
+    wait()
+    return time.perf_counter() - start, made
+
+
+def searched(name: str, unary: int, limit: int, device: torch.device, compare: int) -> dict[str, Any]:
+    """Times of capture and enumeration, and the agreement of ranks with those of tables made on the CPU."""
+    plugins = load_plugins()
+    plan = SearchConfig((name,), strategy="exhaustive", unary=(unary, unary))
+    plan = replace(plan, setting=replace(plan.setting, device=str(device)))
+    benchmark = load_benchmark(name, plugins)
+    entries = spaced(benchmark.trained(), limit)
+    configs = {entry.key: benchmark.space.config(entry.architecture) for entry in entries}
+    space = plan.space(installed_operations(plugins))
+    with TemporaryDirectory() as folder:
+        capture, tables = timed(
+            device, lambda: make_tables(configs, space.wanted, plan.setting, Path(folder), plugins=plugins)
+        )
+    upload, stack = timed(device, lambda: Stack(tables, space.wanted, device))
+    fitness = RankCorrelation([benchmark.target(entry) for entry in entries], device=device)
+
+    def enumerate_all() -> Exhaustive:
+        search = Exhaustive(space, FitnessEvaluator([SearchPart(stack, fitness)]))
+        while search.done < search.total:
+            search.iterate()
+        return search
+
+    enumeration, search = timed(device, enumerate_all)
+    found = {
+        "benchmark": name,
+        "architectures": len(entries),
+        "evaluated": search.evaluated,
+        "best": str(search.archive.fittest()[0].expression),
+        "fitness": search.archive.best,
+        "seconds": {"capture": capture, "upload": upload, "enumeration": enumeration},
+    }
+    if compare:
+        some = dict(list(configs.items())[:compare])
+        setting = replace(plan.setting, device="cpu")
+        with TemporaryDirectory() as folder:
+            reference = Stack(make_tables(some, space.wanted, setting, Path(folder), plugins=plugins), space.wanted)
+        found["ranks"] = ranks(stack.part(range(len(some))), reference, space)
+    return found
+
+
+def ranks(stack: Stack, reference: Stack, space: Any) -> dict[str, float]:
+    """The smallest and the median rank correlation of scores from both tables, over random expressions."""
+    rng = random.Random(42)
+    found: list[float] = []
+    while len(found) < SAMPLED:
+        expression = space.draw(rng)
+        if any(branch.dropped for branch in expression.branches):
+            continue
+        one, other = stack.score(expression).cpu(), reference.score(expression)
+        good = torch.isfinite(one) & torch.isfinite(other)
+        if int(good.sum()) > 2 and (rho := spearman(one[good].numpy(), other[good].numpy())) is not None:
+            found.append(rho)
+    return {"expressions": len(found), "lowest": min(found), "median": statistics.median(found)}
+
+
+def gemms(wanted: Wanted, device: torch.device, elements: int, repeats: int = 5) -> dict[str, float]:
+    """Operations per second of one site's Gram matrix, and of a large square product in the same precision."""
+    rows = len(wanted.matrices["W"])
+    x, y = (torch.randn(rows, elements, device=device) for _ in range(2))
+    side = 8192 if device.type == "cuda" else 1024
+    square = torch.randn(side, side, device=device)
+
+    def rate(work: Callable[[], Any], operations: float) -> float:
+        timed(device, work)
+        return operations / statistics.median(timed(device, work)[0] for _ in range(repeats))
+
+    made = rate(lambda: gram(x, y), 2.0 * rows * rows * elements)
+    peak = rate(lambda: square @ square, 2.0 * side**3)
+    return {"rows": rows, "elements": elements, "tflops": made / 1e12, "peak_tflops": peak / 1e12, "share": made / peak}
+
+
+def large(size: str, device: torch.device) -> dict[str, Any]:
+    """Seconds and peak memory of all single-backward proxies on one large model."""
+    model = build_model(llama(size), dtype=torch.bfloat16, device=str(device))
+    batch = minibatch(model, batch_size=4, seq_len=128)
+    names = single_backward_proxies()
+    seconds, scores = timed(device, lambda: score(model, batch, names, checkpointing=True))
+    peak = torch.cuda.max_memory_allocated(device) if device.type == "cuda" else None
+    parameters = sum(parameter.numel() for parameter in model.parameters())
+    failed = {row.proxy: row.reason for row in scores.rows if row.status == "failed"}
+    about: Mapping[str, Any] = {"size": size, "parameters": parameters, "proxies": len(names)}
+    return {**about, "seconds": seconds, "peak_bytes": peak, "failed": failed}
+
+
+def shown(result: Mapping[str, Any]) -> Rows:
+    """The result for people."""
+    table = Rows(title=f"{result['device']}, torch {torch.__version__}")
+    table.add_column("what")
+    table.add_column("number", justify="right")
+    search = result["search"]
+    rows: list[tuple[str, str]] = [
+        (f"{phase} of {search['architectures']} architectures", f"{seconds:.1f} s")
+        for phase, seconds in search["seconds"].items()
+    ]
+    rows.append(("expressions evaluated", f"{search['evaluated']:,}"))
+    if "ranks" in search:
+        rows.append(("lowest rho of ranks with the CPU's", f"{search['ranks']['lowest']:.6f}"))
+    gemm = result["gemm"]
+    rows.append((f"Gram matrix of {gemm['rows']} x {gemm['elements']:,}", f"{gemm['tflops']:.2f} TFLOP/s"))
+    rows.append(("share of a large square product's", f"{gemm['share']:.0%}"))
+    if model := result.get("model"):
+        rows.append((f"{model['proxies']} proxies on {model['parameters']:,} parameters", f"{model['seconds']:.1f} s"))
+        if model["peak_bytes"]:
+            rows.append(("peak memory of the card", f"{model['peak_bytes'] / 2**30:.1f} GiB"))
+    for row in rows:
+        table.add_row(*row)
+    return table
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Measure, print, and write the result."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("benchmark", nargs="?", default="flexibert")
+    parser.add_argument("--device", default="cuda")
+    parser.add_argument("--unary", type=int, choices=(1, 2), default=2)
+    parser.add_argument("--limit", type=int, default=50)
+    parser.add_argument("--compare", type=int, default=10, help="architectures captured on the CPU as well")
+    parser.add_argument("--size", choices=[*SIZES, "none"], default="7B")
+    parser.add_argument("--json", type=Path)
+    chosen = parser.parse_args(arguments)
+    device = torch.device(chosen.device)
+    if device.type == "cuda" and not torch.cuda.is_available():
+        print("error: no CUDA device here; `--device cpu` tries the same, slowly", file=sys.stderr)
+        return 2
+    wanted = SearchConfig((chosen.benchmark,), unary=(chosen.unary,) * 2).space(installed_operations()).wanted
+    result: dict[str, Any] = {
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
+        "torch": torch.__version__,
+        "search": searched(chosen.benchmark, chosen.unary, chosen.limit, device, chosen.compare),
+        "gemm": gemms(wanted, device, 256 * 1024),
+    }
+    if chosen.size != "none":
+        result["model"] = large(chosen.size, device)
+    Console(width=110).print(shown(result))
+    if chosen.json:
+        write_records(chosen.json, result)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,100 @@
+"""What a search costs: branch tables and enumeration, against one pass over a model for each candidate.
+
+    python -m studies.cost.search BENCH [--unary 1] [--limit 50] [--sample 20]
+
+Captures every architecture anew, one process and one thread; enumerates the space; and scores randomly drawn
+candidates on randomly drawn architectures the direct way. Prints a Markdown table. Scores of both ways must agree.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import random
+import statistics
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import torch
+
+from lpzero_hf.benchmarks.benchmark import load_benchmark
+from lpzero_hf.benchmarks.grade import spaced
+from lpzero_hf.expressions.expression import Expression
+from lpzero_hf.expressions.operations import installed_operations
+from lpzero_hf.expressions.stacked import Stack
+from lpzero_hf.models.build import build_model
+from lpzero_hf.models.minibatch import embedded_tokenizer, minibatch
+from lpzero_hf.plugins import load_plugins
+from lpzero_hf.proxies.expression_proxy import expression_proxy
+from lpzero_hf.scoring.score import score
+from lpzero_hf.searching.config import SearchConfig
+from lpzero_hf.searching.correlation import RankCorrelation
+from lpzero_hf.searching.fitness import FitnessEvaluator, SearchPart
+from lpzero_hf.searching.strategies import Exhaustive
+from lpzero_hf.searching.table_cache import make_tables
+
+
+def main() -> int:
+    """Measure, and print a table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("benchmark", metavar="BENCH")
+    parser.add_argument("--unary", type=int, default=1, choices=(1, 2))
+    parser.add_argument("--limit", type=int, default=50, help="architectures, evenly spaced")
+    parser.add_argument("--sample", type=int, default=20, help="candidates scored the direct way")
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    plugins = load_plugins()
+    plan = SearchConfig((arguments.benchmark,), strategy="exhaustive", unary=(arguments.unary, arguments.unary))
+    benchmark = load_benchmark(arguments.benchmark, plugins)
+    entries = spaced(benchmark.trained(), arguments.limit)
+    configs = {entry.key: benchmark.space.config(entry.architecture) for entry in entries}
+    space = plan.space(installed_operations(plugins))
+    start = time.perf_counter()
+    with tempfile.TemporaryDirectory() as folder:
+        tables = make_tables(configs, space.wanted, plan.setting, Path(folder), plugins=plugins)
+    capture = time.perf_counter() - start
+    stack = Stack(tables, space.wanted)
+    truth = [benchmark.target(entry) for entry in entries]
+    start = time.perf_counter()
+    search = Exhaustive(space, FitnessEvaluator([SearchPart(stack, RankCorrelation(truth))]))
+    while search.done < search.total:
+        search.iterate()
+    enumeration = time.perf_counter() - start
+
+    rng, passes = random.Random(42), []
+    candidates: list[Expression] = []
+    while len(candidates) < arguments.sample:
+        drawn = space.draw(rng)
+        if not any(branch.dropped for branch in drawn.branches):
+            candidates.append(drawn)
+    for expression in candidates:
+        place = rng.randrange(len(entries))
+        setting = plan.setting
+        start = time.perf_counter()
+        model = build_model(configs[entries[place].key], seed=setting.seed)
+        batch = minibatch(
+            model, tokenizer=embedded_tokenizer(), batch_size=setting.batch_size, seq_len=setting.seq_len,
+            seed=setting.seed,
+        )  # fmt: skip
+        direct = score(model, batch, [expression_proxy(expression)], seed=setting.seed)[str(expression)].value
+        passes.append(time.perf_counter() - start)
+        table = float(stack.score(expression)[place])
+        if direct is not None and abs(direct - table) > 1e-3 * max(abs(direct), abs(table), 1e-3):
+            print(f"warning: {expression} is {direct} directly and {table} from tables", file=sys.stderr)
+    one = statistics.median(passes)
+    whole = one * search.evaluated * len(entries)
+    print(f"| {arguments.benchmark}, {len(entries)} architectures, {search.evaluated:,} distinct expressions | s |")
+    print("|---|--:|")
+    print(f"| capture of all tables, one core | {capture:.1f} |")
+    print(f"| enumeration | {enumeration:.1f} |")
+    print(f"| direct: one pass for one candidate on one architecture, median of {len(passes)} | {one:.3f} |")
+    print(f"| direct, all of them (extrapolated) | {whole:,.0f} = {whole / 86400:,.0f} days |")
+    print(f"| ratio | {whole / (capture + enumeration):,.0f} |")
+    print(f"\ntorch {torch.__version__}, {os.cpu_count()} cores, one used.", file=sys.stderr)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""Architectures under a budget: which proxy chooses well."""

@@ -1,0 +1,107 @@
+"""Scores every built-in proxy on every benchmark of the zoo, and grades it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
+
+from lpzero_hf.benchmarks.agreement import Agreement
+from lpzero_hf.benchmarks.benchmark import describe, load_benchmark
+from lpzero_hf.benchmarks.grade import Report, grade
+from lpzero_hf.plugins import load_plugins
+from lpzero_hf.proxies.resolve import installed_proxies
+from lpzero_hf.proxies.searched_proxy import SearchedProxy
+from lpzero_hf.scoring.cache import ScoreCache
+from studies.markdown import interval, row, signed
+from studies.study import Progress, Runs, Study, executor_of
+
+BENCHMARKS = ("gpt2-wt103", "flexibert", "tiny-gpt2")
+OWN = "lpzero-hf"
+DIGITS = 9  # of a score in a run file: more than the ranking needs
+COLUMNS = """\
+No proxy here was tuned or chosen on these benchmarks. "top 10%" is the share of the truly best tenth that is among the
+best-scored tenth. s/arch is the median time to score one architecture on one core while the other cores do the same;
+proxies that share a pass all show the time of the whole pass."""
+
+
+class Grades(Study):
+    """Every proxy that was not searched for, on every benchmark."""
+
+    name = "grades"
+    title = "Every proxy on every benchmark"
+
+    def make(self, progress: Progress) -> dict[str, Any]:
+        """Scores, grades and the facts of each benchmark."""
+        plugins = load_plugins()
+        claims = [claim for claim in installed_proxies(plugins).values() if claim.distribution == OWN]
+        proxies = [claim.item.name for claim in claims if not isinstance(claim.item, SearchedProxy)]
+        found = {}
+        for name in BENCHMARKS:
+            benchmark = load_benchmark(name, plugins)
+
+            def step(done: int, total: int, what: str = f"proxies on {name}") -> None:
+                progress(what, done, total)
+
+            with ScoreCache() as cache:
+                report = grade(benchmark, proxies, cache=cache, executor=executor_of(), progress=step)
+            found[name] = _record(report) | {"facts": describe(benchmark)}
+        return found
+
+    def show(self, runs: Runs) -> str:
+        """One table per benchmark."""
+        return "\n\n".join([COLUMNS, *(_section(name, runs["grades"][name]) for name in BENCHMARKS)])
+
+
+def _record(report: Report) -> dict[str, Any]:
+    setting = report.setting
+    return {
+        "architectures": [entry.key for entry in report.trained],
+        "truth": [entry.quality for entry in report.trained],
+        "scores": {
+            proxy: [None if value is None else float(f"{value:.{DIGITS}g}") for value in values]
+            for proxy, values in report.scores.items()
+        },
+        "grades": [asdict(one) for one in report.grades],
+        "chance": report.chance,
+        "setting": {"batch_size": setting.batch_size, "seq_len": setting.seq_len, "seed": setting.seed},
+    }
+
+
+def agreement(grade: Mapping[str, Any]) -> Agreement | None:
+    """The agreement of a grade in a run file."""
+    return None if grade["agreement"] is None else Agreement.from_dict(grade["agreement"])
+
+
+def _section(name: str, found: Mapping[str, Any]) -> str:
+    setting = found["setting"]
+    lines = [
+        f"### {name}",
+        "",
+        f"`lpz bench eval {name}`: {len(found['truth'])} architectures, minibatch {setting['batch_size']} x "
+        f"{setting['seq_len']} tokens, float32, seed {setting['seed']}. Random scores exceed a rho of "
+        f"{found['chance']:.3f} in 5% of draws.",
+        "",
+        _facts(found["facts"]),
+        "",
+        row("proxy", "rho [95%]", "tau [95%]", "top 10%", "n", "s/arch"),
+        "|---|--:|--:|--:|--:|--:|",
+    ]
+    for graded in found["grades"]:
+        one = agreement(graded)
+        seconds = f"{graded['seconds']:.2f}"
+        if one is None:
+            lines.append(row(graded["proxy"], "—", "—", "—", "0", seconds))
+        else:
+            rho, tau = (interval(estimate, signed) for estimate in (one.spearman, one.kendall))
+            lines.append(row(graded["proxy"], rho, tau, f"{one.top:.2f}", str(one.n), seconds))
+    return "\n".join(lines)
+
+
+def _facts(facts: Mapping[str, Any]) -> str:
+    spread = facts["spread"]
+    text = (
+        f"{facts['metric']}: {spread['minimum']:.3f} to {spread['maximum']:.3f}, median {spread['median']:.3f}, "
+        f"standard deviation {spread['standard_deviation']:.3f}."
+    )
+    return text + (f" {facts['notes']}." if facts["notes"] else "")

@@ -1,0 +1,1 @@
+"""Searches: what they find, how many architectures they need, and what each part of them contributes."""
