@@ -179,7 +179,8 @@ def test_leaving_half_way_ends_the_workers(tmp_path: Path) -> None:
 # The same results everywhere ------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("workers", [pytest.param(1, marks=pytest.mark.integration), 2])
+@pytest.mark.integration
+@pytest.mark.parametrize("workers", [1, 2])
 def test_one_and_two_processes_give_the_bits_of_none_in_the_same_order(workers: int, tmp_path: Path) -> None:
     text = tmp_path / "text.txt"
     text.write_text("to be or not to be, that is the question " * 5)
@@ -199,6 +200,7 @@ def test_one_and_two_processes_give_the_bits_of_none_in_the_same_order(workers: 
         assert kept == {name: rows[name] for name in CONFIGS}
 
 
+@pytest.mark.integration
 def test_processes_make_the_tables_of_the_local_executor(tmp_path: Path) -> None:
     wanted = SearchConfig(("tiny-gpt2",)).space(installed_operations()).wanted
     folders = {}
@@ -243,6 +245,7 @@ def test_a_worker_that_is_killed_half_way_changes_nothing(tmp_path: Path) -> Non
     assert untimed(rows) == untimed(evaluate(configs, "snip", SMALL))
 
 
+@pytest.mark.integration
 def test_results_reach_the_cache_as_they_come(tmp_path: Path) -> None:
     def interrupt(done: int, total: int) -> None:
         if done == 2:

@@ -185,7 +185,10 @@ def test_a_study_is_in_its_folder_whatever_it_is_called(name: str, tmp_path: Pat
     assert len(create_study(file).trials) == 2
 
 
-def test_a_search_that_scored_nothing_can_be_started_again_in_its_folder(lpz: Lpz, tmp_path: Path) -> None:
+def test_a_search_that_scored_nothing_can_be_started_again_in_its_folder(
+    lpz: Lpz, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lpz_nas.space_search.MAX_OUTSIDE", 5)  # a tenth of the proposals
     out = tmp_path / "what?100%41"
     wanted = ("nas", "tiny-gpt2", "-p", "num_heads", "--trials", "2", "--out", str(out), *BRIEF)
     for arguments in (["--max-params", "10"], ["--max-params", "10", "--among", "tiny-gpt2"]):

@@ -16,6 +16,7 @@ import pytest
 from lpzero_hf.errors import LpzError, UsageError
 from lpzero_hf.packaging.package import RESERVED, Package, refuse_taken, write_package
 from lpzero_hf.plugins import PluginRegistry, load_plugins
+from lpzero_hf.proxies.resolve import installed_proxies
 from tests.support.wheels import ROOT, build
 
 PACKAGE = Package(
@@ -112,7 +113,7 @@ Install = Callable[..., PluginRegistry]
 @pytest.fixture
 def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Install]:
     """Put a plugin that offers one proxy beside the installed ones, as pip would, and load them all."""
-    assert load_plugins().proxies  # kept for all tests of this process, so before there is another plugin
+    assert installed_proxies(load_plugins())  # kept for all tests of this process, so before there is another plugin
     monkeypatch.syspath_prepend(str(tmp_path))
     made: list[str] = []
 

@@ -21,6 +21,7 @@ from lpzero_hf.searching.config import SearchConfig
 from lpzero_hf.searching.pruning import REASONS
 from lpzero_hf.searching.run_folder import FORMAT, VERSION
 from lpzero_hf.searching.search import search
+from tests.support.searches import few_resamples
 
 Lpz = Callable[..., tuple[int, str, str]]
 BRIEF = Setting(batch_size=2, seq_len=8)
@@ -38,9 +39,9 @@ needs_chromium = pytest.mark.skipif(
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a small evolution on two splits."""
     folder = tmp_path_factory.mktemp("runs") / "run"
-    search(
-        "tiny-gpt2", limit=16, train=10, splits=2, iterations=30, population=10, setting=BRIEF, out=folder, ceiling=True
-    )
+    sizes: dict[str, Any] = {"limit": 16, "train": 10, "splits": 2, "iterations": 30, "population": 10}
+    with few_resamples():
+        search("tiny-gpt2", setting=BRIEF, out=folder, ceiling=True, **sizes)
     return folder
 
 
@@ -50,7 +51,8 @@ def strange(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("strange")
     (folder / STRANGE).mkdir()
     shutil.copy(ROOT / "zoo" / "lpz_zoo" / "data" / "tiny-gpt2.json", folder / STRANGE / "benchmark.json")
-    search(str(folder / STRANGE), strategy="exhaustive", limit=12, train=8, setting=BRIEF, out=folder / "run")
+    with few_resamples():
+        search(str(folder / STRANGE), strategy="exhaustive", limit=12, train=8, setting=BRIEF, out=folder / "run")
     return folder / "run"
 
 

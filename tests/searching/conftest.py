@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
 
-from lpzero_hf.searching import selection
+from tests.support.searches import few_resamples
 
 
 @pytest.fixture(autouse=True)
-def few_resamples(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A tenth of the resamples, which most of a short search would go to: they show the same."""
-    monkeypatch.setattr(selection, "RESAMPLES", 100)
+def short_searches() -> Iterator[None]:
+    """Searches take few resamples."""
+    with few_resamples():
+        yield
