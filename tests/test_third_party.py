@@ -11,6 +11,7 @@ import pytest
 from tests.support.families import tiny_model
 from tests.support.wheels import ROOT, build, fresh_python, lpz, own_wheel, run
 
+pytestmark = pytest.mark.integration
 STRANGER = ROOT / "plugins" / "lpz-attention-entropy"
 
 

@@ -64,6 +64,7 @@ def test_a_run_is_read_and_exported() -> None:
     assert {**made, "sha256": ""} == {**kept, "sha256": ""}
 
 
+@pytest.mark.integration
 def test_a_run_that_was_killed_goes_on_and_finds_what_it_would_have_found(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

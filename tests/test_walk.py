@@ -14,6 +14,7 @@ from tests.support.hub import running_hub
 from tests.support.hub_state import OWNER, TOKEN, Hub
 from tests.support.wheels import ROOT, fresh_python, own_wheel
 
+pytestmark = pytest.mark.integration
 SECTION = "## From `lpz plugin new` to `lpz score` and the Hub\n"
 
 

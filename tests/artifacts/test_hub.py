@@ -336,6 +336,7 @@ def test_an_interrupted_push_leaves_the_old_or_the_new_state(hub: Hub, run: Run,
 SLOW = [pytest.param(kind, marks=pytest.mark.slow) for kind in ("create", "preupload")]
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("kind", ["commit", *SLOW])
 def test_a_push_that_is_killed_leaves_the_old_or_the_new_state(
     hub: Hub, run: Run, file: str, kind: str, tmp_path: Path
@@ -396,6 +397,7 @@ for arguments in (["pull", "someone/mine"], ["pull", "someone/other"], ["push", 
 """
 
 
+@pytest.mark.integration
 def test_the_variables_of_the_hub_client_are_respected(hub: Hub, file: str, tmp_path: Path) -> None:
     push_to_hub(made(), REPO)
     pull(REPO)

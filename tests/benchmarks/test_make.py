@@ -324,6 +324,7 @@ def test_a_made_benchmark_holds_what_training_found_and_can_be_read(
     assert [entry.quality for entry in entries] == [row["loss"] for row in document["trained"][:3]]
 
 
+@pytest.mark.integration
 def test_two_workers_make_the_bits_of_one(make: Callable[..., Path]) -> None:
     assert timeless(make("one")) == timeless(make("two", executor=ProcessExecutor(2)))
 
@@ -561,6 +562,7 @@ def results(folder: Path) -> dict[str, bytes]:
     return {f.name: f.read_bytes() for f in (folder / "trained").iterdir() if not f.name.startswith(".")}
 
 
+@pytest.mark.integration
 def test_a_killed_run_leaves_no_worker_and_goes_on_where_it_stopped(
     lpz: Lpz, arguments: list[str], tmp_path: Path
 ) -> None:

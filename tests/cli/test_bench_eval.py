@@ -273,8 +273,18 @@ def test_two_evaluations_at_once_share_one_cache(
     assert facts(lpz(*command)[1]) == facts(out)
 
 
+# a shell lets what it runs in the background ignore Ctrl-C
+INTERRUPTIBLE = """
+import signal
+signal.signal(signal.SIGINT, signal.default_int_handler)
+from lpz_cli.main import main
+main()
+"""
+
+
+@pytest.mark.integration
 def test_ctrl_c_ends_the_command_and_its_workers_and_keeps_what_was_scored(made: str, tmp_path: Path) -> None:
-    command = [sys.executable, "-c", "from lpz_cli.main import main; main()", "bench", "eval", made, "--workers", "2"]
+    command = [sys.executable, "-c", INTERRUPTIBLE, "bench", "eval", made, "--workers", "2"]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     process = subprocess.Popen(
         [*command, "--device", "cpu"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,

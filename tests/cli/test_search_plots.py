@@ -12,6 +12,7 @@ pytest.importorskip("matplotlib")
 
 Lpz = Callable[..., tuple[int, str, str]]
 BRIEF = ("search", "tiny-gpt2", "--limit", "12", "--train", "8", "--batch-size", "2", "--seq-len", "8")
+HERE = ("--workers", "1", "--plots")
 
 
 def drawn(run: Path) -> set[str]:
@@ -29,7 +30,7 @@ def drawn(run: Path) -> set[str]:
 
 def test_a_search_draws_progress_front_and_held_out_ranking(lpz: Lpz, tmp_path: Path) -> None:
     run = tmp_path / "run"
-    options = ("--iterations", "20", "--population", "10", "--out", str(run), "--plots")
+    options = ("--iterations", "20", "--population", "10", "--out", str(run), *HERE)
     assert lpz(*BRIEF, *options)[0] == 0
     names = {"progress.png", "pareto.png", "held_out_tiny-gpt2.png"}
     assert drawn(run) == names
@@ -39,6 +40,6 @@ def test_a_search_draws_progress_front_and_held_out_ranking(lpz: Lpz, tmp_path: 
 
 
 def test_an_exhaustive_search_on_all_architectures_holds_out_none(lpz: Lpz, tmp_path: Path) -> None:
-    options = ("--strategy", "exhaustive", "--train", "0", "--out", str(tmp_path), "--plots")
+    options = ("--strategy", "exhaustive", "--train", "0", "--out", str(tmp_path), *HERE)
     assert lpz(*BRIEF, *options)[0] == 0
     assert drawn(tmp_path) == {"progress.png", "pareto.png"}

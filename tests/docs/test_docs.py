@@ -25,6 +25,7 @@ RUN = [page for page in PAGES if re.search(r"^```(python|console)", page.read_te
 LONG = pytest.param(ROOT / "README.md", marks=pytest.mark.slow)  # minutes: pytest -m slow tests/docs/test_docs.py
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("page", [*RUN, ROOT / "CONTRIBUTING.md", LONG], ids=lambda page: page.stem)
 def test_every_block_of_a_page_runs(page: Path, lpz: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
@@ -50,6 +51,7 @@ def assert_runs(file: Path, block: str) -> None:
             assert found in source, f"{file.name} does not run '{line}'"
 
 
+@pytest.mark.integration
 def test_the_site_is_built_without_a_warning_and_asks_nobody(tmp_path: Path) -> None:
     pytest.importorskip("mkdocs", reason="needs the extra docs")
     build = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(tmp_path)]

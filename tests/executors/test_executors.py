@@ -141,6 +141,7 @@ def test_an_error_in_a_worker_is_raised_here_and_ends_no_stranger() -> None:
         stranger.kill()
 
 
+@pytest.mark.integration
 def test_a_task_whose_worker_dies_is_done_again_and_one_that_always_kills_is_given_up(tmp_path: Path) -> None:
     tasks = ["a", f"once:{tmp_path / 'died'}", "b", "always", "c"]
     with pytest.warns(ExecutorWarning, match="signal 9") as told:
@@ -154,6 +155,7 @@ def test_a_task_whose_worker_dies_is_done_again_and_one_that_always_kills_is_giv
         list(ProcessExecutor(1).every(die, ["always"]))
 
 
+@pytest.mark.integration
 def test_a_script_without_a_guard_is_told_and_comes_to_an_end(tmp_path: Path) -> None:
     script = tmp_path / "script.py"
     script.write_text(
@@ -177,26 +179,28 @@ def test_leaving_half_way_ends_the_workers(tmp_path: Path) -> None:
 # The same results everywhere ------------------------------------------------------------------------------------
 
 
-def test_one_and_two_processes_give_the_bits_of_none_in_the_same_order(tmp_path: Path) -> None:
+@pytest.mark.integration
+@pytest.mark.parametrize("workers", [1, 2])
+def test_one_and_two_processes_give_the_bits_of_none_in_the_same_order(workers: int, tmp_path: Path) -> None:
     text = tmp_path / "text.txt"
     text.write_text("to be or not to be, that is the question " * 5)
     setting, configs = replace(SMALL, text=text), CONFIGS | {"broken": BROKEN}
     proxies = ["snip", "synflow", "fisher", "nwot", "num_layers"]
     alone = evaluate(configs, proxies, setting, executor=LocalExecutor())
-    for workers in (1, 2):
-        told: list[tuple[int, int]] = []
-        with ScoreCache(tmp_path / str(workers) / "scores.sqlite") as cache:
-            rows = evaluate(
-                configs, proxies, setting, cache=cache, executor=ProcessExecutor(workers),
-                progress=lambda done, total, told=told: told.append((done, total)),
-            )  # fmt: skip
-            assert list(rows) == list(configs)
-            assert untimed(rows) == untimed(alone)
-            assert told == [(done, 4) for done in range(5)]
-            kept = evaluate(CONFIGS, proxies, setting, cache=cache, executor=Nobody())
-            assert kept == {name: rows[name] for name in CONFIGS}
+    told: list[tuple[int, int]] = []
+    with ScoreCache(tmp_path / "scores.sqlite") as cache:
+        rows = evaluate(
+            configs, proxies, setting, cache=cache, executor=ProcessExecutor(workers),
+            progress=lambda done, total: told.append((done, total)),
+        )  # fmt: skip
+        assert list(rows) == list(configs)
+        assert untimed(rows) == untimed(alone)
+        assert told == [(done, 4) for done in range(5)]
+        kept = evaluate(CONFIGS, proxies, setting, cache=cache, executor=Nobody())
+        assert kept == {name: rows[name] for name in CONFIGS}
 
 
+@pytest.mark.integration
 def test_processes_make_the_tables_of_the_local_executor(tmp_path: Path) -> None:
     wanted = SearchConfig(("tiny-gpt2",)).space(installed_operations()).wanted
     folders = {}
@@ -207,6 +211,7 @@ def test_processes_make_the_tables_of_the_local_executor(tmp_path: Path) -> None
     assert folders["local"] == folders["process"]
 
 
+@pytest.mark.integration
 def test_the_user_is_told_of_micro_batches_in_a_worker(tmp_path: Path) -> None:
     configs = {"tight": fated("tight"), "too": fated("tight", 24), "well": fated("well")}
     wanted = SearchConfig(("tiny-gpt2",)).space(installed_operations()).wanted
@@ -221,6 +226,7 @@ def test_the_user_is_told_of_micro_batches_in_a_worker(tmp_path: Path) -> None:
     assert len(list(tmp_path.glob("*.safetensors"))) == 1
 
 
+@pytest.mark.integration
 def test_a_worker_that_is_killed_half_way_changes_nothing(tmp_path: Path) -> None:
     configs = {str(width): fated("well", width) for width in range(16, 40, 2)}
     killed: list[int] = []
@@ -239,6 +245,7 @@ def test_a_worker_that_is_killed_half_way_changes_nothing(tmp_path: Path) -> Non
     assert untimed(rows) == untimed(evaluate(configs, "snip", SMALL))
 
 
+@pytest.mark.integration
 def test_results_reach_the_cache_as_they_come(tmp_path: Path) -> None:
     def interrupt(done: int, total: int) -> None:
         if done == 2:
@@ -252,6 +259,7 @@ def test_results_reach_the_cache_as_they_come(tmp_path: Path) -> None:
     assert multiprocessing.active_children() == []
 
 
+@pytest.mark.integration
 def test_a_killed_command_keeps_its_tables_and_leaves_no_worker(tmp_path: Path) -> None:
     command = ["search", "tiny-gpt2", "--train", "30", "--limit", "40", "--batch-size", "2", "--seq-len", "8",
                "--device", "cpu", "--workers", "2", "--strategy", "random", "--iterations", "1"]  # fmt: skip
@@ -274,6 +282,7 @@ def test_a_killed_command_keeps_its_tables_and_leaves_no_worker(tmp_path: Path) 
 # Architectures that fail every time -----------------------------------------------------------------------------
 
 
+@pytest.mark.integration
 def test_an_architecture_that_kills_every_worker_or_fails_does_not_stop_the_others(tmp_path: Path) -> None:
     with ScoreCache(tmp_path / "scores.sqlite") as cache:
         with pytest.warns(ExecutorWarning, match="again"):
@@ -292,6 +301,7 @@ def test_an_architecture_that_kills_every_worker_or_fails_does_not_stop_the_othe
             evaluate(kills, "params", SMALL, cache=cache, executor=Nobody())
 
 
+@pytest.mark.integration
 def test_tables_of_the_others_are_kept_and_an_error_names_those_that_failed(tmp_path: Path) -> None:
     wanted = SearchConfig(("tiny-gpt2",)).space(installed_operations()).wanted
     with pytest.raises(CaptureFailed) as caught, pytest.warns(ExecutorWarning, match="again"):
@@ -321,6 +331,7 @@ def test_a_search_that_cannot_capture_an_architecture_names_it(tmp_path: Path, m
     assert len(list((tmp_path / "tables").glob("*.safetensors"))) == 2
 
 
+@pytest.mark.integration
 def test_a_training_that_fails_is_written_down_and_does_not_stop_the_others(tmp_path: Path) -> None:
     text = tmp_path / "text.txt"
     text.write_text(files("lpzero_hf.models").joinpath("data", "text.txt").read_text("utf-8")[:6000])
@@ -387,6 +398,7 @@ def test_every_command_of_many_architectures_names_the_executors(lpz: Lpz, comma
     assert all(name in err for name in ("clowder", "local", "process", "ray"))
 
 
+@pytest.mark.integration
 def test_the_command_warns_of_more_workers_than_cores_and_does_as_it_is_told(lpz: Lpz) -> None:
     code, out, err = lpz(*RANK, "--workers", str(cores() + 1), "--json")
     assert code == 0

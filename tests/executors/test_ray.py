@@ -16,6 +16,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -38,13 +39,13 @@ from tests.support.ray_driver import COMMAND, LIMIT, PROXIES, SCORED, SETTING
 
 Lpz = Callable[..., tuple[int, str, str]]
 SECONDS = 240  # many times what the cluster needs, on a machine that does other things, too
-LPZ = (sys.executable, "-c", "from lpz_cli.main import main; main()")
+# a shell lets what it runs in the background ignore Ctrl-C
+INTERRUPTIBLE = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
+LPZ = (sys.executable, "-c", INTERRUPTIBLE + "from lpz_cli.main import main; main()")
 SIZE = ("--batch-size", "2", "--seq-len", "8", "--device", "cpu")
 
-needs_ray = pytest.mark.skipif(
-    subprocess.run([sys.executable, "-c", "import ray"], capture_output=True, check=False).returncode != 0,
-    reason="Ray is not installed",
-)
+pytestmark = pytest.mark.integration
+needs_ray = pytest.mark.skipif(find_spec("ray") is None, reason="Ray is not installed")
 
 
 @contextlib.contextmanager

@@ -143,6 +143,7 @@ print(type(load_model("someone/again", pretrained=True, force=True).model).__nam
 """
 
 
+@pytest.mark.integration
 def test_a_checkpoint_that_the_disk_has_no_room_for_is_not_downloaded(saved: Path, tmp_path: Path) -> None:
     """It is refused, loaded where there is room, and needs no room once it is in the cache."""
     environment = os.environ | {"HF_HOME": str(tmp_path / "home"), "HF_HUB_DISABLE_XET": "1", "HF_HUB_OFFLINE": "0"}
@@ -170,6 +171,7 @@ def test_a_checkpoint_that_the_disk_has_no_room_for_is_not_downloaded(saved: Pat
     assert loaded == ["GPT2LMHeadModel", "GPT2LMHeadModel", "2000 1000", "GPT2LMHeadModel"]
 
 
+@pytest.mark.integration
 def test_hub_ids_are_fetched_cached_and_missed_clearly(saved: Path, tmp_path: Path) -> None:
     environment = os.environ | {"HF_HOME": str(tmp_path / "home"), "HF_HUB_DISABLE_XET": "1"}
 

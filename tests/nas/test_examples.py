@@ -14,6 +14,7 @@ from lpz_nas import ProxyEvaluator, count
 from lpzero_hf import Setting
 from lpzero_hf.spaces.named import named_config
 
+pytestmark = pytest.mark.integration
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
 

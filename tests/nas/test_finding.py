@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
+import os
 import random
 import signal
 import sqlite3
@@ -28,6 +30,7 @@ from lpzero_hf.benchmarks.benchmark import load_benchmark
 from lpzero_hf.errors import LpzError
 from lpzero_hf.models.layout import count_parameters
 from lpzero_hf.spaces.named import load_space
+from tests.support.forks import needs_fork
 
 Lpz = Callable[..., tuple[int, str, str]]
 SMALL = Setting(batch_size=2, seq_len=8)
@@ -112,6 +115,7 @@ def killed(arguments: list[str], study: Path, trials: int) -> None:
     assert process.wait() == -signal.SIGKILL, "it was done before it could be killed"
 
 
+@pytest.mark.integration
 def test_a_search_that_was_killed_finds_what_it_would_have(lpz: Lpz, tmp_path: Path) -> None:
     wanted = ["nas", "tiny-gpt2", "-p", "synflow", "--max-params", "600000", "--trials", "10", *BRIEF]
     out = tmp_path / "killed"
@@ -181,7 +185,10 @@ def test_a_study_is_in_its_folder_whatever_it_is_called(name: str, tmp_path: Pat
     assert len(create_study(file).trials) == 2
 
 
-def test_a_search_that_scored_nothing_can_be_started_again_in_its_folder(lpz: Lpz, tmp_path: Path) -> None:
+def test_a_search_that_scored_nothing_can_be_started_again_in_its_folder(
+    lpz: Lpz, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lpz_nas.space_search.MAX_OUTSIDE", 5)  # a tenth of the proposals
     out = tmp_path / "what?100%41"
     wanted = ("nas", "tiny-gpt2", "-p", "num_heads", "--trials", "2", "--out", str(out), *BRIEF)
     for arguments in (["--max-params", "10"], ["--max-params", "10", "--among", "tiny-gpt2"]):
@@ -250,31 +257,34 @@ def test_a_full_disk_while_the_winner_is_written_is_told_and_made_good(lpz: Lpz,
     assert (out / "winner" / "model.safetensors").stat().st_size > 500_000
 
 
+def replaced_and_killed(winner: Path, step: int) -> None:
+    """Replace a winner in a process that kills itself at a step of it."""
+    steps, ready = 0, False
+
+    def counted(event: str, arguments: object) -> None:
+        nonlocal steps
+        steps += ready and event in ("os.rename", "shutil.rmtree")
+        if steps == step:
+            steps += 1  # killing is an event as well
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    sys.addaudithook(counted)
+    with replacing_folder(winner) as folder:
+        (folder / "model").write_text("new")
+        ready = True
+
+
+@needs_fork
 @pytest.mark.parametrize("step", [1, 2, 3])
 def test_a_winner_is_there_wherever_its_replacement_is_killed(step: int, tmp_path: Path) -> None:
     """Killed at the first or second renaming, or at the removal of the old one."""
-    code = f"""if True:
-        import os, shutil, signal, sys
-        from pathlib import Path
-        from lpz_nas.folder import replacing_folder
-        steps = 0
-        def counted(event, arguments):
-            global steps
-            steps += ready and event in ("os.rename", "shutil.rmtree")
-            if steps == {step}:
-                steps += 1  # killing is an event as well
-                os.kill(os.getpid(), signal.SIGKILL)
-        ready = False
-        sys.addaudithook(counted)
-        with replacing_folder(Path(sys.argv[1])) as folder:
-            (folder / "model").write_text("new")
-            ready = True
-    """
     winner = tmp_path / "winner"
     winner.mkdir()
     (winner / "model").write_text("old", encoding="utf-8")
-    done = subprocess.run([sys.executable, "-c", code, str(winner)], check=False)
-    assert done.returncode == -signal.SIGKILL
+    process = multiprocessing.get_context("fork").Process(target=replaced_and_killed, args=(winner, step))
+    process.start()
+    process.join(60)
+    assert process.exitcode == -signal.SIGKILL
     left = [path.read_text("utf-8") for path in tmp_path.rglob("model")]
     assert sorted(left) == ["new", "old"]
     with pytest.raises(RuntimeError, match="not this time"), replacing_folder(winner):

@@ -20,6 +20,7 @@ from tests.support.hub import running_hub
 from tests.support.hub_state import TOKEN
 from tests.support.wheels import build, fresh_python, own_wheel, run
 
+pytestmark = pytest.mark.integration
 Lpz = Callable[..., tuple[int, str, str]]
 NAMES = {"winner": "found-here", "ensemble": "found-here-together"}
 MODEL = "tiny-gpt2:d64.e32.k1-h2.i64"

@@ -15,7 +15,8 @@ import pytest
 
 from lpzero_hf.errors import LpzError, UsageError
 from lpzero_hf.packaging.package import RESERVED, Package, refuse_taken, write_package
-from lpzero_hf.plugins import PluginRegistry
+from lpzero_hf.plugins import PluginRegistry, load_plugins
+from lpzero_hf.proxies.resolve import installed_proxies
 from tests.support.wheels import ROOT, build
 
 PACKAGE = Package(
@@ -29,6 +30,7 @@ PACKAGE = Package(
 )
 
 
+@pytest.mark.integration
 def test_a_package_with_data_is_built_into_a_wheel_with_its_data_alone(tmp_path: Path) -> None:
     written = write_package(tmp_path / "found", PACKAGE)
     assert sorted(written) == sorted(
@@ -111,6 +113,7 @@ Install = Callable[..., PluginRegistry]
 @pytest.fixture
 def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Install]:
     """Put a plugin that offers one proxy beside the installed ones, as pip would, and load them all."""
+    assert installed_proxies(load_plugins())  # kept for all tests of this process, so before there is another plugin
     monkeypatch.syspath_prepend(str(tmp_path))
     made: list[str] = []
 

@@ -29,6 +29,7 @@ def strangers(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     return home / "my-proxy", fresh_python(home / "venv", [own_wheel(tmp_path_factory), wheel])
 
 
+@pytest.mark.integration
 def test_its_proxy_is_listed_and_scores(strangers: tuple[Path, Path], tmp_path: Path) -> None:
     _, python = strangers
     listed = {row["proxy"]: row for row in json.loads(lpz(python, "proxies", "--json").stdout)["proxies"]}
@@ -42,6 +43,7 @@ def test_its_proxy_is_listed_and_scores(strangers: tuple[Path, Path], tmp_path: 
     assert 0 < rows["my_proxy"] < rows["snip"]  # a matrix's Frobenius norm is less than the sum of its entries' sizes
 
 
+@pytest.mark.integration
 def test_its_own_tests_pass(strangers: tuple[Path, Path]) -> None:
     package, python = strangers
     done = run(python, "-m", "pytest", str(package), "-v", "-p", "no:cacheprovider")
@@ -50,6 +52,7 @@ def test_its_own_tests_pass(strangers: tuple[Path, Path]) -> None:
     assert "test_it_scores_every_tiny_model[bert] PASSED" in done.stdout
 
 
+@pytest.mark.integration
 def test_its_own_tests_fail_when_its_proxy_is_spoilt(strangers: tuple[Path, Path]) -> None:
     package, python = strangers
     (installed,) = python.parent.parent.glob("lib/python*/site-packages/my_proxy.py")

@@ -21,6 +21,7 @@ from lpzero_hf.searching.config import SearchConfig
 from lpzero_hf.searching.pruning import REASONS
 from lpzero_hf.searching.run_folder import FORMAT, VERSION
 from lpzero_hf.searching.search import search
+from tests.support.searches import few_resamples
 
 Lpz = Callable[..., tuple[int, str, str]]
 BRIEF = Setting(batch_size=2, seq_len=8)
@@ -38,9 +39,9 @@ needs_chromium = pytest.mark.skipif(
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a small evolution on two splits."""
     folder = tmp_path_factory.mktemp("runs") / "run"
-    search(
-        "tiny-gpt2", limit=16, train=10, splits=2, iterations=30, population=10, setting=BRIEF, out=folder, ceiling=True
-    )
+    sizes: dict[str, Any] = {"limit": 16, "train": 10, "splits": 2, "iterations": 30, "population": 10}
+    with few_resamples():
+        search("tiny-gpt2", setting=BRIEF, out=folder, ceiling=True, **sizes)
     return folder
 
 
@@ -50,7 +51,8 @@ def strange(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("strange")
     (folder / STRANGE).mkdir()
     shutil.copy(ROOT / "zoo" / "lpz_zoo" / "data" / "tiny-gpt2.json", folder / STRANGE / "benchmark.json")
-    search(str(folder / STRANGE), strategy="exhaustive", limit=12, train=8, setting=BRIEF, out=folder / "run")
+    with few_resamples():
+        search(str(folder / STRANGE), strategy="exhaustive", limit=12, train=8, setting=BRIEF, out=folder / "run")
     return folder / "run"
 
 
@@ -250,6 +252,7 @@ TRACES = """return [...document.querySelectorAll('.canvas')].map(canvas =>
 
 
 @needs_chromium
+@pytest.mark.integration
 def test_every_plot_draws_and_nothing_is_asked_of_the_network(opened: Any, run: Path, strange: Path) -> None:
     traces = opened.execute_script(TRACES)
     # correlations, scores against truth, front, progress: 6 rows each with means, or one dot a row; two groups; ...
@@ -266,6 +269,7 @@ def test_every_plot_draws_and_nothing_is_asked_of_the_network(opened: Any, run: 
 
 
 @needs_chromium
+@pytest.mark.integration
 def test_controls_change_what_a_plot_shows(opened: Any) -> None:
     def title(plot: int) -> str:
         return str(opened.execute_script(f"return document.querySelector('#plot-{plot} .xtitle').textContent"))
@@ -288,6 +292,7 @@ def test_controls_change_what_a_plot_shows(opened: Any) -> None:
 
 
 @needs_chromium
+@pytest.mark.integration
 def test_a_click_sorts_a_table(opened: Any) -> None:
     from selenium.webdriver.common.by import By
 
@@ -319,6 +324,7 @@ def test_a_click_sorts_a_table(opened: Any) -> None:
 
 
 @needs_chromium
+@pytest.mark.integration
 def test_a_phone_shows_all_without_scrolling_sideways(opened: Any) -> None:
     show(opened, 360)
     opened.refresh()
@@ -332,6 +338,7 @@ def test_a_phone_shows_all_without_scrolling_sideways(opened: Any) -> None:
 
 
 @needs_chromium
+@pytest.mark.integration
 def test_dark_mode_turns_page_and_plots(opened: Any) -> None:
     assert luminance(opened, PAPER) > 230
     assert luminance(opened, TICK) < 60
@@ -342,6 +349,7 @@ def test_dark_mode_turns_page_and_plots(opened: Any) -> None:
 
 
 @needs_chromium
+@pytest.mark.integration
 def test_a_print_is_light_and_hides_nothing(opened: Any) -> None:
     show(opened, width=700, media="print", scheme="dark")
     opened.execute_async_script("requestAnimationFrame(() => setTimeout(arguments[0], 100))")

@@ -103,6 +103,7 @@ def named_function(model: PreTrainedModel, batch: dict[str, Any]) -> float:
     return float(model(**batch).logits.detach().double().sum())
 
 
+@pytest.mark.integration
 def test_two_workers_give_the_bits_of_one_and_fill_the_cache(
     cache: ScoreCache, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -130,6 +130,7 @@ print(peak() - before)
 """
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("checkpointing", [False, True])
 def test_the_estimate_is_within_a_factor_of_the_measured_peak(checkpointing: bool) -> None:
     out = subprocess.run(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import shutil
 import signal
 import time
 from collections.abc import Callable
@@ -15,7 +16,7 @@ import pytest
 
 from lpzero_hf.searching import search as searching
 from tests.support.forks import forked, needs_fork
-from tests.support.searches import OPTIONS, SHORT, timeless, write
+from tests.support.searches import OPTIONS, SHORT, few_resamples, timeless, write
 
 Lpz = Callable[..., tuple[int, str, str]]
 
@@ -44,6 +45,7 @@ def length(file: Path) -> int:
     return len(file.read_bytes()) if file.exists() else 0
 
 
+@pytest.mark.integration
 @needs_fork
 @pytest.mark.parametrize("strategy", ["evolution", "exhaustive"])
 def test_a_search_killed_again_and_again_is_that_of_an_undisturbed_one(
@@ -51,6 +53,7 @@ def test_a_search_killed_again_and_again_is_that_of_an_undisturbed_one(
 ) -> None:
     command = ["search", made, *OPTIONS, "--train", "8", "--splits", "2", "--strategy", strategy, "--json", "--out"]
     command[-1:-1] = ["--iterations", "150", "--population", "20", "--seed", "3"]
+    command[-1:-1] = ["--reduce", "sum", "--aggregate", "sum"]
     code, whole, _ = lpz(*command, str(tmp_path / "whole"))
     assert code == 0
     monkeypatch.setattr(searching, "CHECKPOINT_SECONDS", 0.005)
@@ -124,11 +127,21 @@ def test_a_search_is_not_resumed_with_other_settings(
     assert {file: file.read_bytes() for file in (tmp_path / "run").rglob("*") if file.is_file()} == before
 
 
+@pytest.fixture(scope="module")
+def once(made: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a finished search, to be copied."""
+    from lpz_cli.main import run
+
+    folder = tmp_path_factory.mktemp("once") / "run"
+    with few_resamples():
+        assert run(("search", made, *SHORT, "--out", str(folder))) == 0
+    return folder
+
+
 @pytest.fixture
-def finished(lpz: Lpz, made: str, tmp_path: Path) -> Path:
+def finished(once: Path, tmp_path: Path) -> Path:
     """The folder of a finished search."""
-    assert lpz("search", made, *SHORT, "--out", str(tmp_path / "run"))[0] == 0
-    return tmp_path / "run"
+    return shutil.copytree(once, tmp_path / "run")
 
 
 @pytest.mark.parametrize(

@@ -350,6 +350,7 @@ def test_a_third_partys_operation_is_searched(made: str, tmp_path: Path, monkeyp
         parse(str(with_cube[0]))  # nobody else offers it
 
 
+@pytest.mark.integration
 def test_a_strangers_operation_is_scored_in_worker_processes(made: str, tmp_path: Path) -> None:
     site = tmp_path / "site"
     (site / "cube-1.0.dist-info").mkdir(parents=True)

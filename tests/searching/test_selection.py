@@ -14,12 +14,6 @@ from lpzero_hf.searching.fitness import combined
 from lpzero_hf.searching.selection import distinct, select
 
 
-@pytest.fixture(autouse=True)
-def few_resamples(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A tenth of them, which shows the same in a tenth of the time."""
-    monkeypatch.setattr(selection, "RESAMPLES", 100)
-
-
 def candidates(noise: list[float], n: int = 30, seed: int = 0) -> tuple[Tensor, Tensor]:
     """The truth and one candidate for each amount of noise upon it, the fittest first."""
     generator = torch.Generator().manual_seed(seed)

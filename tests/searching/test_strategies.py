@@ -191,14 +191,15 @@ def test_an_enumeration_with_a_small_archive_finds_the_whole_front(ground: Groun
     assert [candidate.fitness for candidate in found] == pytest.approx([best[size] for size in front], abs=1e-12)
 
 
-@pytest.mark.parametrize("combine", ["mean", "worst"])
+ONE = ExpressionSpace((1, 1), ("sum",), ("sum", "mean"), operations=FEW)
+FEWER = {name: operation for name, operation in FEW.items() if name != "relu"}
+TWO = ExpressionSpace((2, 2), ("mean",), ("sum",), ("W", "G", "S"), FEWER)
+
+
 @pytest.mark.parametrize(
-    "space",
-    [
-        ExpressionSpace((1, 1), ("sum",), ("sum", "mean"), operations=FEW),
-        ExpressionSpace((2, 2), ("mean",), ("sum",), ("W", "G", "S"), {n: op for n, op in FEW.items() if n != "relu"}),
-    ],
-    ids=["one operation", "two operations"],
+    ("space", "combine"),
+    [(ONE, "mean"), (ONE, "worst"), (TWO, "worst")],
+    ids=["one operation-mean", "one operation-worst", "two operations-worst"],
 )
 def test_an_enumeration_finds_what_brute_force_finds(ground: Ground, space: ExpressionSpace, combine: Any) -> None:
     stack, truth = ground(space)

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import pytest
+
+from lpzero_hf.searching import selection
 from tests.support.trained import write_benchmark
 
 NAMES = [
@@ -16,6 +20,14 @@ NAMES = [
 LOSSES = [5 + i * 5 % 12 / 7 for i in range(12)]
 OPTIONS = ("--batch-size", "2", "--seq-len", "8", "--device", "cpu", "--workers", "1")
 SHORT = (*OPTIONS, "--iterations", "40", "--population", "10", "--train", "8")
+
+
+@contextmanager
+def few_resamples() -> Iterator[None]:
+    """A tenth of the resamples, which most of a short search would go to: they show the same."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(selection, "RESAMPLES", 100)
+        yield
 
 
 def write(folder: Path, losses: Sequence[float] = LOSSES) -> str:
