@@ -112,7 +112,7 @@ def reading(runs: Runs) -> str:
     return "\n".join(
         [
             "- rho is Spearman's, tau is Kendall's tau-b. Both compare the scores of a proxy with the trained "
-            "performance, and both are turned so that larger is better: a negative value is a proxy that ranks the "
+            "performance, and both are turned so that higher is better: a negative value is a proxy that ranks the "
             "wrong way round.",
             f"- All rows but the two printed ones are held out. Each of {len(seeds)} splits (seeds {seeds[0]} to "
             f"{seeds[-1]}) searches on {train} architectures, or on {train} of each benchmark for one proxy for both, "

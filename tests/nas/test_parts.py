@@ -222,7 +222,7 @@ def test_a_study_needs_a_space_and_a_storage(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="ProxyEvaluator"):
         Objective(ProxyEvaluator("snip"))
     (tmp_path / "study.sqlite").write_text("no database", encoding="utf-8")
-    with pytest.raises(LpzError, match="study"):
+    with pytest.raises(LpzError, match="cannot open the study"):
         create_study(tmp_path / "study.sqlite")
 
 
