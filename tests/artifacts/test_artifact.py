@@ -366,7 +366,7 @@ def test_a_file_that_was_tampered_with_is_refused(artifact: Artifact) -> None:
 
 def test_a_lone_surrogate_is_refused() -> None:
     text = Artifact("mine", (Member(SNIP, 1),), {"abs": "1"}, {**TOLD, "note": "NOTE"}).text
-    with pytest.raises(LpzError, match="provenance.note"):
+    with pytest.raises(LpzError, match=r"provenance\.note"):
         parse_artifact(text.replace("NOTE", "\\ud800"))
 
 
