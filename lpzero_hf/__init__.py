@@ -116,10 +116,9 @@ moved.install()
 
 
 def __getattr__(name: str) -> Any:
-    if name in moved.NAMES:
-        return globals()["__getattr__"](moved.NAMES[name])
-    if name not in _HOMES:
+    home = _HOMES.get(moved.current(name))
+    if home is None:
         raise AttributeError(f"module 'lpzero_hf' has no attribute '{name}'")
-    value = getattr(importlib.import_module(f"lpzero_hf.{_HOMES[name]}"), name)
+    value = getattr(importlib.import_module(f"lpzero_hf.{home}"), moved.current(name))
     globals()[name] = value
     return value

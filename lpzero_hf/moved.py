@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib
 import sys
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
 from types import ModuleType
@@ -17,6 +17,16 @@ from typing import Any
 
 PREFIX = "lpzero_hf."
 NAMES = {"Plan": "SearchConfig"}  # public names of 0.1.0 that have another name now
+RENAMED: dict[str, dict[str, str]] = {  # the same for the names of old modules
+    "fitness": {"Fitness": "RankCorrelation"},
+    "judging": {"Judge": "FitnessEvaluator", "Subject": "SearchPart", "Verdict": "Evaluation"},
+    "making": {"Plan": "BenchmarkSpec"},
+    "passes": {"Passes": "DirectScores"},
+    "plan": {"Plan": "SearchConfig"},
+    "planning": {"Plan": "MemoryEstimate", "plan": "estimate_memory"},
+    "training": {"Outcome": "TrainingOutcome"},
+    "waiting": {"Pair": "GradientPair", "Waiting": "PendingOutputs"},
+}
 MODULES: dict[str, tuple[str, ...]] = {  # where the names of an old module are now
     "agreement": ("benchmarks.agreement",),
     "archive": ("searching.archive",),
@@ -28,7 +38,7 @@ MODULES: dict[str, tuple[str, ...]] = {  # where the names of an old module are 
     "card": ("artifacts.card",),
     "deferred": ("models.deferred_init",),
     "downloads": ("models.disk_space",),
-    "evaluation": ("scoring.evaluate", "scoring.setting"),
+    "evaluation": ("scoring.evaluate", "scoring.setting", "scoring.cache_key"),
     "executors.tries": ("executors.retries",),
     "exporting": ("searching.export",),
     "expression": ("expressions.expression", "expressions.canonical"),
@@ -86,16 +96,29 @@ def install() -> None:
         sys.meta_path.append(_Finder())
 
 
-def names_of(*homes: str) -> Callable[[str], Any]:
-    """A `__getattr__` for a package that was a module in 0.1.0: it finds its names where they are now."""
+def current(name: str) -> str:
+    """The public name that `name` of 0.1.0 has now, with a `DeprecationWarning` where it is another one."""
+    if name in NAMES:
+        warnings.warn(f"'lpzero_hf.{name}' is named '{NAMES[name]}' now", DeprecationWarning, stacklevel=3)
+    return NAMES.get(name, name)
+
+
+def names_of(*homes: str, renamed: Mapping[str, str] | None = None) -> Callable[[str], Any]:
+    """A `__getattr__` for a package that was a module in 0.1.0: it finds its names where they are now.
+
+    Args:
+        homes: the modules that have them.
+        renamed: those that have another name there.
+    """
 
     def get(name: str) -> Any:
         if not name.startswith("__"):
             for home in homes:
                 module = importlib.import_module(PREFIX + home)
-                if hasattr(module, name):
-                    return getattr(module, name)
-        raise AttributeError(f"no attribute '{name}' in {' or '.join(PREFIX + home for home in homes)}")
+                if hasattr(module, (renamed or {}).get(name, name)):
+                    return getattr(module, (renamed or {}).get(name, name))
+        where = " or ".join(PREFIX + home for home in homes)
+        raise AttributeError(f"no '{name}' in {where}; if 0.1.0 had it, CHANGELOG.md says what replaces it")
 
     return get
 
@@ -110,7 +133,7 @@ class _Finder(MetaPathFinder):
         if old == fullname or old not in MODULES:
             return None
         parent = any(other.startswith(f"{old}.") for other in MODULES)
-        return ModuleSpec(fullname, _Former(fullname, MODULES[old]), is_package=parent)
+        return ModuleSpec(fullname, _Former(old, MODULES[old]), is_package=parent)
 
 
 class _Former(Loader):
@@ -122,8 +145,8 @@ class _Former(Loader):
     def exec_module(self, module: ModuleType) -> None:
         now = " and ".join(PREFIX + home for home in self.homes)
         warnings.warn(
-            f"'{self.name}' is {now} since version 0.1.0; import public names from 'lpzero_hf' instead",
+            f"'{PREFIX}{self.name}' has moved to {now}; import public names from 'lpzero_hf' instead",
             DeprecationWarning,
             stacklevel=2,
         )
-        module.__getattr__ = names_of(*self.homes)  # type: ignore[method-assign]  # the hook of PEP 562
+        module.__getattr__ = names_of(*self.homes, renamed=RENAMED.get(self.name))  # type: ignore[method-assign]  # PEP 562

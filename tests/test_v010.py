@@ -23,6 +23,7 @@ from lpzero_hf.plugins import PluginRegistry
 from lpzero_hf.proxies.resolve import find_proxy, installed_proxies
 from lpzero_hf.searching.export import artifact_of
 from lpzero_hf.searching.result import read_result
+from lpzero_hf.searching.run_folder import read_history
 
 OLD = Path(__file__).parent / "data" / "v0.1.0"
 BUILT_IN = [EntryPoint(name, name, "lpzero_hf") for name in ("lpz_proxies", "lpz_zoo")]
@@ -95,7 +96,24 @@ def test_an_old_module_has_the_names_of_the_new_ones_and_says_so(old: str, monke
 
 def test_public_names_of_that_version_are_there() -> None:
     names = json.loads((OLD / "public-names.json").read_text(encoding="utf-8"))
-    assert [name for name in names if not hasattr(lpzero_hf, name)] == []
+    with pytest.warns(DeprecationWarning, match="SearchConfig"):
+        assert [name for name in names if not hasattr(lpzero_hf, name)] == []
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_renamed_names_of_old_modules_are_there() -> None:
+    for old, names in moved.RENAMED.items():
+        module = importlib.import_module(f"lpzero_hf.{old}")
+        for name, now in names.items():
+            assert getattr(module, name).__name__ == now
+
+
+def test_a_reason_of_that_version_is_read_by_its_present_name() -> None:
+    assert "hopeless" in (OLD / "run" / "result.json").read_text(encoding="utf-8")
+    assert "bounded out" in read_result(OLD / "run").splits[0].rejected
+    reasons = {line.get("rejected") for line in read_history(OLD / "run")[0]}
+    assert "bounded out" in reasons
+    assert "hopeless" not in reasons
 
 
 def test_no_public_name_is_that_of_a_package_or_module() -> None:

@@ -78,12 +78,13 @@ def nas(
             benchmark = load_benchmark(among, registry)
             rows, tokens = benchmark.batch_size, benchmark.seq_len
         setting = conditions.setting(batch_size or rows, seq_len or tokens)
+        executor = workers.start(setting.device, registry)
         if among is None and workers.executor not in (None, "local"):
             raise UsageError(
                 f"--executor {workers.executor} works only with --among BENCH; add it, or use --executor local"
             )
         with (
-            workers.start(setting.device, registry) as executor,
+            executor,
             ScoreCache() as cache,
             counting("architectures scored") as progress,
         ):

@@ -130,14 +130,15 @@ class Workers:
 
     def start(self, device: str, plugins: PluginRegistry) -> Executor:
         """The requested executor, to be used as a context manager. Raises `UsageError` if there is none."""
+        from lpzero_hf.executors.local import LocalExecutor
         from lpzero_hf.executors.offer import Resources, start_executor
-        from lpzero_hf.executors.process import cores
+        from lpzero_hf.executors.process import ProcessExecutor, cores
 
-        name, workers = self.executor, self.workers
-        if name is None:
-            workers = workers or (max(1, cores() // self.threads) if device == "cpu" else 1)
-            name = "process" if workers > 1 else "local"
-        return start_executor(name, Resources(workers, self.threads, device, self.address), plugins)
+        if self.executor is not None:
+            wanted = Resources(self.workers, self.threads, device, self.address)
+            return start_executor(self.executor, wanted, plugins)
+        workers = self.workers or (max(1, cores() // self.threads) if device == "cpu" else 1)
+        return ProcessExecutor(workers, self.threads) if workers > 1 else LocalExecutor(self.threads)
 
 
 @dataclass(frozen=True)

@@ -141,12 +141,12 @@ def _progress() -> Iterator[Callable[[str, int, int, float | None], None]]:
 
 
 def _as_tables(result: SearchResult, out: Path | None) -> None:
-    plan = result.config
-    names = [*plan.benchmarks]
+    config = result.config
+    names = [*config.benchmarks]
     what = " and ".join(names)
     title = (
-        f"{what} · {plan.strategy} over {result.size:,} expressions · "
-        f"{'all' if plan.train is None else plan.train} architectures searched on"
+        f"{what} · {config.strategy} over {result.size:,} expressions · "
+        f"{'all' if config.train is None else config.train} architectures searched on"
     )
     header = ["split", "train", *(f"{name} rho (tau) held out" for name in names), "winner"]
     rows = [

@@ -15,7 +15,7 @@ from lpzero_hf.errors import LpzError
 from lpzero_hf.executors.base import Executor
 from lpzero_hf.plugins import PluginRegistry, load_plugins
 from lpzero_hf.proxies.base import Orientation
-from lpzero_hf.proxies.resolve import Wanted, find_proxy, resolve
+from lpzero_hf.proxies.resolve import ProxyLike, find_proxy, resolve
 from lpzero_hf.scoring.cache import ScoreCache
 from lpzero_hf.scoring.evaluate import Row, evaluate
 from lpzero_hf.scoring.setting import Setting
@@ -80,7 +80,7 @@ class Report:
 
 def grade(
     benchmark: str | Benchmark,
-    proxies: Wanted | Iterable[Wanted] = "all",
+    proxies: ProxyLike | Iterable[ProxyLike] = "all",
     setting: Setting | None = None,
     *,
     limit: int | None = None,

@@ -57,7 +57,7 @@ def minibatch(
 
     Args:
         model: the model that the minibatch must fit: vocabulary, positions, kind of head. None for no checks.
-        text: a file to read (UTF-8), or its content; None for the embedded public-domain text.
+        text: the path of a file (UTF-8), or a `Text` with what it holds; None for the embedded public-domain text.
         tokenizer: None for the embedded byte-level BPE tokenizer.
         batch_size: number of sequences B.
         seq_len: tokens per sequence T; by default 128, or the model's positions if those are fewer.

@@ -22,7 +22,7 @@ from lpzero_hf.proxies.resolve import installed_proxies
 if TYPE_CHECKING:
     from lpzero_hf.plugins import PluginRegistry
 
-REQUIREMENT = "lpzero-hf>=0.1"
+REQUIREMENT = "lpzero-hf>=0.2.0.dev0"  # the first with the public names that packages import
 LONGEST = 100  # letters of a name, which becomes part of file names
 RESERVED = frozenset({"lpzero_hf", "lpz_cli", "lpz_zoo", "lpz_proxies", "lpz_nas", "lpz_report"})  # own modules
 DISTRIBUTION = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?", re.ASCII)  # as PyPI has it

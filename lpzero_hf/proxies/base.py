@@ -229,24 +229,26 @@ def as_proxy(item: Proxy | Callable[..., float]) -> Proxy:
 
 
 def source_digest(proxy: Proxy) -> str:
-    """A digest of the source of the functions that a proxy is made of; "" where one has no source.
+    """A digest of the functions that a proxy is made of, and of what they read; "" where one has no source.
 
     It distinguishes two proxies with one name that no plugin offers. It does not cover what the functions take from
     closures and globals: a change there needs another `version`.
     """
     functions: list[Callable[..., Any]] = []
+    read: list[str] = []
     if isinstance(proxy, StatisticProxy):
         functions = [proxy.combine, *(reduction.function for reduction in proxy.reductions)]
+        read = [proxy.network.name, *(f"{one.place}: {', '.join(one.reads)}" for one in proxy.reductions)]
     elif isinstance(proxy, ModelProxy):
         functions = [proxy.evaluate]
     elif isinstance(proxy, FunctionProxy):
         functions = [proxy.function]
-    return _digest_of_sources(functions)
+    return _digest_of_sources(functions, read)
 
 
-def _digest_of_sources(functions: Sequence[Callable[..., Any]]) -> str:
+def _digest_of_sources(functions: Sequence[Callable[..., Any]], read: Sequence[str] = ()) -> str:
     try:
         sources = [inspect.getsource(function) for function in functions]
     except (OSError, TypeError):  # typed at a prompt; a partial or an object, which has no source of its own
         return ""
-    return hashlib.sha256("\0".join(sources).encode()).hexdigest()[:16] if sources else ""
+    return hashlib.sha256("\0".join([*sources, *read]).encode()).hexdigest()[:16] if sources else ""

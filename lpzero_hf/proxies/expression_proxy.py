@@ -59,7 +59,7 @@ def expression_proxy(
         name=name or str(expression),
         formula=str(expression),
         orientation=orientation,
-        version=f"{VERSION}-{expression.digest}",
+        version="-".join([VERSION, expression.digest, *_changed(expression, operations)]),
         reductions=tuple(wanted.reductions.values()),
         expression=expression,
         wanted=wanted,
@@ -84,3 +84,9 @@ def wanted_by(expressions: Sequence[Expression], operations: Operations = BUILT_
             pairs.add(pair_of(expression.left.statistic, expression.right.statistic))
     ordered = {name: tuple(sorted(chains[name])) for name in STATISTIC_NAMES if name in chains}
     return Wanted(ordered, tuple(sorted(pairs)), operations)
+
+
+def _changed(expression: Expression, operations: Operations) -> list[str]:
+    """The versions of the operations whose results have changed since their first version."""
+    used = sorted({name for branch in expression.branches for name in branch.chain})
+    return [f"{name}@{operations[name].version}" for name in used if operations[name].version != "1"]

@@ -14,12 +14,12 @@ from lpzero_hf.expressions.expression import parse
 from lpzero_hf.expressions.operations import installed_operations
 from lpzero_hf.plugins import Claim, PluginRegistry, load_plugins
 from lpzero_hf.proxies.base import Proxy, as_proxy
-from lpzero_hf.proxies.expression_proxy import expression_proxy
-from lpzero_hf.proxies.searched_proxy import searched_proxy
+from lpzero_hf.proxies.expression_proxy import ExpressionProxy, expression_proxy
+from lpzero_hf.proxies.searched_proxy import SearchedProxy, searched_proxy
 
 HUB_PREFIX = "hub:"
 ALL = "all"
-Wanted = str | Path | Proxy | Callable[..., float]
+ProxyLike = str | Path | Proxy | Callable[..., float]
 
 
 @dataclass(frozen=True)
@@ -50,22 +50,27 @@ class ProxySelection(Sequence[Proxy]):
         return iter(self.proxies)
 
     def warn_of_minibatch(self, batch_size: int, seq_len: int) -> None:
-        """Warn (`MinibatchWarning`) of proxies requested by name that were searched on minibatches of another size.
+        """`warn_of_minibatch` for the proxies asked for by name."""
+        warn_of_minibatch(self.named, batch_size, seq_len)
 
-        Sums over sites, tokens and heads grow at different rates with the minibatch. So on another size, the branches
-        of an expression, or the members of an ensemble, have other weights, and the ranking may differ.
-        """
-        found: dict[tuple[int, int], list[str]] = {}
-        for proxy in self.named:
-            if proxy.minibatch is not None and proxy.minibatch != (batch_size, seq_len):
-                found.setdefault(proxy.minibatch, []).append(f"'{proxy.name}'")
-        for (sequences, tokens), names in found.items():
-            warnings.warn(
-                f"searched on minibatches of {sequences} x {tokens} tokens, may rank differently on this one of "
-                f"{batch_size} x {seq_len}: {', '.join(names)}; use --batch-size {sequences} --seq-len {tokens}",
-                MinibatchWarning,
-                stacklevel=3,
-            )
+
+def warn_of_minibatch(proxies: Iterable[Proxy], batch_size: int, seq_len: int) -> None:
+    """Warn (`MinibatchWarning`) of proxies that were searched on minibatches of another size.
+
+    Sums over sites, tokens and heads grow unequally with a minibatch, so the branches of an expression, or members of
+    an ensemble, have other weights on another one, and may rank differently.
+    """
+    found: dict[tuple[int, int], list[str]] = {}
+    for proxy in proxies:
+        if proxy.minibatch is not None and proxy.minibatch != (batch_size, seq_len):
+            found.setdefault(proxy.minibatch, []).append(f"'{proxy.name}'")
+    for (sequences, tokens), names in found.items():
+        warnings.warn(
+            f"searched on minibatches of {sequences} x {tokens} tokens, may rank differently on this one of "
+            f"{batch_size} x {seq_len}: {', '.join(names)}; use --batch-size {sequences} --seq-len {tokens}",
+            MinibatchWarning,
+            stacklevel=3,
+        )
 
 
 @dataclass(frozen=True)
@@ -101,7 +106,7 @@ def claim_of(proxy: Proxy, plugins: PluginRegistry) -> Claim[Proxy] | None:
     return claim if claim is not None and claim.item is proxy else None
 
 
-def resolve(proxies: Wanted | Iterable[Wanted], plugins: PluginRegistry | None = None) -> ProxySelection:
+def resolve(proxies: ProxyLike | Iterable[ProxyLike], plugins: PluginRegistry | None = None) -> ProxySelection:
     """The requested proxies.
 
     Args:
@@ -119,14 +124,14 @@ def resolve(proxies: Wanted | Iterable[Wanted], plugins: PluginRegistry | None =
     offered = installed_proxies(plugins)
     chosen: list[Proxy] = []
     named: list[Proxy] = []
-    made: dict[tuple[str, str], Proxy] = {}  # from expressions and artifacts, whose digest is in the version
+    made: dict[tuple[str, str, int], Proxy] = {}  # of expressions and artifacts, whose digest is in the version
     for item in proxies:
         if item == ALL:
             chosen += [claim.item for claim in offered.values()]
             continue
         proxy = find_proxy(item, plugins)
-        if isinstance(item, str | Path) and item not in offered:
-            proxy = made.setdefault((proxy.name, proxy.version), proxy)
+        if isinstance(proxy, ExpressionProxy | SearchedProxy):
+            proxy = made.setdefault((proxy.name, proxy.version, proxy.orientation), proxy)
         chosen.append(proxy)
         named.append(proxy)
     distinct = tuple(dict.fromkeys(chosen))
@@ -139,7 +144,7 @@ def resolve(proxies: Wanted | Iterable[Wanted], plugins: PluginRegistry | None =
     return ProxySelection(distinct, tuple(dict.fromkeys(named)))
 
 
-def find_proxy(wanted: Wanted, plugins: PluginRegistry | None = None) -> Proxy:
+def find_proxy(wanted: ProxyLike, plugins: PluginRegistry | None = None) -> Proxy:
     """One proxy: an installed one by its name, that of an expression, or that of an artifact.
 
     Args:

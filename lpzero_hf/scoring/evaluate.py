@@ -14,9 +14,10 @@ from lpzero_hf.executors.local import LocalExecutor
 from lpzero_hf.plugins import OWN, PluginRegistry, load_plugins
 from lpzero_hf.proxies.base import Proxy, StatisticProxy, source_digest
 from lpzero_hf.proxies.resolve import PortableProxies, claim_of
-from lpzero_hf.scoring.cache import ScoreCache, digest
+from lpzero_hf.scoring.cache import ScoreCache
+from lpzero_hf.scoring.cache_key import architecture_key
 from lpzero_hf.scoring.score import score_proxies
-from lpzero_hf.scoring.setting import Setting, identity
+from lpzero_hf.scoring.setting import Setting
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig
@@ -61,10 +62,14 @@ def evaluate(
     executor = LocalExecutor() if executor is None else executor
     keys = {proxy.name: key for proxy in proxies if (key := _key(proxy, plugins))}
     context = setting.key(executor.threads)
-    subjects = {name: digest(identity(config), context) for name, config in configs.items()}
-    kept = {} if cache is None else cache.get_many(subjects.values(), keys.values())
+    subjects = {name: architecture_key(config, context, plugins) for name, config in configs.items()}
+    kept = {} if cache is None else cache.get_many(filter(None, subjects.values()), keys.values())
     rows: dict[str, dict[str, Row]] = {
-        name: {proxy: kept[subject, key] for proxy, key in keys.items() if (subject, key) in kept}
+        name: {
+            proxy.name: kept[subject, keys[proxy.name]] | {"orientation": proxy.orientation}  # as it is now
+            for proxy in proxies
+            if (subject, keys.get(proxy.name)) in kept
+        }
         for name, subject in subjects.items()
     }
     missing = {name: tuple(proxy for proxy in proxies if proxy.name not in rows[name]) for name in configs}
@@ -78,11 +83,13 @@ def evaluate(
         name = tasks[number][0]
         if isinstance(result, Failure):
             made = {proxy.name: _failed(proxy, result.reason) for proxy in missing[name]}
-            divided: list[str] = []
+            messages: list[str] = []
         else:
-            made, divided = result
-        fallback.report(divided, reported)
-        if cache is not None and not divided:  # here and not in the worker, which may be on another machine
+            made, messages = result
+        fallback.report(messages, reported)
+        if (
+            cache is not None and subjects[name] and not messages
+        ):  # here and not in the worker, which may be on another machine
             cache.put(subjects[name], {keys[p]: r for p, r in made.items() if p in keys and r["status"] != "failed"})
         rows[name] |= made
         done += 1

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from lpzero_hf.models.minibatch import check_minibatch
 from lpzero_hf.plugins import PluginRegistry, load_plugins
 from lpzero_hf.proxies.base import Proxy
-from lpzero_hf.proxies.resolve import Wanted, find_proxy
+from lpzero_hf.proxies.resolve import ProxyLike, find_proxy, warn_of_minibatch
 from lpzero_hf.scoring.score import score_proxies
 
 if TYPE_CHECKING:
@@ -47,11 +47,13 @@ class LoadedProxy:
             ScoreError: the proxy is not applicable to this model, its score is not finite, or it failed.
             LpzError: the model or the minibatch cannot be used; the message says why.
         """
-        made = score_proxies(model, check_minibatch(batch, model), [self.proxy], seed=self.seed, plugins=self.plugins)
+        checked = check_minibatch(batch, model)
+        warn_of_minibatch([self.proxy], *checked["input_ids"].shape)
+        made = score_proxies(model, checked, [self.proxy], seed=self.seed, plugins=self.plugins)
         return self.proxy.orientation * made[self.proxy.name].require()
 
 
-def load_proxy(source: Wanted, *, seed: int = 42, plugins: PluginRegistry | None = None) -> LoadedProxy:
+def load_proxy(source: ProxyLike, *, seed: int = 42, plugins: PluginRegistry | None = None) -> LoadedProxy:
     """The proxy that `source` names, as a function `f(model, batch) -> float` for which higher is better.
 
     Args:

@@ -173,9 +173,7 @@ class MemoryEstimate:
             weights = self.weights * itemsize // self.footprint.itemsize
             if self.requires == "model" and weights + max(need.total for need in needs) <= self.available:
                 return f"It would fit with {flags}"
-        return (
-            "On this model, use only proxies that need nothing but shapes or weights (--proxy params, flops, l2_norm)"
-        )
+        return "On this model, use only proxies that need nothing but shapes or weights (-p params -p flops -p l2_norm)"
 
     def to_dict(self) -> dict[str, Any]:
         """The estimate as plain data for JSON."""

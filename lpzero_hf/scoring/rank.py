@@ -11,7 +11,7 @@ from scipy.stats import rankdata  # type: ignore[import-untyped]  # scipy ships 
 from lpzero_hf.errors import UsageError
 from lpzero_hf.executors.base import Executor
 from lpzero_hf.plugins import PluginRegistry, load_plugins
-from lpzero_hf.proxies.resolve import Wanted, resolve
+from lpzero_hf.proxies.resolve import ProxyLike, resolve
 from lpzero_hf.scoring.cache import ScoreCache
 from lpzero_hf.scoring.evaluate import Row, evaluate
 from lpzero_hf.scoring.setting import Setting
@@ -39,7 +39,7 @@ class Ranked:
 
 def rank(
     architectures: str | Space | Mapping[str, PreTrainedConfig],
-    proxies: Wanted | Iterable[Wanted],
+    proxies: ProxyLike | Iterable[ProxyLike],
     *,
     n: int = 100,
     by: Literal["architecture", "choice"] = "choice",

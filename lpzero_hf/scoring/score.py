@@ -23,7 +23,7 @@ from lpzero_hf.models.minibatch import check_minibatch
 from lpzero_hf.models.objective import with_labels
 from lpzero_hf.plugins import PluginRegistry, load_plugins
 from lpzero_hf.proxies.base import FunctionProxy, ModelProxy, Orientation, Proxy, StatisticProxy, Subject
-from lpzero_hf.proxies.resolve import ALL, Wanted, resolve
+from lpzero_hf.proxies.resolve import ALL, ProxyLike, resolve
 
 Status = Literal["ok", "not applicable", "invalid", "failed"]
 OUT_OF_MEMORY = (
@@ -96,7 +96,7 @@ class Scores(Mapping[str, Score]):
 def score(
     model: PreTrainedModel,
     batch: Mapping[str, Any],
-    proxies: Wanted | Iterable[Wanted] = ALL,
+    proxies: ProxyLike | Iterable[ProxyLike] = ALL,
     *,
     seed: int = 42,
     dtype: torch.dtype | None = None,

@@ -75,9 +75,9 @@ class Setting:
 
     def portable(self) -> Setting:
         """The same setting with the content of its text, for workers on machines that do not have the file."""
-        if not isinstance(self.text, Path):
+        if self.text is None or isinstance(self.text, Text):
             return self
-        return replace(self, text=Text(self.text, read_text(self.text)))
+        return replace(self, text=Text(Path(self.text), read_text(self.text)))
 
     def key(self, threads: int) -> str:
         """A digest of all that determines the scores: the setting, the content of the text, versions, CPU threads."""
@@ -89,8 +89,3 @@ class Setting:
     def to_json(self) -> dict[str, Any]:
         """As plain data; a text is named by its path."""
         return asdict(self) | {"text": None if self.text is None else str(self.text)}
-
-
-def identity(config: PreTrainedConfig) -> dict[str, Any]:
-    """The part of a configuration that determines the model, as plain data."""
-    return {key: value for key, value in config.to_dict().items() if key != "transformers_version"}

@@ -9,7 +9,7 @@ instead.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from lpzero_hf.expressions.canonical import Facts, canonical, canonical_chain, facts, step
 from lpzero_hf.expressions.expression import BUILT_IN, Branch, Chain, Expression, Operations
@@ -26,6 +26,13 @@ REASONS = {
     "all equal": "all scores are equal (after evaluation)",
     "bounded out": "could not reach the population, however it ranked the rest (after evaluation of some)",
 }
+
+RENAMED = {"hopeless": "bounded out"}  # reasons in the files of version 0.1.0
+
+
+def current_reasons(counts: Mapping[str, int]) -> dict[str, int]:
+    """Counts by reason, of a file that version 0.1.0 may have written."""
+    return {RENAMED.get(reason, reason): count for reason, count in counts.items()}
 
 
 class Pruner:

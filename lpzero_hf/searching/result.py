@@ -14,6 +14,7 @@ from lpzero_hf.expressions.expression import BUILT_IN, Expression, Operations, p
 from lpzero_hf.files import read_json
 from lpzero_hf.searching.archive import Candidate
 from lpzero_hf.searching.config import SearchConfig
+from lpzero_hf.searching.pruning import current_reasons
 from lpzero_hf.searching.run_folder import CONFIG_FILE, RESULT_FILE
 
 
@@ -113,7 +114,8 @@ class Split:
         made = {name: Winner.from_json(data[name], operations) for name in ("winner", "ensemble")}
         listed = {name: [_candidate(entry, operations) for entry in data[name]] for name in ("fittest", "pareto")}
         baselines = {name: _agreements(found) for name, found in data["baselines"].items()}
-        return cls(**{**data, **made, **listed, "baselines": baselines})
+        rejected = current_reasons(data["rejected"])
+        return cls(**{**data, **made, **listed, "baselines": baselines, "rejected": rejected})
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from typing import Any, TextIO
 from lpzero_hf.errors import LpzError, UsageError, one_line
 from lpzero_hf.files import read_json, same_settings, write_json, write_text
 from lpzero_hf.searching.config import SearchConfig
+from lpzero_hf.searching.pruning import RENAMED
 from lpzero_hf.searching.strategies import Iteration, Strategy
 
 FORMAT, VERSION = "lpzero-hf search", 1
@@ -98,7 +99,14 @@ def read_history(folder: Path) -> list[list[dict[str, Any]]]:
     histories = []
     for file in sorted(folder.glob("split-*/history.jsonl")):
         try:
-            histories.append([json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()])
+            lines = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
+            histories.append([line | _current(line) for line in lines])
         except (OSError, ValueError) as error:
             raise LpzError(f"the history '{file}' is damaged ({one_line(error)}); search that split again") from error
     return histories
+
+
+def _current(line: dict[str, Any]) -> dict[str, Any]:
+    """The reason for a rejection as it is called now, if the line has one."""
+    reason = line.get("rejected")
+    return {"rejected": RENAMED.get(reason, reason)} if reason else {}

@@ -6,7 +6,7 @@ import math
 import random
 import time
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -73,6 +73,8 @@ def search(
         >>> found.splits[0].winner.expressions  # doctest: +SKIP
     """
     start = time.perf_counter()
+    if unknown := sorted(set(settings) - {field.name for field in fields(SearchConfig)}):
+        raise UsageError(f"a search has no setting '{unknown[0]}'; workers and threads are those of an executor")
     if isinstance(benchmarks, SearchConfig):
         config = replace(benchmarks, **settings)
     else:

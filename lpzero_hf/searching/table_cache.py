@@ -24,7 +24,8 @@ from lpzero_hf.files import replacing
 from lpzero_hf.models.layout import layout_of
 from lpzero_hf.plugins import PluginRegistry
 from lpzero_hf.scoring.cache import digest
-from lpzero_hf.scoring.setting import Setting, identity
+from lpzero_hf.scoring.cache_key import architecture_key
+from lpzero_hf.scoring.setting import Setting
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig
@@ -58,7 +59,7 @@ def make_tables(
     """The table of every architecture in order; a table that is already in `folder` is not made again.
 
     A table made in micro-batches because the device was out of memory (with a `MicroBatchWarning`) is not cached: it
-    equals that of the whole minibatch except for rounding.
+    equals that of the whole minibatch except for rounding. Nor is that of a model defined in a script.
 
     Args:
         configs: architectures by any name.
@@ -75,8 +76,9 @@ def make_tables(
     """
     executor = LocalExecutor() if executor is None else executor
     key = table_key(wanted, setting, executor.threads)
-    files = {name: folder / f"{digest(identity(config), key)}.safetensors" for name, config in configs.items()}
-    missing = [name for name, file in files.items() if not file.exists()]
+    keys = {name: architecture_key(config, key, plugins) for name, config in configs.items()}
+    files = {name: folder / f"{key}.safetensors" for name, key in keys.items() if key}
+    missing = [name for name in configs if name not in files or not files[name].exists()]
     report = progress or (lambda done, total: None)
     done = len(configs) - len(missing)
     report(done, len(configs))
@@ -89,11 +91,11 @@ def make_tables(
     reported: set[str] = set()
     for number, result in executor.map(work, [configs[name] for name in missing]):
         name = missing[number]
-        made, divided = (result, []) if isinstance(result, Failure) else result
-        fallback.report(divided, reported)
+        made, messages = (result, []) if isinstance(result, Failure) else result
+        fallback.report(messages, reported)
         if isinstance(made, Failure):
             reasons[name] = made.reason
-        elif divided:
+        elif messages or name not in files:
             uncached[name] = made
         else:
             write_table(files[name], made)  # here and not in the worker, which may be on another machine
@@ -101,7 +103,7 @@ def make_tables(
         report(done, len(configs))
     if reasons:
         raise CaptureFailed({name: reasons[name] for name in missing if name in reasons})
-    return [uncached[name] if name in uncached else read_table(file, wanted) for name, file in files.items()]
+    return [uncached[name] if name in uncached else read_table(files[name], wanted) for name in configs]
 
 
 def table_key(wanted: Wanted, setting: Setting, threads: int) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 
 from lpzero_hf.plugins import load_plugins
-from lpzero_hf.proxies.resolve import Wanted, find_proxy
+from lpzero_hf.proxies.resolve import ProxyLike, find_proxy
 from lpzero_hf.testing.proxy_checks import CHECKS, Case, Check
 from lpzero_hf.testing.tiny_models import FAMILIES, MakeConfig
 
@@ -15,7 +15,7 @@ class ConformanceError(AssertionError):
     """A proxy breaks the contract; the message names every failed check, its observation, and the remedy."""
 
 
-def check_proxy(proxy: Wanted, *, baseline: bool = False, models: Mapping[str, MakeConfig] | None = None) -> None:
+def check_proxy(proxy: ProxyLike, *, baseline: bool = False, models: Mapping[str, MakeConfig] | None = None) -> None:
     """Check everything that lpzero-hf expects of a proxy, on tiny models; takes about a second.
 
     Args:
@@ -43,7 +43,7 @@ def check_proxy(proxy: Wanted, *, baseline: bool = False, models: Mapping[str, M
 
 
 def checks(
-    proxy: Wanted, *, baseline: bool = False, models: Mapping[str, MakeConfig] | None = None
+    proxy: ProxyLike, *, baseline: bool = False, models: Mapping[str, MakeConfig] | None = None
 ) -> Iterator[tuple[str, Callable[[], None]]]:
     """The checks that apply to a proxy, one by one: its name, and a function that raises `ConformanceError`.
 
@@ -66,7 +66,7 @@ def checks(
         yield check.name, partial(_require, check, case)
 
 
-def _case(proxy: Wanted, baseline: bool, models: Mapping[str, MakeConfig] | None) -> Case:
+def _case(proxy: ProxyLike, baseline: bool, models: Mapping[str, MakeConfig] | None) -> Case:
     plugins = load_plugins()
     return Case(find_proxy(proxy, plugins), baseline, FAMILIES if models is None else models, plugins)
 

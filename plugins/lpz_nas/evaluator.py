@@ -14,12 +14,13 @@ from lpzero_hf.models.minibatch import position_limit, vocabulary_size
 from lpzero_hf.models.objective import head_kind
 from lpzero_hf.plugins import PluginRegistry, load_plugins
 from lpzero_hf.proxies.base import Proxy
-from lpzero_hf.proxies.resolve import Wanted, find_proxy, resolve
+from lpzero_hf.proxies.resolve import ProxyLike, find_proxy, warn_of_minibatch
 from lpzero_hf.scoring.cache import ScoreCache, digest
+from lpzero_hf.scoring.cache_key import identity
 from lpzero_hf.scoring.evaluate import evaluate
 from lpzero_hf.scoring.load_proxy import LoadedProxy
 from lpzero_hf.scoring.score import ScoreError, score_proxies
-from lpzero_hf.scoring.setting import Setting, identity
+from lpzero_hf.scoring.setting import Setting
 from lpzero_hf.spaces.named import load_space, named_config
 from lpzero_hf.spaces.space import Architecture, Space
 
@@ -66,7 +67,7 @@ class ProxyEvaluator:
 
     def __init__(
         self,
-        proxy: Wanted | LoadedProxy,
+        proxy: ProxyLike | LoadedProxy,
         *,
         space: str | Space | None = None,
         setting: Setting | None = None,
@@ -79,7 +80,7 @@ class ProxyEvaluator:
         self.space = load_space(space, self.plugins) if isinstance(space, str) else space
         self.setting = Setting() if setting is None else setting
         self._cache, self._executor = cache, LocalExecutor(threads)
-        resolve(self.proxy, self.plugins).warn_of_minibatch(self.setting.batch_size, self.setting.seq_len)
+        warn_of_minibatch([self.proxy], self.setting.batch_size, self.setting.seq_len)
         self._verdicts: dict[str, Verdict] = {}
         self._batches: dict[tuple[int, int | None, str], dict[str, Tensor]] = {}
 
@@ -163,6 +164,6 @@ def verdict_of(value: float | None, orientation: int, status: str, reason: str) 
     return Verdict(None, f"{status}: {reason}") if value is None else Verdict(orientation * value)
 
 
-def proxy_of(proxy: Wanted | LoadedProxy, plugins: PluginRegistry) -> Proxy:
+def proxy_of(proxy: ProxyLike | LoadedProxy, plugins: PluginRegistry) -> Proxy:
     """The proxy of a user's argument. Raises `UsageError` if it is unknown."""
     return proxy.proxy if isinstance(proxy, LoadedProxy) else find_proxy(proxy, plugins)

@@ -29,13 +29,12 @@ from lpzero_hf.models.build import build_model
 from lpzero_hf.models.minibatch import read_text
 from lpzero_hf.plugins import PluginRegistry, load_plugins
 from lpzero_hf.proxies.base import Proxy
-from lpzero_hf.proxies.resolve import Wanted, resolve
+from lpzero_hf.proxies.resolve import ProxyLike, warn_of_minibatch
 from lpzero_hf.scoring.cache import ScoreCache
 from lpzero_hf.scoring.load_proxy import LoadedProxy
 from lpzero_hf.scoring.setting import Setting
 from lpzero_hf.spaces.named import load_space
 from lpzero_hf.spaces.space import Space
-from lpzero_hf.versions import versions
 
 if TYPE_CHECKING:
     from lpzero_hf.benchmarks.benchmark import Benchmark
@@ -45,7 +44,7 @@ Progress = Callable[[int, int, float | None], None]
 
 def find_architecture(
     space: str | Space,
-    proxy: Wanted | LoadedProxy,
+    proxy: ProxyLike | LoadedProxy,
     budget: Budget,
     *,
     trials: int = 100,
@@ -112,9 +111,8 @@ def find_architecture(
     if setting is None:
         setting = Setting(16, 64) if benchmark is None else Setting(benchmark.batch_size, benchmark.seq_len)
     request = _request(space, chosen, budget, among, front, setting, threads)
-    made_with = {name: number for name, number in versions().items() if name != "python"}
-    if benchmark is None:
-        made_with["optuna"] = version("optuna")
+    libraries = ("lpzero-hf", "torch", "transformers", *(() if benchmark else ("optuna",)))
+    made_with = {name: version(name) for name in libraries}
     made = not out.exists()
     open_folder(out, request | {"versions": made_with}, resume)
     scored = resume  # a resumed search may already have scores, so its files are kept
@@ -136,7 +134,7 @@ def find_architecture(
                 evaluator, budget, trials=trials, storage=out / STUDY, front=front, progress=follow
             )
         else:
-            resolve(chosen, plugins).warn_of_minibatch(setting.batch_size, setting.seq_len)
+            warn_of_minibatch([chosen], setting.batch_size, setting.seq_len)
             tried, proposed = compare(
                 space, [entry.architecture for entry in benchmark.trained()], chosen, budget, trials=trials,
                 setting=setting, cache=cache, executor=executor, plugins=plugins, progress=follow,

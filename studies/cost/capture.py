@@ -12,7 +12,7 @@ from lpzero_hf.benchmarks.grade import spaced
 from lpzero_hf.expressions.operations import installed_operations
 from lpzero_hf.plugins import load_plugins
 from lpzero_hf.scoring.cache import cache_folder
-from lpzero_hf.scoring.setting import identity
+from lpzero_hf.scoring.cache_key import identity
 from lpzero_hf.searching.config import SearchConfig
 from lpzero_hf.searching.table_cache import make_tables
 from studies.markdown import table

@@ -192,7 +192,8 @@ def test_the_same_artifact_asked_for_twice_is_one_proxy_and_a_changed_file_anoth
     file = tmp_path / "a.json"
     write_artifact(file, Artifact("mine", (Member(SNIP, 1),), {"abs": "1"}, TOLD))
     plugins = load_plugins()
-    (first,) = resolve([str(file), file, str(file)], plugins)
+    (first,) = resolve([str(file), file, find_proxy(file, plugins)], plugins)
+    assert len(resolve([SNIP, expression_proxy(parse(SNIP)), SNIP.replace(" ", "")], plugins)) == 1
     write_artifact(file, Artifact("mine", (Member(SNIP, -1),), {"abs": "1"}, TOLD))
     assert find_proxy(str(file), plugins).version != first.version
 

@@ -97,6 +97,12 @@ def test_a_plugin_offers_an_executor_that_commands_work_with(
     assert "noted" in err
 
 
+def test_the_default_needs_no_plugin(lpz: Callable[..., tuple[int, str, str]], tmp_path: Any) -> None:
+    wanted = ("rank", "tiny-gpt2", "-p", "num_heads", "--n", "3", "--no-plugin", "builtin-executors")
+    assert lpz(*wanted, "--workers", "1")[0] == 0
+    assert lpz(*wanted, "--executor", "local")[0] == 2
+
+
 def test_without_the_plugin_of_the_built_in_executors_a_name_is_unknown() -> None:
     with pytest.raises(UsageError, match="local"):
         start_executor("local", Resources(), PluginRegistry(found=[]))

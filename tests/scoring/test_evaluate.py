@@ -10,12 +10,14 @@ from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
 from transformers import PreTrainedModel
 
+from lpzero_hf import Reduction, expression_proxy, parse
 from lpzero_hf.errors import MinibatchError, NotApplicable, UsageError
 from lpzero_hf.executors.local import LocalExecutor
 from lpzero_hf.executors.process import ProcessExecutor
-from lpzero_hf.proxies.base import ModelProxy, Subject
+from lpzero_hf.proxies.base import ModelProxy, StatisticProxy, Subject
 from lpzero_hf.scoring import evaluate as evaluation
 from lpzero_hf.scoring.cache import ScoreCache
 from lpzero_hf.scoring.score import score_proxies
@@ -291,3 +293,24 @@ def test_a_proxy_of_a_plugins_name_does_not_get_its_scores(cache: ScoreCache) ->
     edited = ModelProxy(name="num_layers", formula="", evaluate=lambda subject: 7.0)
     assert evaluate(one, edited, SMALL, cache=cache)["one"]["num_layers"]["value"] == 7.0
     assert evaluate(one, "num_layers", SMALL, cache=cache)["one"]["num_layers"]["value"] == 1
+
+
+def test_a_proxy_that_reads_something_else_is_another_proxy(cache: ScoreCache) -> None:
+    def norm(X: Tensor) -> Tensor:
+        return X.norm()
+
+    def mine(place: Any, statistic: Any) -> StatisticProxy:
+        return StatisticProxy(name="mine", formula="|X|", reductions=(Reduction(place, (statistic,), norm),))
+
+    changed = [mine("linear", "W"), mine("ffn_linear", "W"), mine("linear", "G")]
+    kept = [evaluate(TWO, proxy, SMALL, cache=cache)["wide"]["mine"]["value"] for proxy in changed]
+    assert kept == [evaluate(TWO, proxy, SMALL)["wide"]["mine"]["value"] for proxy in changed]
+    assert len(set(kept)) == 3
+
+
+def test_a_kept_score_has_the_orientation_that_its_proxy_has_now(cache: ScoreCache) -> None:
+    expression = parse("sum(sum(product(abs(W), abs(G))))")
+    for orientation in (1, -1):
+        proxy = expression_proxy(expression, orientation=orientation)
+        rows = evaluate(TWO, proxy, SMALL, cache=cache)
+        assert {row[proxy.name]["orientation"] for row in rows.values()} == {orientation}

@@ -12,9 +12,8 @@ from lpzero_hf.expressions.expression import Expression, parse
 from lpzero_hf.searching.archive import Archive, Candidate
 from lpzero_hf.searching.expression_space import ExpressionSpace
 from lpzero_hf.searching.fitness import Evaluation, FitnessEvaluator
-from lpzero_hf.searching.pruning import Pruner
+from lpzero_hf.searching.pruning import Pruner, current_reasons
 
-RENAMED = {"hopeless": "bounded out"}  # reasons in checkpoints of version 0.1.0
 TRIES = 200  # candidates drawn for one evaluation; if all are rejected, the last one is evaluated
 
 
@@ -158,7 +157,7 @@ class Strategy(ABC):
         self.fitness.prepare([expression for expression, _ in self.proposed])
         self.archive.restore(state["archive"], self.space.operations)
         self.evaluated = int(state["evaluated"])
-        self.rejections = {RENAMED.get(reason, reason): count for reason, count in state["rejections"].items()}
+        self.rejections = current_reasons(state["rejections"])
         if self.pruner is not None:
             for text in state["seen"]:
                 self.pruner.remember(parse(text, self.space.operations))

@@ -1,0 +1,139 @@
+"""A changed thing never gets a cached number: what the key of an architecture is made of."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import sys
+from importlib.metadata import EntryPoint
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from transformers import GPT2Config, PreTrainedConfig, PreTrainedModel
+
+from lpzero_hf import ModelLayout, Setting, Unary, expression_proxy, find_layout, hookimpl, parse
+from lpzero_hf.expressions.expression import BUILT_IN
+from lpzero_hf.plugins import PluginRegistry, load_plugins
+from lpzero_hf.proxies.resolve import resolve
+from lpzero_hf.scoring.cache import ScoreCache
+from lpzero_hf.scoring.cache_key import architecture_key
+from lpzero_hf.scoring.evaluate import evaluate
+from lpzero_hf.searching.config import SearchConfig
+from lpzero_hf.searching.table_cache import make_tables
+from tests.support.architectures import SMALL, gpt2_config
+
+MODEL = """
+import torch
+from transformers import AutoConfig, AutoModel, PreTrainedConfig, PreTrainedModel
+from transformers.modeling_outputs import BaseModelOutput
+
+SCALE = 1.0
+
+
+class Config(PreTrainedConfig):
+    model_type = "mine"
+    vocab_size = 4200
+
+
+class Layer(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.attn, self.mlp = torch.nn.Linear(8, 8), torch.nn.Linear(8, 8)
+
+    def forward(self, x):
+        return x + SCALE * self.mlp(self.attn(x)).relu()
+
+
+class Model(PreTrainedModel):
+    config_class = Config
+
+    def __init__(self, config):
+        super().__init__(config)
+        self.embedding = torch.nn.Embedding(4200, 8)
+        self.layers = torch.nn.ModuleList([Layer(), Layer()])
+        self.post_init()
+
+    def get_input_embeddings(self):
+        return self.embedding
+
+    def forward(self, input_ids, attention_mask=None, return_dict=True):
+        x = self.embedding(input_ids)
+        for layer in self.layers:
+            x = layer(x)
+        return BaseModelOutput(last_hidden_state=x)
+
+
+AutoConfig.register("mine", Config, exist_ok=True)
+AutoModel.register(Config, Model, exist_ok=True)
+"""
+
+
+def key(config: PreTrainedConfig, plugins: PluginRegistry | None = None) -> str:
+    return architecture_key(config, Setting().key(1), plugins or load_plugins())
+
+
+@hookimpl
+def lpz_model_layout(model: PreTrainedModel) -> ModelLayout | None:
+    """A layout of two linear layers; this module is a plugin."""
+    layout = find_layout(model)
+    return dataclasses.replace(layout, sites=layout.sites[:2])
+
+
+@pytest.fixture
+def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A module with a model class of a third party."""
+    monkeypatch.syspath_prepend(str(tmp_path))
+    file = tmp_path / "models_of_mine.py"
+    file.write_text(MODEL)
+    return file
+
+
+def loaded(package: Path) -> PreTrainedConfig:
+    sys.modules.pop(package.stem, None)
+    importlib.invalidate_caches()
+    config: PreTrainedConfig = importlib.import_module(package.stem).Config()
+    return config
+
+
+def test_the_code_of_a_third_partys_model_counts(package: Path, tmp_path: Path) -> None:
+    with ScoreCache(tmp_path / "scores.sqlite") as cache:
+        snip = resolve("snip")
+        first = evaluate({"a": loaded(package)}, snip, SMALL, cache=cache)["a"]["snip"]["value"]
+        assert evaluate({"a": loaded(package)}, snip, SMALL, cache=cache)["a"]["snip"]["value"] == first
+        package.write_text(MODEL.replace("SCALE = 1.0", "SCALE = 30.0"))
+        changed = evaluate({"a": loaded(package)}, snip, SMALL, cache=cache)["a"]["snip"]["value"]
+    assert changed != first
+
+
+def test_a_model_of_a_script_is_never_cached(package: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = loaded(package)
+    assert key(config)
+    for owner in (type(config), sys.modules[package.stem].Model):
+        monkeypatch.setattr(owner, "__module__", "__main__")
+    assert key(config) == ""
+    wanted = SearchConfig(("tiny-gpt2",)).space(BUILT_IN).wanted
+    smaller = dataclasses.replace(wanted, chains={name: wanted.chains[name][:2] for name in ("W", "G")}, pairs=())
+    assert len(make_tables({"a": config}, smaller, SMALL, tmp_path / "tables", plugins=load_plugins())) == 1
+    assert not list(tmp_path.glob("tables/*"))
+
+
+def test_the_implementation_of_attention_counts() -> None:
+    keys = {key(gpt2_config()), *(key(GPT2Config(attn_implementation=name)) for name in ("eager", "sdpa"))}
+    assert len(keys) == 3
+
+
+def test_a_plugin_that_describes_layouts_counts() -> None:
+    point = EntryPoint("mine", __name__, "lpzero_hf")
+    vars(point)["dist"] = SimpleNamespace(name="my-layouts", version="3")
+    plugins = PluginRegistry(found=[point])
+    assert key(gpt2_config(), plugins) != key(gpt2_config(), PluginRegistry(found=[])) == key(gpt2_config())
+
+
+def test_the_version_of_an_operation_counts() -> None:
+    def proxy(version: str) -> str:
+        operations = {**BUILT_IN, "cube": Unary("cube", lambda x: x**3, "x^3", version=version)}
+        text = "sum(sum(product(cube(W), abs(G))))"
+        return expression_proxy(parse(text, operations), operations=operations).version
+
+    assert proxy("2") != proxy("1")
