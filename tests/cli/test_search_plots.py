@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+
+from tests.support.searches import few_resamples
 
 pytest.importorskip("matplotlib")
 
@@ -26,6 +28,13 @@ def drawn(run: Path) -> set[str]:
         assert 300 < pixels.shape[0] < 900
         assert 0.01 < (pixels[..., :3].mean(-1) < 0.9).mean() < 0.5  # neither empty nor cluttered
     return {file.name for file in (run / "plots").iterdir()}
+
+
+@pytest.fixture(autouse=True)
+def short_searches() -> Iterator[None]:
+    """Searches take few resamples."""
+    with few_resamples():
+        yield
 
 
 def test_a_search_draws_progress_front_and_held_out_ranking(lpz: Lpz, tmp_path: Path) -> None:

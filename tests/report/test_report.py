@@ -52,7 +52,15 @@ def strange(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / STRANGE).mkdir()
     shutil.copy(ROOT / "zoo" / "lpz_zoo" / "data" / "tiny-gpt2.json", folder / STRANGE / "benchmark.json")
     with few_resamples():
-        search(str(folder / STRANGE), strategy="exhaustive", limit=12, train=8, setting=BRIEF, out=folder / "run")
+        search(
+            str(folder / STRANGE),
+            strategy="exhaustive",
+            limit=12,
+            train=8,
+            setting=BRIEF,
+            out=folder / "run",
+            reduces=("sum",),
+        )
     return folder / "run"
 
 

@@ -78,7 +78,11 @@ def chosen(result: SearchResult) -> list[Any]:
 
 @pytest.mark.parametrize(
     "changes",
-    [{}, {"strategy": "random", "select": "best"}, {"strategy": "exhaustive", "reduces": ("sum",), "splits": 2}],
+    [
+        {},
+        {"strategy": "random", "select": "best"},
+        {"strategy": "exhaustive", "reduces": ("sum",), "aggregates": ("sum",), "splits": 2},
+    ],
 )
 def test_held_out_architectures_never_influence_what_is_chosen(
     made: str, tmp_path: Path, changes: dict[str, Any]
