@@ -163,6 +163,7 @@ def mutated(draw: Callable[..., Any]) -> str:
 
 @given(mutated())
 @settings(max_examples=1200, **QUICK)
+@pytest.mark.integration
 def test_mutated_artifacts(text: str) -> None:
     load(text)
 
@@ -200,6 +201,7 @@ nested = st.integers(1, 2000).map(lambda n: "abs(" * n)
 
 @given(st.lists(words, max_size=40).map("".join) | st.text(max_size=80) | nested)
 @settings(max_examples=800, **QUICK)
+@pytest.mark.integration
 def test_random_expressions(text: str) -> None:
     told = ""
     with harmless():

@@ -89,6 +89,7 @@ def test_every_resample_draws_each_architecture_once_on_average() -> None:
     assert weights.var(axis=0) == pytest.approx(np.full(20, 0.95), abs=0.12)  # binomial: 20 * 1/20 * 19/20
 
 
+@pytest.mark.integration
 def test_intervals_cover_the_population_value_about_as_often_as_they_say() -> None:
     rho, trials, covered = 0.5, 200, {"spearman": 0, "kendall": 0}
     population = {"spearman": 6 / math.pi * math.asin(rho / 2), "kendall": 2 / math.pi * math.asin(rho)}

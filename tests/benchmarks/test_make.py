@@ -486,6 +486,7 @@ def arguments(texts: tuple[Path, Path]) -> list[str]:
     ]  # fmt: skip
 
 
+@pytest.mark.integration
 def test_train_then_show_tells_the_noise(lpz: Lpz, arguments: list[str], tmp_path: Path) -> None:
     out = str(tmp_path / "run")
     code, printed, err = lpz(*arguments, "--out", out, "--workers", "1", "--json")

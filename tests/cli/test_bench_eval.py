@@ -103,6 +103,7 @@ def test_eval_writes_every_score_exactly(lpz: Lpz, made: str, tmp_path: Path) ->
     assert [float(row["snip"]) for row in rows] == document["scores"]["snip"]
 
 
+@pytest.mark.integration
 def test_eval_draws_a_plot_of_every_proxy(lpz: Lpz, made: str, tmp_path: Path) -> None:
     folder = tmp_path / "deep" / "plots"
     assert lpz("bench", "eval", made, *BRIEF, "--plots", str(folder))[0] == 0
@@ -253,6 +254,7 @@ def test_a_killed_evaluation_goes_on_where_it_stopped(
 
 
 @needs_fork
+@pytest.mark.integration
 def test_two_evaluations_at_once_share_one_cache(
     lpz: Lpz,
     made: str,

@@ -37,6 +37,7 @@ def short_searches() -> Iterator[None]:
         yield
 
 
+@pytest.mark.integration
 def test_a_search_draws_progress_front_and_held_out_ranking(lpz: Lpz, tmp_path: Path) -> None:
     run = tmp_path / "run"
     options = ("--iterations", "20", "--population", "10", "--out", str(run), *HERE)

@@ -125,6 +125,7 @@ def test_more_workers_than_cores_are_warned_of() -> None:
         RayExecutor("auto", workers=1000)  # other machines have other cores
 
 
+@pytest.mark.integration
 def test_an_error_in_a_worker_is_raised_here_and_ends_no_stranger() -> None:
     stranger = multiprocessing.get_context("spawn").Process(target=time.sleep, args=(60,), daemon=True)
     stranger.start()
@@ -167,6 +168,7 @@ def test_a_script_without_a_guard_is_told_and_comes_to_an_end(tmp_path: Path) ->
     assert "__main__" in done.stderr.splitlines()[-1]
 
 
+@pytest.mark.integration
 def test_leaving_half_way_ends_the_workers(tmp_path: Path) -> None:
     tasks = ProcessExecutor(2).map(first_then_long, [str(tmp_path)] * 3)
     assert next(tasks)[1] is None

@@ -157,6 +157,7 @@ def hybrid() -> Raw:
 
 @settings(max_examples=600, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
 @given(expression=expressions(), family=st.sampled_from([*MODELS, "hybrid"]))
+@pytest.mark.integration
 def test_the_closed_form_is_what_the_raw_tensors_come_to(expression: Expression, family: str) -> None:
     found = hybrid() if family == "hybrid" else raw(family)
     value, scale = directly(expression, found)

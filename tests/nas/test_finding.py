@@ -58,6 +58,7 @@ def test_the_front_is_what_nothing_smaller_beats() -> None:
     assert best([Tried("x", 1, -3.0), Tried("y", 1, -2.0)]).architecture == "y"
 
 
+@pytest.mark.integration
 def test_lpz_nas_leaves_a_winner_that_loads(lpz: Lpz, tmp_path: Path) -> None:
     out = tmp_path / "run"
     wanted = ("nas", "tiny-gpt2", "-p", "synflow", "--max-params", "600000", "--trials", "8", "--out", str(out))
@@ -185,6 +186,7 @@ def test_a_study_is_in_its_folder_whatever_it_is_called(name: str, tmp_path: Pat
     assert len(create_study(file).trials) == 2
 
 
+@pytest.mark.integration
 def test_a_search_that_scored_nothing_can_be_started_again_in_its_folder(
     lpz: Lpz, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -207,6 +209,7 @@ def test_a_search_that_scored_nothing_can_be_started_again_in_its_folder(
     assert not (out / ".winner.abc").exists()
 
 
+@pytest.mark.integration
 def test_what_a_search_has_scored_is_kept_and_so_is_a_folder_that_was_there(tmp_path: Path) -> None:
     def failing(model: Any, batch: Any) -> float:
         """the number of calls, of which the third fails"""
@@ -239,6 +242,7 @@ def test_what_a_search_has_scored_is_kept_and_so_is_a_folder_that_was_there(tmp_
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="has no limit for the size of a file")
+@pytest.mark.integration
 def test_a_full_disk_while_the_winner_is_written_is_told_and_made_good(lpz: Lpz, tmp_path: Path) -> None:
     import resource
 
@@ -325,6 +329,7 @@ def test_every_trial_is_another_architecture() -> None:
     assert (len(tried), proposed) == (2, 3 * 10 + 50)  # there are no more, and it ends
 
 
+@pytest.mark.integration
 def test_a_proxy_without_a_score_is_told_with_its_reason(tmp_path: Path) -> None:
     def never(model: Any, batch: Any) -> float:
         """not a number"""
@@ -350,6 +355,7 @@ def test_a_search_without_optuna_names_the_extra(lpz: Lpz, tmp_path: Path, monke
 # Among trained architectures -------------------------------------------------------------------------------
 
 
+@pytest.mark.integration
 def test_among_trained_architectures_their_training_is_not_looked_at(lpz: Lpz, tmp_path: Path) -> None:
     benchmark = load_benchmark("tiny-gpt2")
     assert benchmark.document is not None
@@ -378,6 +384,7 @@ def test_among_trained_architectures_their_training_is_not_looked_at(lpz: Lpz, t
     assert "900" in err
 
 
+@pytest.mark.integration
 def test_all_candidates_within_the_budget_are_scored_once(space: Space) -> None:
     architectures = space.samples(12, by="choice")
     sizes = {space.text(architecture): count(space.config(architecture)) for architecture in architectures}

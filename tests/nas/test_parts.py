@@ -188,6 +188,7 @@ def test_optuna_proposes_members_of_any_space() -> None:
             study.tell(trial, random.random())
 
 
+@pytest.mark.integration
 def test_a_study_that_was_killed_proposes_what_it_would_have(tmp_path: Path, space: Space) -> None:
     objective = Objective(ProxyEvaluator("num_heads", space=space, setting=SMALL), Budget(max_params=600_000))
     first = corners(space, objective.budget)

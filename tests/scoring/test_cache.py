@@ -162,6 +162,7 @@ def write_in_turns(path: Path, name: str, barrier: threading.Barrier) -> None:
             cache.put(f"shared-{i}", {f"p{j}@1": {"value": name} for j in range(5)})
 
 
+@pytest.mark.integration
 def test_processes_that_create_and_write_one_file_at_once_lose_nothing(path: Path) -> None:
     context = multiprocessing.get_context("spawn")
     barrier = context.Barrier(4)

@@ -199,6 +199,7 @@ def simpler(expression: Expression) -> list[Expression]:
     return [*alone, canonical(expression, exact=False)]
 
 
+@pytest.mark.integration
 def test_no_ranking_is_lost_from_the_space_of_one_operation(tiny: tuple[Raw, list[float]]) -> None:
     raw, truth = tiny
     stack, fitness = raw.stack, RankCorrelation(truth)
@@ -252,6 +253,7 @@ def test_no_ranking_is_lost_from_the_space_of_one_operation(tiny: tuple[Raw, lis
     assert best == of_all > 0.5
 
 
+@pytest.mark.integration
 def test_what_is_useless_in_the_space_of_one_operation_is_equal_to_something_simpler(micro: Raw) -> None:
     rejected = 0
     for fold in FOLDS:
@@ -262,6 +264,7 @@ def test_what_is_useless_in_the_space_of_one_operation_is_equal_to_something_sim
     assert rejected > 1500
 
 
+@pytest.mark.integration
 def test_what_is_rejected_of_the_space_of_two_operations_is_equal_to_something_simpler(micro: Raw) -> None:
     space, rng = ExpressionSpace((2, 2)), random.Random(0)
     counts: Counter[str] = Counter()
@@ -358,6 +361,7 @@ def subjects(raw: Raw, truths: list[list[float]]) -> list[SearchPart]:
 
 
 @pytest.mark.parametrize("combine", ["mean", "worst"])
+@pytest.mark.integration
 def test_an_expression_that_is_bounded_out_could_not_have_reached_the_threshold(
     tiny: tuple[Raw, list[float]], combine: str
 ) -> None:

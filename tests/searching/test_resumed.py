@@ -88,6 +88,7 @@ def test_a_search_killed_again_and_again_is_that_of_an_undisturbed_one(
 
 
 @needs_fork
+@pytest.mark.integration
 def test_a_search_killed_in_its_capture_captures_what_is_left(
     lpz: Lpz, made: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -84,6 +84,7 @@ def chosen(result: SearchResult) -> list[Any]:
         {"strategy": "exhaustive", "reduces": ("sum",), "aggregates": ("sum",), "splits": 2},
     ],
 )
+@pytest.mark.integration
 def test_held_out_architectures_never_influence_what_is_chosen(
     made: str, tmp_path: Path, changes: dict[str, Any]
 ) -> None:
@@ -114,6 +115,7 @@ def freshly_scored(text: str, names: Sequence[str] = NAMES) -> list[float]:
     return values
 
 
+@pytest.mark.integration
 def test_agreement_is_that_of_the_winners_scores_on_models_built_anew(made: str) -> None:
     result = search(made, splits=2, seed=5, **BRIEF)
     fresh = functools.cache(freshly_scored)
@@ -167,6 +169,7 @@ def test_a_search_on_everything_holds_nothing_out(made: str) -> None:
     assert result.summary() == {made: {}}
 
 
+@pytest.mark.integration
 def test_the_ceiling_is_the_fittest_on_all_architectures(made: str) -> None:
     result = search(made, strategy="exhaustive", reduces=("sum",), aggregates=("sum",), ceiling=True, **BRIEF)
     everything = search(made, strategy="exhaustive", reduces=("sum",), aggregates=("sum",), **BRIEF | {"train": None})

@@ -89,6 +89,7 @@ def test_luck_counts_for_less() -> None:
     assert sum(better) / 20 > 0.05
 
 
+@pytest.mark.integration
 def test_benchmarks_weigh_the_same_however_large() -> None:
     for seed in range(10):
         truth, scores = candidates([0.8] * 40, n=10, seed=seed)

@@ -174,6 +174,7 @@ def brute_force(space: ExpressionSpace, judge: FitnessEvaluator) -> dict[Express
     return found
 
 
+@pytest.mark.integration
 def test_an_enumeration_with_a_small_archive_finds_the_whole_front(ground: Ground) -> None:
     space = ExpressionSpace((1, 1), ("sum",), ("sum", "mean"), operations=FEW)
     stack, truth = ground(space)
@@ -201,6 +202,7 @@ TWO = ExpressionSpace((2, 2), ("mean",), ("sum",), ("W", "G", "S"), FEWER)
     [(ONE, "mean"), (ONE, "worst"), (TWO, "worst")],
     ids=["one operation-mean", "one operation-worst", "two operations-worst"],
 )
+@pytest.mark.integration
 def test_an_enumeration_finds_what_brute_force_finds(ground: Ground, space: ExpressionSpace, combine: Any) -> None:
     stack, truth = ground(space)
     other = [value + random.Random(3).gauss(0, 0.05) * (i % 3) for i, value in enumerate(truth)]
@@ -242,6 +244,7 @@ def test_a_space_of_three_operations_is_not_enumerated(make: Make, ground: Groun
         Exhaustive(ExpressionSpace((3, 1)), FitnessEvaluator([SearchPart(stack, RankCorrelation(truth))]))
 
 
+@pytest.mark.integration
 def test_evolution_is_at_least_as_good_as_random_search(make: Make) -> None:
     found: dict[type[Strategy], list[float]] = {Evolution: [], RandomSearch: []}
     for kind, bests in found.items():

@@ -11,6 +11,7 @@ import torch
 from studies.cost import gpu
 
 
+@pytest.mark.integration
 def test_the_benchmark_of_gpus_runs_on_a_cpu_and_agrees_with_itself(tmp_path: Path) -> None:
     file = tmp_path / "gpu.json"
     small = ["tiny-gpt2", "--unary", "1", "--limit", "4", "--compare", "4", "--size", "none"]

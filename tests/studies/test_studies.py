@@ -144,6 +144,7 @@ def test_features_are_made_kept_and_shown(tmp_path: Path, monkeypatch: pytest.Mo
     assert f"{rows['all']['all'][0]:.4f}" in Features().show({"features": made.data})
 
 
+@pytest.mark.integration
 def test_nas_chooses_with_a_proxy_by_both_quantities(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LPZ_CACHE", str(tmp_path))
     study = Nas("tiny-gpt2", [("num_layers",)], budgets=3, seeds=2, most=20, workers=1)

@@ -52,6 +52,7 @@ def test_a_table_is_markdown() -> None:
     assert table(["a", "b"], [["1", "2"]]) == "| a | b |\n|---|--:|\n| 1 | 2 |"
 
 
+@pytest.mark.integration
 def test_a_search_is_kept_without_scores_and_its_numbers_are_those_of_the_tables(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -129,6 +129,7 @@ def test_parameters_rank_gpt2_as_published(gpt2_wt103: list[Trained], part: str,
     assert round(rho, 4) == published
 
 
+@pytest.mark.integration
 def test_gpt2_models_have_the_published_numbers_of_parameters(gpt2_wt103: list[Trained]) -> None:
     def size(*modules: nn.Module) -> int:
         return sum(parameter.numel() for parameter in nn.ModuleList(modules).parameters())
@@ -298,6 +299,7 @@ def test_tiny_gpt2_is_shipped_with_its_noise() -> None:
     assert (Path(lpz_zoo.__file__).parent / "data" / "tiny-gpt2.json").stat().st_size < 1_000_000
 
 
+@pytest.mark.integration
 def test_tiny_gpt2_was_drawn_and_built_as_its_plan_says() -> None:
     document = read_made(Path(lpz_zoo.__file__).parent / "data" / "tiny-gpt2.json")
     plan = BenchmarkSpec(**document["plan"] | {"recipe": Recipe(**document["plan"]["recipe"])})
