@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from lpzero_hf.errors import LpzError, UsageError
-from lpzero_hf.packaging.package import RESERVED, Package, refuse_taken, write_package
+from lpzero_hf.packaging.package import REQUIREMENT, RESERVED, Package, refuse_taken, write_package
 from lpzero_hf.plugins import PluginRegistry, load_plugins
 from lpzero_hf.proxies.resolve import installed_proxies
 from tests.support.wheels import ROOT, build
@@ -44,7 +44,7 @@ def test_a_package_with_data_is_built_into_a_wheel_with_its_data_alone(tmp_path:
     )
     assert points == "[lpzero_hf]\nlpz-found = lpz_found\n"
     assert 'Summary: Found by a "search" \\ \u03c1 = 0.9\n' in metadata
-    assert "Requires-Dist: lpzero-hf>=0.1\n" in metadata
+    assert f"Requires-Dist: {REQUIREMENT}\n" in metadata
 
 
 def test_a_package_of_one_module_ships_that_module(tmp_path: Path) -> None:
