@@ -130,15 +130,11 @@ class Workers:
 
     def start(self, device: str, plugins: PluginRegistry) -> Executor:
         """The requested executor, to be used as a context manager. Raises `UsageError` if there is none."""
-        from lpzero_hf.executors.local import LocalExecutor
+        from lpzero_hf.executors.builtin import default_executor
         from lpzero_hf.executors.offer import Resources, start_executor
-        from lpzero_hf.executors.process import ProcessExecutor, cores
 
-        if self.executor is not None:
-            wanted = Resources(self.workers, self.threads, device, self.address)
-            return start_executor(self.executor, wanted, plugins)
-        workers = self.workers or (max(1, cores() // self.threads) if device == "cpu" else 1)
-        return ProcessExecutor(workers, self.threads) if workers > 1 else LocalExecutor(self.threads)
+        wanted = Resources(self.workers, self.threads, device, self.address)
+        return default_executor(wanted) if self.executor is None else start_executor(self.executor, wanted, plugins)
 
 
 @dataclass(frozen=True)

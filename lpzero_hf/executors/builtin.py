@@ -36,8 +36,7 @@ def _process(wanted: Resources) -> Executor:
     from lpzero_hf.executors.process import ProcessExecutor
 
     _without_address(wanted, "process")
-    workers = 1 if wanted.workers is None and wanted.device != "cpu" else wanted.workers  # several would share a GPU
-    return ProcessExecutor(workers, wanted.threads)
+    return ProcessExecutor(_workers(wanted), wanted.threads)
 
 
 def _ray(wanted: Resources) -> Executor:
@@ -47,6 +46,23 @@ def _ray(wanted: Resources) -> Executor:
     if gpus and wanted.device != "cuda":
         raise UsageError(f"Ray assigns a GPU to each task; with --executor ray, use --device cuda, not {wanted.device}")
     return RayExecutor(wanted.address, workers=wanted.workers, threads=wanted.threads, gpus=gpus)
+
+
+def default_executor(wanted: Resources) -> Executor:
+    """The executor of a command that names none: processes where there are several workers, else this process.
+
+    It needs no plugin, so that commands work with every plugin turned off.
+    """
+    return _process(wanted) if _workers(wanted) > 1 else _local(wanted)
+
+
+def _workers(wanted: Resources) -> int:
+    """The number of workers: as asked for, else one per core, or one on a GPU, which several would share."""
+    from lpzero_hf.executors.process import cores
+
+    if wanted.workers is not None:
+        return wanted.workers
+    return max(1, cores() // max(1, wanted.threads)) if wanted.device == "cpu" else 1
 
 
 def _without_address(wanted: Resources, name: str) -> None:

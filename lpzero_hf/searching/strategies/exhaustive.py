@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from itertools import combinations, product
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -31,14 +31,13 @@ class Exhaustive(Strategy):
     """
 
     name = "exhaustive"
-    longest: ClassVar[int] = LONGEST_TABLED
 
     def __init__(self, *common: Any, **others: Any) -> None:
         super().__init__(*common, **others)
-        if max(self.space.unary) > self.longest:
+        if max(self.space.unary) > LONGEST_TABLED:
             raise UsageError(
                 f"a space of {self.space.size:.3g} expressions is too large to enumerate; "
-                f"use at most --unary {self.longest}, or --strategy evolution"
+                f"use at most --unary {LONGEST_TABLED}, or --strategy evolution"
             )
         self.grids = self._all_grids()
         self._chosen: dict[tuple[str, str | None], Tensor] = {}
