@@ -1,4 +1,4 @@
-"""Reads attention probabilities wherever a model computes them, without code for any model family.
+"""Sees attention probabilities and matrix products wherever a model computes them, without code for any model family.
 
 Models either compute a softmax or call `scaled_dot_product_attention`. Both go through torch's function
 protocol, so one mode intercepts both while the model runs exactly as its user configured it.
@@ -6,32 +6,41 @@ protocol, so one mode intercepts both while the model runs exactly as its user c
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
+from torch.utils._pytree import tree_leaves
 
 SOFTMAXES = (F.softmax, torch.softmax, Tensor.softmax)
+PRODUCTS = {
+    F.linear, torch.matmul, Tensor.matmul, Tensor.__matmul__, Tensor.__rmatmul__, torch.bmm, Tensor.bmm, torch.mm,
+    Tensor.mm, torch.addmm, torch.baddbmm, torch.einsum, F.conv1d,
+}  # fmt: skip
+
+
+class Listener(Protocol):
+    """Gets what an `AttentionWatch` sees."""
+
+    def on_softmax(self, result: Tensor) -> None:
+        """A softmax, with its result."""
+
+    def on_attention(self, heads: int, probabilities: Callable[[], Tensor], product: Tensor) -> None:
+        """Attention with h heads in one call, a function that computes its probabilities [B, h, T, T], its result."""
+
+    def on_product(self, operands: Sequence[Tensor], product: Tensor) -> None:
+        """A matrix product or a convolution, with its operands and its result."""
 
 
 class AttentionWatch(TorchFunctionMode):
-    """Report each attention that a model computes while this mode is active.
+    """Report each attention and each matrix product that a model computes while this mode is active."""
 
-    Args:
-        on_softmax: called with every softmax result.
-        on_attention: called with the heads h of each `scaled_dot_product_attention` call, and a function
-            that computes its probabilities [B, h, T, T].
-    """
-
-    def __init__(
-        self, on_softmax: Callable[[Tensor], None], on_attention: Callable[[int, Callable[[], Tensor]], None]
-    ) -> None:
+    def __init__(self, listener: Listener) -> None:
         super().__init__()
-        self.on_softmax = on_softmax
-        self.on_attention = on_attention
+        self.listener = listener
 
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
@@ -39,10 +48,13 @@ class AttentionWatch(TorchFunctionMode):
         kwargs = kwargs or {}
         result = func(*args, **kwargs)
         if func in SOFTMAXES:
-            self.on_softmax(result.detach())
+            self.listener.on_softmax(result.detach())
         elif func is F.scaled_dot_product_attention:
             query = kwargs["query"] if "query" in kwargs else args[0]
-            self.on_attention(query.shape[1], lambda: attention_probabilities(*args, **kwargs))
+            self.listener.on_attention(query.shape[1], lambda: attention_probabilities(*args, **kwargs), result)
+        elif func in PRODUCTS:
+            operands = [tensor for tensor in tree_leaves((args, kwargs)) if isinstance(tensor, Tensor)]
+            self.listener.on_product(operands, result)
         return result
 
 

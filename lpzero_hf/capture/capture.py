@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from lpzero_hf.capture.audit import Ran, left_out
 from lpzero_hf.capture.microbatches import Indivisible, Shares, shares, split
 from lpzero_hf.capture.recorder import Recorder
 from lpzero_hf.capture.reducer import Reducer, Where
@@ -161,13 +162,20 @@ class _Pass:
                     original = sites[key].parameter
                     recorder.read_weight(sites[key], parameter if read is None else substitute(read(original)))
             if moments <= {"weight"}:
-                return reducer.result()
+                return self._audited(reducer.result(), recorder.ran)
+            recorder.name_weights(replaced)
             with (
                 self.network.context(model, layout),
                 recorder.watching(model),
                 torch.set_grad_enabled(gradients),
             ):
-                return self._passes(fed, size, recorder, reducer, protected, gradients)
+                result = self._passes(fed, size, recorder, reducer, protected, gradients)
+        return self._audited(result, recorder.ran) if isinstance(result, Captured) else result
+
+    def _audited(self, captured: Captured, ran: Ran) -> Captured:
+        """`captured`, with notes of what its values leave out."""
+        notes = {r: left_out(r, values, self.layout, ran) for r, values in captured.values.items()}
+        return replace(captured, notes={reduction: note for reduction, note in notes.items() if note})
 
     def _passes(
         self, fed: Batch, size: int, recorder: Recorder, reducer: Reducer, protected: frozenset[str], gradients: bool

@@ -1,7 +1,9 @@
 """Hooks on a running model that pass each statistic to the reductions that read it.
 
 W and G are read when a weight's gradient is complete, A when a linear layer has run and J when the
-gradient reaches its output, H and S when a mixer has run.
+gradient reaches its output, H and S when a mixer has run. Every statistic is counted for the block that
+holds its layer or mixer in the layout, whether or not the model calls the block itself, and in whatever order
+blocks run.
 
 With checkpointing, blocks keep only their inputs and run again in the backward pass. Nothing is reduced a second time
 there; an output whose gradient is pending is released when its block has run, and taken from the second run.
@@ -10,7 +12,7 @@ there; an output whose gradient is pending is released when its block has run, a
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
@@ -22,12 +24,15 @@ from torch.utils.checkpoint import checkpoint, set_checkpoint_early_stop
 from transformers import PreTrainedModel
 
 from lpzero_hf.capture.attention import AttentionWatch
+from lpzero_hf.capture.audit import Ran
+from lpzero_hf.capture.mixing import RunningMixer
 from lpzero_hf.capture.pending import Event, GradientPair, PendingOutputs
 from lpzero_hf.capture.reducer import Reducer, Where, widened
 from lpzero_hf.capture.spec import Moment
+from lpzero_hf.capture.tokens import TokenRows
 from lpzero_hf.errors import CaptureError, one_line
 from lpzero_hf.models.layout import Block, Mixer, ModelLayout, WeightSite, input_embeddings
-from lpzero_hf.models.objective import Batch, real_targets, real_tokens
+from lpzero_hf.models.objective import Batch
 
 FP16_LOSS_SCALE = 2.0**12  # a power of two, undone exactly; keeps half-precision gradients from vanishing
 NO_GRADIENT = "no gradient reaches the model's blocks: its objective does not depend on them"
@@ -35,14 +40,14 @@ NO_GRADIENT = "no gradient reaches the model's blocks: its objective does not de
 
 @dataclass
 class _Output:
-    """The output of a layer, with its places, the block that ran, the real tokens, and the tensor's version then."""
+    """The output of a layer, with its places, its block, how it is read, and the tensor's version then."""
 
     name: str
     tensor: Tensor
     places: tuple[str, ...]
     block: int
-    mask: Tensor
     call: int
+    rows: TokenRows
     event: Event | None = None
     version: int = -1
 
@@ -80,21 +85,20 @@ class Recorder:
         self.pending = PendingOutputs()
         self.feed_forward: list[_Output] = []
         self.calls: Counter[tuple[int, str]] = Counter()
+        self.ran = Ran()
+        self.indices = dict(zip(layout.blocks, layout.indices, strict=True))
+        self.block_of = {id(m): block for block in layout.blocks for m in block.module.modules()}
+        self.parameters: dict[int, str] = {}  # names of the weights in the blocks, by the parameters of the pass
 
     def begin(self, batch: Batch) -> None:
         """Prepare for a pass over `batch`, which is the minibatch or a part of it."""
-        self.masks = real_tokens(batch), real_targets(batch)  # for the encoder (or only) blocks, for the decoder
-        self.mask = self.masks[0]
-        self.batch_size, self.lengths = len(self.mask), {mask.shape[1] for mask in self.masks}
+        self.rows = TokenRows(batch, self.layout)
         self._forget()
-        self.replaying: int | None = None  # the block that runs a second time
+        self.replaying: int | None = None  # the run of a block that is repeated
         self.event = 0
-        # The state of the running block and mixer:
-        self.applied = -1  # number of blocks that have started, minus one
-        self.mixer: Mixer | None = None
-        self.context: Tensor | None = None  # the input of the mixer's latest linear layer
-        self.probabilities: Tensor | None = None
-        self.heads = 0
+        self.run = -1  # number of runs of blocks that have started, minus one
+        self.block: Block | None = None  # that runs
+        self.mixer: RunningMixer | None = None
 
     def _forget(self) -> None:
         for held in (self.pending, self.feed_forward, self.calls):
@@ -116,6 +120,16 @@ class Recorder:
         self.reached = True
         self.reducer.take_gradient(site, parameter, self._unscaled(gradient))
 
+    def name_weights(self, replaced: Mapping[int, nn.Parameter]) -> None:
+        """Learn the names of the weights in the blocks, to tell which of them a product uses."""
+        for block in self.layout.blocks:
+            for name, parameter in block.module.named_parameters(prefix=block.name):
+                if parameter.dim() == 2 or (parameter.dim() == 3 and parameter.shape[2] == 1):  # pointwise convolution
+                    self.parameters[id(parameter)] = name
+        for site in self.layout.sites:
+            if id(site.parameter) in replaced:
+                self.parameters[id(replaced[id(site.parameter)])] = site.name
+
     # The forward pass --------------------------------------------------------------------------------
 
     @contextmanager
@@ -133,7 +147,7 @@ class Recorder:
             for embedding in input_embeddings(model):
                 embedding.register_forward_hook(self._on_embedding)
         try:
-            with AttentionWatch(self._on_softmax, self._on_attention):
+            with AttentionWatch(self):
                 yield
         finally:
             self._forget()
@@ -147,7 +161,7 @@ class Recorder:
         block.module.register_forward_hook(partial(self._on_block_end, block))
         for mixer in block.mixers:
             mixer.module.register_forward_pre_hook(partial(self._on_mixer_start, mixer))
-            mixer.module.register_forward_hook(self._on_mixer_end)
+            mixer.module.register_forward_hook(partial(self._on_mixer_end, block))
         if block.experts is not None:
             block.experts.register_forward_hook(partial(self._on_experts, block))
 
@@ -157,7 +171,7 @@ class Recorder:
         def run(*inputs: Any, **keywords: Any) -> Any:
             if not torch.is_grad_enabled():
                 return forward(*inputs, **keywords)
-            second_run = partial(self._replay, self.applied)
+            second_run = partial(self._replay, self.run, self.block)
             with set_checkpoint_early_stop(False):  # the last layer's output is read as well
                 return checkpoint(
                     partial(forward, *inputs, **keywords),
@@ -168,10 +182,10 @@ class Recorder:
         return run
 
     @contextmanager
-    def _replay(self, block: int) -> Iterator[None]:
+    def _replay(self, run: int, block: Block | None) -> Iterator[None]:
         """While a block runs a second time, hooks only deliver the outputs that were released."""
-        before = self.replaying, self.event, self.mixer, self.context
-        self.replaying, self.event, self.mixer, self.context = block, 0, None, None
+        before = self.replaying, self.event, self.mixer, self.block
+        self.replaying, self.event, self.mixer, self.block = run, 0, None, block
         try:
             yield
         except torch.OutOfMemoryError:
@@ -180,11 +194,11 @@ class Recorder:
             reason = f"a block cannot run a second time ({one_line(error)}); score this model without checkpointing"
             raise CaptureError(reason) from error
         finally:
-            self.replaying, self.event, self.mixer, self.context = before
+            self.replaying, self.event, self.mixer, self.block = before
 
     def _next_event(self) -> Event:
         self.event += 1
-        return self.applied if self.replaying is None else self.replaying, self.event
+        return self.run if self.replaying is None else self.replaying, self.event
 
     def _call(self, name: str, block: int) -> int:
         """How often the layer or mixer `name` had run in this block before."""
@@ -192,56 +206,68 @@ class Recorder:
         return self.calls[block, name] - 1
 
     def _on_block_start(self, block: Block, module: nn.Module, inputs: Any) -> None:
-        self.applied += 1
-        self.event = 0
-        self.mask = self.masks["decoder" in block.name.split(".")]
-        self.feed_forward.clear()
+        self._start(block)
+        self.rows = self.rows.of_block(block.name, inputs[0] if inputs else None)
+
+    def _start(self, block: Block) -> None:
+        self._end_feed_forward()
+        self.run += 1
+        self.event, self.block = 0, block
+        self.rows = self.rows.of_block(block.name)
+        self.ran.blocks.add(self.indices[block])
 
     def _on_block_end(self, block: Block, module: nn.Module, inputs: Any, output: Any) -> None:
+        self._end_feed_forward()
+        self.overwritten_early |= self.pending.release(self.run)
+        self.block = None
+
+    def _end_feed_forward(self) -> None:
+        """The last feed-forward layer of the block that ran is its output, the others are its pre-activations."""
+        experts = None if self.block is None else self.block.experts
         for index, layer in enumerate(self.feed_forward):
             last = index == len(self.feed_forward) - 1
             layer.places = ("ffn_output" if last else "ffn_hidden",)
-            if block.experts is None or last:
+            if experts is None or last:
                 self._read_output(layer)
         self.feed_forward.clear()
-        self.overwritten_early |= self.pending.release(self.applied)
 
     def _on_linear(self, site: WeightSite, module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Any:
-        if self.applied < 0:
-            return None
-        if self.mixer is not None:
-            self.context = inputs[0]
-        call = -1 if self.replaying is not None else self._call(site.name, self.applied)
-        if self._batch_first(output) is None:
+        self.ran.layers.add(site.name)
+        if self.mixer is not None and inputs and isinstance(inputs[0], Tensor):
+            self.mixer.on_linear(inputs[0])
+        if self.replaying is None:
+            if (self.block is None or self.indices[self.block] != site.block) and id(module) in self.block_of:
+                self._start(self.block_of[id(module)])  # its block is not called itself
+            call = self._call(site.name, site.block)
+        if self.rows.read(output, site.name) is None:
             return None
         event = self._next_event()
         if self.replaying is not None:
             self.pending.take(event, output)
             return output.clone() if site.name in self.protected else None
         places = ("linear", f"{site.part}_linear")
-        self._read_output(_Output(site.name, output, places, self.applied, self.mask, call, event))
+        self._read_output(_Output(site.name, output, places, site.block, call, self.rows, event))
         if self.mixer is None:
-            self.feed_forward.append(_Output(site.name, output, (), self.applied, self.mask, call, event))
+            self.feed_forward.append(_Output(site.name, output, (), site.block, call, self.rows, event))
         return output.clone() if site.name in self.protected else None
 
     def _on_experts(self, block: Block, module: nn.Module, inputs: Any, output: Any) -> None:
         """The combined output of the experts replaces the outputs of the layers inside them."""
         tensor = output[0] if isinstance(output, tuple | list) else output
-        if self._batch_first(tensor) is None:
+        name = f"{block.name} experts"
+        if self.rows.read(tensor, name) is None:
             return
         event = self._next_event()
         if self.replaying is not None:
             self.pending.take(event, tensor)
             return
-        name = f"{block.name} experts"
-        self.feed_forward.append(
-            _Output(name, tensor, (), self.applied, self.mask, self._call(name, self.applied), event)
-        )
+        index = self.indices[block]
+        self.feed_forward.append(_Output(name, tensor, (), index, self._call(name, index), self.rows, event))
 
     def _on_embedding(self, module: nn.Module, inputs: Any, output: Tensor) -> Tensor:
         """Read the embeddings, and let gradients reach a first mixer that comes before any weight."""
         leaf = output.detach().requires_grad_(torch.is_grad_enabled())
-        self._read_output(_Output("embedding", leaf, ("embedding",), 0, self.masks[0], self._call("embedding", 0)))
+        self._read_output(_Output("embedding", leaf, ("embedding",), 0, self._call("embedding", 0), self.rows))
         return leaf.clone()  # which the model may scale in place
 
     def _read_output(self, output: _Output) -> None:
@@ -249,13 +275,13 @@ class Recorder:
         if output.overwritten:
             self.overwritten_early.add(output.name)
             return
-        A = self._batch_first(output.tensor)
-        if A is None:
+        tokens = output.rows.read(output.tensor, output.name)
+        if tokens is None:
             return
-        mask = _fitting(output.mask, A)
+        A, mask = tokens
         self.reducer.take("forward", output.where, {"A": A, "mask": mask})
         if output.tensor.requires_grad and self._reads("backward", *output.places):
-            reduce = partial(self._reduce_output, output.where, mask)
+            reduce = partial(self._reduce_output, output)
             pair = GradientPair(output.name, reduce, output.tensor.detach(), output.version)
             self.pending.add(pair, output.tensor, output.event if self.checkpointing else None)
 
@@ -270,34 +296,45 @@ class Recorder:
     # Mixers ------------------------------------------------------------------------------------------
 
     def _on_mixer_start(self, mixer: Mixer, module: nn.Module, inputs: Any) -> None:
-        self.mixer, self.context, self.probabilities, self.heads = mixer, None, None, mixer.heads
+        self.mixer = RunningMixer(mixer, inputs, self.rows)
+        self.ran.mixers.add(mixer.name)
 
-    def _on_softmax(self, result: Tensor) -> None:
-        if self.mixer is None or self.replaying is not None:
+    def on_softmax(self, result: Tensor) -> None:
+        """See `AttentionWatch`."""
+        if self.mixer is not None:
+            self.mixer.on_softmax(result)
+
+    def on_attention(self, heads: int, probabilities: Callable[[], Tensor], product: Tensor) -> None:
+        """See `AttentionWatch`."""
+        if self.mixer is None:
+            self.ran.outside += self.replaying is None
             return
-        if result.dim() == 3 and result.shape[0] % self.batch_size == 0 and self.mixer.heads > 1:
-            result = result.reshape(self.batch_size, -1, *result.shape[1:])
-        if result.dim() == 4 and result.shape[0] == self.batch_size and result.shape[2] in self.lengths:
-            if result.shape[3] not in self.lengths and result.shape[3] - 1 in self.lengths:
-                result = result[..., :-1]  # an attention sink in the last column is no token
-            self.heads, self.probabilities = result.shape[1], result
+        wanted = self.replaying is None and any("S" in r.reads for r in self.reducer.reductions)
+        self.mixer.on_attention(heads, probabilities() if wanted else None, product)
 
-    def _on_attention(self, heads: int, probabilities: Any) -> None:
-        if self.mixer is None or self.replaying is not None:
+    def on_product(self, operands: Sequence[Tensor], product: Tensor) -> None:
+        """See `AttentionWatch`."""
+        for operand in operands:
+            whole = operand if isinstance(operand, nn.Parameter) else operand._base
+            if (name := self.parameters.get(id(whole))) is not None:
+                self.ran.used.add(name)
+        if self.mixer is not None:
+            self.mixer.on_product(operands[0], product)
+
+    def _on_mixer_end(self, block: Block, module: nn.Module, inputs: Any, output: Any) -> None:
+        running, self.mixer = self.mixer, None
+        if running is None:
             return
-        self.heads = heads
-        if any("S" in r.reads for r in self.reducer.reductions):
-            self.probabilities = probabilities()
-
-    def _on_mixer_end(self, module: nn.Module, inputs: Any, output: Any) -> None:
-        mixer, context, S = self.mixer, self.context, self.probabilities
-        self.mixer, self.context, self.probabilities = None, None, None
+        mixer, S = running.mixer, running.probabilities
         mixed = output[0] if isinstance(output, tuple | list) else output
-        if mixer is None:
+        index = self.indices[block]
+        tokens, call = (
+            self.rows.read(mixed, mixer.name),
+            self._call(mixer.name, index) if self.replaying is None else -1,
+        )
+        if tokens is None:
             return
-        out, call = self._batch_first(mixed), self._call(mixer.name, self.applied) if self.replaying is None else -1
-        if out is None:
-            return
+        context, split = running.context(mixed)
         event: Event | None = self._next_event()
         if self.replaying is not None:
             assert event is not None
@@ -305,7 +342,8 @@ class Recorder:
             return
         if any(block.module is module for block in self.layout.blocks):
             event = None  # the block is its own mixer: this hook is not called in its second run
-        mask, where = _fitting(self.mask, out), Where(("mixer",), max(self.applied, 0), mixer.name, call)
+        out, mask = tokens
+        where = Where(("mixer",), index, mixer.name, call)
         if S is not None:
             self.reducer.take("forward", replace(where, places=("attention",)), {"S": S, "mask": mask})
         if not any(r.place == "mixer" for r in self.reducer.reductions):
@@ -313,24 +351,22 @@ class Recorder:
         if S is None and not (mixer.attention and mixer.heads):
             S = widened(out.detach()).softmax(-1)
         tensors = {"mask": mask} if S is None else {"S": S, "mask": mask}
-        if context is None and not self.heads:  # a mixer without heads or weights: its output is its one head
-            context = mixed
-        flat = self._batch_first(context)
-        if context is not None and flat is not None:
-            heads = mixer.head_count(flat.shape[-1], self.heads)
-            tensors["H"] = _split_heads(flat, heads)
+        H = None if context is None else running.split_heads(context, split)
+        if context is not None and H is not None:
+            tensors["H"] = H
             if context.requires_grad and self._reads("backward", "mixer"):
-                reduce = partial(self._reduce_context, where, heads, mask)
+                reduce = partial(self._reduce_context, where, running, split, mask)
                 pair = GradientPair("", reduce, context.detach(), context._version)
                 self.pending.add(pair, context, event if self.checkpointing else None)
         self.reducer.take("forward", where, tensors)
 
-    def _reduce_context(self, where: Where, heads: int, mask: Tensor, context: Tensor, gradient: Tensor) -> None:
-        H, dH = self._batch_first(context), self._batch_first(self._unscaled(gradient))
+    def _reduce_context(
+        self, where: Where, running: RunningMixer, split: bool, mask: Tensor, context: Tensor, gradient: Tensor
+    ) -> None:
+        H, dH = (running.split_heads(tensor, split) for tensor in (context, self._unscaled(gradient)))
         assert H is not None
         assert dH is not None
-        tensors = {"H": _split_heads(H, heads), "dH": _split_heads(dH, heads), "mask": mask}
-        self.reducer.take("backward", where, tensors)
+        self.reducer.take("backward", where, {"H": H, "dH": dH, "mask": mask})
 
     # The pass as a whole -------------------------------------------------------------------------------
 
@@ -363,37 +399,12 @@ class Recorder:
             raise CaptureError(NO_GRADIENT)
         self.pending.check()
 
-    def _reduce_output(self, where: Where, mask: Tensor, output: Tensor, gradient: Tensor) -> None:
-        A, J = self._batch_first(output), self._batch_first(self._unscaled(gradient))
+    def _reduce_output(self, output: _Output, tensor: Tensor, gradient: Tensor) -> None:
+        A, J = (output.rows.read(each, output.name) for each in (tensor, self._unscaled(gradient)))
         assert A is not None
         assert J is not None
-        self.reducer.take("backward", where, {"A": A, "J": J, "mask": mask})
+        self.reducer.take("backward", output.where, {"A": A[0], "J": J[0], "mask": A[1]})
 
     def _unscaled(self, gradient: Tensor) -> Tensor:
         gradient = widened(gradient.detach())
         return gradient if self.loss_scale == 1.0 else gradient / self.loss_scale
-
-    def _batch_first(self, tensor: Any) -> Tensor | None:
-        """`tensor` as [B, T, d], or None if its rows are not the tokens of the minibatch."""
-        if not isinstance(tensor, Tensor) or not tensor.is_floating_point():
-            return None
-        if self.layout.time_major and tensor.dim() == 3:
-            tensor = tensor.transpose(0, 1)
-        if tensor.dim() == 2 and any(tensor.shape[0] == self.batch_size * n for n in self.lengths):
-            tensor = tensor.reshape(self.batch_size, -1, tensor.shape[1])
-        if tensor.dim() == 4 and tensor.shape[1] in self.lengths:
-            tensor = tensor.flatten(2)
-        fits = tensor.dim() == 3 and tensor.shape[0] == self.batch_size and tensor.shape[1] in self.lengths
-        return tensor if fits else None
-
-
-def _fitting(mask: Tensor, tensor: Tensor) -> Tensor:
-    """`mask` if it fits the positions of `tensor` [B, T, d], else a mask that is true at all positions."""
-    if tensor.shape[:2] == mask.shape:
-        return mask
-    return torch.ones(tensor.shape[:2], dtype=torch.bool, device=tensor.device)
-
-
-def _split_heads(context: Tensor, heads: int) -> Tensor:
-    """The context [B, T, h * d] of a mixer as [B, h, T, d]."""
-    return context.reshape(*context.shape[:2], heads, -1).transpose(1, 2)

@@ -29,7 +29,7 @@ class Where:
 
     Args:
         places: its kinds of place, see `Reduction`.
-        block: index of the block in the order in which blocks run.
+        block: index of the block in the layout.
         site: name of the weight, layer or mixer.
         call: how often the layer had run in this block before.
     """

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
 from torch import Tensor
@@ -28,7 +28,8 @@ TOGETHER: dict[str, tuple[set[str], ...]] = {
     "attention": ({"S", "mask"},),
     "embedding": (OUTPUTS,),
 }
-STATISTICS = "1"  # the version of the definitions of W, G, A, J, H and S; a change makes cached scores invalid
+STATISTICS = "1"  # the version of the definitions of W, G, A, J, H and S, which artifacts name
+READING = "2"  # the version of how they are read from models; a change makes cached scores and tables invalid
 WORDS: dict[str, str] = {
     "linear": "linear layers in its blocks whose rows are tokens",
     "mixer_linear": "linear layers in its mixers",
@@ -84,8 +85,7 @@ class Reduced(NamedTuple):
     """The reduced value of one site.
 
     Args:
-        block: for W and G the first block that holds the weight; for the others the index of the block in the order in
-            which blocks run.
+        block: index in the layout of the block that holds the weight, layer or mixer (the first one, if several do).
         site: the name of the weight (with the expert's number), layer or mixer.
         value: the result of the reduction.
     """
@@ -102,10 +102,12 @@ class Captured:
     Args:
         values: per reduction, its value at every site, in the order of the blocks.
         failures: per reduction without complete values, the error: its own, or that of the pass.
+        notes: per reduction, what its values leave out; nothing for a reduction whose values are complete.
     """
 
     values: dict[Reduction, list[Reduced]]
     failures: dict[Reduction, Exception]
+    notes: dict[Reduction, str] = field(default_factory=dict)
 
 
 def _unchanged(model: PreTrainedModel, layout: ModelLayout) -> AbstractContextManager[None]:

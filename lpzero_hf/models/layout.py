@@ -10,8 +10,8 @@ correctly through the hook `lpz_model_layout`.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Iterator
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from torch import Tensor, nn
@@ -97,13 +97,22 @@ class Mixer:
 
 @dataclass(frozen=True, eq=False)
 class Block:
-    """One transformer layer with its mixers. `experts` is the child that holds a mixture of experts and
-    whose output is their combined output, None in a dense block."""
+    """One transformer layer with its mixers, or a part of one where a family keeps the parts in lists of their own.
+
+    Args:
+        name: full name of the module in the model.
+        module: the module.
+        mixers: inside it.
+        experts: the child that holds a mixture of experts and whose output is their combined output, None in a dense
+            block.
+        index: number of the layer, which parts of one layer share; by default its position among the blocks.
+    """
 
     name: str
     module: nn.Module
     mixers: tuple[Mixer, ...]
     experts: nn.Module | None = None
+    index: int = -1
 
 
 @dataclass(frozen=True, eq=False)
@@ -111,12 +120,15 @@ class ModelLayout:
     """All blocks of a model with the weights that statistics are read from.
 
     Args:
-        blocks: the distinct block modules, in the order the model holds them.
+        blocks: the distinct block modules, in the order the model holds them. A block is identified by its module (its
+            `indices`), in whatever order and however often the model runs it.
         sites: every use of a weight by a linear layer of a block.
         parameters: trainable parameters of the whole model, shared ones once.
         depth: number of transformer layers that a forward pass applies.
         repeats: number of times it applies each block; more than one where blocks are shared.
         time_major: activations are [T, B, d] instead of [B, T, d].
+        transposed: names of the layers and mixers whose outputs alone are [T, B, d], as far as known.
+        not_run: names of the blocks that the minibatch does not run; they are not among `blocks`.
     """
 
     blocks: tuple[Block, ...]
@@ -125,6 +137,28 @@ class ModelLayout:
     parameters: int
     repeats: float = 1
     time_major: bool = False
+    transposed: frozenset[str] = frozenset()
+    not_run: tuple[str, ...] = ()
+
+    @property
+    def indices(self) -> list[int]:
+        """The index of every block: statistics of one index belong to one transformer layer."""
+        return [position if block.index < 0 else block.index for position, block in enumerate(self.blocks)]
+
+    def only(self, running: Collection[str]) -> ModelLayout:
+        """The layout of the blocks with these names; the others are `not_run`."""
+        left_out = tuple(block.name for block in self.blocks if block.name not in running)
+        if not left_out:
+            return self
+        kept = [(index, b) for index, b in zip(self.indices, self.blocks, strict=True) if b.name in running]
+        numbers = {old: new for new, old in enumerate(sorted({index for index, _ in kept}))}
+        return replace(
+            self,
+            blocks=tuple(replace(block, index=numbers[index]) for index, block in kept),
+            sites=tuple(replace(site, block=numbers[site.block]) for site in self.sites if site.block in numbers),
+            depth=round(self.depth * len(numbers) / len(set(self.indices))),
+            not_run=self.not_run + left_out,
+        )
 
     @property
     def weights(self) -> list[WeightSite]:
@@ -166,17 +200,18 @@ def find_layout(model: PreTrainedModel) -> ModelLayout:
             f"no transformer blocks found in {type(model).__name__}; "
             "a plugin can describe it with the hook lpz_model_layout"
         )
-    blocks = [
+    blocks = _numbered(
         Block(name, module, tuple(_find_mixers(name, module, model.config)), _experts_of(module))
         for name, module in named_blocks
-    ]
-    sites = [site for index, block in enumerate(blocks) for site in weight_sites(index, block)]
+    )
+    sites = [site for block in blocks for site in weight_sites(block.index, block)]
     if not sites:
         raise LayoutError(
             f"the blocks of {type(model).__name__} hold no linear layer; "
             "a plugin can describe it with the hook lpz_model_layout"
         )
-    return ModelLayout(tuple(blocks), tuple(sites), len(blocks), count_parameters(model, trainable=True))
+    depth = len({block.index for block in blocks})
+    return ModelLayout(tuple(blocks), tuple(sites), depth, count_parameters(model, trainable=True))
 
 
 def weight_sites(index: int, block: Block) -> Iterator[WeightSite]:
@@ -246,7 +281,37 @@ def _find_blocks(model: nn.Module) -> list[tuple[str, nn.Module]]:
     chosen = [(n, m) for n, m in outer if len(m) == longest or _holds_mixer(m[0])]
     if longest == 1:  # nested lists of one: the innermost holds the blocks
         chosen = chosen[-1:]
-    return [(f"{name}.{i}", module) for name, modules in chosen for i, module in enumerate(modules)]
+    return [found for name, modules in chosen for found in _callable(name, modules)]
+
+
+def _callable(name: str, module: nn.Module) -> Iterator[tuple[str, nn.Module]]:
+    """`module`, or, where it is a container that is never called itself, what it contains."""
+    if type(module).forward is not nn.ModuleList.forward:
+        yield name, module
+        return
+    for child, inner in module.named_children():
+        yield from _callable(f"{name}.{child}", inner)
+
+
+def _numbered(blocks: Iterable[Block]) -> list[Block]:
+    """`blocks` with the numbers of their layers.
+
+    Of two lists of one length in one module, where the blocks of one have mixers and those of the other have none, each
+    pair is one layer.
+    """
+    lists: dict[str, list[Block]] = {}
+    for block in blocks:
+        lists.setdefault(block.name.rpartition(".")[0], []).append(block)
+    first: dict[tuple[str, int], tuple[int, bool]] = {}  # by (module, length): number of the first layer, has mixers
+    numbered, count = [], 0
+    for name, members in lists.items():
+        kind, mixing = (name.rpartition(".")[0], len(members)), any(block.mixers for block in members)
+        start, paired_with_mixing = first.get(kind, (count, mixing))
+        if mixing == paired_with_mixing:  # a list of its own
+            first[kind] = start, mixing = count, mixing
+            count += len(members)
+        numbered += [replace(block, index=start + place) for place, block in enumerate(members)]
+    return numbered
 
 
 def _holds_mixer(block: nn.Module) -> bool:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from lpzero_hf.capture.spec import STATISTICS
+from lpzero_hf.capture.spec import READING, STATISTICS
 from lpzero_hf.models.build import build_model
 from lpzero_hf.models.minibatch import BATCH_SIZE, SEQUENCE_LENGTH, Text, embedded_tokenizer, minibatch, read_text
 from lpzero_hf.scoring.cache import digest
@@ -84,7 +84,7 @@ class Setting:
         content = hashlib.sha256(read_text(self.text).encode()).hexdigest()
         facts = asdict(self) | {"text": content, "device": torch.device(self.device).type}
         made = versions()
-        return digest(facts, STATISTICS, made["lpzero-hf"], made["torch"], made["transformers"], threads)
+        return digest(facts, STATISTICS, READING, made["lpzero-hf"], made["torch"], made["transformers"], threads)
 
     def to_json(self) -> dict[str, Any]:
         """As plain data; a text is named by its path."""

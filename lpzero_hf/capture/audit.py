@@ -1,0 +1,146 @@
+"""Compares, after a pass, what ran with what was read: what a reduction leaves out is said, never passed over.
+
+A layer that lies in no block (an embedding's projection, an output head) is no site and is not missed.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass, field
+
+from lpzero_hf.capture.spec import OUTPUTS, WEIGHTS, Reduced, Reduction
+from lpzero_hf.models.layout import ModelLayout, WeightSite
+
+NO_MODULE = "used without a layer of their own, as fused experts are"
+OTHER_ROWS = "rows that are not the tokens of the minibatch"
+PART = {"linear": None, "mixer_linear": "mixer", "ffn_linear": "ffn"}
+
+
+@dataclass
+class Ran:
+    """What a pass ran.
+
+    Args:
+        layers: names of the sites whose layer was called.
+        used: names of the weights in the blocks that were multiplied with something.
+        blocks: indices of the blocks.
+        mixers: names of the mixers that were called.
+        outside: how many attentions were computed in no mixer of the layout.
+    """
+
+    layers: set[str] = field(default_factory=set)
+    used: set[str] = field(default_factory=set)
+    blocks: set[int] = field(default_factory=set)
+    mixers: set[str] = field(default_factory=set)
+    outside: int = 0
+
+
+def not_run(layout: ModelLayout) -> str:
+    """`"2 blocks of vision_tower were not run and are not counted"`, or an empty string."""
+    if not layout.not_run:
+        return ""
+    lists = Counter(name.rpartition(".")[0] for name in layout.not_run)
+    what = " and ".join(f"{count} block{'s' if count > 1 else ''} of {name}" for name, count in lists.items())
+    several = len(layout.not_run) > 1
+    return f"{what} {'were' if several else 'was'} not run and {'are' if several else 'is'} not counted"
+
+
+def left_out(reduction: Reduction, values: Sequence[Reduced], layout: ModelLayout, ran: Ran) -> str:
+    """What `values` leave out, as one line; an empty string if they are complete.
+
+    Args:
+        reduction: that made the values.
+        values: one for each site that was read.
+        layout: of the model.
+        ran: what the pass ran.
+    """
+    read = {reduced.site for reduced in values}
+    reads: set[str] = {*reduction.reads}
+    lines: Iterable[str]
+    if reduction.place in PART and reads <= WEIGHTS:
+        lines = _weights(reads, PART[reduction.place], read, layout, ran)
+    elif reduction.place in PART and reads <= OUTPUTS:
+        lines = _outputs(reads, PART[reduction.place], read, layout, ran)
+    elif reduction.place in ("ffn_hidden", "ffn_output"):
+        lines = _feed_forward({reduced.block for reduced in values}, reduction.place, layout, ran)
+    elif reduction.place in ("mixer", "attention"):
+        lines = _mixers(reduction, read, layout, ran)
+    else:
+        lines = ()
+    return "; ".join(filter(None, [not_run(layout), *lines]))
+
+
+def _stray(part: str | None, layout: ModelLayout, ran: Ran) -> set[str]:
+    """Weights that act like those of linear layers, and are no sites."""
+    return ran.used - {site.name for site in layout.sites} if part is None else set()
+
+
+def _sites(part: str | None, layout: ModelLayout) -> list[WeightSite]:
+    return [site for site in layout.weights if part in (None, site.part)]
+
+
+def _weights(reads: set[str], part: str | None, read: set[str], layout: ModelLayout, ran: Ran) -> Iterable[str]:
+    stray = _stray(part, layout, ran)
+    yield _missed(stray, reads, len(read) + len(stray), "they are not recognised")
+    if "G" in reads:
+        missing = [s.name for s in _sites(part, layout) if s.name in ran.layers | ran.used and not read & {*s.names}]
+        yield _missed(missing, reads, len(_sites(part, layout)), "no gradient reaches them")
+    elif ran.layers:
+        idle = [s.name for s in _sites(part, layout) if s.name not in ran.layers | ran.used and s.module is not None]
+        if idle:
+            yield f"W of {len(idle)} linear layers that did not run is counted ({_example(idle)})"
+
+
+def _outputs(reads: set[str], part: str | None, read: set[str], layout: ModelLayout, ran: Ran) -> Iterable[str]:
+    sites = _sites(part, layout)
+    called = {site.name for site in layout.sites if site.module is not None and site.name in ran.layers}
+    bare = [s.name for s in sites if s.name not in called and s.name in ran.used]
+    other = [s.name for s in sites if s.name in called and s.name not in read]
+    stray = _stray(part, layout, ran)
+    total = len(called & {s.name for s in sites}) + len(bare) + len(stray)
+    yield _missed([*bare, *stray], reads, total, NO_MODULE)
+    yield _missed(other, reads, total, OTHER_ROWS)
+
+
+def _feed_forward(read: set[int], place: str, layout: ModelLayout, ran: Ran) -> Iterable[str]:
+    holding: dict[int, set[str]] = {}
+    for site in layout.sites:
+        if site.part == "ffn" and site.block in ran.blocks and site.name in ran.layers | ran.used:
+            holding.setdefault(site.block, set()).add(site.name)
+    least = 2 if place == "ffn_hidden" else 1
+    missing = sorted(index for index, names in holding.items() if len(names) >= least and index not in read)
+    if missing and read:
+        what = "pre-activations" if place == "ffn_hidden" else "output"
+        yield f"the feed-forward {what} of {len(missing)} of {len(holding)} blocks could not be read"
+
+
+def _mixers(reduction: Reduction, read: set[str], layout: ModelLayout, ran: Ran) -> Iterable[str]:
+    reads: set[str] = {*reduction.reads}
+    attention = reduction.place == "attention"
+    expected = [m for m in layout.mixers if m.name in ran.mixers and (not attention or (m.attention and m.heads))]
+    missing = [m.name for m in expected if m.name not in read]
+    if missing and read:
+        yield f"{_letters(reads)} of {len(missing)} of {len(expected)} mixers could not be read ({_example(missing)})"
+    if ran.outside:
+        yield f"{ran.outside} attentions outside the mixers that are known are not read"
+    with_mixers = {index for index, b in zip(layout.indices, layout.blocks, strict=True) if b.mixers}
+    without = ran.blocks - with_mixers
+    if without and not attention:
+        yield f"{len(without)} of {len(ran.blocks)} blocks have no mixer that is known"
+
+
+def _missed(names: Collection[str], reads: set[str], total: int, why: str) -> str:
+    if not names:
+        return ""
+    return f"{_letters(reads)} of {len(names)} of {total} linear layers not read: {why} ({_example(names)})"
+
+
+def _letters(reads: set[str]) -> str:
+    order = ["W", "G", "A", "J", "H", "dH", "S"]
+    return " and ".join(sorted(reads - {"mask"}, key=order.index))
+
+
+def _example(names: Collection[str]) -> str:
+    first = sorted(names)[0].removesuffix(".weight")
+    return first if len(names) == 1 else f"{first}, ..."
