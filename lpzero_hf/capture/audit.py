@@ -37,13 +37,12 @@ class Ran:
 
 
 def not_run(layout: ModelLayout) -> str:
-    """`"2 blocks of vision_tower were not run and are not counted"`, or an empty string."""
+    """`"2 blocks of vision_tower were not run"`, or an empty string."""
     if not layout.not_run:
         return ""
     lists = Counter(name.rpartition(".")[0] for name in layout.not_run)
     what = " and ".join(f"{count} block{'s' if count > 1 else ''} of {name}" for name, count in lists.items())
-    several = len(layout.not_run) > 1
-    return f"{what} {'were' if several else 'was'} not run and {'are' if several else 'is'} not counted"
+    return f"{what} {'were' if len(layout.not_run) > 1 else 'was'} not run"
 
 
 def left_out(reduction: Reduction, values: Sequence[Reduced], layout: ModelLayout, ran: Ran) -> str:
@@ -68,7 +67,8 @@ def left_out(reduction: Reduction, values: Sequence[Reduced], layout: ModelLayou
         lines = _mixers(reduction, read, layout, ran)
     else:
         lines = ()
-    return "; ".join(filter(None, [not_run(layout), *lines]))
+    idle = not_run(layout)
+    return "; ".join(filter(None, [idle and f"{idle} and not counted", *lines]))
 
 
 def _stray(part: str | None, layout: ModelLayout, ran: Ran) -> set[str]:

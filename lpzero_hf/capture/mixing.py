@@ -82,6 +82,10 @@ class RunningMixer:
             return self.product, True
         return (None, False) if self.heads or not isinstance(mixed, Tensor) else (mixed, False)
 
+    def rows_of(self, tensor: Tensor | None) -> int:
+        """The number of query rows of H [B, h, n, d] or S [B, h, n, T], which must be those of the mixer's output."""
+        return 0 if tensor is None else tensor.shape[2]
+
     def split_heads(self, context: Tensor, split: bool) -> Tensor | None:
         """`context` as [B, h, T, d], or None if its rows are not the tokens of the minibatch."""
         if split:

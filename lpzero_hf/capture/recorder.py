@@ -87,7 +87,10 @@ class Recorder:
         self.calls: Counter[tuple[int, str]] = Counter()
         self.ran = Ran()
         self.indices = dict(zip(layout.blocks, layout.indices, strict=True))
-        self.block_of = {id(m): block for block in layout.blocks for m in block.module.modules()}
+        self.blocks_of: dict[int, list[Block]] = {}  # that hold a module, by its id
+        for block in layout.blocks:
+            for module in block.module.modules():
+                self.blocks_of.setdefault(id(module), []).append(block)
         self.parameters: dict[int, str] = {}  # names of the weights in the blocks, by the parameters of the pass
 
     def begin(self, batch: Batch) -> None:
@@ -235,10 +238,7 @@ class Recorder:
         self.ran.layers.add(site.name)
         if self.mixer is not None and inputs and isinstance(inputs[0], Tensor):
             self.mixer.on_linear(inputs[0])
-        if self.replaying is None:
-            if (self.block is None or self.indices[self.block] != site.block) and id(module) in self.block_of:
-                self._start(self.block_of[id(module)])  # its block is not called itself
-            call = self._call(site.name, site.block)
+        index, call = self._place(site, module)
         if self.rows.read(output, site.name) is None:
             return None
         event = self._next_event()
@@ -246,10 +246,20 @@ class Recorder:
             self.pending.take(event, output)
             return output.clone() if site.name in self.protected else None
         places = ("linear", f"{site.part}_linear")
-        self._read_output(_Output(site.name, output, places, site.block, call, self.rows, event))
+        self._read_output(_Output(site.name, output, places, index, call, self.rows, event))
         if self.mixer is None:
-            self.feed_forward.append(_Output(site.name, output, (), site.block, call, self.rows, event))
+            self.feed_forward.append(_Output(site.name, output, (), index, call, self.rows, event))
         return output.clone() if site.name in self.protected else None
+
+    def _place(self, site: WeightSite, module: nn.Module) -> tuple[int, int]:
+        """The block that a layer runs in, of those that hold it, and how often the layer had run in it before."""
+        if self.replaying is not None:
+            return -1, -1
+        holding = self.blocks_of.get(id(module), [])
+        if self.block not in holding and holding:
+            self._start(holding[0])  # its block is not called itself
+        index = site.block if self.block is None else self.indices[self.block]
+        return index, self._call(site.name, index)
 
     def _on_experts(self, block: Block, module: nn.Module, inputs: Any, output: Any) -> None:
         """The combined output of the experts replaces the outputs of the layers inside them."""
@@ -325,13 +335,11 @@ class Recorder:
         running, self.mixer = self.mixer, None
         if running is None:
             return
-        mixer, S = running.mixer, running.probabilities
+        mixer = running.mixer
         mixed = output[0] if isinstance(output, tuple | list) else output
         index = self.indices[block]
-        tokens, call = (
-            self.rows.read(mixed, mixer.name),
-            self._call(mixer.name, index) if self.replaying is None else -1,
-        )
+        call = self._call(mixer.name, index) if self.replaying is None else -1
+        tokens = self.rows.read(mixed, mixer.name)
         if tokens is None:
             return
         context, split = running.context(mixed)
@@ -343,16 +351,17 @@ class Recorder:
         if any(block.module is module for block in self.layout.blocks):
             event = None  # the block is its own mixer: this hook is not called in its second run
         out, mask = tokens
+        S = running.probabilities if running.rows_of(running.probabilities) == len(mask[0]) else None
         where = Where(("mixer",), index, mixer.name, call)
         if S is not None:
             self.reducer.take("forward", replace(where, places=("attention",)), {"S": S, "mask": mask})
         if not any(r.place == "mixer" for r in self.reducer.reductions):
             return
-        if S is None and not (mixer.attention and mixer.heads):
+        if running.probabilities is None and not (mixer.attention and mixer.heads):
             S = widened(out.detach()).softmax(-1)
         tensors = {"mask": mask} if S is None else {"S": S, "mask": mask}
         H = None if context is None else running.split_heads(context, split)
-        if context is not None and H is not None:
+        if context is not None and H is not None and running.rows_of(H) == len(mask[0]):
             tensors["H"] = H
             if context.requires_grad and self._reads("backward", "mixer"):
                 reduce = partial(self._reduce_context, where, running, split, mask)

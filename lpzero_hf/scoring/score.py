@@ -12,6 +12,7 @@ from typing import Any, Literal
 import torch
 from transformers import PreTrainedModel
 
+from lpzero_hf.capture.audit import not_run
 from lpzero_hf.capture.capture import capture
 from lpzero_hf.capture.spec import WORDS, Captured, Network, Reduced, Reduction
 from lpzero_hf.errors import InvalidScore, LpzError, NotApplicable, UsageError, one_line
@@ -21,6 +22,7 @@ from lpzero_hf.models.lazy import source_of
 from lpzero_hf.models.meta_device import ShapesOnly
 from lpzero_hf.models.minibatch import check_minibatch
 from lpzero_hf.models.objective import with_labels
+from lpzero_hf.models.running import running_layout
 from lpzero_hf.plugins import PluginRegistry, load_plugins
 from lpzero_hf.proxies.base import FunctionProxy, ModelProxy, Orientation, Proxy, StatisticProxy, Subject
 from lpzero_hf.proxies.resolve import ALL, ProxyLike, resolve
@@ -43,7 +45,7 @@ class Score:
         proxy: its name.
         value: the score, or None unless `status` is "ok".
         status: "ok"; "not applicable" (no meaning on this model); "invalid" (NaN or infinite); "failed".
-        reason: why there is no value.
+        reason: why there is no value; of a value, what of the model it leaves out, or nothing.
         orientation: 1 if higher is better, -1 if lower is better.
         passes: what the proxy runs.
         seconds: the time of the proxy's own passes and sums; the shared pass is in `Scores.seconds`.
@@ -169,7 +171,7 @@ def score_proxies(
         raise UsageError(f"micro-batches of {micro_batch} sequences are not possible; ask for at least 1")
     model = _sufficient(model, proxies)
     batch = dict(batch)
-    layout = layout_of(model, plugins)
+    layout = running_layout(model, layout_of(model, plugins), batch, seed)
     shared = _by_network(proxies)
     own = [p for p in proxies if isinstance(p, ModelProxy | FunctionProxy)]
     steps = [f"{network.name} pass" for network in shared] + [p.name for p in own]
@@ -189,7 +191,7 @@ def score_proxies(
         done += 1
     for proxy in own:
         step(done)
-        rows[proxy.name] = _run_own(model, batch, proxy, plugins, seed)
+        rows[proxy.name] = _run_own(model, batch, proxy, layout, plugins, seed)
         done += 1
     step(done)
     return Scores(tuple(rows[p.name] for p in proxies), seconds)
@@ -235,7 +237,10 @@ def _run_shared(
     def combined(proxy: StatisticProxy) -> float:
         return proxy.finish([_reduced(captured, r, layout) for r in proxy.reductions], layout)
 
-    return {proxy.name: _scored(proxy, partial(combined, proxy)) for proxy in proxies}
+    def note(proxy: StatisticProxy) -> str:
+        return "; ".join(dict.fromkeys(captured.notes[r] for r in proxy.reductions if r in captured.notes))
+
+    return {proxy.name: _scored(proxy, partial(combined, proxy), note(proxy)) for proxy in proxies}
 
 
 def _reduced(captured: Captured, reduction: Reduction, layout: ModelLayout) -> list[Reduced]:
@@ -253,17 +258,19 @@ def _run_own(
     model: PreTrainedModel,
     batch: dict[str, Any],
     proxy: ModelProxy | FunctionProxy,
+    layout: ModelLayout,
     plugins: PluginRegistry,
     seed: int,
 ) -> Score:
     source = source_of(model)
+    running = {block.name for block in layout.blocks}
 
     def evaluate(model: PreTrainedModel) -> float:
         with isolated(model, seed=seed):
             fed = with_labels(model, batch, seed)
             if isinstance(proxy, FunctionProxy):
                 fed = {name: fed[name] for name in batch}
-            return proxy.evaluate(Subject(model, fed, layout_of(model, plugins), seed))
+            return proxy.evaluate(Subject(model, fed, layout_of(model, plugins).only(running), seed))
 
     def on_shapes() -> float:
         assert source is not None
@@ -275,10 +282,10 @@ def _run_own(
         except Exception:  # a model whose control flow depends on values
             return evaluate(source.whole())
 
-    return _scored(proxy, partial(evaluate, model) if source is None else on_shapes)
+    return _scored(proxy, partial(evaluate, model) if source is None else on_shapes, not_run(layout))
 
 
-def _scored(proxy: Proxy, evaluate: Callable[[], float]) -> Score:
+def _scored(proxy: Proxy, evaluate: Callable[[], float], note: str) -> Score:
     start = time.perf_counter()
     try:
         value = float(evaluate())
@@ -292,7 +299,7 @@ def _scored(proxy: Proxy, evaluate: Callable[[], float]) -> Score:
         return _row(proxy, None, "failed", one_line(error), start)
     if not math.isfinite(value):
         return _row(proxy, None, "invalid", f"the score is {value}", start)
-    return _row(proxy, value, "ok", "", start)
+    return _row(proxy, value, "ok", note, start)
 
 
 def _failed(proxy: Proxy, error: Exception) -> Score:

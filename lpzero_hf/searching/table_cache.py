@@ -22,6 +22,7 @@ from lpzero_hf.expressions.operations import installed_operations
 from lpzero_hf.expressions.tables import GROUPS, Pair, Table, Wanted, tabulate
 from lpzero_hf.files import replacing
 from lpzero_hf.models.layout import layout_of
+from lpzero_hf.models.running import running_layout
 from lpzero_hf.plugins import PluginRegistry
 from lpzero_hf.scoring.cache import digest
 from lpzero_hf.scoring.cache_key import architecture_key
@@ -138,7 +139,7 @@ def _table(
     wanted = Wanted(chains, pairs, installed_operations(plugins))
     try:
         model, batch = setting.build(config)
-        layout = layout_of(model, plugins)
+        layout = running_layout(model, layout_of(model, plugins), batch, setting.seed)
         captured = capture(model, batch, list(wanted.reductions.values()), layout, seed=setting.seed)
         return tabulate(wanted, captured)
     except MinibatchError:  # wrong for every architecture

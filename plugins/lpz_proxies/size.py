@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from lpz_proxies.kernels import plain_kernels
 from lpzero_hf.errors import NotApplicable
 from lpzero_hf.models.isolation import isolated
+from lpzero_hf.models.kernels import plain_kernels
 from lpzero_hf.models.layout import count_body_parameters, count_parameters
 from lpzero_hf.models.objective import run_model
 from lpzero_hf.proxies.base import ModelProxy, Proxy, Subject

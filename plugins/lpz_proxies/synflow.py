@@ -22,9 +22,9 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from transformers import PreTrainedModel
 
-from lpz_proxies.kernels import plain_kernels
 from lpzero_hf.capture.attention import SOFTMAXES
 from lpzero_hf.capture.spec import Network, Reduction
+from lpzero_hf.models.kernels import plain_kernels
 from lpzero_hf.models.layout import ModelLayout, input_embeddings
 from lpzero_hf.models.objective import Batch, first_output, run_model, with_labels
 from lpzero_hf.proxies.base import Proxy, StatisticProxy
