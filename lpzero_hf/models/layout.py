@@ -349,7 +349,8 @@ def _words(name: str) -> list[str]:
 
 
 def _head_count(mixer: nn.Module, config: Any, attention: bool) -> int:
-    for owner in (*mixer.modules(), config) if attention else mixer.modules():
+    own = [getattr(module, "config", None) for module in mixer.modules()]  # of the text part of a composite model
+    for owner in (*mixer.modules(), *own, config) if attention else mixer.modules():
         for attribute in HEAD_COUNTS:
             count = getattr(owner, attribute, None)
             if isinstance(count, int) and count > 0:

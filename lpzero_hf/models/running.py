@@ -23,8 +23,8 @@ def running_layout(model: PreTrainedModel, layout: ModelLayout, batch: Mapping[s
     """`layout` of only the blocks that the minibatch runs, the others being `not_run`.
 
     A model whose blocks are of one class and in one list runs them all. Otherwise one sequence is tried, without
-    weights if the model is lazy. If that fails, the parts that take no text (by their `input_modalities`) are those that
-    do not run.
+    weights if the model is lazy. If that fails, the parts that take no text (by their `input_modalities`) are those
+    that do not run.
 
     Args:
         model: left unchanged.
