@@ -18,7 +18,7 @@ from torch.utils._pytree import tree_leaves
 SOFTMAXES = (F.softmax, torch.softmax, Tensor.softmax)
 PRODUCTS = {
     F.linear, torch.matmul, Tensor.matmul, Tensor.__matmul__, Tensor.__rmatmul__, torch.bmm, Tensor.bmm, torch.mm,
-    Tensor.mm, torch.addmm, torch.baddbmm, torch.einsum, F.conv1d,
+    Tensor.mm, torch.addmm, torch.baddbmm, torch.einsum, F.conv1d, torch._grouped_mm,
 }  # fmt: skip
 
 

@@ -9,11 +9,11 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 
-from lpzero_hf.capture.spec import OUTPUTS, WEIGHTS, Reduced, Reduction
+from lpzero_hf.capture.spec import OUTPUTS, WEIGHTS, Network, Reduced, Reduction
 from lpzero_hf.models.layout import ModelLayout, WeightSite
 
-NO_MODULE = "used without a layer of their own, as fused experts are"
-OTHER_ROWS = "rows that are not the tokens of the minibatch"
+NO_MODULE = "their weights are used without a layer of their own, as those of fused experts are"
+OTHER_ROWS = "their rows are not the tokens of the minibatch"
 PART = {"linear": None, "mixer_linear": "mixer", "ffn_linear": "ffn"}
 
 
@@ -45,7 +45,7 @@ def not_run(layout: ModelLayout) -> str:
     return f"{what} {'were' if len(layout.not_run) > 1 else 'was'} not run"
 
 
-def left_out(reduction: Reduction, values: Sequence[Reduced], layout: ModelLayout, ran: Ran) -> str:
+def left_out(reduction: Reduction, values: Sequence[Reduced], layout: ModelLayout, ran: Ran, network: Network) -> str:
     """What `values` leave out, as one line; an empty string if they are complete.
 
     Args:
@@ -53,12 +53,13 @@ def left_out(reduction: Reduction, values: Sequence[Reduced], layout: ModelLayou
         values: one for each site that was read.
         layout: of the model.
         ran: what the pass ran.
+        network: that it ran; one that departs from the model has layers that no gradient reaches, by definition.
     """
     read = {reduced.site for reduced in values}
     reads: set[str] = {*reduction.reads}
     lines: Iterable[str]
     if reduction.place in PART and reads <= WEIGHTS:
-        lines = _weights(reads, PART[reduction.place], read, layout, ran)
+        lines = _weights(reads, PART[reduction.place], read, layout, ran, network)
     elif reduction.place in PART and reads <= OUTPUTS:
         lines = _outputs(reads, PART[reduction.place], read, layout, ran)
     elif reduction.place in ("ffn_hidden", "ffn_output"):
@@ -80,13 +81,15 @@ def _sites(part: str | None, layout: ModelLayout) -> list[WeightSite]:
     return [site for site in layout.weights if part in (None, site.part)]
 
 
-def _weights(reads: set[str], part: str | None, read: set[str], layout: ModelLayout, ran: Ran) -> Iterable[str]:
+def _weights(
+    reads: set[str], part: str | None, read: set[str], layout: ModelLayout, ran: Ran, network: Network
+) -> Iterable[str]:
     stray = _stray(part, layout, ran)
     yield _missed(stray, reads, len(read) + len(stray), "they are not recognised")
-    if "G" in reads:
+    if "G" in reads and not network.departs:
         missing = [s.name for s in _sites(part, layout) if s.name in ran.layers | ran.used and not read & {*s.names}]
         yield _missed(missing, reads, len(_sites(part, layout)), "no gradient reaches them")
-    elif ran.layers:
+    elif "G" not in reads and ran.layers:
         idle = [s.name for s in _sites(part, layout) if s.name not in ran.layers | ran.used and s.module is not None]
         if idle:
             yield f"W of {len(idle)} linear layers that did not run is counted ({_example(idle)})"
@@ -95,7 +98,7 @@ def _weights(reads: set[str], part: str | None, read: set[str], layout: ModelLay
 def _outputs(reads: set[str], part: str | None, read: set[str], layout: ModelLayout, ran: Ran) -> Iterable[str]:
     sites = _sites(part, layout)
     called = {site.name for site in layout.sites if site.module is not None and site.name in ran.layers}
-    bare = [s.name for s in sites if s.name not in called and s.name in ran.used]
+    bare = [s.name for s in sites if (s.module is None and s.block in ran.blocks) or (s.name in ran.used - called)]
     other = [s.name for s in sites if s.name in called and s.name not in read]
     stray = _stray(part, layout, ran)
     total = len(called & {s.name for s in sites}) + len(bare) + len(stray)
@@ -133,7 +136,7 @@ def _mixers(reduction: Reduction, read: set[str], layout: ModelLayout, ran: Ran)
 def _missed(names: Collection[str], reads: set[str], total: int, why: str) -> str:
     if not names:
         return ""
-    return f"{_letters(reads)} of {len(names)} of {total} linear layers not read: {why} ({_example(names)})"
+    return f"{_letters(reads)} of {len(names)} of {total} linear layers were not read: {why} ({_example(names)})"
 
 
 def _letters(reads: set[str]) -> str:

@@ -163,7 +163,7 @@ class _Pass:
                     recorder.read_weight(sites[key], parameter if read is None else substitute(read(original)))
             if moments <= {"weight"}:
                 return self._audited(reducer.result(), recorder.ran)
-            recorder.name_weights(replaced)
+            recorder.name_weights(model, replaced)
             with (
                 self.network.context(model, layout),
                 recorder.watching(model),
@@ -174,7 +174,7 @@ class _Pass:
 
     def _audited(self, captured: Captured, ran: Ran) -> Captured:
         """`captured`, with notes of what its values leave out."""
-        notes = {r: left_out(r, values, self.layout, ran) for r, values in captured.values.items()}
+        notes = {r: left_out(r, values, self.layout, ran, self.network) for r, values in captured.values.items()}
         return replace(captured, notes={reduction: note for reduction, note in notes.items() if note})
 
     def _passes(

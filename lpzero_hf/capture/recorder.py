@@ -123,12 +123,14 @@ class Recorder:
         self.reached = True
         self.reducer.take_gradient(site, parameter, self._unscaled(gradient))
 
-    def name_weights(self, replaced: Mapping[int, nn.Parameter]) -> None:
-        """Learn the names of the weights in the blocks, to tell which of them a product uses."""
-        for block in self.layout.blocks:
-            for name, parameter in block.module.named_parameters(prefix=block.name):
-                if parameter.dim() == 2 or (parameter.dim() == 3 and parameter.shape[2] == 1):  # pointwise convolution
-                    self.parameters[id(parameter)] = name
+    def name_weights(self, model: PreTrainedModel, replaced: Mapping[int, nn.Parameter]) -> None:
+        """Learn the names of the weights in the blocks and in other lists of modules, to tell which a product uses."""
+        inside = {id(p) for block in self.layout.blocks for p in block.module.parameters()}
+        for name, parameter in model.named_parameters():
+            listed = id(parameter) in inside or any(part.isdigit() for part in name.split("."))
+            pointwise = parameter.dim() == 3 and parameter.shape[2] == 1  # a convolution of one position
+            if listed and (parameter.dim() == 2 or pointwise):
+                self.parameters[id(parameter)] = name
         for site in self.layout.sites:
             if id(site.parameter) in replaced:
                 self.parameters[id(replaced[id(site.parameter)])] = site.name
@@ -210,7 +212,6 @@ class Recorder:
 
     def _on_block_start(self, block: Block, module: nn.Module, inputs: Any) -> None:
         self._start(block)
-        self.rows = self.rows.of_block(block.name, inputs[0] if inputs else None)
 
     def _start(self, block: Block) -> None:
         self._end_feed_forward()

@@ -21,18 +21,20 @@ class TokenRows:
 
     def __init__(self, batch: Batch, layout: ModelLayout) -> None:
         self.layout = layout
-        self._masks = real_tokens(batch), real_targets(batch)  # of the encoder's (or only) tokens, of the decoder's
+        # Of the encoder's (or only) tokens, of the decoder's:
+        self._masks: tuple[Tensor, ...] = real_tokens(batch), real_targets(batch)
         self._mask = self._masks[0]
         self.samples = len(self._mask)
         self.lengths = {mask.shape[1] for mask in self._masks}
 
-    def of_block(self, name: str, hidden: Any = None) -> TokenRows:
-        """The same in the block of this name, which runs on the hidden states [B, n, d] if they are known."""
+    def of_block(self, name: str) -> TokenRows:
+        """The same in the block of this name."""
         inside = copy(self)
-        inside._mask = self._masks["decoder" in name.split(".")]
-        inside.lengths = {mask.shape[1] for mask in self._masks}
-        if isinstance(hidden, Tensor) and hidden.dim() == 3:
-            inside.lengths.add(hidden.shape[0 if self.layout.time_major else 1])
+        decoder = "decoder" in name.split(".")
+        inside._mask = self._masks[decoder]
+        if decoder and self.layout.streams > 1:
+            inside._masks = (*self._masks, self._masks[1].repeat(1, self.layout.streams))
+            inside.lengths = {mask.shape[1] for mask in inside._masks}
         return inside
 
     def read(self, tensor: Any, name: str) -> tuple[Tensor, Tensor] | None:
@@ -54,24 +56,10 @@ class TokenRows:
             tensor = tensor.reshape(self.samples, -1, tensor.shape[1])
         if tensor.dim() != 3 or tensor.shape[0] != self.samples or tensor.shape[1] not in self.lengths:
             return None
-        mask = self._real(tensor.shape[1])
-        return None if mask is None else (tensor, mask)
+        return tensor, next(mask for mask in (self._mask, *self._masks) if mask.shape[1] == tensor.shape[1])
 
     def _time_major(self, tensor: Tensor, name: str) -> bool:
         if self.layout.time_major or name in self.layout.transposed:
             return True
         batch_first = tensor.shape[0] == self.samples and tensor.shape[1] in self.lengths
         return not batch_first and tensor.shape[1] == self.samples and tensor.shape[0] in self.lengths
-
-    def _real(self, rows: int) -> Tensor | None:
-        """Which of this many rows of every sample are real; None if that is unknown.
-
-        A block may run on its tokens several times over, one after the other (ProphetNet's streams). Of other rows (a
-        prefix, pooled tokens) it is only known if the minibatch has no padding.
-        """
-        for mask in (self._mask, *self._masks):
-            if mask.shape[1] == rows:
-                return mask
-        if rows % self._mask.shape[1] == 0:
-            return self._mask.repeat(1, rows // self._mask.shape[1])
-        return self._mask.new_ones(self.samples, rows) if bool(self._mask.all()) else None

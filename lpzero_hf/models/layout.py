@@ -128,6 +128,7 @@ class ModelLayout:
         repeats: number of times it applies each block; more than one where blocks are shared.
         time_major: activations are [T, B, d] instead of [B, T, d].
         transposed: names of the layers and mixers whose outputs alone are [T, B, d], as far as known.
+        streams: on how many copies of its tokens, one after the other, a decoder runs (ProphetNet's n-gram streams).
         not_run: names of the blocks that the minibatch does not run; they are not among `blocks`.
     """
 
@@ -138,6 +139,7 @@ class ModelLayout:
     repeats: float = 1
     time_major: bool = False
     transposed: frozenset[str] = frozenset()
+    streams: int = 1
     not_run: tuple[str, ...] = ()
 
     @property

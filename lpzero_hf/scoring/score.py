@@ -250,7 +250,8 @@ def _reduced(captured: Captured, reduction: Reduction, layout: ModelLayout) -> l
     if not reduced:
         hidden = reduction.place == "attention" and any(mixer.attention and mixer.heads for mixer in layout.mixers)
         hint = "; a fused kernel may hide it: build the model with attn_implementation='sdpa' or 'eager'"
-        raise NotApplicable(f"this model shows no {WORDS[reduction.place]}{hint if hidden else ''}")
+        note = f"; {captured.notes[reduction]}" if reduction in captured.notes else ""
+        raise NotApplicable(f"this model shows no {WORDS[reduction.place]}{note}{hint if hidden else ''}")
     return reduced
 
 

@@ -36,14 +36,14 @@ def albert(model: PreTrainedModel) -> ModelLayout:
     return replace(layout, depth=depth, repeats=depth / len(layout.blocks))
 
 
-def xlm(model: PreTrainedModel) -> ModelLayout:
-    """XLM and FlauBERT keep attention and feed-forward halves of a block in two lists."""
-    return replace(find_layout(model), depth=model.config.n_layers)
+def prophetnet(model: PreTrainedModel) -> ModelLayout:
+    """ProphetNet's decoder runs on its tokens and, behind them, on a copy for every n-gram that it predicts."""
+    return replace(find_layout(model), streams=model.config.ngram + 1)
 
 
 LAYOUTS: dict[str, Callable[[PreTrainedModel], ModelLayout]] = {
     "albert": albert,
-    "flaubert": xlm,
-    "xlm": xlm,
+    "prophetnet": prophetnet,
+    "xlm-prophetnet": prophetnet,
     "xlnet": xlnet,
 }
