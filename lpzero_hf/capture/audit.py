@@ -22,17 +22,17 @@ class Ran:
     """What a pass ran.
 
     Args:
-        layers: names of the sites whose layer was called.
+        layers: how often the layer of a site was called, by its name.
         used: names of the weights in the blocks that were multiplied with something.
         blocks: indices of the blocks.
-        mixers: names of the mixers that were called.
+        mixers: how often a mixer was called, by its name.
         outside: how many attentions were computed in no mixer of the layout.
     """
 
-    layers: set[str] = field(default_factory=set)
+    layers: Counter[str] = field(default_factory=Counter)
     used: set[str] = field(default_factory=set)
     blocks: set[int] = field(default_factory=set)
-    mixers: set[str] = field(default_factory=set)
+    mixers: Counter[str] = field(default_factory=Counter)
     outside: int = 0
 
 
@@ -55,7 +55,7 @@ def left_out(reduction: Reduction, values: Sequence[Reduced], layout: ModelLayou
         ran: what the pass ran.
         network: that it ran; one that departs from the model has layers that no gradient reaches, by definition.
     """
-    read = {reduced.site for reduced in values}
+    read = Counter(reduced.site for reduced in values)
     reads: set[str] = {*reduction.reads}
     lines: Iterable[str]
     if reduction.place in PART and reads <= WEIGHTS:
@@ -82,24 +82,30 @@ def _sites(part: str | None, layout: ModelLayout) -> list[WeightSite]:
 
 
 def _weights(
-    reads: set[str], part: str | None, read: set[str], layout: ModelLayout, ran: Ran, network: Network
+    reads: set[str], part: str | None, read: Counter[str], layout: ModelLayout, ran: Ran, network: Network
 ) -> Iterable[str]:
     stray = _stray(part, layout, ran)
     yield _missed(stray, reads, len(read) + len(stray), "they are not recognised")
     if "G" in reads and not network.departs:
-        missing = [s.name for s in _sites(part, layout) if s.name in ran.layers | ran.used and not read & {*s.names}]
+        missing = [
+            s.name
+            for s in _sites(part, layout)
+            if s.name in ran.layers.keys() | ran.used and not read.keys() & {*s.names}
+        ]
         yield _missed(missing, reads, len(_sites(part, layout)), "no gradient reaches them")
     elif "G" not in reads and ran.layers:
-        idle = [s.name for s in _sites(part, layout) if s.name not in ran.layers | ran.used and s.module is not None]
+        idle = [
+            s.name for s in _sites(part, layout) if s.name not in ran.layers.keys() | ran.used and s.module is not None
+        ]
         if idle:
             yield f"W of {len(idle)} linear layers that did not run is counted ({_example(idle)})"
 
 
-def _outputs(reads: set[str], part: str | None, read: set[str], layout: ModelLayout, ran: Ran) -> Iterable[str]:
+def _outputs(reads: set[str], part: str | None, read: Counter[str], layout: ModelLayout, ran: Ran) -> Iterable[str]:
     sites = _sites(part, layout)
     called = {site.name for site in layout.sites if site.module is not None and site.name in ran.layers}
     bare = [s.name for s in sites if (s.module is None and s.block in ran.blocks) or (s.name in ran.used - called)]
-    other = [s.name for s in sites if s.name in called and s.name not in read]
+    other = [s.name for s in sites if s.name in called and read[s.name] < ran.layers[s.name]]
     stray = _stray(part, layout, ran)
     total = len(called & {s.name for s in sites}) + len(bare) + len(stray)
     yield _missed([*bare, *stray], reads, total, NO_MODULE)
@@ -109,7 +115,7 @@ def _outputs(reads: set[str], part: str | None, read: set[str], layout: ModelLay
 def _feed_forward(read: set[int], place: str, layout: ModelLayout, ran: Ran) -> Iterable[str]:
     holding: dict[int, set[str]] = {}
     for site in layout.sites:
-        if site.part == "ffn" and site.block in ran.blocks and site.name in ran.layers | ran.used:
+        if site.part == "ffn" and site.block in ran.blocks and site.name in ran.layers.keys() | ran.used:
             holding.setdefault(site.block, set()).add(site.name)
     least = 2 if place == "ffn_hidden" else 1
     missing = sorted(index for index, names in holding.items() if len(names) >= least and index not in read)
@@ -118,11 +124,11 @@ def _feed_forward(read: set[int], place: str, layout: ModelLayout, ran: Ran) -> 
         yield f"the feed-forward {what} of {len(missing)} of {len(holding)} blocks could not be read"
 
 
-def _mixers(reduction: Reduction, read: set[str], layout: ModelLayout, ran: Ran) -> Iterable[str]:
+def _mixers(reduction: Reduction, read: Counter[str], layout: ModelLayout, ran: Ran) -> Iterable[str]:
     reads: set[str] = {*reduction.reads}
     attention = reduction.place == "attention"
     expected = [m for m in layout.mixers if m.name in ran.mixers and (not attention or (m.attention and m.heads))]
-    missing = [m.name for m in expected if m.name not in read]
+    missing = [m.name for m in expected if read[m.name] < ran.mixers[m.name]]
     if missing and read:
         yield f"{_letters(reads)} of {len(missing)} of {len(expected)} mixers could not be read ({_example(missing)})"
     if ran.outside:

@@ -189,6 +189,7 @@ class _Pass:
             recorder.begin(batch)
             with recorder.failing(self.model, "forward", "gradient", "backward"):
                 scalar = self._objective(batch, part, divided)
+                recorder.end_forward()
             if fresh := recorder.overwritten() - protected:
                 return fresh
             if gradients and not recorder.broken:

@@ -201,6 +201,11 @@ class Recorder:
         finally:
             self.replaying, self.event, self.mixer, self.block = before
 
+    @property
+    def counting(self) -> bool:
+        """Whether what runs is part of the pass as the model defines it: not a trial, a second run, or a first part."""
+        return self.replaying is None and self.reducer.seen is None and self.reducer.last
+
     def _next_event(self) -> Event:
         self.event += 1
         return self.run if self.replaying is None else self.replaying, self.event
@@ -225,6 +230,10 @@ class Recorder:
         self.overwritten_early |= self.pending.release(self.run)
         self.block = None
 
+    def end_forward(self) -> None:
+        """The forward pass is over."""
+        self._end_feed_forward()
+
     def _end_feed_forward(self) -> None:
         """The last feed-forward layer of the block that ran is its output, the others are its pre-activations."""
         experts = None if self.block is None else self.block.experts
@@ -236,7 +245,7 @@ class Recorder:
         self.feed_forward.clear()
 
     def _on_linear(self, site: WeightSite, module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Any:
-        self.ran.layers.add(site.name)
+        self.ran.layers[site.name] += self.counting
         if self.mixer is not None and inputs and isinstance(inputs[0], Tensor):
             self.mixer.on_linear(inputs[0])
         index, call = self._place(site, module)
@@ -308,7 +317,7 @@ class Recorder:
 
     def _on_mixer_start(self, mixer: Mixer, module: nn.Module, inputs: Any) -> None:
         self.mixer = RunningMixer(mixer, inputs, self.rows)
-        self.ran.mixers.add(mixer.name)
+        self.ran.mixers[mixer.name] += self.counting
 
     def on_softmax(self, result: Tensor) -> None:
         """See `AttentionWatch`."""
@@ -318,7 +327,7 @@ class Recorder:
     def on_attention(self, heads: int, probabilities: Callable[[], Tensor], product: Tensor) -> None:
         """See `AttentionWatch`."""
         if self.mixer is None:
-            self.ran.outside += self.replaying is None
+            self.ran.outside += self.counting
             return
         wanted = self.replaying is None and any("S" in r.reads for r in self.reducer.reductions)
         self.mixer.on_attention(heads, probabilities() if wanted else None, product)

@@ -41,22 +41,26 @@ class TokenRows:
         """`tensor` as [B, n, d] with the real ones of its rows, [B, n]; None if its rows are not tokens.
 
         Args:
-            tensor: [B, n, d], [n, B, d], [B * n, d], [B, 1, n, d] or [B, n, h, d].
+            tensor: [B, n, d], [n, B, d], [B * n, d], [B, n, h, d], or [B, k, n, d], whose rows are k times the tokens.
             name: of the layer or mixer whose output it is.
         """
         if not isinstance(tensor, Tensor) or not tensor.is_floating_point():
             return None
-        if tensor.dim() == 4 and tensor.shape[1] == 1 and tensor.shape[2] in self.lengths:
-            tensor = tensor.squeeze(1)
+        copies = 1
         if tensor.dim() == 4 and tensor.shape[1] in self.lengths:
             tensor = tensor.flatten(2)
+        elif tensor.dim() == 4 and tensor.shape[0] == self.samples and tensor.shape[2] in self.lengths:
+            copies = tensor.shape[1]
+            tensor = tensor.flatten(1, 2)
         if tensor.dim() == 3 and self._time_major(tensor, name):
             tensor = tensor.transpose(0, 1)
         if tensor.dim() == 2 and any(tensor.shape[0] == self.samples * n for n in self.lengths):
             tensor = tensor.reshape(self.samples, -1, tensor.shape[1])
-        if tensor.dim() != 3 or tensor.shape[0] != self.samples or tensor.shape[1] not in self.lengths:
+        rows = tensor.shape[1] / copies
+        if tensor.dim() != 3 or tensor.shape[0] != self.samples or rows not in self.lengths:
             return None
-        return tensor, next(mask for mask in (self._mask, *self._masks) if mask.shape[1] == tensor.shape[1])
+        mask = next(mask for mask in (self._mask, *self._masks) if mask.shape[1] == rows)
+        return tensor, mask.repeat(1, copies)
 
     def _time_major(self, tensor: Tensor, name: str) -> bool:
         if self.layout.time_major or name in self.layout.transposed:
