@@ -84,19 +84,14 @@ def _sites(part: str | None, layout: ModelLayout) -> list[WeightSite]:
 def _weights(
     reads: set[str], part: str | None, read: Counter[str], layout: ModelLayout, ran: Ran, network: Network
 ) -> Iterable[str]:
-    stray = _stray(part, layout, ran)
+    stray, sites = _stray(part, layout, ran), _sites(part, layout)
+    active = ran.layers.keys() | ran.used
     yield _missed(stray, reads, len(read) + len(stray), "they are not recognised")
     if "G" in reads and not network.departs:
-        missing = [
-            s.name
-            for s in _sites(part, layout)
-            if s.name in ran.layers.keys() | ran.used and not read.keys() & {*s.names}
-        ]
-        yield _missed(missing, reads, len(_sites(part, layout)), "no gradient reaches them")
+        missing = [site.name for site in sites if site.name in active and not read.keys() & {*site.names}]
+        yield _missed(missing, reads, len(sites), "no gradient reaches them")
     elif "G" not in reads and ran.layers:
-        idle = [
-            s.name for s in _sites(part, layout) if s.name not in ran.layers.keys() | ran.used and s.module is not None
-        ]
+        idle = [site.name for site in sites if site.name not in active and site.module is not None]
         if idle:
             yield f"W of {len(idle)} linear layers that did not run is counted ({_example(idle)})"
 
