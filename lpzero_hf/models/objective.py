@@ -30,7 +30,7 @@ def head_kind(model: PreTrainedModel) -> str:
 
 
 def with_labels(model: PreTrainedModel, batch: Batch, seed: int) -> Batch:
-    """`batch` with the labels and decoder inputs that the model's own loss needs, on the model's device.
+    """A copy of `batch` with the labels and decoder inputs that the model's own loss needs, on the model's device.
 
     A caller's `labels` are kept. Causal and sequence-to-sequence models predict (and reconstruct) the
     input; padding is ignored. A masked language model predicts a seeded 15% of the real tokens; these
@@ -41,7 +41,7 @@ def with_labels(model: PreTrainedModel, batch: Batch, seed: int) -> Batch:
         batch: `input_ids` [B, T], optionally `attention_mask` [B, T] and `labels`.
         seed: chooses the masked positions.
     """
-    batch = {k: v.to(model.device) if isinstance(v, Tensor) else v for k, v in batch.items()}
+    batch = {k: v.to(model.device, copy=True) if isinstance(v, Tensor) else v for k, v in batch.items()}
     kind = head_kind(model)
     ids = batch["input_ids"].long()
     if "labels" not in batch and kind != "other":
