@@ -143,7 +143,7 @@ class _Pass:
         read = None if source is None else source.read
 
         def substitute(parameter: Tensor) -> Tensor:
-            tensor = parameter.detach()
+            tensor = parameter.data
             if self.network.substitute is not None:
                 return self.network.substitute(tensor)
             return tensor.to(self.dtype) if self.dtype is not None and tensor.is_floating_point() else tensor

@@ -17,7 +17,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from lpzero_hf.errors import CaptureError
-from lpzero_hf.models.objective import IGNORED, Batch, first_output, head_kind, project, real_targets, run_model
+from lpzero_hf.models.objective import Batch, first_output, head_kind, project, projected, real_targets, run_model
+from lpzero_hf.models.padding import IGNORED
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -72,7 +73,7 @@ class Shares:
         if mine == 0:  # the mean over no target is not a number; its gradients are zero
             return (first_output(output) * 0).sum()
         if loss is None or loss.dim():
-            loss = project(first_output(output), seed)
+            loss = project(first_output(output), projected(output, batch), seed)
         return loss if self.divides else loss * (mine / whole)
 
 
@@ -145,7 +146,8 @@ def _check_independence(model: PreTrainedModel, batch: Batch, both: Tensor, firs
 def _divided(model: PreTrainedModel, batch: Batch, trial: Batch, output: Any, items: dict[str, Tensor]) -> Shares:
     loss, labels = output.get("loss"), trial.get("labels")
     if loss is None or loss.dim():
-        return Shares(torch.ones(len(batch["input_ids"])))
+        fits = projected(output, trial).shape == real_targets(trial).shape
+        return Shares(real_targets(batch).sum(1) if fits else torch.ones(len(batch["input_ids"])))
     extra = [name for name, value in output.items() if ("aux" in name or "z_loss" in name) and value is not None]
     logits = first_output(output)
     if isinstance(labels, Tensor) and not extra and not labels.is_floating_point():

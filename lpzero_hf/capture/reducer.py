@@ -15,6 +15,7 @@ from torch import Tensor
 
 from lpzero_hf.capture.microbatches import Indivisible
 from lpzero_hf.capture.spec import Captured, Moment, Reduced, Reduction
+from lpzero_hf.capture.workspace import Workspace
 from lpzero_hf.errors import CaptureError
 from lpzero_hf.models.layout import WeightSite
 from lpzero_hf.models.memory import give_back
@@ -55,6 +56,7 @@ class Reducer:
         self.moments = {r.moment for r in self.reductions}
         self.values: dict[Reduction, list[Reduced]] = {r: [] for r in self.reductions}
         self.failures: dict[Reduction, Exception] = {}
+        self.workspace = Workspace()
         self.parts, self.part, self.keep_going = parts, 0, keep_going
         self.seen: set[Where] | None = None  # while a trial pass runs: the sites that it reaches
         self.known: set[Where] = set()  # sites whose tensors have one row per sample of the minibatch
@@ -145,7 +147,8 @@ class Reducer:
             try:
                 same = (reduction.function, reduction.reads)
                 if same not in known:
-                    value = reduction.function(*(widened(tensors[name]) for name in reduction.reads))
+                    with self.workspace.lent():
+                        value = reduction.function(*(widened(tensors[name]) for name in reduction.reads))
                     known[same] = torch.as_tensor(value).detach()
                 self.values[reduction].append(Reduced(where.block, where.site, known[same]))
                 for name, tensor in tensors.items():
@@ -163,7 +166,8 @@ class Reducer:
                 self.failures.setdefault(reduction, error)
 
     def result(self) -> Captured:
-        """All reduced values, in the order of the blocks."""
+        """All reduced values, in the order of the blocks; the memory that the functions used is freed."""
+        self.workspace.clear()
         ordered = {r: sorted(v, key=lambda reduced: reduced.block) for r, v in self.values.items()}
         return Captured(ordered, self.failures)
 

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from lpzero_hf.capture.spec import Captured, Reduced, Reduction, Statistic
+from lpzero_hf.capture.workspace import buffer
 from lpzero_hf.errors import CaptureError
 from lpzero_hf.expressions.expression import BUILT_IN, STATISTIC_NAMES, Chain, Operations
 
@@ -45,7 +46,6 @@ class Wanted:
     chains: Mapping[str, tuple[Chain, ...]]
     pairs: tuple[Pair, ...] = ()
     operations: Operations = field(default_factory=lambda: BUILT_IN)
-    _buffers: dict[object, Tensor] = field(default_factory=dict, init=False, compare=False, repr=False)
 
     def scalar(self, chain: Chain) -> bool:
         """Whether `chain` leaves one number per site."""
@@ -101,7 +101,7 @@ class Wanted:
         totals, stacks, column_sums = {}, {}, {}
         for name, matrix in tensors.items():
             place = {self.chains[name][i]: k for k, i in enumerate(self.matrices[name])}
-            stack = self._buffer(name, matrix, len(place) if name in paired else 0, rows * columns)
+            stack = buffer(name, matrix, len(place) if name in paired else 0, rows * columns)
             sums = torch.zeros(len(place), columns, dtype=torch.float64, device=matrix.device)
             scalars: dict[Chain, Tensor] = {}
             for chain, result in self._results(name, matrix):
@@ -121,14 +121,6 @@ class Wanted:
             products[i[:, None], j] = gram(stacks[x], stacks[y])
             parts += [products.reshape(-1), (column_sums[x] @ column_sums[y].T).reshape(-1)]
         return torch.cat(parts)
-
-    def _buffer(self, name: str, like: Tensor, rows: int, columns: int) -> Tensor:
-        """An uninitialised matrix [rows, columns], in memory that is reused from site to site."""
-        key = name, like.dtype, like.device
-        if key not in self._buffers or len(self._buffers[key]) < rows * columns:
-            self._buffers.pop(key, None)  # first, so that there are never two at the same time
-            self._buffers[key] = like.new_empty(rows * columns)
-        return self._buffers[key][: rows * columns].view(rows, columns)
 
     def _results(self, statistic: str, matrix: Tensor) -> Iterable[tuple[Chain, Tensor]]:
         """The result of every chain; chains with the same beginning share its computation."""
@@ -202,7 +194,6 @@ def tabulate(wanted: Wanted, captured: Captured) -> Table:
     Raises:
         CaptureError: the pass failed. A statistic that the model lacks is no error; it is missing from the table.
     """
-    wanted._buffers.clear()  # the memory that the functions of the pass have used
     sites: dict[str, list[Reduced]] = {}
     for group, reduction in wanted.reductions.items():
         if reduction in captured.failures:

@@ -11,21 +11,15 @@ import numpy
 import torch
 from torch import Tensor, nn
 
-HOOKS = (
-    "_forward_hooks",
-    "_forward_hooks_with_kwargs",
-    "_forward_hooks_always_called",
-    "_forward_pre_hooks",
-    "_forward_pre_hooks_with_kwargs",
-    "_backward_hooks",
-    "_backward_pre_hooks",
-)
+from lpzero_hf.models.snapshot import Snapshot
+from lpzero_hf.models.write_guard import WriteGuard
+
 Substitute = Callable[[nn.Parameter], Tensor]
 
 
 def same(parameter: nn.Parameter) -> Tensor:
-    """The parameter's own storage, shared."""
-    return parameter.detach()
+    """The parameter's own storage, shared; writes into it are counted apart from the parameter's."""
+    return parameter.data
 
 
 def copied(parameter: nn.Parameter) -> Tensor:
@@ -44,9 +38,10 @@ def isolated(
     """Run code on `model` in eval mode without leaving a trace on it.
 
     Inside the block every parameter is replaced by a fresh one, so that gradients, hooks and
-    `requires_grad` of the originals are never touched; buffers are replaced by copies. Afterwards the
-    original parameters, buffers, submodules, hooks and modes are put back, also when the block raises, and
-    so is the state of every random number generator.
+    `requires_grad` of the originals are never touched; buffers and tensors in plain attributes are replaced by
+    copies. Afterwards everything that the model's objects held is put back (see `Snapshot`): parameters, buffers,
+    submodules, hooks, modes, plain attributes, its configuration; weights that it overwrote (see `WriteGuard`); and
+    the state of the random number generators. This holds also when the block raises.
 
     Args:
         model: the model to isolate.
@@ -56,41 +51,70 @@ def isolated(
 
     Yields:
         The replacement of each original parameter, by the `id` of the original.
+
+    Raises:
+        CaptureError: the model wrote into its weights in a way that cannot be undone.
     """
-    modules = list(model.modules())
-    tables: list[dict[str, Any]] = [table for m in modules for table in (m._parameters, m._buffers, m._modules)]
-    hooks = [getattr(m, name) for m in modules for name in HOOKS]
-    saved_tables = [list(table.items()) for table in tables]
-    saved_hooks = [list(table.items()) for table in hooks]
-    saved_modes = [m.training for m in modules]
-    numbers, arrays = random.getstate(), numpy.random.get_state()
+    before = Snapshot(model)
     replaced: dict[int, nn.Parameter] = {}
-    devices = sorted({p.device.index or 0 for p in model.parameters() if p.is_cuda})
-    with torch.inference_mode(False), torch.enable_grad(), torch.random.fork_rng(devices=devices):
+    copies: dict[int, Tensor] = {}
+    guard = WriteGuard()
+
+    def replacement(tensor: Tensor) -> Tensor:
+        if not isinstance(tensor, nn.Parameter):
+            return copies.setdefault(id(tensor), tensor.detach().clone())
+        if id(tensor) not in replaced:
+            needs_grad = tensor.requires_grad if trainable is None else trainable(tensor)
+            replaced[id(tensor)] = nn.Parameter(substitute(tensor), requires_grad=needs_grad)
+            guard.watch(tensor, replaced[id(tensor)])
+        return replaced[id(tensor)]
+
+    with torch.inference_mode(False), torch.enable_grad(), _random_numbers(model, seed):
         try:
-            torch.manual_seed(seed)
+            before.exchange(replacement)
+            for module in model.modules():
+                module.training = False
+            with guard:
+                yield replaced
+        finally:
+            before.restore()
+            guard.undo()
+    guard.check(model)
+
+
+@contextmanager
+def _random_numbers(model: nn.Module, seed: int) -> Iterator[None]:
+    """Seeded generators of Python, numpy and the devices of `model`; all have their state back afterwards.
+
+    Generators of a CUDA that `model` does not use are left alone: `torch.manual_seed` would seed them now, or when
+    CUDA starts.
+    """
+    used = {tensor.device for tensor in (*model.parameters(), *model.buffers()) if tensor.is_cuda}
+    every = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else ()
+    numbers, arrays, dtype = random.getstate(), numpy.random.get_state(), torch.get_default_dtype()
+    with torch.random.fork_rng(devices=every, device_type="cuda"), _queue_of_cuda():
+        try:
+            torch.default_generator.manual_seed(seed)
+            for device in used:
+                torch.cuda.default_generators[device.index or 0].manual_seed(seed)
             random.seed(seed)
             numpy.random.seed(seed % 2**32)
-            for module in modules:
-                module.training = False
-                for name, parameter in module._parameters.items():
-                    if parameter is None:
-                        continue
-                    if id(parameter) not in replaced:
-                        needs_grad = parameter.requires_grad if trainable is None else trainable(parameter)
-                        replaced[id(parameter)] = nn.Parameter(substitute(parameter), requires_grad=needs_grad)
-                    module._parameters[name] = replaced[id(parameter)]
-                for name, buffer in module._buffers.items():
-                    module._buffers[name] = buffer if buffer is None else buffer.detach().clone()
-            yield replaced
+            yield
         finally:
-            for table, before in zip(tables, saved_tables, strict=True):
-                table.clear()
-                table.update(before)
-            for hook_table, hooks_before in zip(hooks, saved_hooks, strict=True):
-                hook_table.clear()
-                hook_table.update(hooks_before)
-            for module, mode in zip(modules, saved_modes, strict=True):
-                module.training = mode
             random.setstate(numbers)
             numpy.random.set_state(arrays)
+            torch.set_default_dtype(dtype)
+
+
+@contextmanager
+def _queue_of_cuda() -> Iterator[None]:
+    """What code inside queues for the start of CUDA (`torch.manual_seed` does) is dropped from the queue."""
+    queue: list[Any] = torch.cuda._queued_calls
+    seeds: dict[str, Any] = vars(torch.cuda._lazy_seed_tracker)
+    length, held = len(queue), dict(seeds)
+    try:
+        yield
+    finally:
+        if not torch.cuda.is_initialized():
+            del queue[length:]
+            seeds.update(held)

@@ -11,9 +11,9 @@ from transformers import PreTrainedModel
 from transformers.models.auto import modeling_auto as auto
 
 from lpzero_hf.errors import CaptureError
+from lpzero_hf.models.padding import IGNORED, without_padding
 
 Batch = dict[str, Any]
-IGNORED = -100  # the label that transformers ignores in every loss
 MASKED_FRACTION = 0.15
 
 
@@ -30,19 +30,21 @@ def head_kind(model: PreTrainedModel) -> str:
 
 
 def with_labels(model: PreTrainedModel, batch: Batch, seed: int) -> Batch:
-    """`batch` with the labels and decoder inputs that the model's own loss needs, on the model's device.
+    """A copy of `batch` with the labels and decoder inputs that the model's own loss needs, on the model's device.
 
     A caller's `labels` are kept. Causal and sequence-to-sequence models predict (and reconstruct) the
     input; padding is ignored. A masked language model predicts a seeded 15% of the real tokens; these
     are hidden in the input only where the minibatch was made for the model by `minibatch`. A decoder
-    behind an encoder is fed the labels, or without labels the input, shifted by one.
+    behind an encoder is fed the labels, or without labels the input, shifted by one. Padding is brought to one form
+    (see `lpzero_hf.models.padding`).
 
     Args:
         batch: `input_ids` [B, T], optionally `attention_mask` [B, T] and `labels`.
         seed: chooses the masked positions.
     """
-    batch = {k: v.to(model.device) if isinstance(v, Tensor) else v for k, v in batch.items()}
     kind = head_kind(model)
+    batch = without_padding(batch, padding_token(model), apart=kind == "seq2seq")
+    batch = {k: v.to(model.device, copy=True) if isinstance(v, Tensor) else v for k, v in batch.items()}
     ids = batch["input_ids"].long()
     if "labels" not in batch and kind != "other":
         labels = ids.masked_fill(~real_tokens(batch), IGNORED)
@@ -52,7 +54,16 @@ def with_labels(model: PreTrainedModel, batch: Batch, seed: int) -> Batch:
     has_decoder = "decoder_input_ids" in inspect.signature(model.forward).parameters
     if has_decoder and not {"decoder_input_ids", "decoder_inputs_embeds"} & batch.keys():
         batch["decoder_input_ids"] = _shifted(model, batch["labels"].long() if kind == "seq2seq" else ids)
+        if kind != "seq2seq" and "attention_mask" in batch:  # the decoder is fed the input: its padding is the same
+            batch.setdefault("decoder_attention_mask", real_tokens(batch).long())
     return batch
+
+
+def padding_token(model: PreTrainedModel) -> int:
+    """The id that the model takes for padding; 0 if it has none."""
+    token = getattr(model.config.get_text_config(), "pad_token_id", None)
+    size = getattr(model.get_input_embeddings(), "num_embeddings", None) or 0
+    return token if isinstance(token, int) and 0 <= token < size else 0
 
 
 def _shifted(model: PreTrainedModel, targets: Tensor) -> Tensor:
@@ -100,7 +111,7 @@ def objective(model: PreTrainedModel, batch: Batch, seed: int) -> Tensor:
     """The scalar l whose gradients are statistics.
 
     The model's own loss if it has a language-model head or the batch has `labels`. Otherwise the mean
-    over tokens of a seeded random projection of the output, because the plain sum of a LayerNorm's
+    over real tokens of a seeded random projection of the output, because the plain sum of a LayerNorm's
     output has no gradient.
 
     Args:
@@ -114,14 +125,25 @@ def objective(model: PreTrainedModel, batch: Batch, seed: int) -> Tensor:
     loss: Tensor | None = output.get("loss")
     if loss is not None and loss.dim() == 0:
         return loss
-    return project(first_output(output), seed)
+    return project(first_output(output), projected(output, batch), seed)
 
 
-def project(hidden: Tensor, seed: int) -> Tensor:
-    """The mean of a seeded random projection of `hidden` [..., d]."""
+def projected(output: Any, batch: Batch) -> Tensor:
+    """Which positions of the output of a model without a loss its objective is a mean over: bool [B, T'].
+
+    Those that hold real tokens; all of an output that has other positions than the batch.
+    """
+    hidden, real = first_output(output), real_targets(batch)
+    if hidden.dim() == 3 and hidden.shape[:2] == real.shape:
+        return real
+    return torch.ones(hidden.shape[:-1], dtype=torch.bool, device=hidden.device)
+
+
+def project(hidden: Tensor, real: Tensor, seed: int) -> Tensor:
+    """The mean over `real` [B, T] of a seeded random projection of `hidden` [B, T, d]."""
     generator = torch.Generator().manual_seed(seed)
     direction = torch.randn(hidden.shape[-1], generator=generator).to(hidden)
-    return (hidden @ direction).mean()
+    return (hidden @ direction)[real].mean()
 
 
 def run_model(model: nn.Module, batch: Batch) -> Any:

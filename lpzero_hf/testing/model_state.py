@@ -11,12 +11,20 @@ import numpy
 import torch
 from torch import Tensor
 
-from lpzero_hf.models.isolation import HOOKS
-
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 State = dict[str, Any]
+HOOKS = (
+    "_forward_hooks",
+    "_forward_hooks_with_kwargs",
+    "_forward_hooks_always_called",
+    "_forward_pre_hooks",
+    "_forward_pre_hooks_with_kwargs",
+    "_backward_hooks",
+    "_backward_pre_hooks",
+)
+FOREIGN = {"torch", "builtins", "logging", "threading", "weakref", "functools", "enum", "re"}  # not the model's objects
 
 
 def disturb(model: PreTrainedModel) -> None:
@@ -48,16 +56,48 @@ def state(model: PreTrainedModel, batch: Mapping[str, Any]) -> State:
         "modules": [(name, id(m)) for name, m in modules],
         "train and eval modes": [(name, m.training) for name, m in modules],
         "hooks": [(name, hook, dict(getattr(m, hook))) for name, m in modules for hook in HOOKS],
+        "attributes": attributes(model),
         "configuration": copy.deepcopy(model.config.to_dict()),
         "attention kernel": model.config._attn_implementation,
         "minibatch": {name: v.clone() if isinstance(v, Tensor) else copy.deepcopy(v) for name, v in batch.items()},
         "random state of torch": torch.get_rng_state(),
-        "random state of CUDA": torch.cuda.get_rng_state_all() if model.device.type == "cuda" else [],
+        "random state of CUDA": torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else [],
+        "calls queued for CUDA": [id(call) for call, *_ in torch.cuda._queued_calls],
+        "seed queued for CUDA": [id(call) for call in torch.cuda._lazy_seed_tracker.get_calls()],
         "random state of Python": random.getstate(),
         "random state of numpy": list(numpy.random.get_state()),
         "grad mode": torch.is_grad_enabled(),
         "default dtype": torch.get_default_dtype(),
     }
+
+
+def attributes(model: PreTrainedModel) -> State:
+    """Everything that can be reached from `model` through attributes and containers, by the path to it.
+
+    Tensors by identity, version and copy; other objects by identity, and those of the model by what they hold.
+    """
+    found: State = {}
+    seen: set[int] = set()
+    waiting: list[tuple[str, Any]] = [("model", model)]
+    while waiting:
+        path, value = waiting.pop()
+        if isinstance(value, Tensor):
+            found[path] = [id(value), value._version, value.requires_grad, value.detach().clone()]
+            waiting.append((f"{path}.grad", value.grad if value.is_leaf else None))
+            continue
+        found[path] = value if isinstance(value, int | float | str | None) else id(value)
+        if id(value) in seen or isinstance(value, type):
+            continue
+        seen.add(id(value))
+        if isinstance(value, dict):
+            waiting += [(f"{path}[{key!r}]", item) for key, item in value.items()]
+        elif isinstance(value, list | tuple | set | frozenset):
+            waiting += [(f"{path}[{index}]", item) for index, item in enumerate(value)]
+        package = type(value).__module__.partition(".")[0]
+        if isinstance(value, torch.nn.Module) or package not in FOREIGN:
+            waiting += [(f"{path}.{name}", item) for name, item in getattr(value, "__dict__", {}).items()]
+            found[f"{path}.*"] = list(getattr(value, "__dict__", {}))
+    return found
 
 
 def changes(before: State, after: State) -> list[str]:

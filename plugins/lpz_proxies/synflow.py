@@ -7,7 +7,7 @@ divides each token by its root mean square, which is held constant in the backwa
 layers multiply positive activations until they overflow within a few blocks); attention is uniform over
 all positions, so that values flow but queries and keys have no effect; a log-softmax returns its input, so
 that a head which normalises counts as one that does not. Activation functions and gates stay. Nothing is
-dropped or masked.
+dropped or masked. Constants of the model are double as well, wherever it keeps or makes them.
 """
 
 from __future__ import annotations
@@ -26,7 +26,9 @@ from lpzero_hf.capture.attention import SOFTMAXES
 from lpzero_hf.capture.spec import Network, Reduction
 from lpzero_hf.models.kernels import plain_kernels
 from lpzero_hf.models.layout import ModelLayout, input_embeddings
-from lpzero_hf.models.objective import Batch, first_output, run_model, with_labels
+from lpzero_hf.models.objective import Batch, first_output, padding_token, run_model, with_labels
+from lpzero_hf.models.padding import without_padding
+from lpzero_hf.models.snapshot import Snapshot
 from lpzero_hf.proxies.base import Proxy, StatisticProxy
 
 
@@ -36,10 +38,18 @@ def positive(parameter: Tensor) -> Tensor:
 
 
 def one_sequence(model: PreTrainedModel, batch: Batch, seed: int) -> Batch:
-    """One sequence of the minibatch's length without mask; its ids do not matter."""
-    ids = torch.zeros_like(batch["input_ids"][:1]).to(model.device)
-    batch = with_labels(model, {"input_ids": ids}, seed)
-    return {name: value for name, value in batch.items() if name != "labels"}
+    """One sequence of the minibatch's length without padding and mask; which token fills it does not matter."""
+    cut = without_padding(batch, padding_token(model))
+    ids = torch.full_like(cut["input_ids"][:1], ordinary_token(model)).to(model.device)
+    fed = with_labels(model, {"input_ids": ids}, seed)
+    return {name: value for name, value in fed.items() if name != "labels"}
+
+
+def ordinary_token(model: PreTrainedModel) -> int:
+    """The smallest id that has no special meaning to the model, such as padding."""
+    config = model.config.get_text_config()
+    special = {value for name, value in vars(config).items() if name.endswith(SPECIAL) and isinstance(value, int)}
+    return next(token for token in range(len(special) + 1) if token not in special)
 
 
 def output_sum(model: PreTrainedModel, batch: Batch, seed: int) -> Tensor:
@@ -58,11 +68,21 @@ def rescale(x: Tensor) -> Tensor:
     return x / x.detach().square().mean(-1, keepdim=True).sqrt().clamp_min(1e-12)
 
 
+SPECIAL = ("_token_id", "pad_index", "unk_index", "mask_index", "bos_index", "eos_index")
+SINGLE = {torch.float32, torch.float16, torch.bfloat16}
+TO_SINGLE = {Tensor.float, Tensor.half, Tensor.bfloat16}
 LOG_SOFTMAXES = (F.log_softmax, torch.log_softmax, Tensor.log_softmax)
 
 
+def _doubled(value: Any) -> Any:
+    return torch.float64 if isinstance(value, torch.dtype) and value in SINGLE else value
+
+
 class NoSoftmax(TorchFunctionMode):
-    """Replaces attention probabilities, inside mixers only, by 1/T, and log-softmaxes by their input."""
+    """Replaces attention probabilities, inside mixers only, by 1/T, and log-softmaxes by their input.
+
+    Whatever asks for a lower precision gets double.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -71,7 +91,8 @@ class NoSoftmax(TorchFunctionMode):
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        kwargs = kwargs or {}
+        kwargs = {name: _doubled(value) for name, value in (kwargs or {}).items()}
+        func, args = (Tensor.double if func in TO_SINGLE else func), tuple(map(_doubled, args))
         if self.depth and func is F.scaled_dot_product_attention:
             return mean_value(*args, **kwargs)
         if func in LOG_SOFTMAXES:
@@ -93,10 +114,7 @@ def linear_network(model: PreTrainedModel, layout: ModelLayout) -> Iterator[None
     def leave(module: nn.Module, inputs: Any, output: Any) -> None:
         no_softmax.depth -= 1
 
-    for name, buffer in model.named_buffers():
-        if buffer.is_floating_point():
-            owner, _, key = name.rpartition(".")
-            model.get_submodule(owner)._buffers[key] = buffer.double()
+    Snapshot(model).exchange(_constant)
     for module in model.modules():
         if "norm" in type(module).__name__.lower() and not any(True for _ in module.children()):
             module.register_forward_hook(lambda module, inputs, output: rescale(inputs[0]))
@@ -105,8 +123,19 @@ def linear_network(model: PreTrainedModel, layout: ModelLayout) -> Iterator[None
         mixer.module.register_forward_hook(leave)
     for embedding in input_embeddings(model):
         embedding.register_forward_hook(lambda module, inputs, output: torch.ones_like(output))
-    with plain_kernels(model), no_softmax:
-        yield
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float64)
+    try:
+        with plain_kernels(model), no_softmax:
+            yield
+    finally:
+        torch.set_default_dtype(before)
+
+
+def _constant(tensor: Tensor) -> Tensor:
+    """A buffer or another tensor of a model in double precision; its parameters have it already."""
+    single = tensor.is_floating_point() and not isinstance(tensor, nn.Parameter)
+    return tensor.double() if single else tensor
 
 
 SYNFLOW = Network("synflow", output_sum, substitute=positive, context=linear_network, prepare=one_sequence)
@@ -134,7 +163,7 @@ PROXIES: list[Proxy] = [
         formula="sum |W * dR/dW|, R the output sum of the network with |W|, fed ones",
         citation="Tanaka et al., Pruning neural networks without any data, NeurIPS 2020, arXiv:2006.05467",
         batch_order_invariant=True,
-        version="2",
+        version="3",
         reductions=(Reduction("linear", ("W", "G"), flow),),
         network=SYNFLOW,
     ),
@@ -143,7 +172,7 @@ PROXIES: list[Proxy] = [
         formula="sum |W| * log(1 + |dR/dW|), R as in synflow",
         citation="Cavagnero et al., FreeREA, WACV 2023, arXiv:2207.05135",
         batch_order_invariant=True,
-        version="2",
+        version="3",
         reductions=(Reduction("linear", ("W", "G"), log_flow),),
         network=SYNFLOW,
     ),
@@ -152,7 +181,7 @@ PROXIES: list[Proxy] = [
         formula="sum |W| * |log |dR/dW||, R as in synflow (LPZero's Table 1 and code)",
         citation="Dong et al., LPZero, EMNLP Findings 2024, arXiv:2410.04808",
         batch_order_invariant=True,
-        version="3",
+        version="4",
         reductions=(Reduction("linear", ("W", "G"), absolute_log_flow),),
         network=SYNFLOW,
     ),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import math
 from collections.abc import Callable
 from functools import cache
@@ -18,7 +17,7 @@ from lpzero_hf.capture.spec import Reduced, Reduction
 from lpzero_hf.expressions.canonical import facts
 from lpzero_hf.expressions.expression import BUILT_IN, FOLDS, Branch, Expression
 from lpzero_hf.expressions.stacked import Stack
-from lpzero_hf.expressions.tables import GROUP, gather, tabulate
+from lpzero_hf.expressions.tables import GROUP, gather
 from lpzero_hf.models.layout import layout_of
 from lpzero_hf.models.minibatch import embedded_tokenizer, minibatch
 from lpzero_hf.proxies.expression_proxy import expression_proxy, wanted_by
@@ -187,20 +186,3 @@ def test_the_proxy_of_an_expression_scores_a_model_so(expression: Expression, fa
     assert (scored.value is None) == (not math.isfinite(value))
     if scored.value is not None:
         assert scored.value == pytest.approx(value, rel=1e-6)
-
-
-def tensor_bytes() -> int:
-    """The memory of all tensors that are no parameters."""
-    gc.collect()
-    storages = {t.untyped_storage().data_ptr(): t.untyped_storage() for t in gc.get_objects() if type(t) is Tensor}
-    return sum(storage.nbytes() for storage in storages.values())
-
-
-def test_the_memory_of_a_pass_is_given_back() -> None:
-    model, batch = model_and_batch("gpt2")
-    wanted = wanted_by([Expression(Branch("W", ("abs",)), "product", Branch("G", ("abs",)))])
-    captured = capture(model, batch, list(wanted.reductions.values()), layout_of(model))  # type: ignore[arg-type]
-    used = tensor_bytes()
-    table = tabulate(wanted, captured)
-    assert table.totals
-    assert tensor_bytes() < used - 32 * 128 * 4  # less by at least a matrix of the model, though a table was made

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
+from typing import Any
 
+import numpy
 import pytest
 import torch
 from torch import Tensor, nn
@@ -13,9 +15,12 @@ from transformers import PreTrainedModel
 from lpzero_hf import score
 from lpzero_hf.capture.spec import Reduction
 from lpzero_hf.models.isolation import isolated
+from lpzero_hf.models.objective import first_output, run_model, with_labels
 from lpzero_hf.proxies.base import ModelProxy, StatisticProxy, Subject
 from lpzero_hf.testing.model_state import State, changes, disturb, state
-from tests.support.families import tiny_model
+from tests.support.families import RARE, tiny_model
+
+SOME = ("gpt2", "gpt_neo", "falcon", "llama", "mixtral", "gemma2", "bert", "albert", "t5", "xlnet", "rwkv", "mamba")
 
 
 def everything(model: PreTrainedModel, batch: dict[str, Tensor]) -> State:
@@ -56,13 +61,87 @@ def rude_in_its_pass(subject: Subject) -> float:
     raise ValueError("lost")
 
 
-@pytest.mark.parametrize("family", ["gpt2", "mixtral", "albert", "falcon", "t5", "gpt_neo"])
+def runs_once(model: PreTrainedModel, batch: dict[str, Tensor]) -> float:
+    """A user's function that runs the model."""
+    return float(first_output(run_model(model, batch)).detach().double().sum())
+
+
+@pytest.mark.parametrize("family", [*SOME, *RARE])
 def test_score_leaves_everything_as_it_was(family: str, batch: dict[str, Tensor]) -> None:
-    model = tiny_model(family)
+    model, untouched = tiny_model(family), tiny_model(family)
     disturb(model)
     before = everything(model, batch)
-    score(model, batch)
+    score(model, batch, ["all", runs_once])
     assert changes(before, everything(model, batch)) == []
+    fed = with_labels(model, batch, seed=42)
+    with torch.no_grad():
+        outputs = [first_output(run_model(each.eval(), fed)) for each in (model, untouched)]
+    assert torch.equal(*outputs)
+
+
+def test_a_model_that_writes_into_its_minibatch_gets_a_copy(gpt2: PreTrainedModel, batch: dict[str, Tensor]) -> None:
+    def writes(module: nn.Module, inputs: Any, named: dict[str, Any]) -> None:
+        named["input_ids"].zero_()
+
+    gpt2.register_forward_pre_hook(writes, with_kwargs=True)
+    before = everything(gpt2, batch)
+    score(gpt2, batch, ["snip", "zen", "grasp", "zico", runs_once])
+    assert changes(before, everything(gpt2, batch)) == []
+
+
+def test_the_families_above_are_forty() -> None:
+    assert len({*SOME, *RARE}) >= 40
+
+
+@pytest.mark.parametrize("options", [{}, {"dtype": torch.float64}, {"checkpointing": True}, {"micro_batch": 1}])
+def test_rwkv_keeps_its_weights_and_its_scores(options: dict[str, Any], batch: dict[str, Tensor]) -> None:
+    """It divides weights in place in its first pass in eval mode, and remembers that in an attribute."""
+    model = tiny_model("rwkv", num_hidden_layers=3, rescale_every=1)
+    before = everything(model, batch)
+    proxies = ["l2_norm", "snip", "synflow", "zen", "grasp", "params", runs_once]
+    first = score(model, batch, proxies, **options)
+    assert changes(before, everything(model, batch)) == []
+    second = score(model, batch, proxies, **options)
+    assert {row.status for row in first.values()} == {"ok"}
+    assert [row.value for row in first.values()] == [row.value for row in second.values()]
+    weight = model.rwkv.blocks[2].attention.output.weight.clone()
+    runs_once(model, batch)
+    assert torch.equal(model.rwkv.blocks[2].attention.output.weight * 4, weight)  # the user's own pass still does
+
+
+def draws(model: PreTrainedModel, batch: dict[str, Tensor]) -> float:
+    """A user's function that seeds everything."""
+    torch.manual_seed(0)
+    torch.cuda.manual_seed(0)
+    return float(torch.rand(()))
+
+
+@pytest.mark.skipif(torch.cuda.is_initialized(), reason="CUDA has started: its queue is no longer used")
+def test_generators_of_cuda_are_neither_seeded_nor_queued_for_a_model_on_the_cpu(
+    gpt2: PreTrainedModel, batch: dict[str, Tensor], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seeded: list[int] = []
+    monkeypatch.setattr(torch.cuda, "manual_seed_all", seeded.append)
+    queued = [*torch.cuda._queued_calls], [*torch.cuda._lazy_seed_tracker.get_calls()]
+    score(gpt2, batch, ["params", "snip", "zen", "zico", runs_once])
+    assert not seeded
+    assert queued == ([*torch.cuda._queued_calls], [*torch.cuda._lazy_seed_tracker.get_calls()])
+    monkeypatch.undo()
+    score(gpt2, batch, draws)
+    assert queued == ([*torch.cuda._queued_calls], [*torch.cuda._lazy_seed_tracker.get_calls()])
+
+
+def test_every_generator_is_seeded_inside_and_restored(gpt2: PreTrainedModel) -> None:
+    def drawn() -> tuple[float, float, float]:
+        return float(torch.rand(())), random.random(), float(numpy.random.rand())
+
+    with isolated(gpt2, seed=7):
+        inside = drawn()
+    before = torch.get_rng_state(), random.getstate()
+    with isolated(gpt2, seed=7):
+        assert drawn() == inside
+    assert torch.equal(before[0], torch.get_rng_state())
+    assert before[1] == random.getstate()
 
 
 @pytest.mark.parametrize("family", ["gpt2", "llama"])  # llama has buffers
