@@ -10,6 +10,7 @@ from functools import partial
 from typing import Any, Literal
 
 import torch
+from torch import Tensor
 from transformers import PreTrainedModel
 
 from lpzero_hf.capture.capture import capture
@@ -259,7 +260,7 @@ def _run_own(
     source = source_of(model)
 
     def evaluate(model: PreTrainedModel) -> float:
-        with isolated(model, seed=seed):
+        with isolated(model, trainable=Tensor.is_floating_point, seed=seed):
             fed = with_labels(model, batch, seed)
             if isinstance(proxy, FunctionProxy):
                 fed = {name: fed[name] for name in batch}
