@@ -64,8 +64,9 @@ def root(
 def run(arguments: Sequence[str]) -> int:
     """Run `lpz` with `arguments` and return its exit code: 0 done, 1 the work failed, 2 wrong usage."""
     with warnings.catch_warnings():
-        for category in (ExecutorWarning, MicroBatchWarning, ModelWarning, PluginWarning):
+        for category in (ExecutorWarning, MicroBatchWarning, PluginWarning):
             warnings.simplefilter("always", category)
+        warnings.simplefilter("default", ModelWarning)  # once for all architectures of one class
         warnings.showwarning = lambda message, *_: print(f"warning: {message}", file=sys.stderr)
         return _run(arguments)
 

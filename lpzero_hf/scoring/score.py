@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
@@ -15,13 +16,13 @@ from transformers import PreTrainedModel
 
 from lpzero_hf.capture.capture import capture
 from lpzero_hf.capture.spec import WORDS, Captured, Network, Reduced, Reduction
-from lpzero_hf.errors import InvalidScore, LpzError, NotApplicable, UsageError, one_line
+from lpzero_hf.errors import InvalidScore, LpzError, ModelWarning, NotApplicable, UsageError, one_line
 from lpzero_hf.models.isolation import isolated
 from lpzero_hf.models.layout import ModelLayout, layout_of
 from lpzero_hf.models.lazy import source_of
 from lpzero_hf.models.meta_device import ShapesOnly
 from lpzero_hf.models.minibatch import check_minibatch
-from lpzero_hf.models.objective import with_labels
+from lpzero_hf.models.objective import has_own_loss, objective, projected, with_labels
 from lpzero_hf.models.plain_layers import plain_layers
 from lpzero_hf.models.readable import check_readable
 from lpzero_hf.models.unwrap import unwrapped
@@ -133,7 +134,8 @@ def score(
 
     Returns:
         One `Score` per proxy. If a proxy fails, is not applicable or gives no finite number, its `Score` has the
-        reason, and the others continue.
+        reason, and the others continue. Warns (`ModelWarning`) if gradients are not those of the model's own loss,
+        because it has none.
 
     Raises:
         UsageError: a proxy is unknown, two have one name, or `micro_batch` is less than 1.
@@ -176,6 +178,8 @@ def score_proxies(
     if micro_batch is not None and micro_batch < 1:
         raise UsageError(f"micro-batches of {micro_batch} sequences are not possible; ask for at least 1")
     model = _sufficient(unwrapped(model), proxies)
+    if any(_differentiates(proxy) for proxy in proxies) and not has_own_loss(model, batch):
+        warnings.warn(projected(model), ModelWarning, stacklevel=3)
     with plain_layers(model):
         return _score_plain(
             model, dict(batch), proxies, seed, dtype, checkpointing, micro_batch, plugins, progress
@@ -231,6 +235,13 @@ def _sufficient(model: PreTrainedModel, proxies: Sequence[Proxy]) -> PreTrainedM
         return model
     missing = {"model"} if source.read is not None else {"model", "weights"}
     return source.whole() if any(proxy.requires in missing for proxy in proxies) else model
+
+
+def _differentiates(proxy: Proxy) -> bool:
+    """Whether `proxy` reads gradients of the objective."""
+    if isinstance(proxy, StatisticProxy):
+        return proxy.network.objective is objective and "backward" in proxy.passes
+    return isinstance(proxy, ModelProxy) and "backward" in proxy.passes
 
 
 def _by_network(proxies: Sequence[Proxy]) -> dict[Network, list[StatisticProxy]]:
