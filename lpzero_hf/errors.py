@@ -46,6 +46,10 @@ class MinibatchWarning(UserWarning):
     """A proxy is used with minibatches of another size than it was calibrated on."""
 
 
+class ModelWarning(UserWarning):
+    """A model is scored, but not quite as its configuration or class would have it."""
+
+
 class ExecutorWarning(UserWarning):
     """Work continues, but in another worker, more slowly, or without some of the tasks."""
 

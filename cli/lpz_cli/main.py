@@ -20,7 +20,7 @@ from lpz_cli.rank import rank
 from lpz_cli.report import report
 from lpz_cli.score import score
 from lpz_cli.search import search
-from lpzero_hf.errors import ExecutorWarning, LpzError, MicroBatchWarning, PluginWarning, one_line
+from lpzero_hf.errors import ExecutorWarning, LpzError, MicroBatchWarning, ModelWarning, PluginWarning, one_line
 from lpzero_hf.plugins import load_plugins
 
 app = typer.Typer(
@@ -66,6 +66,7 @@ def run(arguments: Sequence[str]) -> int:
     with warnings.catch_warnings():
         for category in (ExecutorWarning, MicroBatchWarning, PluginWarning):
             warnings.simplefilter("always", category)
+        warnings.simplefilter("default", ModelWarning)  # once for all architectures of one class
         warnings.showwarning = lambda message, *_: print(f"warning: {message}", file=sys.stderr)
         return _run(arguments)
 

@@ -9,6 +9,7 @@ correctly through the hook `lpz_model_layout`.
 
 from __future__ import annotations
 
+import inspect
 import re
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, replace
@@ -30,6 +31,7 @@ ATTENTION = {"attn", "attention"}
 MIXER = ATTENTION | {"mixer", "mamba", "ssm", "fourier", "recurrent", "temporal", "retention", "mlstm"}
 NOT_MIXER = {"mlp", "ffn", "moe", "experts", "bottleneck", "embedding", "embeddings"}
 ROUTER = {"router", "gate"}
+TARGETS = {"labels", "start_positions"}  # what the forward of a model with a head takes to compute its loss
 HEAD_COUNTS = ("num_heads", "num_attention_heads", "n_heads", "n_head", "num_attn_heads")
 
 
@@ -123,7 +125,7 @@ class ModelLayout:
         blocks: the distinct block modules, in the order the model holds them. A block is identified by its module (its
             `indices`), in whatever order and however often the model runs it.
         sites: every use of a weight by a linear layer of a block.
-        parameters: trainable parameters of the whole model, shared ones once.
+        parameters: parameters of the whole model, trained or frozen, shared ones once.
         depth: number of transformer layers that a forward pass applies.
         repeats: number of times it applies each block; more than one where blocks are shared.
         time_major: activations are [T, B, d] instead of [B, T, d].
@@ -213,7 +215,7 @@ def find_layout(model: PreTrainedModel) -> ModelLayout:
             "a plugin can describe it with the hook lpz_model_layout"
         )
     depth = len({block.index for block in blocks})
-    return ModelLayout(tuple(blocks), tuple(sites), depth, count_parameters(model, trainable=True))
+    return ModelLayout(tuple(blocks), tuple(sites), depth, count_parameters(model))
 
 
 def weight_sites(index: int, block: Block) -> Iterator[WeightSite]:
@@ -239,21 +241,49 @@ def weight_sites(index: int, block: Block) -> Iterator[WeightSite]:
                 yield WeightSite(f"{name}.weight", index, part, weight)
 
 
-def count_parameters(*modules: nn.Module, trainable: bool = False) -> int:
-    """Number of parameters in `modules`, each shared one once."""
-    distinct = {id(p): p for m in modules for p in m.parameters() if p.requires_grad or not trainable}
-    return sum(p.numel() for p in distinct.values())
+def count_parameters(*modules: nn.Module) -> int:
+    """Number of parameters in `modules`, each shared one once, whether it is trained or frozen."""
+    return sum(p.numel() for p in _distinct(modules).values())
 
 
 def count_body_parameters(model: PreTrainedModel, layout: ModelLayout | None = None) -> int:
-    """Number of parameters of the base model minus those of its embeddings; an output head is outside the base
-    model. Relative-position embeddings inside a block count as part of the block.
+    """Number of parameters, trained or frozen, outside embeddings and output heads: the same for a bare model and for
+    every model that puts a head on it. Relative-position embeddings inside a block count as part of the block.
     """
     layout = find_layout(model) if layout is None else layout
-    body = model.base_model
     inside = {id(m) for block in layout.blocks for m in block.module.modules()}
-    embeddings = [m for m in body.modules() if isinstance(m, nn.Embedding) and id(m) not in inside]
-    return count_parameters(body) - count_parameters(*embeddings, model.get_input_embeddings())
+    embeddings = [m for m in model.modules() if isinstance(m, nn.Embedding) and id(m) not in inside]
+    outside = _distinct([*embeddings, model.get_input_embeddings(), *_heads(model, inside)])
+    return sum(p.numel() for key, p in _distinct([model.base_model]).items() if key not in outside)
+
+
+def _distinct(modules: Iterable[nn.Module | None]) -> dict[int, nn.Parameter]:
+    return {id(p): p for module in modules if module is not None for p in module.parameters()}
+
+
+def _heads(model: PreTrainedModel, inside: set[int]) -> Iterator[nn.Module | None]:
+    """The modules of `model` that turn hidden states into its outputs: poolers, the output embeddings, heads of the
+    models that it is made of, and in a headed model that is its own base what follows the last blocks, but for norms.
+
+    Args:
+        inside: the ids of all modules of blocks.
+    """
+    base, children = model.base_model, list(model.base_model.children())
+    blocks = [index for index, child in enumerate(children) if _overlaps(child, inside)]
+    headed = base is model and TARGETS & {*inspect.signature(model.forward).parameters}
+    for child in children[max(blocks, default=-1) + 1 :]:
+        if headed and "norm" not in type(child).__name__.lower():
+            yield child
+    for part in model.modules():
+        if isinstance(part, PreTrainedModel):
+            yield part.get_output_embeddings()
+            yield from (child for name, child in part.named_children() if "pooler" in _words(name))
+            if part.base_model is not part:
+                yield from (child for child in part.children() if not _overlaps(child, {id(part.base_model), *inside}))
+
+
+def _overlaps(module: nn.Module, ids: set[int]) -> bool:
+    return any(id(m) in ids for m in module.modules())
 
 
 def input_embeddings(model: PreTrainedModel) -> list[nn.Module]:

@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from lpzero_hf.errors import MinibatchError
 from lpzero_hf.models.objective import head_kind, masked_positions
+from lpzero_hf.models.unwrap import unwrapped
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -41,7 +42,7 @@ class Text:
 
 
 def minibatch(
-    model: PreTrainedModel | None = None,
+    model: nn.Module | None = None,
     *,
     text: str | Path | Text | None = None,
     tokenizer: PreTrainedTokenizerBase | None = None,
@@ -70,6 +71,7 @@ def minibatch(
     Raises:
         MinibatchError: the text is missing, empty or too short; the sequence is longer than the model's
             positions; the vocabulary is too small.
+        ModelError: the model is wrapped in something unknown.
 
     Example:
         >>> from lpzero_hf import minibatch
@@ -78,7 +80,8 @@ def minibatch(
     """
     if batch_size < 1:
         raise MinibatchError(f"batch size {batch_size} is less than 1; ask for at least one sequence")
-    limit = None if model is None else position_limit(model)
+    inner = None if model is None else unwrapped(model)
+    limit = None if inner is None else position_limit(inner)
     if seq_len is None:
         seq_len = SEQUENCE_LENGTH if limit is None else min(SEQUENCE_LENGTH, limit)
     if seq_len < 2:
@@ -86,9 +89,9 @@ def minibatch(
     generator = torch.Generator().manual_seed(seed)
     mask_id = None
     if random_tokens:
-        if model is None:
+        if inner is None:
             raise MinibatchError("random tokens need a model, for its vocabulary")
-        ids = torch.randint(vocabulary_size(model), (batch_size, seq_len), generator=generator)
+        ids = torch.randint(vocabulary_size(inner), (batch_size, seq_len), generator=generator)
     else:
         tokenizer = tokenizer or embedded_tokenizer()
         mask_id = tokenizer.mask_token_id
@@ -102,9 +105,9 @@ def minibatch(
         starts = torch.randint(len(stream) - seq_len, (batch_size,), generator=generator)
         ids = torch.stack([stream[i : i + seq_len] for i in starts.tolist()])
     batch = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
-    if model is not None:
-        check_minibatch(batch, model)
-        if mask_id is not None and mask_id < vocabulary_size(model) and head_kind(model) == "masked":
+    if inner is not None:
+        check_minibatch(batch, inner)
+        if mask_id is not None and mask_id < vocabulary_size(inner) and head_kind(inner) == "masked":
             chosen = masked_positions(batch, seed)
             batch["labels"] = ids.masked_fill(~chosen, -100)
             batch["input_ids"] = ids.masked_fill(chosen, mask_id)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import inspect
+import warnings
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -10,7 +12,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 from transformers.models.auto import modeling_auto as auto
 
-from lpzero_hf.errors import CaptureError
+from lpzero_hf.errors import CaptureError, ModelWarning
 from lpzero_hf.models.padding import IGNORED, without_padding
 
 Batch = dict[str, Any]
@@ -18,7 +20,15 @@ MASKED_FRACTION = 0.15
 
 
 def head_kind(model: PreTrainedModel) -> str:
-    """What `model` is trained to do: "causal", "masked", "seq2seq" or, for any other head or none, "other"."""
+    """What `model` is trained to do: "causal", "masked", "seq2seq" or, for any other head or none, "other".
+
+    A class that transformers lists as a language model of text, or derives from one, is of that kind if its forward
+    takes labels. Any other is a language model if its forward takes labels and it has output embeddings, which give a
+    logit to every token: models of images or speech and text, and those with further heads.
+    """
+    taken = inspect.signature(model.forward).parameters
+    if "labels" not in taken and not _open_ended(taken):
+        return "other"
     for name in (ancestor.__name__ for ancestor in type(model).__mro__):
         if name in auto.MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES.values():
             return "seq2seq"
@@ -26,7 +36,28 @@ def head_kind(model: PreTrainedModel) -> str:
             return "masked"
         if name in _values(auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES) or name.endswith(("ForCausalLM", "LMHeadModel")):
             return "causal"
-    return "other"
+    if "labels" not in taken or model.get_output_embeddings() is None:
+        return "other"
+    if getattr(model.config, "is_encoder_decoder", False) and "decoder_input_ids" in taken:
+        return "seq2seq"
+    encoder = model.config.model_type in auto.MODEL_FOR_MASKED_LM_MAPPING_NAMES
+    causal = type(model).__name__ in {*_values(auto.MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES)}
+    return "masked" if encoder and not causal and not getattr(model.config, "is_decoder", False) else "causal"
+
+
+def has_own_loss(model: PreTrainedModel, batch: Mapping[str, Any]) -> bool:
+    """Whether the objective of `model` on `batch` is its own loss: it is a language model, or `batch` has targets."""
+    taken = inspect.signature(model.forward).parameters
+    given = {name for name in batch if name in taken or _open_ended(taken)}
+    return head_kind(model) != "other" or "labels" in given or {"start_positions", "end_positions"} <= given
+
+
+def projection_warning(model: PreTrainedModel) -> str:
+    """The warning that the objective of `model` is a projection."""
+    return (
+        f"{type(model).__name__} has no loss of its own on this minibatch: gradients are those of a seeded random "
+        "projection of its output; give 'labels' in the minibatch, or score a model with a language-model head"
+    )
 
 
 def with_labels(model: PreTrainedModel, batch: Batch, seed: int) -> Batch:
@@ -35,8 +66,9 @@ def with_labels(model: PreTrainedModel, batch: Batch, seed: int) -> Batch:
     A caller's `labels` are kept. Causal and sequence-to-sequence models predict (and reconstruct) the
     input; padding is ignored. A masked language model predicts a seeded 15% of the real tokens; these
     are hidden in the input only where the minibatch was made for the model by `minibatch`. A decoder
-    behind an encoder is fed the labels, or without labels the input, shifted by one. Padding is brought to one form
-    (see `lpzero_hf.models.padding`).
+    behind an encoder is fed the labels, or without labels the input, shifted by one. A model that is also trained to
+    tell whether sentences follow each other (`next_sentence_label`, `sentence_order_label`) is told that they do.
+    Padding is brought to one form (see `lpzero_hf.models.padding`).
 
     Args:
         batch: `input_ids` [B, T], optionally `attention_mask` [B, T] and `labels`.
@@ -51,8 +83,11 @@ def with_labels(model: PreTrainedModel, batch: Batch, seed: int) -> Batch:
         if kind == "masked":
             labels = labels.masked_fill(~masked_positions(batch, seed), IGNORED)
         batch["labels"] = labels
-    has_decoder = "decoder_input_ids" in inspect.signature(model.forward).parameters
-    if has_decoder and not {"decoder_input_ids", "decoder_inputs_embeds"} & batch.keys():
+    taken = inspect.signature(model.forward).parameters
+    for name in ("next_sentence_label", "sentence_order_label"):
+        if kind != "other" and name in taken:
+            batch.setdefault(name, ids.new_zeros(len(ids)))
+    if "decoder_input_ids" in taken and not {"decoder_input_ids", "decoder_inputs_embeds"} & batch.keys():
         batch["decoder_input_ids"] = _shifted(model, batch["labels"].long() if kind == "seq2seq" else ids)
         if kind != "seq2seq" and "attention_mask" in batch:  # the decoder is fed the input: its padding is the same
             batch.setdefault("decoder_attention_mask", real_tokens(batch).long())
@@ -110,9 +145,10 @@ def masked_positions(batch: Batch, seed: int) -> Tensor:
 def objective(model: PreTrainedModel, batch: Batch, seed: int) -> Tensor:
     """The scalar l whose gradients are statistics.
 
-    The model's own loss if it has a language-model head or the batch has `labels`. Otherwise the mean
+    The model's own loss if it has a language-model head or the batch has its targets. Otherwise the mean
     over real tokens of a seeded random projection of the output, because the plain sum of a LayerNorm's
-    output has no gradient.
+    output has no gradient; `has_own_loss` tells which, and a language model that returns no loss after all is
+    warned of (`ModelWarning`).
 
     Args:
         batch: as `with_labels` returns it.
@@ -125,6 +161,8 @@ def objective(model: PreTrainedModel, batch: Batch, seed: int) -> Tensor:
     loss: Tensor | None = output.get("loss")
     if loss is not None and loss.dim() == 0:
         return loss
+    if has_own_loss(model, batch):
+        warnings.warn(projection_warning(model), ModelWarning, stacklevel=2)
     return project(first_output(output), projected(output, batch), seed)
 
 
@@ -149,8 +187,7 @@ def project(hidden: Tensor, real: Tensor, seed: int) -> Tensor:
 def run_model(model: nn.Module, batch: Batch) -> Any:
     """The output of `model` on those entries of `batch` that it accepts, without a key-value cache."""
     accepted = inspect.signature(model.forward).parameters
-    open_ended = any(parameter.kind is parameter.VAR_KEYWORD for parameter in accepted.values())
-    taken = {name: value for name, value in batch.items() if open_ended or name in accepted}
+    taken = {name: value for name, value in batch.items() if name in accepted or _open_ended(accepted)}
     if "use_cache" in accepted:
         taken["use_cache"] = False
     return model(**taken, return_dict=True)
@@ -164,6 +201,10 @@ def first_output(output: Any) -> Tensor:
     raise CaptureError(
         "the model returned neither a loss nor a floating-point output to take gradients of; score a model that does"
     )
+
+
+def _open_ended(parameters: Mapping[str, inspect.Parameter]) -> bool:
+    return any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
 
 
 def _values(mapping: Any) -> set[str]:

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+from torch import nn
 
 from lpzero_hf.models.minibatch import check_minibatch
+from lpzero_hf.models.unwrap import unwrapped
 from lpzero_hf.plugins import PluginRegistry, load_plugins
 from lpzero_hf.proxies.base import Proxy
 from lpzero_hf.proxies.resolve import ProxyLike, find_proxy, warn_of_minibatch
 from lpzero_hf.scoring.score import score_proxies
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedModel
 
 
 @dataclass(frozen=True)
@@ -40,16 +40,17 @@ class LoadedProxy:
         """The source of the proxy."""
         return self.proxy.citation
 
-    def __call__(self, model: PreTrainedModel, batch: Mapping[str, Any]) -> float:
+    def __call__(self, model: nn.Module, batch: Mapping[str, Any]) -> float:
         """The score of `model` on a minibatch (`input_ids` [B, T], ...), higher is better; leaves both unchanged.
 
         Raises:
             ScoreError: the proxy is not applicable to this model, its score is not finite, or it failed.
             LpzError: the model or the minibatch cannot be used; the message says why.
         """
-        checked = check_minibatch(batch, model)
+        scored = unwrapped(model)
+        checked = check_minibatch(batch, scored)
         warn_of_minibatch([self.proxy], *checked["input_ids"].shape)
-        made = score_proxies(model, checked, [self.proxy], seed=self.seed, plugins=self.plugins)
+        made = score_proxies(scored, checked, [self.proxy], seed=self.seed, plugins=self.plugins)
         return self.proxy.orientation * made[self.proxy.name].require()
 
 

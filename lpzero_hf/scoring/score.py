@@ -4,25 +4,30 @@ from __future__ import annotations
 
 import math
 import time
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from typing import Any, Literal
 
 import torch
+from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from lpzero_hf.capture.audit import not_run
 from lpzero_hf.capture.capture import capture
 from lpzero_hf.capture.spec import WORDS, Captured, Network, Reduced, Reduction
-from lpzero_hf.errors import InvalidScore, LpzError, NotApplicable, UsageError, one_line
+from lpzero_hf.errors import InvalidScore, LpzError, ModelWarning, NotApplicable, UsageError, one_line
 from lpzero_hf.models.isolation import isolated
 from lpzero_hf.models.layout import ModelLayout, layout_of
 from lpzero_hf.models.lazy import source_of
 from lpzero_hf.models.meta_device import ShapesOnly
 from lpzero_hf.models.minibatch import check_minibatch
-from lpzero_hf.models.objective import with_labels
+from lpzero_hf.models.objective import has_own_loss, objective, projection_warning, with_labels
+from lpzero_hf.models.plain_layers import plain_layers
+from lpzero_hf.models.readable import check_readable
 from lpzero_hf.models.running import running_layout
+from lpzero_hf.models.unwrap import unwrapped
 from lpzero_hf.plugins import PluginRegistry, load_plugins
 from lpzero_hf.proxies.base import FunctionProxy, ModelProxy, Orientation, Proxy, StatisticProxy, Subject
 from lpzero_hf.proxies.resolve import ALL, ProxyLike, resolve
@@ -96,7 +101,7 @@ class Scores(Mapping[str, Score]):
 
 
 def score(
-    model: PreTrainedModel,
+    model: nn.Module,
     batch: Mapping[str, Any],
     proxies: ProxyLike | Iterable[ProxyLike] = ALL,
     *,
@@ -115,7 +120,9 @@ def score(
     what the proxies need is made, and freed again.
 
     Args:
-        model: any `PreTrainedModel`, on any device.
+        model: any `PreTrainedModel`, on any device; also compiled, in (distributed) data parallelism, averaged, with
+            parametrized or pruned weights, or with adapters, which are merged: the scores are those of the plain model
+            that computes the same.
         batch: what a tokenizer returns: `input_ids` [B, T], optionally `attention_mask`, `labels`, ...
         proxies: names, `Proxy` objects or functions `f(model, batch) -> float`; "all" for all installed.
         seed: for every random number.
@@ -129,10 +136,12 @@ def score(
 
     Returns:
         One `Score` per proxy. If a proxy fails, is not applicable or gives no finite number, its `Score` has the
-        reason, and the others continue.
+        reason, and the others continue. Warns (`ModelWarning`) if gradients are not those of the model's own loss,
+        because it has none.
 
     Raises:
         UsageError: a proxy is unknown, two have one name, or `micro_batch` is less than 1.
+        ModelError: it is wrapped in something unknown, traced, quantized, in shards, or has no values.
         LayoutError: the model has no blocks that could be found.
         MinibatchError: the minibatch is empty or does not fit the model.
 
@@ -145,10 +154,11 @@ def score(
     """
     plugins = load_plugins() if plugins is None else plugins
     selection = resolve(proxies, plugins)
-    checked = check_minibatch(batch, model)
+    scored = unwrapped(model)
+    checked = check_minibatch(batch, scored)
     selection.warn_of_minibatch(*checked["input_ids"].shape)
     return score_proxies(
-        model, checked, selection,
+        scored, checked, selection,
         seed=seed, dtype=dtype, checkpointing=checkpointing, micro_batch=micro_batch, plugins=plugins,
         progress=progress,
     )  # fmt: skip
@@ -169,8 +179,26 @@ def score_proxies(
     """As `score`, for resolved proxies and a minibatch that fits the model (`check_minibatch`)."""
     if micro_batch is not None and micro_batch < 1:
         raise UsageError(f"micro-batches of {micro_batch} sequences are not possible; ask for at least 1")
-    model = _sufficient(model, proxies)
-    batch = dict(batch)
+    model = _sufficient(unwrapped(model), proxies)
+    if any(_differentiates(proxy) for proxy in proxies) and not has_own_loss(model, batch):
+        warnings.warn(projection_warning(model), ModelWarning, stacklevel=3)
+    with plain_layers(model):
+        return _score_plain(
+            model, dict(batch), proxies, seed, dtype, checkpointing, micro_batch, plugins, progress
+        )  # fmt: skip
+
+
+def _score_plain(
+    model: PreTrainedModel,
+    batch: dict[str, Any],
+    proxies: Sequence[Proxy],
+    seed: int,
+    dtype: torch.dtype | None,
+    checkpointing: bool,
+    micro_batch: int | None,
+    plugins: PluginRegistry,
+    progress: Callable[[str, int, int], None] | None,
+) -> Scores:
     layout = running_layout(model, layout_of(model, plugins), batch, seed)
     shared = _by_network(proxies)
     own = [p for p in proxies if isinstance(p, ModelProxy | FunctionProxy)]
@@ -198,12 +226,24 @@ def score_proxies(
 
 
 def _sufficient(model: PreTrainedModel, proxies: Sequence[Proxy]) -> PreTrainedModel:
-    """`model`; or the whole model, if it is lazy and `proxies` need more than shapes or one weight at a time."""
+    """`model`; or the whole model, if it is lazy and `proxies` need more than shapes or one weight at a time.
+
+    Raises:
+        ModelError: it is not lazy, and its weights cannot be read.
+    """
     source = source_of(model)
     if source is None:
+        check_readable(model, shapes_suffice=all(proxy.requires == "shapes" for proxy in proxies))
         return model
     missing = {"model"} if source.read is not None else {"model", "weights"}
     return source.whole() if any(proxy.requires in missing for proxy in proxies) else model
+
+
+def _differentiates(proxy: Proxy) -> bool:
+    """Whether `proxy` reads gradients of the objective."""
+    if isinstance(proxy, StatisticProxy):
+        return proxy.network.objective is objective and "backward" in proxy.passes
+    return isinstance(proxy, ModelProxy) and "backward" in proxy.passes
 
 
 def _by_network(proxies: Sequence[Proxy]) -> dict[Network, list[StatisticProxy]]:
@@ -265,25 +305,27 @@ def _run_own(
 ) -> Score:
     source = source_of(model)
     running = {block.name for block in layout.blocks}
+    lacking = source is not None or any(parameter.is_meta for parameter in model.parameters())
 
     def evaluate(model: PreTrainedModel) -> float:
-        with isolated(model, seed=seed):
+        with isolated(model, trainable=Tensor.is_floating_point, seed=seed):
             fed = with_labels(model, batch, seed)
             if isinstance(proxy, FunctionProxy):
                 fed = {name: fed[name] for name in batch}
             return proxy.evaluate(Subject(model, fed, layout_of(model, plugins).only(running), seed))
 
     def on_shapes() -> float:
-        assert source is not None
         try:
             with ShapesOnly():
                 return evaluate(model)
         except (NotApplicable, InvalidScore):
             raise
         except Exception:  # a model whose control flow depends on values
+            if source is None:
+                raise
             return evaluate(source.whole())
 
-    return _scored(proxy, partial(evaluate, model) if source is None else on_shapes, not_run(layout))
+    return _scored(proxy, on_shapes if lacking else partial(evaluate, model), not_run(layout))
 
 
 def _scored(proxy: Proxy, evaluate: Callable[[], float], note: str) -> Score:

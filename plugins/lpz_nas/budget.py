@@ -28,7 +28,7 @@ def count(config: PreTrainedConfig) -> int:
         112962
     """
     with torch.device("meta"):
-        return count_parameters(build_model(config, device="meta"), trainable=True)
+        return count_parameters(build_model(config, device="meta"))
 
 
 @dataclass(frozen=True)

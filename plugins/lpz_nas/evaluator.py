@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from torch import nn
 from transformers import PreTrainedConfig, PreTrainedModel
 
 from lpzero_hf.errors import UsageError
@@ -12,6 +13,7 @@ from lpzero_hf.executors.local import LocalExecutor
 from lpzero_hf.executors.threads import threads
 from lpzero_hf.models.minibatch import position_limit, vocabulary_size
 from lpzero_hf.models.objective import head_kind
+from lpzero_hf.models.unwrap import unwrapped
 from lpzero_hf.plugins import PluginRegistry, load_plugins
 from lpzero_hf.proxies.base import Proxy
 from lpzero_hf.proxies.resolve import ProxyLike, find_proxy, warn_of_minibatch
@@ -107,7 +109,8 @@ class ProxyEvaluator:
     def try_evaluate(self, arch: Any) -> Verdict:
         """As `evaluate`, but a missing score is returned with its reason instead of raised."""
         inner = getattr(arch, "arch", arch)
-        if isinstance(inner, PreTrainedModel):
+        if isinstance(inner, nn.Module):
+            inner = unwrapped(inner)
             name = getattr(arch, "archid", None)
             if name is None:
                 return self._of_model(inner)

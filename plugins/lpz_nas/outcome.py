@@ -23,7 +23,7 @@ class Tried:
 
     Args:
         architecture: its text id in the space.
-        params: its trainable parameters.
+        params: its parameters, trained or frozen.
         score: of the proxy, higher is better; None if it has none.
         reason: why there is none.
     """

@@ -94,6 +94,7 @@ PROXIES: list[Proxy] = [
         name="w_pca",
         formula="parameters * sum over blocks of the principal components of the feed-forward output that reach 0.99",
         citation=WPCA,
+        version="2",
         batch_order_invariant=True,
         reductions=(COMPONENTS,),
         combine=lambda values, layout: layout.parameters * total(values[0]),

@@ -16,17 +16,18 @@ LITE = "Javaheripi et al., LiteTransformerSearch, NeurIPS 2022, arXiv:2203.02094
 
 
 def params(subject: Subject) -> float:
-    """Trainable parameters of the whole model, tied weights once."""
-    return count_parameters(subject.model, trainable=True)
+    """Parameters of the whole model, trained or frozen, tied weights once."""
+    return count_parameters(subject.model)
 
 
 def decoder_params(subject: Subject) -> float:
-    """Parameters of the base model less those of its embeddings."""
+    """Parameters outside embeddings and output heads (poolers too), trained or frozen."""
     return count_body_parameters(subject.model, subject.layout)
 
 
 def attention_params(subject: Subject) -> float:
-    """Parameters of the mixer modules with all they hold (biases, and norms where a family puts them there)."""
+    """Parameters of the mixer modules with all they hold (biases, and norms where a family puts them there), trained or
+    frozen."""
     mixers = subject.layout.mixers
     if not mixers:
         raise NotApplicable("no mixer module was found in the blocks")
@@ -63,12 +64,13 @@ def flops(subject: Subject) -> float:
 
 PROXIES: list[Proxy] = [
     ModelProxy(
-        name="params", formula="trainable parameters", batch_order_invariant=True, evaluate=params, shapes_only=True
+        name="params", formula="parameters", version="2", batch_order_invariant=True, evaluate=params, shapes_only=True
     ),
     ModelProxy(
         name="decoder_params",
         formula="parameters outside embeddings and output head",
         citation=LITE,
+        version="2",
         batch_order_invariant=True,
         evaluate=decoder_params,
         shapes_only=True,

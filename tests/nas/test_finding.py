@@ -77,7 +77,7 @@ def test_lpz_nas_leaves_a_winner_that_loads(lpz: Lpz, tmp_path: Path) -> None:
     assert (out / "plots" / "front.png").read_bytes().startswith(b"\x89PNG")
 
     model = AutoModelForCausalLM.from_pretrained(out / "winner").eval()
-    assert count_parameters(model, trainable=True) == winner["params"]
+    assert count_parameters(model) == winner["params"]
     assert ProxyEvaluator("synflow", setting=SMALL).evaluate(model) == winner["score"]
     assert AutoModel.from_pretrained(out / "winner").config.d_model == model.config.d_model
     options = ("-p", "synflow", "--batch-size", "2", "--seq-len", "8", "--json")

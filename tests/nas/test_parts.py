@@ -46,7 +46,7 @@ def test_parameters_are_counted_as_they_will_be(name: str) -> None:
     space = load_space(name)
     for architecture in space.samples(2, by="choice"):
         config = space.config(architecture)
-        assert count(config) == count_parameters(build_model(config), trainable=True)
+        assert count(config) == count_parameters(build_model(config))
 
 
 def test_a_model_that_no_memory_holds_is_counted() -> None:
@@ -156,7 +156,7 @@ def test_a_study_builds_nothing_over_the_budget() -> None:
 
     def size(model: Any, batch: Any) -> float:
         """parameters"""
-        built.append(count_parameters(model, trainable=True))
+        built.append(count_parameters(model))
         return float(built[-1])
 
     study = create_study(seed=1)
