@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -13,7 +14,7 @@ from torch import Tensor
 
 from lpzero_hf.errors import LpzError, ModelError, one_line
 from lpzero_hf.models.deferred_init import Ledger, NotDeferrable
-from lpzero_hf.models.lazy import Checkpoint, Source, make_lazy
+from lpzero_hf.models.lazy import Checkpoint, Reader, Source, make_lazy
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedModel
@@ -67,27 +68,34 @@ class ModelRecipe:
         return _build(config, checkpoint, self.dtype, self.trust_remote_code)
 
     def _lazy(self, failure: str) -> PreTrainedModel:
-        whole = partial(self.make, failure, lazy=False)
-        if self.checkpoint is None:
-            try:
-                with torch.random.fork_rng():
-                    torch.manual_seed(self.seed)
-                    with Ledger() as ledger:
-                        model = self._built(None)
-                return make_lazy(model.eval(), Source(whole, partial(self._drawn, ledger)))
-            except NotDeferrable:
-                pass
+        """The model on the meta device: no value is made or read before one is wanted."""
         with torch.device("meta"):
             model = self._built(None).eval()
+        whole = partial(self.make, failure, lazy=False)
         if self.checkpoint is None:
-            return make_lazy(model, Source(whole))
+            names = {id(p): name for name, p in model.named_parameters()}
+            return make_lazy(model, Source(whole, partial(self._drawing, names)))
         try:
-            return make_lazy(model, Source(whole, Checkpoint(self.checkpoint, model, self.device).read))
+            read = Checkpoint(self.checkpoint, model, self.device).read
         except LookupError:
             return make_lazy(model, Source(whole))
+        return make_lazy(model, Source(whole, lambda: read))
 
-    def _drawn(self, ledger: Ledger, parameter: Tensor) -> Tensor:
-        return (ledger.make(parameter) if ledger.knows(parameter) else parameter.detach()).to(self.device)
+    def _drawing(self, names: Mapping[int, str]) -> Reader | None:
+        """Draws single weights of the lazy model whose parameters have these names, by `id`."""
+        try:
+            with torch.random.fork_rng():
+                torch.manual_seed(self.seed)
+                with Ledger() as ledger:
+                    recorded = dict(self._built(None).named_parameters(remove_duplicate=False))
+        except NotDeferrable:
+            return None
+
+        def read(parameter: Tensor) -> Tensor:
+            own = recorded[names[id(parameter)]]
+            return (ledger.make(own) if ledger.knows(own) else own.detach()).to(self.device)
+
+        return read
 
 
 def _build(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
@@ -21,18 +22,26 @@ if TYPE_CHECKING:
 SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
 
 
+Reader = Callable[[Tensor], Tensor]
+
+
 @dataclass(frozen=True)
 class Source:
     """Where the weights of a lazy model come from.
 
     Args:
         whole: builds the whole model.
-        read: makes one parameter of the lazy model, with the values that the whole model has; None if that is not
-            possible for this model.
+        reader: makes `read`, when a weight is wanted for the first time.
     """
 
     whole: Callable[[], PreTrainedModel]
-    read: Callable[[Tensor], Tensor] | None = None
+    reader: Callable[[], Reader | None] = lambda: None
+
+    @cached_property
+    def read(self) -> Reader | None:
+        """Makes one parameter of the lazy model, with the values that the whole model has; None if that is not
+        possible for this model."""
+        return self.reader()
 
 
 _sources: WeakKeyDictionary[nn.Module, Source] = WeakKeyDictionary()
