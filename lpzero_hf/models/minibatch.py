@@ -111,6 +111,13 @@ def minibatch(
     return batch
 
 
+class NoMinibatch(dict[str, Any]):
+    """The minibatch of proxies that use none: empty, and whoever reads it all the same is told."""
+
+    def __missing__(self, key: str) -> Any:
+        raise MinibatchError(f"it reads '{key}' of the minibatch, but declares no pass; declare it with needs=")
+
+
 def check_minibatch(batch: Mapping[str, Any], model: PreTrainedModel) -> dict[str, Any]:
     """`batch` as a plain dict, if `model` can take it.
 

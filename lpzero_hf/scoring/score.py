@@ -19,7 +19,7 @@ from lpzero_hf.models.isolation import isolated
 from lpzero_hf.models.layout import ModelLayout, layout_of
 from lpzero_hf.models.lazy import source_of
 from lpzero_hf.models.meta_device import ShapesOnly
-from lpzero_hf.models.minibatch import check_minibatch
+from lpzero_hf.models.minibatch import NoMinibatch, check_minibatch
 from lpzero_hf.models.objective import with_labels
 from lpzero_hf.plugins import PluginRegistry, load_plugins
 from lpzero_hf.proxies.base import FunctionProxy, ModelProxy, Orientation, Proxy, StatisticProxy, Subject
@@ -95,7 +95,7 @@ class Scores(Mapping[str, Score]):
 
 def score(
     model: PreTrainedModel,
-    batch: Mapping[str, Any],
+    batch: Mapping[str, Any] | None,
     proxies: ProxyLike | Iterable[ProxyLike] = ALL,
     *,
     seed: int = 42,
@@ -114,7 +114,8 @@ def score(
 
     Args:
         model: any `PreTrainedModel`, on any device.
-        batch: what a tokenizer returns: `input_ids` [B, T], optionally `attention_mask`, `labels`, ...
+        batch: what a tokenizer returns: `input_ids` [B, T], optionally `attention_mask`, `labels`, ...; None if no
+            proxy uses it (counts, norms of weights).
         proxies: names, `Proxy` objects or functions `f(model, batch) -> float`; "all" for all installed.
         seed: for every random number.
         dtype: precision of the shared passes; None keeps the model's.
@@ -130,7 +131,8 @@ def score(
         reason, and the others continue.
 
     Raises:
-        UsageError: a proxy is unknown, two have one name, or `micro_batch` is less than 1.
+        UsageError: a proxy is unknown, two have one name, `micro_batch` is less than 1, or a proxy uses the missing
+            minibatch.
         LayoutError: the model has no blocks that could be found.
         MinibatchError: the minibatch is empty or does not fit the model.
 
@@ -143,8 +145,9 @@ def score(
     """
     plugins = load_plugins() if plugins is None else plugins
     selection = resolve(proxies, plugins)
-    checked = check_minibatch(batch, model)
-    selection.warn_of_minibatch(*checked["input_ids"].shape)
+    checked = None if batch is None else check_minibatch(batch, model)
+    if checked is not None:
+        selection.warn_of_minibatch(*checked["input_ids"].shape)
     return score_proxies(
         model, checked, selection,
         seed=seed, dtype=dtype, checkpointing=checkpointing, micro_batch=micro_batch, plugins=plugins,
@@ -154,7 +157,7 @@ def score(
 
 def score_proxies(
     model: PreTrainedModel,
-    batch: Mapping[str, Any],
+    batch: Mapping[str, Any] | None,
     proxies: Sequence[Proxy],
     *,
     seed: int = 42,
@@ -167,8 +170,10 @@ def score_proxies(
     """As `score`, for resolved proxies and a minibatch that fits the model (`check_minibatch`)."""
     if micro_batch is not None and micro_batch < 1:
         raise UsageError(f"micro-batches of {micro_batch} sequences are not possible; ask for at least 1")
+    if batch is None and (using := [proxy.name for proxy in proxies if proxy.uses_minibatch]):
+        raise UsageError(f"{', '.join(using[:3])} cannot be scored without a minibatch; give one")
     model = _sufficient(model, proxies)
-    batch = dict(batch)
+    batch = NoMinibatch() if batch is None else dict(batch)
     layout = layout_of(model, plugins)
     shared = _by_network(proxies)
     own = [p for p in proxies if isinstance(p, ModelProxy | FunctionProxy)]
@@ -200,8 +205,9 @@ def _sufficient(model: PreTrainedModel, proxies: Sequence[Proxy]) -> PreTrainedM
     source = source_of(model)
     if source is None:
         return model
-    missing = {"model"} if source.read is not None else {"model", "weights"}
-    return source.whole() if any(proxy.requires in missing for proxy in proxies) else model
+    wanted = {proxy.requires for proxy in proxies}
+    one_by_one = "model" not in wanted and ("weights" not in wanted or source.read is not None)
+    return model if one_by_one else source.whole()
 
 
 def _by_network(proxies: Sequence[Proxy]) -> dict[Network, list[StatisticProxy]]:
@@ -225,6 +231,8 @@ def _run_shared(
 ) -> dict[str, Score]:
     reductions = list(dict.fromkeys(r for proxy in proxies for r in proxy.reductions))
     try:
+        if isinstance(batch, NoMinibatch):  # only W is read, and nothing runs
+            batch = {"input_ids": torch.zeros(1, 2, dtype=torch.long)}
         captured = capture(
             model, batch, reductions, layout, network=network, dtype=dtype, seed=seed, checkpointing=checkpointing,
             micro_batch=micro_batch,
@@ -260,7 +268,7 @@ def _run_own(
 
     def evaluate(model: PreTrainedModel) -> float:
         with isolated(model, seed=seed):
-            fed = with_labels(model, batch, seed)
+            fed = batch if isinstance(batch, NoMinibatch) else with_labels(model, batch, seed)
             if isinstance(proxy, FunctionProxy):
                 fed = {name: fed[name] for name in batch}
             return proxy.evaluate(Subject(model, fed, layout_of(model, plugins), seed))

@@ -42,8 +42,21 @@ class Setting:
     dtype: str = "float32"
     device: str = "cpu"
 
-    def build(self, config: PreTrainedConfig, *, lazy: bool = False) -> tuple[PreTrainedModel, dict[str, Tensor]]:
+    def build(self, config: PreTrainedConfig) -> tuple[PreTrainedModel, dict[str, Tensor]]:
         """The model of an architecture with random weights, and its minibatch: `input_ids` [B, T], ...
+
+        Args:
+            config: of the architecture.
+
+        Raises:
+            ModelError: the configuration cannot be built.
+            MinibatchError: the text is missing or too short, or the minibatch does not fit the model.
+        """
+        model = self.model(config)
+        return model, self.minibatch(model)
+
+    def model(self, config: PreTrainedConfig, *, lazy: bool = False) -> PreTrainedModel:
+        """The model of an architecture with random weights.
 
         Args:
             config: of the architecture.
@@ -51,11 +64,9 @@ class Setting:
 
         Raises:
             ModelError: the configuration cannot be built.
-            MinibatchError: the text is missing or too short, or the minibatch does not fit the model.
         """
         dtype = getattr(torch, self.dtype)
-        model = build_model(config, seed=self.seed, dtype=dtype, device=self.device, lazy=lazy)
-        return model, self.minibatch(model)
+        return build_model(config, seed=self.seed, dtype=dtype, device=self.device, lazy=lazy)
 
     def minibatch(self, model: PreTrainedModel) -> dict[str, Tensor]:
         """The minibatch for an existing model, from the embedded tokenizer.
