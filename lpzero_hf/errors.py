@@ -42,6 +42,10 @@ class PluginWarning(UserWarning):
     """A plugin could not be used; everything else continues without it."""
 
 
+class ModelWarning(UserWarning):
+    """Something in a configuration or checkpoint is not used, or is added."""
+
+
 class MinibatchWarning(UserWarning):
     """A proxy is used with minibatches of another size than it was calibrated on."""
 
