@@ -20,7 +20,7 @@ from lpz_cli.rank import rank
 from lpz_cli.report import report
 from lpz_cli.score import score
 from lpz_cli.search import search
-from lpzero_hf.errors import ExecutorWarning, LpzError, MicroBatchWarning, PluginWarning, one_line
+from lpzero_hf.errors import ExecutorWarning, LpzError, MicroBatchWarning, ModelWarning, PluginWarning, one_line
 from lpzero_hf.plugins import load_plugins
 
 app = typer.Typer(
@@ -64,6 +64,7 @@ def root(
 def run(arguments: Sequence[str]) -> int:
     """Run `lpz` with `arguments` and return its exit code: 0 done, 1 the work failed, 2 wrong usage."""
     with warnings.catch_warnings():
+        warnings.simplefilter("once", ModelWarning)
         for category in (ExecutorWarning, MicroBatchWarning, PluginWarning):
             warnings.simplefilter("always", category)
         warnings.showwarning = lambda message, *_: print(f"warning: {message}", file=sys.stderr)

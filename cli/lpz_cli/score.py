@@ -100,6 +100,7 @@ def score(
             loaded = load_model(
                 model, pretrained=pretrained, seed=seed, dtype=getattr(torch, conditions.dtype),
                 device=device, trust_remote_code=trust_remote_code, plugins=registry, lazy=True, force=force,
+                attention=conditions.attn,
             )  # fmt: skip
             batch = minibatch(
                 loaded.model, text=conditions.text, tokenizer=loaded.tokenizer, batch_size=batch_size,
@@ -234,7 +235,9 @@ def _as_table(results: list[Result]) -> None:
         return
     first = scored[0][1]
     title = f"{', '.join(r.name for r, _ in scored)} · {scored[0][0].facts['weights']} weights"
-    if sizes := dict.fromkeys(f"{r.facts['batch_size']} x {r.facts['seq_len']}" for r, _ in scored if r.facts["seq_len"]):
+    if sizes := dict.fromkeys(
+        f"{r.facts['batch_size']} x {r.facts['seq_len']}" for r, _ in scored if r.facts["seq_len"]
+    ):
         title += f" · {' / '.join(sizes)} tokens"
     rows = []
     for proxy in first:

@@ -14,10 +14,10 @@ import torch
 from torch import Tensor
 
 from lpzero_hf.errors import LpzError, ModelError, ModelWarning, one_line
-from lpzero_hf.models.deferred_init import Ledger, NotDeferrable
 from lpzero_hf.models.checkpoint_check import check_loaded
 from lpzero_hf.models.config_repairs import attention_of, repaired, without_kernels
-from lpzero_hf.models.lazy import Checkpoint, Reader, Source, make_lazy
+from lpzero_hf.models.deferred_init import Ledger, NotDeferrable
+from lpzero_hf.models.lazy import Checkpoint, NotInCheckpoint, Reader, Source, make_lazy
 from lpzero_hf.models.memory import available_bytes
 from lpzero_hf.models.size_limits import check_sizes, few_modules, may_be_large
 
@@ -78,17 +78,18 @@ class ModelRecipe:
             raise ModelError(f"{failure}: {self._reason(error)}") from error
 
     def _reason(self, error: Exception) -> str:
-        attention = attention_of(self.config)
-        if attention is not None:
-            return (
-                f"it asks for the attention '{attention}', which does not run here ({one_line(error)}); use --attn sdpa "
-                "or eager, or attention= in Python"
-            )
+        if (attention := attention_of(self.config)) is not None:
+            remedy = "use --attn sdpa or eager, or attention= in Python"
+            return f"it asks for the attention '{attention}', which does not run here; {remedy} ({one_line(error)})"
         if isinstance(error, KeyError):
             return f"its configuration lacks or mistakes the key {error}"
         return one_line(error)
 
     def _whole(self, failure: str) -> PreTrainedModel:
+        if self.device.type == "meta":
+            return self._on_meta(failure)
+        if self.device.type == "cpu" and attention_of(self.config) == "flex_attention":
+            raise NotImplementedError("it has no backward pass on a CPU")
         if not self.force and may_be_large(self.config.to_dict()):
             self._check_memory(failure)
         with torch.random.fork_rng():
@@ -112,7 +113,8 @@ class ModelRecipe:
     def _on_meta(self, failure: str) -> PreTrainedModel:
         with torch.device("meta"), few_modules(failure):
             built = _build(without_kernels(self.config), None, self.dtype, self.trust_remote_code)
-        return _with_padding(built).eval()
+        model: PreTrainedModel = _with_padding(built).eval()
+        return model
 
     def _lazy(self, failure: str) -> PreTrainedModel:
         """The model on the meta device: no value is made or read before one is wanted."""
@@ -123,6 +125,9 @@ class ModelRecipe:
             return make_lazy(model, Source(whole, partial(self._drawing, names)))
         try:
             read = Checkpoint(self.checkpoint, model, self.device).read
+        except NotInCheckpoint:
+            whole()  # refuses what is missing, and not only named otherwise
+            return make_lazy(model, Source(whole))
         except LookupError:
             return make_lazy(model, Source(whole))
         return make_lazy(model, Source(whole, lambda: read))

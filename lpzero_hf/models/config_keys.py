@@ -16,15 +16,15 @@ from lpzero_hf.errors import ModelWarning
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig
 
-COMMON = frozenset(
-    """adapters architectures attn_implementation auto_map bos_token_id classifier_dropout cls_token_id custom_pipelines
-    dtype eos_token_id experts_implementation finetuning_task gradient_checkpointing id2label is_composition
-    keys_to_ignore_at_inference label2id language license mask_token_id model_type name_or_path num_labels
-    output_attentions output_hidden_states output_past pad_token_id partial_rotary_factor per_layer_config prefix
-    pruned_heads quantization_config return_dict rope_parameters rope_scaling rope_theta sep_token_id tags
-    task_specific_params tf_legacy_loss tie_word_embeddings tokenizer_class torch_dtype torchscript
-    transformers_version transformers_weights unk_token_id unsloth_fixed unsloth_version use_bfloat16 use_cache""".split()
-)  # of any published configuration, with those of older versions
+TEXT = """adapters architectures attn_implementation auto_map bos_token_id classifier_dropout cls_token_id
+custom_pipelines dtype eos_token_id experts_implementation finetuning_task gradient_checkpointing id2label
+is_composition
+keys_to_ignore_at_inference label2id language license mask_token_id model_type name_or_path num_labels
+output_attentions output_hidden_states output_past pad_token_id partial_rotary_factor per_layer_config prefix
+pruned_heads quantization_config return_dict rope_parameters rope_scaling rope_theta sep_token_id tags
+task_specific_params tf_legacy_loss tie_word_embeddings tokenizer_class torch_dtype torchscript transformers_version
+transformers_weights unk_token_id unsloth_fixed unsloth_version use_bfloat16 use_cache"""
+COMMON = frozenset(TEXT.split())  # keys of any published configuration, with those of older versions
 MOST = 5  # keys named in one warning
 
 
@@ -41,7 +41,8 @@ def warn_of_unknown_keys(raw: Mapping[str, Any], config: PreTrainedConfig, name:
         shown = [f"'{key}'" + (f" (did you mean '{near}'?)" if near else "") for key, near in unknown.items()]
         more = f" and {len(shown) - MOST} more" if len(shown) > MOST else ""
         warnings.warn(
-            f"'{name}' has keys that {type(config).__name__} does not know and ignores: {', '.join(shown[:MOST])}{more}",
+            f"'{name}' has keys that {type(config).__name__} does not know and ignores: "
+            f"{', '.join(shown[:MOST])}{more}",
             ModelWarning,
             stacklevel=3,
         )
@@ -53,20 +54,19 @@ def _unknown(raw: Mapping[str, Any], config: PreTrainedConfig) -> Iterator[tuple
 
     if not type(config).__module__.startswith("transformers."):
         return
-    own = known_keys(type(config))
+    own = known_keys(type(config))  # type: ignore[arg-type]  # every class is hashable
     for key, value in raw.items():
         nested = getattr(config, key, None) if key in own else None
         if isinstance(value, Mapping) and isinstance(nested, PreTrainedConfig):
             yield from ((f"{key}.{name}", near) for name, near in _unknown(value, nested))
-        elif not (key.startswith("_") or key in own or key in COMMON or key in _generation()):
-            if not _mentioned(type(config), key):
-                yield key, _nearest(key, own)
+        elif not (key.startswith("_") or key in own | COMMON | _generation() or _mentioned(type(config), key)):
+            yield key, _nearest(key, own)
 
 
 @cache
-def known_keys(of: type[PreTrainedConfig]) -> frozenset[str]:
+def known_keys(of: Any) -> frozenset[str]:
     """The keys that a class of configurations declares: fields, arguments, other names of them, and properties."""
-    arguments = {name for base in of.__mro__ for name in inspect.signature(base.__init__).parameters}  # type: ignore[misc]
+    arguments = {name for base in of.__mro__ for name in inspect.signature(base.__init__).parameters}
     fields = {name for base in of.__mro__ for name in getattr(base, "__annotations__", {})}
     settable = {name for base in of.__mro__ for name, value in vars(base).items() if isinstance(value, property)}
     renamed = {*of.attribute_map, *of.attribute_map.values()}
@@ -84,11 +84,11 @@ def _generation() -> frozenset[str]:
 def _mentioned(of: type[PreTrainedConfig], key: str) -> bool:
     """Whether the code of the family reads `key` without declaring it."""
     pattern = re.compile(rf"""(config\.|["']){re.escape(key)}\b(["']|\W)""")
-    return any(pattern.search(source) for source in _sources(of))
+    return any(pattern.search(source) for source in _sources(of))  # type: ignore[arg-type]  # every class is hashable
 
 
 @cache
-def _sources(of: type[PreTrainedConfig]) -> tuple[str, ...]:
+def _sources(of: Any) -> tuple[str, ...]:
     """The code of the module of a class of configurations, and of the models beside it."""
     found = []
     for name in (of.__module__, of.__module__.replace(".configuration_", ".modeling_")):
@@ -107,5 +107,5 @@ def _nearest(key: str, known: frozenset[str]) -> str:
         return "_".join(words.get(word, word) for word in name.lower().split("_"))
 
     candidates = {spelled(name): name for name in sorted(known) if len(name) > 2}
-    near = difflib.get_close_matches(spelled(key), candidates, n=1, cutoff=0.6)
+    near = difflib.get_close_matches(spelled(key), candidates, n=1, cutoff=0.7)
     return candidates[near[0]] if near else ""

@@ -58,6 +58,10 @@ def source_of(model: nn.Module) -> Source | None:
     return _sources.get(model)
 
 
+class NotInCheckpoint(LookupError):
+    """Weights are missing by their names, or have another shape, unless loading converts them."""
+
+
 class Checkpoint:
     """The weights of a model in safetensors files, in one or several shards, read one by one.
 
@@ -67,7 +71,8 @@ class Checkpoint:
         device: where they go.
 
     Raises:
-        LookupError: a parameter is missing, or has another shape.
+        NotInCheckpoint: a parameter is missing, or has another shape.
+        LookupError: the checkpoint cannot be read one by one.
     """
 
     def __init__(self, location: str | Path, model: PreTrainedModel, device: torch.device) -> None:
@@ -81,12 +86,12 @@ class Checkpoint:
                 if key in keys and id(parameter) not in self.places:
                     self._place(parameter, keys[key], key)
         if missing := [name for name, p in model.named_parameters() if id(p) not in self.places]:
-            raise LookupError(f"'{missing[0]}' is not in the checkpoint")
+            raise NotInCheckpoint(f"'{missing[0]}' is not in the checkpoint")
 
     def _place(self, parameter: Tensor, file: Path, key: str) -> None:
         with _opened(file) as opened:
             if tuple(opened.get_slice(key).get_shape()) != tuple(parameter.shape):
-                raise LookupError(f"'{key}' has another shape in the checkpoint")
+                raise NotInCheckpoint(f"'{key}' has another shape in the checkpoint")
         self.places[id(parameter)] = file, key
 
     def read(self, parameter: Tensor) -> Tensor:

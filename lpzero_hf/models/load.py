@@ -16,6 +16,7 @@ from lpzero_hf.models.build import ModelRecipe
 from lpzero_hf.models.config_keys import warn_of_unknown_keys
 from lpzero_hf.models.config_repairs import repaired
 from lpzero_hf.models.disk_space import check_disk
+from lpzero_hf.models.panics import reported
 from lpzero_hf.models.size_limits import check_sizes
 from lpzero_hf.plugins import PluginRegistry, load_plugins
 from lpzero_hf.spaces.named import installed_models, named_config
@@ -192,9 +193,11 @@ def _tokenizer(location: str | Path, trust_remote_code: bool) -> PreTrainedToken
 
     if not set(TOKENIZER_FILES) & _files(location):
         return None
+    failure, remedy = f"the tokenizer of '{location}' cannot be loaded", "remove it to use the embedded one"
     try:
-        return AutoTokenizer.from_pretrained(location, trust_remote_code=trust_remote_code)
-    except (OSError, ValueError, ImportError, KeyError) as error:
-        raise ModelError(
-            f"the tokenizer of '{location}' cannot be loaded: {one_line(error)}; remove it to use the embedded one"
-        ) from error
+        with reported(failure, remedy, ModelError):
+            return AutoTokenizer.from_pretrained(location, trust_remote_code=trust_remote_code)
+    except LpzError:
+        raise
+    except Exception as error:  # the files may hold anything
+        raise ModelError(f"{failure}: {one_line(error)}; {remedy}") from error

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from lpzero_hf.errors import MinibatchError
 from lpzero_hf.models.objective import head_kind, masked_positions
+from lpzero_hf.models.panics import reported
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -22,6 +23,7 @@ BATCH_SIZE = 16
 SEQUENCE_LENGTH = 128
 POSITION_LIMITS = ("max_position_embeddings", "n_positions", "max_seq_len", "n_ctx")
 RELATIVE_POSITIONS = {"t5", "mt5", "umt5", "longt5", "bloom", "mpt", "xlnet", "mamba", "mamba2", "transfo-xl"}
+REMEDY = "remove the tokenizer's files to use the embedded one, or use --random-tokens"
 
 
 @dataclass(frozen=True)
@@ -228,5 +230,6 @@ def _embedded_stream(content: str) -> Tensor:
 
 
 def _encoded(content: str, tokenizer: PreTrainedTokenizerBase) -> Tensor:
-    encoded = tokenizer(content, add_special_tokens=False, return_attention_mask=False, verbose=False)
+    with reported("the tokenizer cannot read the text", REMEDY, MinibatchError):
+        encoded = tokenizer(content, add_special_tokens=False, return_attention_mask=False, verbose=False)
     return torch.tensor(encoded["input_ids"], dtype=torch.long)

@@ -20,7 +20,7 @@ LIMITS: tuple[tuple[frozenset[str], int], ...] = (  # the most that a key with o
 )
 LARGEST = 2**31 - 1  # of any other number that can be the size of something
 NO_SIZES = frozenset({"id", "ids", "theta", "base", "freq", "frequency", "seed", "window", "token", "index", "idx"})
-NO_SIZE_KEYS = frozenset({"max_length", "min_length", "model_max_length", "label2id", "id2label", "transformers_version"})
+NO_SIZE_KEYS = frozenset({"max_length", "min_length", "model_max_length"})
 SIZES = frozenset({"size", "layers", "layer", "heads", "head", "dim", "embd", "vocab", "positions", "experts", "model"})
 DEEPEST = 50  # nested lists and dicts
 MODULES = 200_000  # of one model; building more takes minutes
@@ -43,7 +43,7 @@ def check_sizes(config: Mapping[str, Any], failure: str) -> None:
             continue
         limit = next((limit for of, limit in LIMITS if words & of), LARGEST)
         if value > limit:
-            raise ModelError(f"{failure}: '{key}' is {value:.6g}, and at most {limit:,} can be built; give a smaller number")
+            raise ModelError(f"{failure}: '{key}' is {value:.6g}, and at most {limit:,} can be built; give less")
         if value < 0 and words & SIZES:
             raise ModelError(f"{failure}: '{key}' is {value:.6g}, which is no size; give a positive number")
 
@@ -69,7 +69,7 @@ def few_modules(failure: str) -> Iterator[None]:
         nonlocal made
         made += 1
         if made > MODULES:
-            raise ModelError(f"{failure}: it has more than {MODULES:,} modules; give smaller numbers of layers or experts")
+            raise ModelError(f"{failure}: it has more than {MODULES:,} modules; give fewer layers or experts")
 
     hook = register_module_module_registration_hook(count)
     try:
