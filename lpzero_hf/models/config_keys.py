@@ -48,29 +48,48 @@ def warn_of_unknown_keys(raw: Mapping[str, Any], config: PreTrainedConfig, name:
         )
 
 
-def _unknown(raw: Mapping[str, Any], config: PreTrainedConfig) -> Iterator[tuple[str, str]]:
-    """Each unknown key, with those of nested configurations, and the nearest known one or ""."""
+def _unknown(raw: Mapping[str, Any], config: PreTrainedConfig, usual: Any = None) -> Iterator[tuple[str, str]]:
+    """Each unknown key, with those of nested configurations, and the nearest known one or "".
+
+    Args:
+        raw: as saved.
+        config: made of it.
+        usual: one of the same class, or the one that stands in the same place, with the default values.
+    """
     from transformers import PreTrainedConfig
 
     if not type(config).__module__.startswith("transformers."):
         return
     own = known_keys(type(config))  # type: ignore[arg-type]  # every class is hashable
+    usual = _usual(type(config)) if usual is None else usual  # type: ignore[arg-type]  # every class is hashable
+    own |= set(vars(usual)) if usual is not None else set()
     for key, value in raw.items():
-        nested = getattr(config, key, None) if key in own else None
+        nested = vars(config).get(config.attribute_map.get(key, key))
+        before = vars(usual).get(key) if usual is not None else None
+        before = before if type(before) is type(nested) else None
         if isinstance(value, Mapping) and isinstance(nested, PreTrainedConfig):
-            yield from ((f"{key}.{name}", near) for name, near in _unknown(value, nested))
+            yield from ((f"{key}.{name}", near) for name, near in _unknown(value, nested, before))
         elif not (key.startswith("_") or key in own | COMMON | _generation() or _mentioned(type(config), key)):
             yield key, _nearest(key, own)
 
 
 @cache
 def known_keys(of: Any) -> frozenset[str]:
-    """The keys that a class of configurations declares: fields, arguments, other names of them, and properties."""
+    """The keys of a class of configurations: fields, arguments, other names of them, and properties."""
     arguments = {name for base in of.__mro__ for name in inspect.signature(base.__init__).parameters}
     fields = {name for base in of.__mro__ for name in getattr(base, "__annotations__", {})}
     settable = {name for base in of.__mro__ for name, value in vars(base).items() if isinstance(value, property)}
     renamed = {*of.attribute_map, *of.attribute_map.values()}
     return frozenset(arguments | fields | settable | renamed | set(of.sub_configs))
+
+
+@cache
+def _usual(of: Any) -> PreTrainedConfig | None:
+    """The configuration of the default values, with all that the class sets; None if it needs arguments."""
+    try:
+        return of()  # type: ignore[no-any-return]
+    except Exception:
+        return None
 
 
 @cache

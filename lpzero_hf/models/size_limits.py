@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -21,7 +22,9 @@ LIMITS: tuple[tuple[frozenset[str], int], ...] = (  # the most that a key with o
 LARGEST = 2**31 - 1  # of any other number that can be the size of something
 NO_SIZES = frozenset({"id", "ids", "theta", "base", "freq", "frequency", "seed", "window", "token", "index", "idx"})
 NO_SIZE_KEYS = frozenset({"max_length", "min_length", "model_max_length"})
-SIZES = frozenset({"size", "layers", "layer", "heads", "head", "dim", "embd", "vocab", "positions", "experts", "model"})
+COUNTED = re.compile(r"(n|num|d)_.*|.*(_size|_dim|_layers|_heads|_experts|embd)|vocab.*|depths?")  # sizes, or how many
+NEVER_NEGATIVE = frozenset({"layer", "layers", "head", "heads", "hidden", "vocab", "embd", "experts", "blocks"})
+WIDTHS = frozenset({"channels", "size", "dim", "width", "widths"})  # of a layer or a head, and not how many there are
 DEEPEST = 50  # nested lists and dicts
 MODULES = 200_000  # of one model; building more takes minutes
 LARGE = 2**28  # elements; a model that may have more is measured before it is built
@@ -41,10 +44,12 @@ def check_sizes(config: Mapping[str, Any], failure: str) -> None:
         words = frozenset(WORD.findall(key.lower()))
         if words & NO_SIZES or key in NO_SIZE_KEYS:
             continue
-        limit = next((limit for of, limit in LIMITS if words & of), LARGEST)
+        counted = COUNTED.fullmatch(key.lower()) is not None
+        limit = LARGEST if isinstance(value, int) or counted else math.inf
+        limit = next((most for of, most in LIMITS if words & of and not words & WIDTHS), limit)
         if value > limit:
             raise ModelError(f"{failure}: '{key}' is {value:.6g}, and at most {limit:,} can be built; give less")
-        if value < 0 and words & SIZES:
+        if value < 0 and counted and not (value == -1 and not words & NEVER_NEGATIVE):  # -1 often means "no limit"
             raise ModelError(f"{failure}: '{key}' is {value:.6g}, which is no size; give a positive number")
 
 
