@@ -42,12 +42,15 @@ class PluginWarning(UserWarning):
     """A plugin could not be used; everything else continues without it."""
 
 
+class ModelWarning(UserWarning):
+    """A model is scored, but not quite as its configuration, checkpoint or class would have it."""
+
+
 class MinibatchWarning(UserWarning):
     """A proxy is used with minibatches of another size than it was calibrated on."""
 
 
-class ModelWarning(UserWarning):
-    """A model is scored, but not quite as its configuration or class would have it."""
+class would have it."""
 
 
 class ExecutorWarning(UserWarning):

@@ -64,6 +64,7 @@ def root(
 def run(arguments: Sequence[str]) -> int:
     """Run `lpz` with `arguments` and return its exit code: 0 done, 1 the work failed, 2 wrong usage."""
     with warnings.catch_warnings():
+        warnings.simplefilter("once", ModelWarning)
         for category in (ExecutorWarning, MicroBatchWarning, PluginWarning):
             warnings.simplefilter("always", category)
         warnings.simplefilter("default", ModelWarning)  # once for all architectures of one class

@@ -88,13 +88,17 @@ class Conditions:
     dtype: Annotated[Precision, typer.Option("--dtype", help="Precision of the weights.")] = "float32"
     seed: Seed = 42
     device: Device = "auto"
+    attn: Annotated[
+        Literal["eager", "sdpa"] | None,
+        typer.Option("--attn", help="Implementation of attention.", show_default="the model's own"),
+    ] = None
 
     def setting(self, batch_size: int, seq_len: int) -> Setting:
         """The setting with a minibatch of that size. Raises `UsageError` if the device is not available."""
         from lpzero_hf.scoring.setting import Setting
 
         place = str(resolve_device(self.device))
-        return Setting(batch_size, seq_len, self.text, self.random_tokens, self.seed, self.dtype, place)
+        return Setting(batch_size, seq_len, self.text, self.random_tokens, self.seed, self.dtype, place, self.attn)
 
 
 @dataclass(frozen=True)

@@ -100,16 +100,18 @@ def score(
             loaded = load_model(
                 model, pretrained=pretrained, seed=seed, dtype=getattr(torch, conditions.dtype),
                 device=device, trust_remote_code=trust_remote_code, plugins=registry, lazy=True, force=force,
+                attention=conditions.attn,
             )  # fmt: skip
             batch = minibatch(
                 loaded.model, text=conditions.text, tokenizer=loaded.tokenizer, batch_size=batch_size,
                 seq_len=seq_len, seed=seed, random_tokens=conditions.random_tokens,
-            )  # fmt: skip
+            ) if any(proxy.uses_minibatch for proxy in selection) else None  # fmt: skip
+            sizes = (None, None) if batch is None else batch["input_ids"].shape
             result.facts |= {
                 "class": type(loaded.model).__name__,
                 "weights": "pretrained" if pretrained else "random",
-                "batch_size": batch["input_ids"].shape[0],
-                "seq_len": batch["input_ids"].shape[1],
+                "batch_size": sizes[0],
+                "seq_len": sizes[1],
             }
             expected = estimate_memory(
                 loaded.model, batch, selection, layout_of(loaded.model, registry),
@@ -122,7 +124,8 @@ def score(
                 expected.check()
             if expected.bytes > NOTABLE or expected.fallback:
                 typer.echo(f"{model} needs {expected.describe()}", err=True)
-            selection.warn_of_minibatch(*batch["input_ids"].shape)
+            if batch is not None:
+                selection.warn_of_minibatch(*batch["input_ids"].shape)
             result.scores = score_proxies(
                 loaded.model, batch, selection, seed=seed, checkpointing=checkpointing, micro_batch=micro_batch,
                 plugins=registry, progress=progress,
@@ -231,8 +234,11 @@ def _as_table(results: list[Result]) -> None:
     if not scored:
         return
     first = scored[0][1]
-    sizes = dict.fromkeys(f"{r.facts['batch_size']} x {r.facts['seq_len']} tokens" for r, _ in scored)
-    title = f"{', '.join(r.name for r, _ in scored)} · {scored[0][0].facts['weights']} weights · {' / '.join(sizes)}"
+    title = f"{', '.join(r.name for r, _ in scored)} · {scored[0][0].facts['weights']} weights"
+    if sizes := dict.fromkeys(
+        f"{r.facts['batch_size']} x {r.facts['seq_len']}" for r, _ in scored if r.facts["seq_len"]
+    ):
+        title += f" · {' / '.join(sizes)} tokens"
     rows = []
     for proxy in first:
         cells = [scores[proxy] for _, scores in scored]

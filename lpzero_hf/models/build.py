@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import warnings
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -11,12 +13,18 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from lpzero_hf.errors import LpzError, ModelError, one_line
+from lpzero_hf.errors import LpzError, ModelError, ModelWarning, one_line
+from lpzero_hf.models.checkpoint_check import check_loaded
+from lpzero_hf.models.config_repairs import attention_of, repaired, without_kernels
 from lpzero_hf.models.deferred_init import Ledger, NotDeferrable
-from lpzero_hf.models.lazy import Checkpoint, Source, make_lazy
+from lpzero_hf.models.lazy import Checkpoint, NotInCheckpoint, Reader, Source, make_lazy
+from lpzero_hf.models.memory import available_bytes
+from lpzero_hf.models.size_limits import check_sizes, few_modules, may_be_large
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedModel
+
+GIB = 2**30
 
 
 def build_model(
@@ -26,19 +34,30 @@ def build_model(
     dtype: torch.dtype = torch.float32,
     device: str | torch.device = "cpu",
     lazy: bool = False,
+    attention: str | None = None,
 ) -> PreTrainedModel:
-    """The model of `config` with seeded random weights, in eval mode; with `lazy`, as in `load_model`, without memory.
+    """The model of `config` with seeded random weights, in eval mode; `lazy` and `attention` as in `load_model`.
 
     Raises:
         ModelError: the configuration cannot be built.
     """
-    recipe = ModelRecipe(copy.deepcopy(config), None, seed, dtype, torch.device(device))
+    recipe = ModelRecipe(repaired(config, attention), None, seed, dtype, torch.device(device))
     return recipe.make(f"cannot build a '{config.model_type}'", lazy=lazy)
 
 
 @dataclass(frozen=True)
 class ModelRecipe:
-    """Everything that determines a model and its weights."""
+    """Everything that determines a model and its weights.
+
+    Args:
+        config: as `repaired` returns it.
+        checkpoint: a folder or Hub id; None for random weights.
+        seed: draws random weights.
+        dtype: precision of the weights.
+        device: where the model goes.
+        trust_remote_code: whether code beside the checkpoint may run.
+        force: build even what the memory has no room for.
+    """
 
     config: PreTrainedConfig
     checkpoint: str | Path | None
@@ -46,48 +65,88 @@ class ModelRecipe:
     dtype: torch.dtype
     device: torch.device
     trust_remote_code: bool = False
+    force: bool = False
 
     def make(self, failure: str, *, lazy: bool) -> PreTrainedModel:
         """The model in eval mode. Raises `ModelError`, beginning with `failure`."""
         try:
-            return self._lazy(failure) if lazy else self._whole()
+            check_sizes(self.config.to_dict(), failure)
+            return self._lazy(failure) if lazy else self._whole(failure)
         except LpzError:
             raise
         except Exception as error:
-            raise ModelError(f"{failure}: {one_line(error)}") from error
+            raise ModelError(f"{failure}: {self._reason(error)}") from error
 
-    def _whole(self) -> PreTrainedModel:
+    def _reason(self, error: Exception) -> str:
+        if (attention := attention_of(self.config)) is not None:
+            remedy = "use --attn sdpa or eager, or attention= in Python"
+            return f"it asks for the attention '{attention}', which does not run here; {remedy} ({one_line(error)})"
+        if isinstance(error, KeyError):
+            return f"its configuration lacks or mistakes the key {error}"
+        return one_line(error)
+
+    def _whole(self, failure: str) -> PreTrainedModel:
+        if self.device.type == "meta":
+            return self._on_meta(failure)
+        if self.device.type == "cpu" and attention_of(self.config) == "flex_attention":
+            raise NotImplementedError("it has no backward pass on a CPU")
+        if not self.force and may_be_large(self.config.to_dict()):
+            self._check_memory(failure)
         with torch.random.fork_rng():
             torch.manual_seed(self.seed)
             model = self._built(self.checkpoint)
         return model.to(self.device).eval()  # type: ignore[arg-type, no-any-return]  # stub gap
 
+    def _check_memory(self, failure: str) -> None:
+        free = available_bytes(self.device)
+        needed = sum(p.numel() * p.element_size() for p in self._on_meta(failure).parameters())
+        if free is not None and needed > free:
+            raise ModelError(
+                f"{failure}: its weights alone need {needed / GIB:,.1f} GiB, and {free / GIB:,.1f} GiB are free; use "
+                "proxies that need nothing but shapes (-p params -p flops), smaller sizes or --dtype bfloat16"
+            )
+
     def _built(self, checkpoint: str | Path | None) -> PreTrainedModel:
         config = copy.deepcopy(self.config)  # transformers writes the precision into it
-        return _build(config, checkpoint, self.dtype, self.trust_remote_code)
+        return _with_padding(_build(config, checkpoint, self.dtype, self.trust_remote_code))
+
+    def _on_meta(self, failure: str) -> PreTrainedModel:
+        with torch.device("meta"), few_modules(failure):
+            built = _build(without_kernels(self.config), None, self.dtype, self.trust_remote_code)
+        model: PreTrainedModel = _with_padding(built).eval()
+        return model
 
     def _lazy(self, failure: str) -> PreTrainedModel:
+        """The model on the meta device: no value is made or read before one is wanted."""
+        model = self._on_meta(failure)
         whole = partial(self.make, failure, lazy=False)
         if self.checkpoint is None:
-            try:
-                with torch.random.fork_rng():
-                    torch.manual_seed(self.seed)
-                    with Ledger() as ledger:
-                        model = self._built(None)
-                return make_lazy(model.eval(), Source(whole, partial(self._drawn, ledger)))
-            except NotDeferrable:
-                pass
-        with torch.device("meta"):
-            model = self._built(None).eval()
-        if self.checkpoint is None:
-            return make_lazy(model, Source(whole))
+            names = {id(p): name for name, p in model.named_parameters()}
+            return make_lazy(model, Source(whole, partial(self._drawing, names)))
         try:
-            return make_lazy(model, Source(whole, Checkpoint(self.checkpoint, model, self.device).read))
+            read = Checkpoint(self.checkpoint, model, self.device).read
+        except NotInCheckpoint:
+            whole()  # refuses what is missing, and not only named otherwise
+            return make_lazy(model, Source(whole))
         except LookupError:
             return make_lazy(model, Source(whole))
+        return make_lazy(model, Source(whole, lambda: read))
 
-    def _drawn(self, ledger: Ledger, parameter: Tensor) -> Tensor:
-        return (ledger.make(parameter) if ledger.knows(parameter) else parameter.detach()).to(self.device)
+    def _drawing(self, names: Mapping[int, str]) -> Reader | None:
+        """Draws single weights of the lazy model whose parameters have these names, by `id`."""
+        try:
+            with torch.random.fork_rng():
+                torch.manual_seed(self.seed)
+                with Ledger() as ledger:
+                    recorded = dict(self._built(None).named_parameters(remove_duplicate=False))
+        except NotDeferrable:
+            return None
+
+        def read(parameter: Tensor) -> Tensor:
+            own = recorded[names[id(parameter)]]
+            return (ledger.make(own) if ledger.knows(own) else own.detach()).to(self.device)
+
+        return read
 
 
 def _build(
@@ -95,12 +154,28 @@ def _build(
 ) -> PreTrainedModel:
     chosen = model_class(config)
     if checkpoint is not None:
-        return chosen.from_pretrained(  # type: ignore[no-any-return]  # Auto classes are untyped
-            checkpoint, config=config, dtype=dtype, trust_remote_code=trust_remote_code
+        model, found = chosen.from_pretrained(
+            checkpoint, config=config, dtype=dtype, trust_remote_code=trust_remote_code, output_loading_info=True
         )
+        check_loaded(model, found, str(checkpoint))
+        return model  # type: ignore[no-any-return]  # Auto classes are untyped
     if hasattr(chosen, "from_config"):
         return chosen.from_config(config, dtype=dtype, trust_remote_code=trust_remote_code)  # type: ignore[no-any-return]
     return chosen._from_config(config, dtype=dtype)  # type: ignore[no-any-return]
+
+
+def _with_padding(model: PreTrainedModel) -> PreTrainedModel:
+    """`model`; a classifier of sequences reads the last token that is no padding, so it gets a padding token."""
+    config = model.config.get_text_config()
+    if "SequenceClassification" in type(model).__name__ and config.pad_token_id is None:
+        last = config.eos_token_id[0] if isinstance(config.eos_token_id, list) else config.eos_token_id
+        config.pad_token_id = model.config.pad_token_id = last if isinstance(last, int) else 0
+        warnings.warn(
+            f"{type(model).__name__} has no padding token; {config.pad_token_id} is used (set pad_token_id)",
+            ModelWarning,
+            stacklevel=4,
+        )
+    return model
 
 
 def model_class(config: PreTrainedConfig) -> Any:

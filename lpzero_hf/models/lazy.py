@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
@@ -21,18 +22,26 @@ if TYPE_CHECKING:
 SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
 
 
+Reader = Callable[[Tensor], Tensor]
+
+
 @dataclass(frozen=True)
 class Source:
     """Where the weights of a lazy model come from.
 
     Args:
         whole: builds the whole model.
-        read: makes one parameter of the lazy model, with the values that the whole model has; None if that is not
-            possible for this model.
+        reader: makes `read`, when a weight is wanted for the first time.
     """
 
     whole: Callable[[], PreTrainedModel]
-    read: Callable[[Tensor], Tensor] | None = None
+    reader: Callable[[], Reader | None] = lambda: None
+
+    @cached_property
+    def read(self) -> Reader | None:
+        """Makes one parameter of the lazy model, with the values that the whole model has; None if that is not
+        possible for this model."""
+        return self.reader()
 
 
 _sources: WeakKeyDictionary[nn.Module, Source] = WeakKeyDictionary()
@@ -49,6 +58,10 @@ def source_of(model: nn.Module) -> Source | None:
     return _sources.get(model)
 
 
+class NotInCheckpoint(LookupError):
+    """Weights are missing by their names, or have another shape, unless loading converts them."""
+
+
 class Checkpoint:
     """The weights of a model in safetensors files, in one or several shards, read one by one.
 
@@ -58,7 +71,8 @@ class Checkpoint:
         device: where they go.
 
     Raises:
-        LookupError: a parameter is missing, or has another shape.
+        NotInCheckpoint: a parameter is missing, or has another shape.
+        LookupError: the checkpoint cannot be read one by one.
     """
 
     def __init__(self, location: str | Path, model: PreTrainedModel, device: torch.device) -> None:
@@ -72,12 +86,12 @@ class Checkpoint:
                 if key in keys and id(parameter) not in self.places:
                     self._place(parameter, keys[key], key)
         if missing := [name for name, p in model.named_parameters() if id(p) not in self.places]:
-            raise LookupError(f"'{missing[0]}' is not in the checkpoint")
+            raise NotInCheckpoint(f"'{missing[0]}' is not in the checkpoint")
 
     def _place(self, parameter: Tensor, file: Path, key: str) -> None:
         with _opened(file) as opened:
             if tuple(opened.get_slice(key).get_shape()) != tuple(parameter.shape):
-                raise LookupError(f"'{key}' has another shape in the checkpoint")
+                raise NotInCheckpoint(f"'{key}' has another shape in the checkpoint")
         self.places[id(parameter)] = file, key
 
     def read(self, parameter: Tensor) -> Tensor:

@@ -11,9 +11,13 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from lpzero_hf.errors import ModelError, UsageError, did_you_mean, one_line
+from lpzero_hf.errors import LpzError, ModelError, UsageError, did_you_mean, one_line
 from lpzero_hf.models.build import ModelRecipe
+from lpzero_hf.models.config_keys import warn_of_unknown_keys
+from lpzero_hf.models.config_repairs import repaired
 from lpzero_hf.models.disk_space import check_disk
+from lpzero_hf.models.panics import reported
+from lpzero_hf.models.size_limits import check_sizes
 from lpzero_hf.plugins import PluginRegistry, load_plugins
 from lpzero_hf.spaces.named import installed_models, named_config
 
@@ -52,6 +56,7 @@ def load_model(
     plugins: PluginRegistry | None = None,
     lazy: bool = False,
     force: bool = False,
+    attention: str | None = None,
 ) -> LoadedModel:
     """Build or load a model.
 
@@ -66,12 +71,14 @@ def load_model(
         plugins: where zoo names are looked up.
         lazy: give its weights no memory. `score` makes what its proxies need: nothing for counts, one weight at a
             time for norms of weights, else the whole model. The scores are the same.
-        force: download even a checkpoint that seems too large for the disk.
+        force: download even a checkpoint that seems too large for the disk, build even what seems too large for the
+            memory.
+        attention: its implementation, "eager" or "sdpa"; None for the configuration's.
 
     Raises:
         UsageError: the source is unknown, or has no checkpoint to load.
-        ModelError: the configuration is unreadable, the model cannot be built, or its checkpoint does not fit on the
-            disk.
+        ModelError: the configuration is unreadable, the model cannot be built, or its checkpoint lacks weights or does
+            not fit on the disk.
 
     Example:
         >>> from lpzero_hf import load_model
@@ -88,7 +95,16 @@ def load_model(
         config, location = _hub_config(source, trust_remote_code, plugins), source
     if pretrained and location is None:
         raise UsageError(f"'{source}' has no checkpoint to load; leave out --pretrained for random weights")
-    recipe = ModelRecipe(config, location if pretrained else None, seed, dtype, torch.device(device), trust_remote_code)
+    checkpoint = location if pretrained else None
+    if checkpoint is not None and (stored := getattr(config, "quantization_config", None)) is not None:
+        method = stored.get("quant_method") if isinstance(stored, dict) else getattr(stored, "quant_method", None)
+        raise ModelError(
+            f"the checkpoint of '{source}' is quantised ({method or 'unknown method'}), and only plain weights are "
+            "scored; save it dequantised, or leave out --pretrained for random weights"
+        )
+    recipe = ModelRecipe(
+        repaired(config, attention), checkpoint, seed, dtype, torch.device(device), trust_remote_code, force
+    )
     if pretrained and isinstance(location, str) and not force:
         check_disk(location)
     failure = f"cannot {'load' if pretrained else 'build'} '{source}'"
@@ -103,7 +119,7 @@ def _local_config(path: Path, trust_remote_code: bool) -> PreTrainedConfig:
         raise ModelError(f"the folder '{path}' has no config.json; give a folder saved with save_pretrained")
     try:
         raw = json.loads(file.read_text(encoding="utf-8"))
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, RecursionError) as error:
         raise ModelError(f"'{file}' is not readable JSON ({one_line(error)}); save the configuration again") from error
     if not isinstance(raw, dict) or not ("model_type" in raw or "auto_map" in raw):
         raise ModelError(f"'{file}' names no 'model_type', so its family is unknown; add the key")
@@ -141,12 +157,18 @@ def _hub_config(source: str, trust_remote_code: bool, plugins: PluginRegistry) -
 
 
 def _config(source: str, shown: str, trust_remote_code: bool, *, offline: bool = False) -> PreTrainedConfig:
-    from transformers import AutoConfig
+    from transformers import AutoConfig, PreTrainedConfig
 
     try:
-        return AutoConfig.from_pretrained(  # type: ignore[no-any-return]  # Auto classes are untyped
+        raw, _ = PreTrainedConfig.get_config_dict(source, local_files_only=offline)
+        check_sizes(raw, f"cannot build '{shown}'")
+        config: PreTrainedConfig = AutoConfig.from_pretrained(
             source, trust_remote_code=trust_remote_code, local_files_only=offline
         )
+        warn_of_unknown_keys(raw, config, shown)
+        return config
+    except LpzError:
+        raise
     except Exception as error:
         own_code = "trust_remote_code" in str(error)
         message = "it needs code of its own, which runs only with --trust-remote-code" if own_code else one_line(error)
@@ -171,9 +193,11 @@ def _tokenizer(location: str | Path, trust_remote_code: bool) -> PreTrainedToken
 
     if not set(TOKENIZER_FILES) & _files(location):
         return None
+    failure, remedy = f"the tokenizer of '{location}' cannot be loaded", "remove it to use the embedded one"
     try:
-        return AutoTokenizer.from_pretrained(location, trust_remote_code=trust_remote_code)
-    except (OSError, ValueError, ImportError, KeyError) as error:
-        raise ModelError(
-            f"the tokenizer of '{location}' cannot be loaded: {one_line(error)}; remove it to use the embedded one"
-        ) from error
+        with reported(failure, remedy, ModelError):
+            return AutoTokenizer.from_pretrained(location, trust_remote_code=trust_remote_code)
+    except LpzError:
+        raise
+    except Exception as error:  # the files may hold anything
+        raise ModelError(f"{failure}: {one_line(error)}; {remedy}") from error

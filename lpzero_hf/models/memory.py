@@ -30,7 +30,8 @@ def resident_bytes() -> int:
 
 
 def available_bytes(device: torch.device, root: Path = Path("/")) -> int | None:
-    """Free memory on `device`; for RAM, the smaller of what the machine and the control group have free.
+    """Free memory on `device`; for RAM, the smallest of what the machine, the control group and the limit of this
+    process have free.
 
     Args:
         device: of torch.
@@ -56,7 +57,21 @@ def available_bytes(device: torch.device, root: Path = Path("/")) -> int | None:
         except (OSError, ValueError):  # no such group, or "max"
             continue
         free.append(max(0, most - max(0, used - _line(group / statistics, inactive))))
+    if (limited := _under_limit()) is not None:
+        free.append(limited)
     return min(free) if free else None
+
+
+def _under_limit() -> int | None:
+    """Bytes that this process may still map under its own limit (`ulimit -v`); None if there is none."""
+    try:
+        import resource
+
+        limit = resource.getrlimit(resource.RLIMIT_AS)[0]
+        pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0])
+    except (ImportError, OSError, ValueError):
+        return None
+    return None if limit == resource.RLIM_INFINITY else max(0, limit - pages * os.sysconf("SC_PAGE_SIZE"))
 
 
 def _line(file: Path, name: str) -> int:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from lpzero_hf.errors import MinibatchError
 from lpzero_hf.models.objective import head_kind, masked_positions
+from lpzero_hf.models.panics import reported
 from lpzero_hf.models.unwrap import unwrapped
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ BATCH_SIZE = 16
 SEQUENCE_LENGTH = 128
 POSITION_LIMITS = ("max_position_embeddings", "n_positions", "max_seq_len", "n_ctx")
 RELATIVE_POSITIONS = {"t5", "mt5", "umt5", "longt5", "bloom", "mpt", "xlnet", "mamba", "mamba2", "transfo-xl"}
+REMEDY = "remove the tokenizer's files to use the embedded one, or use --random-tokens"
 
 
 @dataclass(frozen=True)
@@ -112,6 +114,13 @@ def minibatch(
             batch["labels"] = ids.masked_fill(~chosen, -100)
             batch["input_ids"] = ids.masked_fill(chosen, mask_id)
     return batch
+
+
+class NoMinibatch(dict[str, Any]):
+    """The minibatch of proxies that use none: empty, and whoever reads it all the same is told."""
+
+    def __missing__(self, key: str) -> Any:
+        raise MinibatchError(f"it reads '{key}' of the minibatch, but declares no pass; declare it with needs=")
 
 
 def check_minibatch(batch: Mapping[str, Any], model: PreTrainedModel) -> dict[str, Any]:
@@ -224,5 +233,6 @@ def _embedded_stream(content: str) -> Tensor:
 
 
 def _encoded(content: str, tokenizer: PreTrainedTokenizerBase) -> Tensor:
-    encoded = tokenizer(content, add_special_tokens=False, return_attention_mask=False, verbose=False)
+    with reported("the tokenizer cannot read the text", REMEDY, MinibatchError):
+        encoded = tokenizer(content, add_special_tokens=False, return_attention_mask=False, verbose=False)
     return torch.tensor(encoded["input_ids"], dtype=torch.long)

@@ -16,7 +16,10 @@ from lpzero_hf.models.kernels import plain_kernels
 from lpzero_hf.models.layout import Block, ModelLayout
 from lpzero_hf.models.lazy import source_of
 from lpzero_hf.models.meta_device import ShapesOnly
+from lpzero_hf.models.minibatch import NoMinibatch
 from lpzero_hf.models.objective import run_model, with_labels
+
+TOKENS = 8  # of the sequence that is tried where there is no minibatch
 
 
 def running_layout(model: PreTrainedModel, layout: ModelLayout, batch: Mapping[str, Any], seed: int) -> ModelLayout:
@@ -29,9 +32,10 @@ def running_layout(model: PreTrainedModel, layout: ModelLayout, batch: Mapping[s
     Args:
         model: left unchanged.
         layout: of `model`.
-        batch: `input_ids` [B, T] and the model's other inputs.
+        batch: `input_ids` [B, T] and the model's other inputs; `NoMinibatch` for any text.
         seed: for the model's random numbers.
     """
+    batch = {"input_ids": torch.arange(TOKENS)[None]} if isinstance(batch, NoMinibatch) else batch
     samples, length = batch["input_ids"].shape
     alike = len({(type(block.module), block.name.rpartition(".")[0]) for block in layout.blocks}) == 1
     if alike and samples < length:

@@ -83,6 +83,11 @@ class Proxy(ABC):
         """What must be in memory: "shapes" (nothing), "weights" (one at a time), or the whole "model"."""
         return "model"
 
+    @property
+    def uses_minibatch(self) -> bool:
+        """Whether it reads the minibatch; else it can be scored without one."""
+        return True
+
     def searched_on(self, benchmark: str) -> Set[str]:
         """The keys of a benchmark's architectures whose trained performance was used to find this proxy."""
         return frozenset()
@@ -143,6 +148,11 @@ class StatisticProxy(Proxy):
         """Weights, one at a time, if the reductions read only W."""
         return "weights" if all(set(reduction.reads) == {"W"} for reduction in self.reductions) else "model"
 
+    @property
+    def uses_minibatch(self) -> bool:
+        """Unless the reductions read only W."""
+        return self.requires != "weights"
+
     def finish(self, reduced: Sequence[Sequence[Reduced]], layout: ModelLayout) -> float:
         """The score, from the values of each reduction at every site."""
         return self.combine([[site.value for site in sites] for sites in reduced], layout)
@@ -156,6 +166,7 @@ class ModelProxy(Proxy):
         evaluate: maps a `Subject` to the score; may raise `NotApplicable`.
         needs: its passes, as text for people, for example "5 forward".
         shapes_only: the author claims that it reads no value of a tensor, so that a model on the meta device is enough.
+            With no passes in `needs` it claims to read no minibatch either.
         holds: the memory that it uses beside the model, as a multiple of that of all weights; for
             `estimate_memory`.
     """
@@ -169,6 +180,11 @@ class ModelProxy(Proxy):
     def requires(self) -> Requirement:
         """As declared."""
         return "shapes" if self.shapes_only else "model"
+
+    @property
+    def uses_minibatch(self) -> bool:
+        """Unless it reads only shapes, and declares no pass."""
+        return not (self.shapes_only and self.needs == "none")
 
     @property
     def passes(self) -> str:

@@ -124,7 +124,8 @@ def _rows(
     config: PreTrainedConfig, proxies: Sequence[Proxy], setting: Setting, plugins: PluginRegistry
 ) -> dict[str, Row]:
     try:
-        model, batch = setting.build(config, lazy=all(proxy.requires != "model" for proxy in proxies))
+        model = setting.model(config, lazy=all(proxy.requires != "model" for proxy in proxies))
+        batch = setting.minibatch(model) if any(proxy.uses_minibatch for proxy in proxies) else None
         scores = score_proxies(model, batch, proxies, seed=setting.seed, plugins=plugins)
     except MinibatchError:  # wrong for every architecture
         raise

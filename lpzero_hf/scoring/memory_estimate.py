@@ -19,6 +19,7 @@ from lpzero_hf.models.isolation import isolated
 from lpzero_hf.models.lazy import source_of
 from lpzero_hf.models.memory import available_bytes, resident_bytes
 from lpzero_hf.models.meta_device import ShapesOnly
+from lpzero_hf.models.minibatch import NoMinibatch
 from lpzero_hf.models.objective import objective, with_labels
 from lpzero_hf.proxies.base import FunctionProxy, ModelProxy, Proxy, StatisticProxy, Subject
 
@@ -194,7 +195,7 @@ class MemoryEstimate:
 
 def estimate_memory(
     model: PreTrainedModel,
-    batch: Mapping[str, Any],
+    batch: Mapping[str, Any] | None,
     proxies: Sequence[Proxy],
     layout: ModelLayout,
     *,
@@ -208,13 +209,14 @@ def estimate_memory(
 
     Args:
         model: a lazy model, see `load_model`; an ordinary one is estimated as if it had to be built.
-        batch: `input_ids` [B, T] and the model's other inputs.
+        batch: `input_ids` [B, T] and the model's other inputs; None if no proxy uses it.
         proxies: those that are scored.
         layout: of `model`.
         checkpointing: as for `score`.
         micro_batch: as for `score`.
         device: where it will run.
     """
+    batch = {"input_ids": torch.empty(0, 0, dtype=torch.long)} if batch is None else batch
     kinds = {proxy.requires for proxy in proxies}
     fallback = "" if "model" in kinds else _fallback(model, batch, proxies, layout)
     requires = "model" if fallback else max(kinds, key=("shapes", "weights", "model").index, default="shapes")
@@ -248,13 +250,14 @@ def _fallback(model: PreTrainedModel, batch: Mapping[str, Any], proxies: Sequenc
     source, name = source_of(model), type(model).__name__
     if source is None:
         return ""
-    if source.read is None and any(proxy.requires == "weights" for proxy in proxies):
+    if any(proxy.requires == "weights" for proxy in proxies) and source.read is None:
         return f"the weights of {name} cannot be made or read one at a time"
     for proxy in proxies:
         if isinstance(proxy, ModelProxy) and proxy.requires == "shapes":
             try:
                 with ShapesOnly(), isolated(model):
-                    proxy.evaluate(Subject(model, with_labels(model, dict(batch), 42), layout, 42))
+                    fed = with_labels(model, dict(batch), 42) if proxy.uses_minibatch else NoMinibatch()
+                    proxy.evaluate(Subject(model, fed, layout, 42))
             except (NotApplicable, InvalidScore):
                 continue
             except Exception:  # as `score` finds out

@@ -38,7 +38,7 @@ class Ranked:
 
 
 def rank(
-    architectures: str | Space | Mapping[str, PreTrainedConfig],
+    architectures: str | Space | Mapping[str, PreTrainedConfig] | Iterable[PreTrainedConfig],
     proxies: ProxyLike | Iterable[ProxyLike],
     *,
     n: int = 100,
@@ -54,7 +54,8 @@ def rank(
     With several proxies, architectures are ordered by the mean of their ranks.
 
     Args:
-        architectures: a space, from which `n` architectures are drawn, or configurations by name.
+        architectures: a space, from which `n` architectures are drawn, or configurations; those without names are
+            called by family and place, "gpt2 1", "llama 2".
         proxies: as for `score`.
         n: number of architectures to draw.
         by: how to draw them, see `Space.sample`, with the setting's seed.
@@ -84,6 +85,8 @@ def rank(
         space = architectures
         drawn = space.samples(n, setting.seed, by)
         architectures = {space.text(architecture): space.config(architecture) for architecture in drawn}
+    if not isinstance(architectures, Mapping):
+        architectures = _named(architectures)
     if not architectures:
         raise UsageError("there are no architectures to rank")
     selection = resolve(proxies, plugins)
@@ -106,3 +109,15 @@ def rank(
             places[name] += float(place) / len(names)
     ranking = [Ranked(name, places.get(name), scores) for name, scores in rows.items()]
     return sorted(ranking, key=lambda ranked: (ranked.rank is None, ranked.rank))
+
+
+def _named(configs: Iterable[PreTrainedConfig]) -> dict[str, PreTrainedConfig]:
+    """Configurations, equal ones too, by names that tell them apart."""
+    from transformers import PreTrainedConfig
+
+    named = {}
+    for place, config in enumerate(configs, 1):
+        if not isinstance(config, PreTrainedConfig):
+            raise UsageError(f"architecture {place} is a {type(config).__name__}; give configurations")
+        named[f"{config.model_type or 'model'} {place}"] = config
+    return named

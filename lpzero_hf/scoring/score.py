@@ -22,7 +22,7 @@ from lpzero_hf.models.isolation import isolated
 from lpzero_hf.models.layout import ModelLayout, layout_of
 from lpzero_hf.models.lazy import source_of
 from lpzero_hf.models.meta_device import ShapesOnly
-from lpzero_hf.models.minibatch import check_minibatch
+from lpzero_hf.models.minibatch import NoMinibatch, check_minibatch
 from lpzero_hf.models.objective import has_own_loss, objective, projection_warning, with_labels
 from lpzero_hf.models.plain_layers import plain_layers
 from lpzero_hf.models.readable import check_readable
@@ -102,7 +102,7 @@ class Scores(Mapping[str, Score]):
 
 def score(
     model: nn.Module,
-    batch: Mapping[str, Any],
+    batch: Mapping[str, Any] | None,
     proxies: ProxyLike | Iterable[ProxyLike] = ALL,
     *,
     seed: int = 42,
@@ -123,7 +123,8 @@ def score(
         model: any `PreTrainedModel`, on any device; also compiled, in (distributed) data parallelism, averaged, with
             parametrized or pruned weights, or with adapters, which are merged: the scores are those of the plain model
             that computes the same.
-        batch: what a tokenizer returns: `input_ids` [B, T], optionally `attention_mask`, `labels`, ...
+        batch: what a tokenizer returns: `input_ids` [B, T], optionally `attention_mask`, `labels`, ...; None if no
+            proxy uses it (counts, norms of weights).
         proxies: names, `Proxy` objects or functions `f(model, batch) -> float`; "all" for all installed.
         seed: for every random number.
         dtype: precision of the shared passes; None keeps the model's.
@@ -140,7 +141,8 @@ def score(
         because it has none.
 
     Raises:
-        UsageError: a proxy is unknown, two have one name, or `micro_batch` is less than 1.
+        UsageError: a proxy is unknown, two have one name, `micro_batch` is less than 1, or a proxy uses the missing
+            minibatch.
         ModelError: it is wrapped in something unknown, traced, quantized, in shards, or has no values.
         LayoutError: the model has no blocks that could be found.
         MinibatchError: the minibatch is empty or does not fit the model.
@@ -155,8 +157,9 @@ def score(
     plugins = load_plugins() if plugins is None else plugins
     selection = resolve(proxies, plugins)
     scored = unwrapped(model)
-    checked = check_minibatch(batch, scored)
-    selection.warn_of_minibatch(*checked["input_ids"].shape)
+    checked = None if batch is None else check_minibatch(batch, scored)
+    if checked is not None:
+        selection.warn_of_minibatch(*checked["input_ids"].shape)
     return score_proxies(
         scored, checked, selection,
         seed=seed, dtype=dtype, checkpointing=checkpointing, micro_batch=micro_batch, plugins=plugins,
@@ -166,7 +169,7 @@ def score(
 
 def score_proxies(
     model: PreTrainedModel,
-    batch: Mapping[str, Any],
+    batch: Mapping[str, Any] | None,
     proxies: Sequence[Proxy],
     *,
     seed: int = 42,
@@ -179,13 +182,14 @@ def score_proxies(
     """As `score`, for resolved proxies and a minibatch that fits the model (`check_minibatch`)."""
     if micro_batch is not None and micro_batch < 1:
         raise UsageError(f"micro-batches of {micro_batch} sequences are not possible; ask for at least 1")
+    if batch is None and (using := [proxy.name for proxy in proxies if proxy.uses_minibatch]):
+        raise UsageError(f"{', '.join(using[:3])} cannot be scored without a minibatch; give one")
     model = _sufficient(unwrapped(model), proxies)
-    if any(_differentiates(proxy) for proxy in proxies) and not has_own_loss(model, batch):
+    given = NoMinibatch() if batch is None else dict(batch)
+    if any(_differentiates(proxy) for proxy in proxies) and not has_own_loss(model, given):
         warnings.warn(projection_warning(model), ModelWarning, stacklevel=3)
     with plain_layers(model):
-        return _score_plain(
-            model, dict(batch), proxies, seed, dtype, checkpointing, micro_batch, plugins, progress
-        )  # fmt: skip
+        return _score_plain(model, given, proxies, seed, dtype, checkpointing, micro_batch, plugins, progress)
 
 
 def _score_plain(
@@ -235,8 +239,9 @@ def _sufficient(model: PreTrainedModel, proxies: Sequence[Proxy]) -> PreTrainedM
     if source is None:
         check_readable(model, shapes_suffice=all(proxy.requires == "shapes" for proxy in proxies))
         return model
-    missing = {"model"} if source.read is not None else {"model", "weights"}
-    return source.whole() if any(proxy.requires in missing for proxy in proxies) else model
+    wanted = {proxy.requires for proxy in proxies}
+    one_by_one = "model" not in wanted and ("weights" not in wanted or source.read is not None)
+    return model if one_by_one else source.whole()
 
 
 def _differentiates(proxy: Proxy) -> bool:
@@ -267,6 +272,8 @@ def _run_shared(
 ) -> dict[str, Score]:
     reductions = list(dict.fromkeys(r for proxy in proxies for r in proxy.reductions))
     try:
+        if isinstance(batch, NoMinibatch):  # only W is read, and nothing runs
+            batch = {"input_ids": torch.zeros(1, 2, dtype=torch.long)}
         captured = capture(
             model, batch, reductions, layout, network=network, dtype=dtype, seed=seed, checkpointing=checkpointing,
             micro_batch=micro_batch,
@@ -309,7 +316,7 @@ def _run_own(
 
     def evaluate(model: PreTrainedModel) -> float:
         with isolated(model, trainable=Tensor.is_floating_point, seed=seed):
-            fed = with_labels(model, batch, seed)
+            fed = batch if isinstance(batch, NoMinibatch) else with_labels(model, batch, seed)
             if isinstance(proxy, FunctionProxy):
                 fed = {name: fed[name] for name in batch}
             return proxy.evaluate(Subject(model, fed, layout_of(model, plugins).only(running), seed))

@@ -32,6 +32,7 @@ class Setting:
         seed: draws the weights and the minibatch.
         dtype: precision of the weights, as torch calls it.
         device: where to score.
+        attention: the implementation of attention, "eager" or "sdpa"; None for the configuration's.
     """
 
     batch_size: int = BATCH_SIZE
@@ -41,9 +42,23 @@ class Setting:
     seed: int = 42
     dtype: str = "float32"
     device: str = "cpu"
+    attention: str | None = None
 
-    def build(self, config: PreTrainedConfig, *, lazy: bool = False) -> tuple[PreTrainedModel, dict[str, Tensor]]:
+    def build(self, config: PreTrainedConfig) -> tuple[PreTrainedModel, dict[str, Tensor]]:
         """The model of an architecture with random weights, and its minibatch: `input_ids` [B, T], ...
+
+        Args:
+            config: of the architecture.
+
+        Raises:
+            ModelError: the configuration cannot be built.
+            MinibatchError: the text is missing or too short, or the minibatch does not fit the model.
+        """
+        model = self.model(config)
+        return model, self.minibatch(model)
+
+    def model(self, config: PreTrainedConfig, *, lazy: bool = False) -> PreTrainedModel:
+        """The model of an architecture with random weights.
 
         Args:
             config: of the architecture.
@@ -51,11 +66,9 @@ class Setting:
 
         Raises:
             ModelError: the configuration cannot be built.
-            MinibatchError: the text is missing or too short, or the minibatch does not fit the model.
         """
         dtype = getattr(torch, self.dtype)
-        model = build_model(config, seed=self.seed, dtype=dtype, device=self.device, lazy=lazy)
-        return model, self.minibatch(model)
+        return build_model(config, seed=self.seed, dtype=dtype, device=self.device, lazy=lazy, attention=self.attention)
 
     def minibatch(self, model: PreTrainedModel) -> dict[str, Tensor]:
         """The minibatch for an existing model, from the embedded tokenizer.
@@ -82,10 +95,15 @@ class Setting:
     def key(self, threads: int) -> str:
         """A digest of all that determines the scores: the setting, the content of the text, versions, CPU threads."""
         content = hashlib.sha256(read_text(self.text).encode()).hexdigest()
-        facts = asdict(self) | {"text": content, "device": torch.device(self.device).type}
+        facts = self._facts() | {"text": content, "device": torch.device(self.device).type}
         made = versions()
         return digest(facts, STATISTICS, READING, made["lpzero-hf"], made["torch"], made["transformers"], threads)
 
     def to_json(self) -> dict[str, Any]:
         """As plain data; a text is named by its path."""
-        return asdict(self) | {"text": None if self.text is None else str(self.text)}
+        return self._facts() | {"text": None if self.text is None else str(self.text)}
+
+    def _facts(self) -> dict[str, Any]:
+        """All fields; those that older versions did not have only where they differ from the default."""
+        facts = asdict(self)
+        return facts if self.attention is not None else {k: v for k, v in facts.items() if k != "attention"}

@@ -31,7 +31,7 @@ def without_whole(model: PreTrainedModel) -> PreTrainedModel:
     source = source_of(model)
     assert source is not None
     assert all(p.is_meta for p in model.parameters() if p.dim() > 1 and p.numel() > 4096)
-    return make_lazy(model, Source(refuse, source.read))
+    return make_lazy(model, Source(refuse, lambda: source.read))
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])

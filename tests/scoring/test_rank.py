@@ -95,7 +95,7 @@ def test_rank_says_what_is_wrong(lpz) -> None:
     code, _, err = lpz("rank", "flexibert", "-p", "params", "--n", "99999999")
     assert code == 2
     assert "10621440" in err
-    code, _, err = lpz("rank", "tiny-gpt2", "-p", "params", "--n", "2", "--seq-len", "500", "--workers", "1")
+    code, _, err = lpz("rank", "tiny-gpt2", "-p", "flops", "--n", "2", "--seq-len", "500", "--workers", "1")
     assert code == 1
     assert "--seq-len 128" in err
 
