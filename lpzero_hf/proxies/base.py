@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import inspect
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence, Set
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
@@ -83,9 +83,19 @@ class Proxy(ABC):
         """What must be in memory: "shapes" (nothing), "weights" (one at a time), or the whole "model"."""
         return "model"
 
-    def searched_on(self, benchmark: str) -> Set[str]:
-        """The keys of a benchmark's architectures whose trained performance was used to find this proxy."""
+    @property
+    def trained_on(self) -> Mapping[str, Sequence[str]]:
+        """By benchmark, the keys of the architectures whose trained performance was used to find this proxy."""
+        return {}
+
+    @property
+    def searched_marks(self) -> Set[str]:
+        """The same architectures by their content, see `lpzero_hf.benchmarks.held_out`; empty if not recorded."""
         return frozenset()
+
+    def searched_on(self, benchmark: str) -> Set[str]:
+        """The keys recorded for the benchmark of that name; `held_out.searched_keys` knows architectures by content."""
+        return frozenset(self.trained_on.get(benchmark, ()))
 
 
 def total(values: Values) -> float:

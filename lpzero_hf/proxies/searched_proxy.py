@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Callable, Sequence, Set
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from importlib.resources.abc import Traversable
 
@@ -42,9 +42,16 @@ class SearchedProxy(StatisticProxy):
         both = recorded.get("batch_size"), recorded.get("seq_len")
         return None if None in both else (both[0], both[1])
 
-    def searched_on(self, benchmark: str) -> Set[str]:
+    @property
+    def trained_on(self) -> Mapping[str, Sequence[str]]:
         """As recorded in the artifact."""
-        return frozenset(self.artifact.provenance.get("trained_on", {}).get(benchmark, ()))
+        recorded: Mapping[str, Sequence[str]] = self.artifact.provenance.get("trained_on", {})
+        return recorded
+
+    @property
+    def searched_marks(self) -> Set[str]:
+        """As recorded in the artifact."""
+        return frozenset(self.artifact.provenance.get("architectures", ()))
 
     def finish(self, reduced: Sequence[Sequence[Reduced]], layout: ModelLayout) -> float:
         """The score, from a table of only the members' branches."""
