@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import random
 import time
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
@@ -151,16 +151,37 @@ def _ceiling(
     return strategy.archive.fittest()[0]
 
 
+def drawn_parts(benchmarks: Sequence[Sequence[Set[str]]], train: int | None, seed: int) -> list[list[int]]:
+    """The places of the architectures to search on, in each benchmark.
+
+    What is drawn in one benchmark is preferred in those after it, so that as many as possible are held out of all.
+
+    Args:
+        benchmarks: the marks of every architecture.
+        train: architectures of each; None for all.
+        seed: of the draw.
+    """
+    parts: list[list[int]] = []
+    seen: set[str] = set()
+    for marks in benchmarks:
+        everything, rng = range(len(marks)), random.Random(seed)
+        part = list(everything)
+        if train is not None:
+            part = rng.sample(everything, train)
+            if known := sorted(set(everything) - set(unseen(marks, seen))):
+                known = rng.sample(known, min(train, len(known)))
+                part = [*known, *(place for place in part if place not in known)][:train]
+        parts.append(sorted(part))
+        seen |= {mark for place in part for mark in marks[place]}
+    return parts
+
+
 def _search_split(
     number: int, config: SearchConfig, space: ExpressionSpace, searched: Sequence[BenchmarkScores],
     folder: Path | None, progress: Progress,
 ) -> Split:  # fmt: skip
     seed = config.seed + number
-    parts: list[list[int]] = []
-    for benchmark in searched:
-        everything = range(len(benchmark.keys))
-        part = everything if config.train is None else random.Random(seed).sample(everything, config.train)
-        parts.append(sorted(part))
+    parts = drawn_parts([benchmark.marks for benchmark in searched], config.train, seed)
     fitness = FitnessEvaluator(
         [benchmark.part(part, config) for benchmark, part in zip(searched, parts, strict=True)],
         config.combine, config.early,
