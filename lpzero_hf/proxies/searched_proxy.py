@@ -16,7 +16,7 @@ from lpzero_hf.expressions.stacked import Stack
 from lpzero_hf.expressions.tables import Wanted, gather
 from lpzero_hf.models.layout import ModelLayout
 from lpzero_hf.proxies.base import StatisticProxy
-from lpzero_hf.proxies.expression_proxy import wanted_by
+from lpzero_hf.proxies.expression_proxy import foreign, wanted_by
 
 PAPER = "Dong et al. 2024, arXiv:2410.04808"
 
@@ -63,6 +63,10 @@ class SearchedProxy(StatisticProxy):
         if len(scores) == 1:
             return scores[0]
         return sum(quantile(score, member) for score, member in zip(scores, self.artifact.members, strict=True))
+
+    def parts(self) -> Mapping[str, object]:
+        """The artifact, and the operations in it that are not built in."""
+        return {"artifact": self.artifact.digest, "operations": foreign(self.expressions, self.wanted.operations)}
 
     def __reduce__(self) -> tuple[Callable[..., SearchedProxy], tuple[object, ...]]:
         """In another process, the operations are looked up anew."""

@@ -212,6 +212,7 @@ def _request(
         "among": among,
         "proxy": proxy.name,
         "proxy_version": proxy.version,
+        "orientation": proxy.orientation,
         "budget": asdict(budget),
         "front": front,
         "setting": asdict(setting) | {"text": str(setting.text or "embedded"), "text_sha256": content},
