@@ -22,25 +22,27 @@ class Facts:
     """Known properties of a branch's result before it is computed.
 
     Args:
-        interval: in which its entries lie.
+        interval: in which its entries lie, as they are computed.
+        ideal: in which they would lie if the sum of centred entries were 0, and not rounding.
         scalar: whether it is one number per site.
-        centred: whether its entries sum to 0.
+        centred: whether its entries sum to 0, but for rounding.
     """
 
     interval: Interval
+    ideal: Interval
     scalar: bool = False
     centred: bool = False
 
     @property
     def constant(self) -> float | None:
-        """The one value that all entries have, or None."""
-        low, high = self.interval
+        """The one value that all entries have, but for rounding, or None."""
+        low, high = self.ideal
         return low if low == high else None
 
 
 def facts(statistic: str, chain: Chain, operations: Operations = BUILT_IN) -> Facts:
     """Known properties of the result of `chain` on `statistic`."""
-    known = Facts(RANGES[statistic])
+    known = Facts(RANGES[statistic], RANGES[statistic])
     for name in chain:
         known = step(known, operations[name])
     return known
@@ -52,10 +54,11 @@ def step(known: Facts, operation: Unary) -> Facts:
         return known
     if known.scalar and isinstance(operation.on_scalar, float):
         value = operation.on_scalar
-        return Facts(Interval(value, value), scalar=True, centred=value == 0)
+        return Facts(Interval(value, value), Interval(value, value), scalar=True, centred=value == 0)
+    interval, ideal = operation.range(known.interval), operation.range(known.ideal)
     if operation.name in ("to_mean_scalar", "normalized_sum") and known.centred:
-        return Facts(Interval(0.0, 0.0), scalar=True, centred=True)
-    return Facts(operation.range(known.interval), known.scalar or operation.scalar, operation.centred)
+        return Facts(interval, Interval(0.0, 0.0), scalar=True, centred=True)
+    return Facts(interval, ideal, known.scalar or operation.scalar, operation.centred)
 
 
 def canonical_chain(statistic: str, chain: Chain, operations: Operations = BUILT_IN) -> Chain:

@@ -111,7 +111,7 @@ class Unary:
 
 
 def _log(x: Tensor) -> Tensor:
-    return torch.where(x > 0, x, 1.0).log_()
+    return torch.where(x <= 0, 1.0, x).log_()  # what is not a number stays so
 
 
 def _abslog(x: Tensor) -> Tensor:
@@ -133,7 +133,7 @@ def _centred(x: Tensor) -> Tensor:
 def _normalize(x: Tensor) -> Tensor:
     centred = _centred(x)
     deviation = centred.square().mean().sqrt()
-    return torch.where(deviation > 0, centred / deviation, 0.0)
+    return torch.where(deviation == 0, 0.0, centred / torch.where(deviation == math.inf, math.nan, deviation))
 
 
 def _invert(x: Tensor) -> Tensor:
@@ -142,7 +142,7 @@ def _invert(x: Tensor) -> Tensor:
 
 def _min_max(x: Tensor) -> Tensor:
     low, high = torch.aminmax(x)
-    return torch.where(high > low, (x - low) / (high - low), 0.0)
+    return torch.where(high == low, 0.0, (x - low) / (high - low))
 
 
 def _std(x: Tensor) -> Tensor:
@@ -189,7 +189,7 @@ def _root(x: float) -> float:
 def _invert_range(x: Interval) -> Interval:
     if x.low >= 0:
         return Interval(0.0, math.inf)
-    if x.high <= 0:
+    if x.high < 0:  # that of 0 is positive
         return Interval(-math.inf, 0.0)
     return REAL
 

@@ -149,7 +149,7 @@ def _conflict(branch: Branch, operations: Operations) -> bool:
     known = facts(branch.statistic, (), operations)
     for name in branch.chain:
         acts = operations[name].acts_on
-        if known.interval.high <= acts.low or known.interval.low >= acts.high:
+        if known.ideal.high <= acts.low or known.ideal.low >= acts.high:
             return True
         known = step(known, operations[name])
     return False

@@ -119,9 +119,12 @@ def test_what_an_operation_is_equal_to_is_what_it_computes(operation: Unary, oth
 HARD = [0.0, -0.0, 1.0, -1.0, 1e-30, -1e-30, 1e30, -1e30, 3e38, -3e38, 1e-45, 80.0, 81.0, 89.0, -104.0, 1e-9, 0.1, 2.5]
 TENSORS = [
     torch.tensor(HARD),
-    torch.full((4, 3), 0.1), torch.full((4, 3), -1e30), torch.zeros(4, 3), torch.tensor([[1.0, 1.0], [1.0, 1.0 + 2**-23]]),
+    *(torch.full((4, 3), value) for value in (0.1, -1e30, 0.0)), torch.tensor([[1.0, 1.0], [1.0, 1.0 + 2**-23]]),
     *(torch.tensor(random.Random(seed).choices(HARD, k=12)).reshape(4, 3) for seed in range(40)),
-    *(size * torch.randn(5, 4, generator=torch.Generator().manual_seed(seed)) for seed in range(8) for size in (1, 1e-20, 1e20)),
+    *(
+        size * torch.randn(5, 4, generator=torch.Generator().manual_seed(seed))
+        for seed in range(8) for size in (1, 1e-20, 1e20)
+    ),
 ]  # fmt: skip
 
 
@@ -159,7 +162,8 @@ def test_what_is_declared_holds_bit_for_bit_for_hard_numbers(operation: Unary) -
     for other, interval in operation.same_on.items():
         for x in hard(interval):
             assert_same(f(x), chained((other,), x), other)
-    assert not (operation.rescales or operation.ignores_scale or operation.shifts or operation.ignores_shift)
+    claims = (operation.rescales, operation.ignores_scale, operation.shifts, operation.ignores_shift)
+    assert not any(claims)  # rounding breaks them all
 
 
 STATISTICS = {"W": REAL, "S": Interval(0.0, 1.0)}
@@ -182,14 +186,12 @@ def test_a_canonical_chain_has_the_bits_of_the_chain(statistic: str) -> None:
 
 @pytest.mark.parametrize("statistic", STATISTICS)
 def test_a_known_constant_is_the_value_that_is_computed(statistic: str) -> None:
-    known = [
-        (c, k) for c in CHAINS if (k := facts(statistic, c)).constant == 0 and not any(n == "normalize" for n in c)
-    ]
+    known = [c for c in CHAINS if facts(statistic, c).interval == (0.0, 0.0)]
     assert len(known) > 50
     xs = [x for x in hard() if x.dim() == 2 and x.isfinite().all()][::5]
     if statistic == "S":
         xs = [torch.softmax(x, 1) for x in xs]
-    for chain, _ in known:
+    for chain in known:
         for x in xs[::3]:
             y = chained(chain, x)
             assert not bool((y[y.isfinite()] != 0).any()), chain

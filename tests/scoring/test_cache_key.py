@@ -201,6 +201,6 @@ def test_the_code_of_an_operation_counts_for_a_table() -> None:
         return table_key(Wanted({"W": (("cube",),)}, (), operations), SMALL, 1)
 
     state = iter([3])
-    keys = [made(lambda x: x**3), made(lambda x: x**5), made(lambda x: x if state else x)]
+    keys = [made(lambda x: x**3), made(lambda x: x**5), made(lambda x: x * len(str(state)))]
     assert keys[0] != keys[1]
     assert keys[2] == ""
