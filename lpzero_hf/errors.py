@@ -43,14 +43,8 @@ class PluginWarning(UserWarning):
 
 
 class ModelWarning(UserWarning):
-    """A model is scored, but not quite as its configuration, checkpoint or class would have it."""
-
-
-class MinibatchWarning(UserWarning):
+    """A model is scored, but not quite as its configuration, checkpoint or class MinibatchWarning(UserWarning):
     """A proxy is used with minibatches of another size than it was calibrated on."""
-
-
-class would have it."""
 
 
 class ExecutorWarning(UserWarning):

@@ -93,6 +93,10 @@ class PluginRegistry:
             except (Exception, SystemExit) as error:
                 self._fail(status, f"failed in {hook}", error)
 
+    def hook_of(self, plugin: str, hook: str) -> Any:
+        """The function with which a plugin implements a hook; None if it does not."""
+        return getattr(self._manager.get_plugin(plugin), hook, None)
+
     def offers(self, hook: str, kind: str, prepare: Callable[[Any], Offered]) -> dict[str, Claim[Offered]]:
         """Everything that plugins return from a hook, by name; the hook is called once.
 
@@ -142,8 +146,7 @@ class PluginRegistry:
         except (Exception, SystemExit) as error:
             self._fail(status, "failed to import", error)
             return
-        callers = self._manager.get_hookcallers(plugin) or []
-        status.hooks = sorted(caller.name for caller in callers)
+        status.hooks = sorted(caller.name for caller in self._manager.get_hookcallers(plugin) or [])
 
     def _fail(self, status: PluginStatus, what: str, error: BaseException) -> None:
         self._manager.unregister(name=status.name)
@@ -158,11 +161,7 @@ class PluginRegistry:
 
 def load_plugins(disabled: Iterable[str] = ()) -> PluginRegistry:
     """The registry of installed plugins, less `disabled` and those named in `LPZ_NO_PLUGINS` (commas
-    between names). Loaded once per set of disabled names.
-
-    Raises:
-        UsageError: a name in `disabled` is no installed plugin.
-    """
+    between names). Loaded once per set of disabled names. Raises `UsageError` if one is no installed plugin."""
     named = frozenset(disabled)
     known = {name for p in entry_points(group=hookspecs.PROJECT) for name in (p.name, _distribution(p)[0])}
     variable = {name.strip() for name in os.environ.get(DISABLE_VARIABLE, "").split(",") if name.strip()}

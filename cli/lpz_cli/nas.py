@@ -118,6 +118,10 @@ def _as_tables(found: Found, budget: str, out: Path) -> None:
         f"{found.proposed:,} architectures looked at, {len(scored):,} scored, {found.seconds:.1f} s. "
         f"The winner, the last of the front, is in {out / 'winner'}"
     )
+    if found.left_out:
+        print(
+            f"{proxy} was searched on {found.left_out} of the architectures of {among}, and chooses among the others."
+        )
     missing = [tried for tried in found.trials if tried.score is None]
     if missing:
         first = missing[0]

@@ -11,6 +11,7 @@ import numpy as np
 
 from lpzero_hf.benchmarks.agreement import Agreement, Truth
 from lpzero_hf.benchmarks.benchmark import Benchmark, Trained, load_benchmark
+from lpzero_hf.benchmarks.held_out import searched_keys
 from lpzero_hf.errors import LpzError
 from lpzero_hf.executors.base import Executor
 from lpzero_hf.plugins import PluginRegistry, load_plugins
@@ -134,7 +135,7 @@ def grade(
         progress=progress,
     )
     for proxy in chosen:
-        for key in proxy.searched_on(benchmark.name) & rows.keys():
+        for key in searched_keys(proxy, benchmark, plugins) & rows.keys():
             rows[key][proxy.name] |= {"value": None, "status": "not applicable", "reason": SEARCHED_ON}
     targets = [benchmark.target(entry) for entry in entries]
     truth = Truth(targets)

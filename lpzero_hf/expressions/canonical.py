@@ -22,25 +22,27 @@ class Facts:
     """Known properties of a branch's result before it is computed.
 
     Args:
-        interval: in which its entries lie.
+        interval: in which its entries lie, as they are computed.
+        ideal: in which they would lie if the sum of centred entries were 0, and not rounding.
         scalar: whether it is one number per site.
-        centred: whether its entries sum to 0.
+        centred: whether its entries sum to 0, but for rounding.
     """
 
     interval: Interval
+    ideal: Interval
     scalar: bool = False
     centred: bool = False
 
     @property
     def constant(self) -> float | None:
-        """The one value that all entries have, or None."""
-        low, high = self.interval
+        """The one value that all entries have, but for rounding, or None."""
+        low, high = self.ideal
         return low if low == high else None
 
 
 def facts(statistic: str, chain: Chain, operations: Operations = BUILT_IN) -> Facts:
     """Known properties of the result of `chain` on `statistic`."""
-    known = Facts(RANGES[statistic])
+    known = Facts(RANGES[statistic], RANGES[statistic])
     for name in chain:
         known = step(known, operations[name])
     return known
@@ -52,35 +54,35 @@ def step(known: Facts, operation: Unary) -> Facts:
         return known
     if known.scalar and isinstance(operation.on_scalar, float):
         value = operation.on_scalar
-        return Facts(Interval(value, value), scalar=True, centred=value == 0)
+        return Facts(Interval(value, value), Interval(value, value), scalar=True, centred=value == 0)
+    interval, ideal = operation.range(known.interval), operation.range(known.ideal)
     if operation.name in ("to_mean_scalar", "normalized_sum") and known.centred:
-        return Facts(Interval(0.0, 0.0), scalar=True, centred=True)
-    return Facts(operation.range(known.interval), known.scalar or operation.scalar, operation.centred)
+        return Facts(interval, Interval(0.0, 0.0), scalar=True, centred=True)
+    return Facts(interval, ideal, known.scalar or operation.scalar, operation.centred)
 
 
-def canonical_chain(statistic: str, chain: Chain, operations: Operations = BUILT_IN, *, exact: bool = True) -> Chain:
+def canonical_chain(statistic: str, chain: Chain, operations: Operations = BUILT_IN) -> Chain:
     """The shortest known chain that is equal to `chain` on `statistic`.
 
     Args:
         statistic: decides the range of the argument.
         chain: names of operations.
         operations: by name.
-        exact: use only rewrites that hold for all real numbers.
 
     Returns:
         `("disconnect",)` if the branch is dropped, `("no_op",)` if nothing is done.
     """
     if "disconnect" in chain:
         return DISCONNECT
-    return _canonical(statistic, chain, operations, exact)
+    return _canonical(statistic, chain, operations)
 
 
-def _canonical(statistic: str, chain: Chain, operations: Operations, exact: bool) -> Chain:
+def _canonical(statistic: str, chain: Chain, operations: Operations) -> Chain:
     done: list[str] = []
     remaining = list(reversed(chain))
     while remaining:
         operation = operations[remaining.pop()]
-        instead = _rewritten(statistic, done, operation, operations, exact)
+        instead = _rewritten(statistic, done, operation, operations)
         if instead is None:
             done.append(operation.name)
         else:
@@ -88,7 +90,7 @@ def _canonical(statistic: str, chain: Chain, operations: Operations, exact: bool
     return tuple(done) or ("no_op",)
 
 
-def _rewritten(statistic: str, done: list[str], operation: Unary, operations: Operations, exact: bool) -> Chain | None:
+def _rewritten(statistic: str, done: list[str], operation: Unary, operations: Operations) -> Chain | None:
     """What to apply instead of `operation`; removes the last of `done` if that is part of the rewrite."""
     if operation.name == "no_op":
         return ()
@@ -110,7 +112,7 @@ def _rewritten(statistic: str, done: list[str], operation: Unary, operations: Op
         done.pop()
         return (operation.name,)
     rewrite = operation.after.get(last.name)
-    if rewrite is None or (exact and not rewrite.exact):
+    if rewrite is None or not rewrite.exact:
         return None
     if not facts(statistic, tuple(done[:-1]), operations).interval.within(rewrite.given):
         return None
@@ -118,8 +120,8 @@ def _rewritten(statistic: str, done: list[str], operation: Unary, operations: Op
     return rewrite.chain
 
 
-def canonical(expression: Expression, operations: Operations = BUILT_IN, *, exact: bool = True) -> Expression:
-    """The form that equal expressions share: they give the same score on every model, up to a factor.
+def canonical(expression: Expression, operations: Operations = BUILT_IN) -> Expression:
+    """The form that equal expressions share: they give the same score on every model, up to the sign.
 
     Chains become the shortest equal ones, branches that commute are ordered, an expression with one branch
     dropped is written as a sum, and a matrix product of two numbers as a product.
@@ -127,11 +129,8 @@ def canonical(expression: Expression, operations: Operations = BUILT_IN, *, exac
     Args:
         expression: any.
         operations: by name.
-        exact: see `canonical_chain`.
     """
-    left, right = (
-        Branch(b.statistic, canonical_chain(b.statistic, b.chain, operations, exact=exact)) for b in expression.branches
-    )
+    left, right = (Branch(b.statistic, canonical_chain(b.statistic, b.chain, operations)) for b in expression.branches)
     op = expression.op
     scalar = [not b.dropped and facts(b.statistic, b.chain, operations).scalar for b in (left, right)]
     if left.dropped or right.dropped:

@@ -2,7 +2,9 @@
 
 Every unary operation is total: it maps any real tensor to real numbers, except for overflow. Its argument is a
 statistic as a matrix [rows, columns] (see `lpzero_hf.expressions.expression`), or the scalar result of an earlier
-operation. Canonical forms and pruning are derived from the known properties (domain, range, algebra).
+operation. Canonical forms and pruning are derived from the known properties (domain, range, algebra). A property is
+declared only if it holds bit for bit in floating point, at 0, for negative and for huge numbers: the logarithm of an
+exponential is not x where the exponential is at its limit. Only that centred entries sum to 0 holds but for rounding.
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ from lpzero_hf.plugins import PluginRegistry, instance_of, load_plugins
 
 EXP_LIMIT = 80.0  # exp of more would overflow in single precision
 EPSILON = 1e-9
+ROUNDING = 4  # units in the last place by which the results of one operation on equal numbers may differ
 
 
 class Interval(NamedTuple):
@@ -37,7 +40,7 @@ class Interval(NamedTuple):
         return self.low >= other.low and self.high <= other.high
 
 
-REAL, NOT_NEGATIVE, POSITIVE = Interval(), Interval(0.0, math.inf), Interval(5e-324, math.inf)
+REAL, NOT_NEGATIVE = Interval(), Interval(0.0, math.inf)
 
 
 class Rewrite(NamedTuple):
@@ -46,8 +49,7 @@ class Rewrite(NamedTuple):
     Args:
         chain: names of operations in the order they are applied; none for the identity.
         given: the interval in which the argument of the first must lie.
-        exact: whether they are equal for all real numbers, or for all except extreme ones (an exponential at its
-            limit, a softmax that underflows).
+        exact: whether they are equal bit for bit, whatever the numbers; one that is not is never applied.
     """
 
     chain: tuple[str, ...]
@@ -109,7 +111,7 @@ class Unary:
 
 
 def _log(x: Tensor) -> Tensor:
-    return torch.where(x > 0, x, 1.0).log_()
+    return torch.where(x <= 0, 1.0, x).log_()  # what is not a number stays so
 
 
 def _abslog(x: Tensor) -> Tensor:
@@ -120,10 +122,18 @@ def _exp(x: Tensor) -> Tensor:
     return x.clamp(max=EXP_LIMIT).exp_()
 
 
+def _centred(x: Tensor) -> Tensor:
+    """x less its mean; 0 where all entries are equal, or differ by no more than the rounding of one operation."""
+    low, high = torch.aminmax(x)
+    size = torch.maximum(low.abs(), high.abs())
+    constant = (high - low <= ROUNDING * torch.finfo(x.dtype).eps * size) & torch.isfinite(size)
+    return torch.where(constant, 0.0, x - x.mean())
+
+
 def _normalize(x: Tensor) -> Tensor:
-    centred = x - x.mean()
+    centred = _centred(x)
     deviation = centred.square().mean().sqrt()
-    return torch.where(deviation > 0, centred / deviation, 0.0)
+    return torch.where(deviation == 0, 0.0, centred / torch.where(deviation == math.inf, math.nan, deviation))
 
 
 def _invert(x: Tensor) -> Tensor:
@@ -132,11 +142,11 @@ def _invert(x: Tensor) -> Tensor:
 
 def _min_max(x: Tensor) -> Tensor:
     low, high = torch.aminmax(x)
-    return torch.where(high > low, (x - low) / (high - low), 0.0)
+    return torch.where(high == low, 0.0, (x - low) / (high - low))
 
 
 def _std(x: Tensor) -> Tensor:
-    return (x - x.mean()).square_().mean().sqrt()
+    return _centred(x).square_().mean().sqrt()
 
 
 # What is known of their results ----------------------------------------------------------------------------
@@ -179,13 +189,13 @@ def _root(x: float) -> float:
 def _invert_range(x: Interval) -> Interval:
     if x.low >= 0:
         return Interval(0.0, math.inf)
-    if x.high <= 0:
+    if x.high < 0:  # that of 0 is positive
         return Interval(-math.inf, 0.0)
     return REAL
 
 
 def _sigmoid(x: float) -> float:
-    return 0.5 * (1 + math.tanh(x / 2))
+    return 1 / (1 + math.exp(-x)) if x > -700 else 0.0
 
 
 def _to(low: float, high: float) -> Callable[[Interval], Interval]:
@@ -203,7 +213,6 @@ UNARY: tuple[Unary, ...] = (
         "log x, 0 where x is not positive",
         _log_range,
         acts_on=NOT_NEGATIVE,
-        after={"exp": Rewrite((), exact=False), "softmax": Rewrite(("logsoftmax",), exact=False)},
     ),
     Unary(
         "abslog",
@@ -213,7 +222,6 @@ UNARY: tuple[Unary, ...] = (
         even=True,
         absolute=True,
         same_on={"log": NOT_NEGATIVE},
-        after={"exp": Rewrite((), exact=False), "softmax": Rewrite(("logsoftmax",), exact=False)},
     ),
     Unary("abs", torch.abs, "|x|", _abs_range, even=True, absolute=True, same_on={"no_op": NOT_NEGATIVE}),
     Unary(
@@ -223,23 +231,20 @@ UNARY: tuple[Unary, ...] = (
         _square_range,
         even=True,
         absolute=True,
-        after={"sqrt": Rewrite(("relu",))},
     ),
     Unary(
         "exp",
         _exp,
         "e^x, with x at most 80",
         lambda x: Interval(_safe_exp(x.low), _safe_exp(x.high)),
-        after={"log": Rewrite((), POSITIVE), "abslog": Rewrite((), POSITIVE), "logsoftmax": Rewrite(("softmax",))},
     ),
     Unary(
         "normalize",
         _normalize,
         "(x - mean) / standard deviation, 0 where all are equal",
-        rescales=True,
-        ignores_scale=True,
         centred=True,
         on_scalar=0.0,
+        version="2",
     ),
     Unary(
         "relu",
@@ -254,7 +259,6 @@ UNARY: tuple[Unary, ...] = (
         _invert,
         "1 / (x + 1e-9), with x - 1e-9 where x < 0",
         _invert_range,
-        after={"invert": Rewrite((), exact=False)},
     ),
     Unary(
         "frobenius_norm",
@@ -264,7 +268,6 @@ UNARY: tuple[Unary, ...] = (
         scalar=True,
         even=True,
         absolute=True,
-        on_scalar=("abs",),
     ),
     Unary(
         "normalized_sum",
@@ -291,7 +294,6 @@ UNARY: tuple[Unary, ...] = (
         lambda x: torch.softmax(x, 0),
         "softmax of each column",
         _to(0.0, 1.0),
-        ignores_shift=True,
         on_scalar=1.0,
     ),
     Unary("sigmoid", torch.sigmoid, "1 / (1 + e^-x)", lambda x: Interval(_sigmoid(x.low), _sigmoid(x.high))),
@@ -300,8 +302,6 @@ UNARY: tuple[Unary, ...] = (
         lambda x: torch.log_softmax(x, 0),
         "log softmax of each column",
         _to(-math.inf, 0.0),
-        shifts=True,
-        ignores_shift=True,
         on_scalar=0.0,
     ),
     Unary(
@@ -310,7 +310,6 @@ UNARY: tuple[Unary, ...] = (
         "x^(1/2), 0 where x is negative",
         lambda x: Interval(_root(x.low), _root(x.high)),
         acts_on=NOT_NEGATIVE,
-        after={"pow": Rewrite(("abs",))},
     ),
     Unary("revert", torch.neg, "-x", lambda x: Interval(-x.high, -x.low), after={"revert": Rewrite(())}),
     Unary(
@@ -318,8 +317,6 @@ UNARY: tuple[Unary, ...] = (
         _min_max,
         "(x - min) / (max - min), 0 where all are equal",
         _to(0.0, 1.0),
-        rescales=True,
-        ignores_scale=True,
         on_scalar=0.0,
     ),
     Unary(
@@ -339,6 +336,7 @@ UNARY: tuple[Unary, ...] = (
         scalar=True,
         even=True,
         on_scalar=0.0,
+        version="2",
     ),
     Unary("no_op", lambda x: x, "x", _same),
     Unary("disconnect", lambda x: x, "drops the branch"),

@@ -72,6 +72,12 @@ class Stack:
         return some
 
     @property
+    def whole(self) -> bool:
+        """Whether every block has all statistics, so that two statistics meet in every block that has one."""
+        there = [counts[0] > 0 for counts in self.counts.values()]
+        return all(bool((one == there[0]).all()) for one in there)
+
+    @property
     def tables(self) -> Stack:
         """These tables: see `lpzero_hf.searching.score_source.ScoreSource`."""
         return self
@@ -117,7 +123,7 @@ class Stack:
                 held.append(self._pair(self.matmuls, branch.statistic, partner)[:, :, rank])
         made = hashlib.blake2b(bytes(self.scalar[branch.statistic][place].tolist()), digest_size=16)
         for tensor in held:
-            made.update(tensor.float().contiguous().cpu().numpy().tobytes())
+            made.update((tensor + 0.0).contiguous().cpu().numpy().tobytes())  # every bit; -0 is 0
         return made.digest()
 
     def alone(self, name: str, reduce: str, aggregate: str, chains: Places = EVERY) -> Tensor:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 import inspect
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence, Set
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
@@ -15,6 +14,7 @@ from torch import Tensor
 from lpzero_hf.capture.spec import LOSS, Network, Reduced, Reduction
 from lpzero_hf.models.isolation import copied, isolated
 from lpzero_hf.models.layout import ModelLayout
+from lpzero_hf.proxies.code_digest import code_digest
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 Orientation = Literal[1, -1]
 Requirement = Literal["shapes", "weights", "model"]
 Values = list[Tensor]
+DESCRIBED = ("name", "formula", "citation", "orientation", "version", "batch_order_invariant")  # and not computed with
 
 
 @dataclass(frozen=True)
@@ -78,6 +79,10 @@ class Proxy(ABC):
         """The sequences and tokens of the minibatch that this proxy was searched on; None for a proxy without one."""
         return None
 
+    def parts(self) -> Mapping[str, object]:
+        """What decides its numbers beside its class: the functions and settings that it was made with."""
+        return {name: value for name, value in vars(self).items() if name not in DESCRIBED}
+
     @property
     def requires(self) -> Requirement:
         """What must be in memory: "shapes" (nothing), "weights" (one at a time), or the whole "model"."""
@@ -88,9 +93,19 @@ class Proxy(ABC):
         """Whether it reads the minibatch; else it can be scored without one."""
         return True
 
-    def searched_on(self, benchmark: str) -> Set[str]:
-        """The keys of a benchmark's architectures whose trained performance was used to find this proxy."""
+    @property
+    def trained_on(self) -> Mapping[str, Sequence[str]]:
+        """By benchmark, the keys of the architectures whose trained performance was used to find this proxy."""
+        return {}
+
+    @property
+    def searched_marks(self) -> Set[str]:
+        """The same architectures by their content, see `lpzero_hf.benchmarks.held_out`; empty if not recorded."""
         return frozenset()
+
+    def searched_on(self, benchmark: str) -> Set[str]:
+        """The keys recorded for the benchmark of that name; `held_out.searched_keys` knows architectures by content."""
+        return frozenset(self.trained_on.get(benchmark, ()))
 
 
 def total(values: Values) -> float:
@@ -217,8 +232,8 @@ def as_proxy(item: Proxy | Callable[..., float]) -> Proxy:
     """`item` itself if it is a proxy, else the plain function wrapped as one.
 
     A function may carry attributes `formula`, `citation`, `orientation`, `version` and `batch_order_invariant`;
-    else its formula is the first line of its docstring, and its version a digest of its source. Its name is its
-    `name` or `__name__`.
+    else its formula is the first line of its docstring, and its version a digest of its code and of what that reads.
+    Its name is its `name` or `__name__`.
 
     Raises:
         TypeError: it is neither, or cannot be hashed.
@@ -238,33 +253,15 @@ def as_proxy(item: Proxy | Callable[..., float]) -> Proxy:
         formula=getattr(item, "formula", described),
         citation=getattr(item, "citation", ""),
         orientation=getattr(item, "orientation", 1),
-        version=getattr(item, "version", None) or _digest_of_sources([item]),
+        version=getattr(item, "version", None) or code_digest(item),
         batch_order_invariant=getattr(item, "batch_order_invariant", False),
         function=item,
     )
 
 
 def source_digest(proxy: Proxy) -> str:
-    """A digest of the functions that a proxy is made of, and of what they read; "" where one has no source.
+    """A digest of the code that a proxy is made of and of all that this reads; "" where something has none.
 
-    It distinguishes two proxies with one name that no plugin offers. It does not cover what the functions take from
-    closures and globals: a change there needs another `version`.
+    It distinguishes two proxies with one name and version, see `lpzero_hf.proxies.code_digest`.
     """
-    functions: list[Callable[..., Any]] = []
-    read: list[str] = []
-    if isinstance(proxy, StatisticProxy):
-        functions = [proxy.combine, *(reduction.function for reduction in proxy.reductions)]
-        read = [proxy.network.name, *(f"{one.place}: {', '.join(one.reads)}" for one in proxy.reductions)]
-    elif isinstance(proxy, ModelProxy):
-        functions = [proxy.evaluate]
-    elif isinstance(proxy, FunctionProxy):
-        functions = [proxy.function]
-    return _digest_of_sources(functions, read)
-
-
-def _digest_of_sources(functions: Sequence[Callable[..., Any]], read: Sequence[str] = ()) -> str:
-    try:
-        sources = [inspect.getsource(function) for function in functions]
-    except (OSError, TypeError):  # typed at a prompt; a partial or an object, which has no source of its own
-        return ""
-    return hashlib.sha256("\0".join([*sources, *read]).encode()).hexdigest()[:16] if sources else ""
+    return code_digest(type(proxy), proxy.parts())

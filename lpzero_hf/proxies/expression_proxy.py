@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from lpzero_hf.capture.spec import Reduced
 from lpzero_hf.errors import UsageError
 from lpzero_hf.expressions.canonical import canonical_chain
 from lpzero_hf.expressions.expression import BUILT_IN, STATISTIC_NAMES, VERSION, Chain, Expression, Operations, parse
-from lpzero_hf.expressions.operations import installed_operations
+from lpzero_hf.expressions.operations import Unary, installed_operations
 from lpzero_hf.expressions.stacked import Stack
 from lpzero_hf.expressions.tables import Wanted, gather, pair_of
 from lpzero_hf.models.layout import ModelLayout
@@ -32,6 +32,10 @@ class ExpressionProxy(StatisticProxy):
         """The score, from a table of only this expression's branches."""
         table = gather(self.wanted, dict(zip(self.wanted.reductions, reduced, strict=True)))
         return float(Stack([table], self.wanted).score(self.expression))
+
+    def parts(self) -> Mapping[str, object]:
+        """The expression, and the operations in it that are not built in."""
+        return {"expression": str(self.expression), "operations": foreign([self.expression], self.wanted.operations)}
 
     def __reduce__(self) -> tuple[Callable[..., ExpressionProxy], tuple[object, ...]]:
         """In another process, the operations are looked up anew."""
@@ -84,6 +88,12 @@ def wanted_by(expressions: Sequence[Expression], operations: Operations = BUILT_
             pairs.add(pair_of(expression.left.statistic, expression.right.statistic))
     ordered = {name: tuple(sorted(chains[name])) for name in STATISTIC_NAMES if name in chains}
     return Wanted(ordered, tuple(sorted(pairs)), operations)
+
+
+def foreign(expressions: Sequence[Expression], operations: Operations) -> dict[str, Unary]:
+    """The operations that expressions use and that are not the built-in ones of these names."""
+    used = sorted({name for e in expressions for branch in e.branches for name in branch.chain})
+    return {name: operations[name] for name in used if operations[name] is not BUILT_IN.get(name)}
 
 
 def _changed(expression: Expression, operations: Operations) -> list[str]:

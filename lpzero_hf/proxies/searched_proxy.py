@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Callable, Sequence, Set
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from importlib.resources.abc import Traversable
 
@@ -16,7 +16,7 @@ from lpzero_hf.expressions.stacked import Stack
 from lpzero_hf.expressions.tables import Wanted, gather
 from lpzero_hf.models.layout import ModelLayout
 from lpzero_hf.proxies.base import StatisticProxy
-from lpzero_hf.proxies.expression_proxy import wanted_by
+from lpzero_hf.proxies.expression_proxy import foreign, wanted_by
 
 PAPER = "Dong et al. 2024, arXiv:2410.04808"
 
@@ -42,9 +42,16 @@ class SearchedProxy(StatisticProxy):
         both = recorded.get("batch_size"), recorded.get("seq_len")
         return None if None in both else (both[0], both[1])
 
-    def searched_on(self, benchmark: str) -> Set[str]:
+    @property
+    def trained_on(self) -> Mapping[str, Sequence[str]]:
         """As recorded in the artifact."""
-        return frozenset(self.artifact.provenance.get("trained_on", {}).get(benchmark, ()))
+        recorded: Mapping[str, Sequence[str]] = self.artifact.provenance.get("trained_on", {})
+        return recorded
+
+    @property
+    def searched_marks(self) -> Set[str]:
+        """As recorded in the artifact."""
+        return frozenset(self.artifact.provenance.get("architectures", ()))
 
     def finish(self, reduced: Sequence[Sequence[Reduced]], layout: ModelLayout) -> float:
         """The score, from a table of only the members' branches."""
@@ -56,6 +63,10 @@ class SearchedProxy(StatisticProxy):
         if len(scores) == 1:
             return scores[0]
         return sum(quantile(score, member) for score, member in zip(scores, self.artifact.members, strict=True))
+
+    def parts(self) -> Mapping[str, object]:
+        """The artifact, and the operations in it that are not built in."""
+        return {"artifact": self.artifact.digest, "operations": foreign(self.expressions, self.wanted.operations)}
 
     def __reduce__(self) -> tuple[Callable[..., SearchedProxy], tuple[object, ...]]:
         """In another process, the operations are looked up anew."""

@@ -10,12 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 from lpzero_hf.models.build import model_class
 from lpzero_hf.plugins import OWN, PluginRegistry
+from lpzero_hf.proxies.code_digest import VERSIONED, code_digest
 from lpzero_hf.scoring.cache import digest
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig
-
-VERSIONED = ("transformers", "lpzero_hf", "lpz_zoo")  # packages whose versions are part of `Setting.key`
 
 
 def architecture_key(config: PreTrainedConfig, context: str, plugins: PluginRegistry) -> str:
@@ -27,26 +26,49 @@ def architecture_key(config: PreTrainedConfig, context: str, plugins: PluginRegi
         plugins: those that describe layouts count, with the versions of their distributions.
     """
     code = _third_party_code(config)
-    if code is None:
+    layouts = _layouts(plugins)
+    if code is None or layouts is None:
         return ""
-    layouts = [
-        (status.distribution, status.version, status.name)
-        for status in plugins.statuses.values()
-        if status.status == "active" and "lpz_model_layout" in status.hooks and status.distribution != OWN
-    ]
     return digest(identity(config), context, *([code] if code else []), *layouts)
 
 
 def identity(config: PreTrainedConfig) -> dict[str, Any]:
     """What of a configuration decides the model, as plain data."""
     values = {key: value for key, value in config.to_dict().items() if key != "transformers_version"}
-    attention = getattr(config, "_attn_implementation", None)
-    return values if attention is None else values | {"attn_implementation": attention}
+    return values | implementations(config)
+
+
+def implementations(config: PreTrainedConfig) -> dict[str, str]:
+    """The implementations of attention and of experts that a configuration asks for, and those inside it, by place."""
+    found = {}
+    for name in ("attn_implementation", "experts_implementation"):
+        if (chosen := getattr(config, f"_{name}", None)) is not None:
+            found[name] = str(chosen)
+    for part in getattr(config, "sub_configs", {}):
+        inner = getattr(config, part, None)
+        if inner is not None and hasattr(inner, "to_dict"):
+            found |= {f"{part}.{name}": chosen for name, chosen in implementations(inner).items()}
+    return found
+
+
+def _layouts(plugins: PluginRegistry) -> list[tuple[str, str, str, str]] | None:
+    """The plugins that describe layouts, with their versions and code; None if the code of one has no digest."""
+    found = []
+    for status in plugins.statuses.values():
+        if status.status == "active" and "lpz_model_layout" in status.hooks and status.distribution != OWN:
+            code = code_digest(plugins.hook_of(status.name, "lpz_model_layout"))
+            if not code:
+                return None
+            found.append((status.distribution, status.version, status.name, code))
+    return found
 
 
 def _third_party_code(config: PreTrainedConfig) -> list[str] | None:
     """The version and source of each module that defines the model's and the configuration's class, other than those of
-    transformers and this library; None if one is defined in a script or at a prompt."""
+    transformers and this library, with a digest of the code that they read; None if one is defined in a script or at a
+    prompt, or has no digest. The same for functions of attention that a user has registered."""
+    from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+
     chosen = model_class(config)
     if hasattr(chosen, "_model_mapping"):  # an Auto class
         chosen = chosen._model_mapping.get(type(config), chosen)
@@ -55,12 +77,22 @@ def _third_party_code(config: PreTrainedConfig) -> list[str] | None:
     modules = dict.fromkeys(base.__module__ for one in classes for base in one.__mro__)
     for name in modules:
         root = name.partition(".")[0]
-        if root in (*VERSIONED, "torch", "builtins") or root in sys.stdlib_module_names - {"__main__"}:
+        if root in (*VERSIONED, "builtins") or root in sys.stdlib_module_names - {"__main__"}:
             continue
         file = getattr(sys.modules.get(name), "__file__", None)
         if name == "__main__" or file is None:
             return None
         found += [name, hashlib.sha256(Path(file).read_bytes()).hexdigest(), _version(root)]
+    foreign = [one for one in classes if one.__module__.partition(".")[0] not in VERSIONED]
+    foreign += [
+        function for name in implementations(config).values()
+        if (function := ALL_ATTENTION_FUNCTIONS.get(name)) is not None
+        and getattr(function, "__module__", "").partition(".")[0] not in VERSIONED
+    ]  # fmt: skip
+    if foreign:
+        if not (read := code_digest(*foreign)):
+            return None
+        found.append(read)
     return found
 
 

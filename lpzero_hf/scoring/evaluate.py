@@ -100,15 +100,17 @@ def evaluate(
 def _key(proxy: Proxy, plugins: PluginRegistry) -> str:
     """The cache key of a proxy's scores; "" if they cannot be cached safely.
 
-    A plugin's proxy is identified by distribution, name and version, any other also by its source.
+    One of this library is identified by name and version; any other also by its code, and by the distribution of the
+    plugin that offers it.
     """
     if not proxy.version:
         return ""
-    if claim := claim_of(proxy, plugins):
-        owner = "" if claim.distribution == OWN else f"{claim.distribution}:"
-        return f"{owner}{proxy.name}@{proxy.version}"
-    source = source_digest(proxy)
-    return f"source {source}:{proxy.name}@{proxy.version}" if source else ""
+    claim = claim_of(proxy, plugins)
+    if claim is not None and claim.distribution == OWN:
+        return f"{proxy.name}@{proxy.version}"
+    owner = "" if claim is None else f"{claim.distribution}:"
+    code = source_digest(proxy)
+    return f"{owner}source {code}:{proxy.name}@{proxy.version}" if code else ""
 
 
 def _score_one(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +19,21 @@ from lpzero_hf.versions import versions
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedModel
+
+
+def switches() -> list[str]:
+    """The switches of this process that change how torch and transformers compute."""
+    cuda = torch.backends.cuda
+    return [
+        torch.get_float32_matmul_precision(),
+        *(str(value) for value in (
+            torch.are_deterministic_algorithms_enabled(), torch.get_default_dtype(), torch.backends.mkldnn.enabled,
+            torch.backends.cudnn.allow_tf32, torch.backends.cudnn.enabled, torch.is_autocast_enabled("cpu"),
+            torch.is_autocast_enabled("cuda"), cuda.flash_sdp_enabled(), cuda.mem_efficient_sdp_enabled(),
+            cuda.math_sdp_enabled(), cuda.cudnn_sdp_enabled(), cuda.matmul.allow_fp16_reduced_precision_reduction,
+            cuda.matmul.allow_bf16_reduced_precision_reduction, os.environ.get("USE_HUB_KERNELS"),
+        )),
+    ]  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -97,7 +113,8 @@ class Setting:
         content = hashlib.sha256(read_text(self.text).encode()).hexdigest()
         facts = self._facts() | {"text": content, "device": torch.device(self.device).type}
         made = versions()
-        return digest(facts, STATISTICS, READING, made["lpzero-hf"], made["torch"], made["transformers"], threads)
+        software = made["lpzero-hf"], made["torch"], made["transformers"]
+        return digest(facts, STATISTICS, READING, *software, threads, switches())
 
     def to_json(self) -> dict[str, Any]:
         """As plain data; a text is named by its path."""

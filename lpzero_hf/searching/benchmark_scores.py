@@ -10,6 +10,7 @@ from torch import Tensor
 from lpzero_hf.benchmarks.agreement import Agreement, Truth
 from lpzero_hf.benchmarks.benchmark import load_benchmark
 from lpzero_hf.benchmarks.grade import BASELINES, spaced
+from lpzero_hf.benchmarks.held_out import content_of, marks_of
 from lpzero_hf.errors import UsageError
 from lpzero_hf.executors.base import Executor
 from lpzero_hf.expressions.expression import Expression
@@ -55,6 +56,8 @@ class BenchmarkScores:
         self.keys = [entry.key for entry in entries]
         self.configs = {entry.key: benchmark.space.config(entry.architecture) for entry in entries}
         self.truth = torch.tensor([benchmark.target(entry) for entry in entries], dtype=torch.float64)
+        self.marks = [marks_of(benchmark.space, entry.architecture) for entry in entries]
+        self.content = content_of(benchmark, entries)
         self.baselines: dict[str, Tensor] = {}
         self._source: ScoreSource | None = None
         if config.train is not None and config.train > len(entries):
@@ -120,15 +123,17 @@ class BenchmarkScores:
     def test(
         self,
         winners: Sequence[tuple[Expression, int]],
+        rows: Sequence[int],
         config: SearchConfig,
         executor: Executor,
         plugins: PluginRegistry,
         progress: Progress,
     ) -> list[Agreement]:
-        """The agreement of each expression, with its orientation, on all architectures."""
+        """The agreement of each expression, with its orientation, on some of the architectures."""
         wanted = wanted_by([expression for expression, _ in winners], installed_operations(plugins))
         self._tabulate(config, wanted, executor, plugins, progress)
-        return [agreement_of(self.scores([expression], [sign]), self.truth) for expression, sign in winners]
+        some = list(rows)
+        return [agreement_of(self.scores([winner], [sign])[some], self.truth[some]) for winner, sign in winners]
 
 
 def agreement_of(scores: Tensor, truth: Tensor) -> Agreement:

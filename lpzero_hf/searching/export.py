@@ -135,13 +135,15 @@ def _graded_by_quantiles(
     """The agreement of the sum of the members' quantiles, which the artifact computes; the search itself sums
     their ranks among the graded architectures."""
     graded: dict[str, dict[str, Agreement]] = {"train": {}, "held_out": {}}
+    held = result.held_out(split)
     for name, keys in result.architectures.items():
         columns = np.array(found.scores[name], dtype=np.float64).T  # one row per architecture; NaN where missing
         whole = np.isfinite(columns).all(1)
         totals = np.full(len(keys), np.nan)
         totals[whole] = [sum(map(quantile, column, members)) for column in columns[whole]]
         seen = np.isin(keys, split.trained_on[name])
-        for part, some in (("train", whole & seen), ("held_out", whole & ~seen)):
+        rest = np.isin(np.arange(len(keys)), held[name])
+        for part, some in (("train", whole & seen), ("held_out", whole & rest)):
             if some.sum() > 1:
                 graded[part][name] = Truth(np.array(result.truth[name])[some]).agreement(totals[some])
     return graded
@@ -184,6 +186,8 @@ def _provenance(result: SearchResult, number: int, which: Which, date: str | Non
         "date": date,
         "note": note,
     }
+    if result.marks:
+        record |= {"architectures": result.seen(split), "contents": dict(result.contents)}
     if which == "winner" and result.tests:
         record["tests"] = {name: agreements[number].to_dict() for name, agreements in result.tests.items()}
     return record

@@ -1,9 +1,9 @@
 """Predictive pruning: rejects an expression before it is evaluated if it is provably redundant.
 
-A rejected expression is equal, up to a factor or the sign, to a simpler member of the same space, or gives every
-architecture the same score. This is derived from the known properties of each operation (domain, range and algebra)
-and the range of the statistic. Dong et al. (2024, section 3.3) call this predictive pruning and give a list of pairs
-instead.
+A rejected expression is equal, up to a factor, the sign or rounding, to a simpler member of the same space, or gives
+every architecture the same score. This is derived from the known properties of each operation (domain, range and
+algebra), which hold bit for bit but for a sum of centred entries, and from the range of the statistic. Dong et al.
+(2024, section 3.3) call this predictive pruning and give a list of pairs instead.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ REASONS = {
     "equal tables": "the same table values as one that has been seen",
     "invalid": "a score is not finite (after evaluation of some architectures)",
     "all equal": "all scores are equal (after evaluation)",
+    "nothing new": "no expression was left that is neither known nor redundant",
     "bounded out": "could not reach the population, however it ranked the rest (after evaluation of some)",
 }
 
@@ -51,12 +52,18 @@ class Pruner:
         self.counts: Counter[str] = Counter()
         self._seen: set[Expression] = set()
         self._values: set[tuple[object, ...]] = set()
-        self._passed: list[Expression] = []
+        self._new: list[Expression] = []
+        self._whole = bool(self.stacks) and all(stack.whole for stack in self.stacks)
 
-    def reject(self, expression: Expression) -> str:
-        """Why `expression` need not be evaluated, or "" if it must be; in that case it is marked as seen."""
-        reason = useless(expression, self.operations) or self._known(expression)
-        if reason:
+    def reject(self, expression: Expression, *, count: bool = True) -> str:
+        """Why `expression` need not be evaluated, or "" if it must be; in that case it is marked as seen.
+
+        Args:
+            expression: any of the space.
+            count: whether the rejection counts.
+        """
+        reason = useless(expression, self.operations, whole=self._whole) or self._known(expression)
+        if reason and count:
             self.counts[reason] += 1
         return reason
 
@@ -65,20 +72,20 @@ class Pruner:
         self._known(expression)
 
     def seen(self) -> list[str]:
-        """The text of every expression that was not rejected, in order."""
-        return [str(expression) for expression in self._passed]
+        """The text of every expression of a new canonical form, in order; what `remember` needs to go on exactly."""
+        return [str(expression) for expression in self._new]
 
     def _known(self, expression: Expression) -> str:
-        form = canonical(expression, self.operations, exact=False)
+        form = canonical(expression, self.operations)
         if form in self._seen:
             return "equivalent"
         self._seen.add(form)
+        self._new.append(expression)
         if self.stacks:
             values = self._signature(expression)
             if values in self._values:
                 return "equal tables"
             self._values.add(values)
-        self._passed.append(expression)
         return ""
 
     def _signature(self, expression: Expression) -> tuple[object, ...]:
@@ -97,8 +104,15 @@ class Pruner:
         return form.op if len(kept) == 2 else "", form.reduce, form.aggregate, shared, tuple(sorted(branches))
 
 
-def useless(expression: Expression, operations: Operations = BUILT_IN) -> str:
-    """Why an expression is no better than a simpler one, or ""; decided from the expression alone."""
+def useless(expression: Expression, operations: Operations = BUILT_IN, *, whole: bool = True) -> str:
+    """Why an expression is no better than a simpler one, or ""; decided from the expression alone.
+
+    Args:
+        expression: any.
+        operations: by name.
+        whole: whether every block of every model has all statistics. If not, a branch that is 0 still restricts the
+            other to the blocks that have both.
+    """
     kept = [branch for branch in expression.branches if not branch.dropped]
     if not kept:
         return "dropped"
@@ -109,7 +123,7 @@ def useless(expression: Expression, operations: Operations = BUILT_IN) -> str:
         return _alone(kept[0], operations)
     for branch, other in (kept, kept[::-1]):
         known = facts(branch.statistic, branch.chain, operations)
-        if _adds_nothing(expression, known, facts(other.statistic, other.chain, operations)):
+        if _adds_nothing(expression, known, facts(other.statistic, other.chain, operations), whole):
             return "conflict" if _conflict(branch, operations) else "constant"
     return ""
 
@@ -121,7 +135,7 @@ def _undone(branch: Branch, operations: Operations) -> bool:
         if name == "no_op":
             continue
         rewrite = operations[name].after.get(done[-1]) if done else None
-        if rewrite is not None and not rewrite.chain:
+        if rewrite is not None and rewrite.exact and not rewrite.chain:
             before = facts(branch.statistic, done[:-1], operations)
             if before.interval.within(rewrite.given):
                 return True
@@ -135,7 +149,7 @@ def _conflict(branch: Branch, operations: Operations) -> bool:
     known = facts(branch.statistic, (), operations)
     for name in branch.chain:
         acts = operations[name].acts_on
-        if known.interval.high <= acts.low or known.interval.low >= acts.high:
+        if known.ideal.high <= acts.low or known.ideal.low >= acts.high:
             return True
         known = step(known, operations[name])
     return False
@@ -149,10 +163,14 @@ def _alone(branch: Branch, operations: Operations) -> str:
     return "constant" if known.centred else ""
 
 
-def _adds_nothing(expression: Expression, known: Facts, other: Facts) -> bool:
+def _adds_nothing(expression: Expression, known: Facts, other: Facts, whole: bool) -> bool:
     """Whether a branch with these known properties leaves the ranking by the other branch alone, or no ranking."""
     value = known.constant
+    if value != 0 and not whole and not expression.together:
+        return False
     if expression.op in ("sum", "difference"):
+        if not whole and not expression.together:
+            return False
         counts = expression.together and other.scalar and not known.scalar  # its elements, each with the scalar once
         return (value == 0 or known.centred) and not counts
     if value == 0:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from lpzero_hf.benchmarks.agreement import Agreement
+from lpzero_hf.benchmarks.held_out import unseen
 from lpzero_hf.errors import LpzError, UsageError, one_line
 from lpzero_hf.expressions.expression import BUILT_IN, Expression, Operations, parse
 from lpzero_hf.files import read_json
@@ -131,6 +132,10 @@ class SearchResult:
         tests: agreement of each split's winner with benchmarks it was not searched on, by benchmark.
         ceiling: the fittest expression on all architectures, if requested: an upper bound, not a result.
         seconds: of the capture, and in total.
+        versions: of the libraries that determine the numbers.
+        marks: by benchmark, those of every architecture, see `lpzero_hf.benchmarks.held_out`; empty in a result of
+            version 0.1.0.
+        contents: by benchmark, a digest of its architectures and their trained performance; likewise.
     """
 
     config: SearchConfig
@@ -142,6 +147,28 @@ class SearchResult:
     ceiling: Candidate | None
     seconds: dict[str, float]
     versions: dict[str, str] = field(default_factory=dict)
+    marks: dict[str, list[list[str]]] = field(default_factory=dict)
+    contents: dict[str, str] = field(default_factory=dict)
+
+    def seen(self, split: Split) -> list[str]:
+        """The marks of the architectures that a split was searched on."""
+        found = set()
+        for name, marks in self.marks.items():
+            keys = set(split.trained_on[name])
+            found |= {
+                mark for key, own in zip(self.architectures[name], marks, strict=True) if key in keys for mark in own
+            }
+        return sorted(found)
+
+    def held_out(self, split: Split) -> dict[str, list[int]]:
+        """By benchmark, the places of the architectures that a split was not searched on, under whatever key."""
+        seen = self.seen(split)
+        places = {}
+        for name, keys in self.architectures.items():
+            known = set(split.trained_on[name])
+            new = set(unseen(self.marks[name], seen)) if name in self.marks else set(range(len(keys)))
+            places[name] = [place for place, key in enumerate(keys) if place in new and key not in known]
+        return places
 
     def summary(self) -> dict[str, dict[str, dict[str, float | int]]]:
         """Mean and standard deviation over the splits of every held-out (or test) correlation.
@@ -175,6 +202,8 @@ class SearchResult:
             "summary": self.summary(),
             "seconds": self.seconds,
             "versions": self.versions,
+            "marks": self.marks,
+            "contents": self.contents,
         }
 
     @classmethod
@@ -190,6 +219,8 @@ class SearchResult:
             None if data["ceiling"] is None else _candidate(data["ceiling"], operations),
             data["seconds"],
             data["versions"],
+            data.get("marks", {}),
+            data.get("contents", {}),
         )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -14,19 +15,36 @@ from lpzero_hf.searching.pruning import RENAMED
 from lpzero_hf.searching.strategies import Iteration, Strategy
 
 FORMAT, VERSION = "lpzero-hf search", 1
-CONFIG_FILE, RESULT_FILE = "plan.json", "result.json"
+CONFIG_FILE, BENCHMARKS_FILE, RESULT_FILE = "plan.json", "benchmarks.json", "result.json"
 
 
-def open_run(folder: Path, config: SearchConfig, resume: bool) -> None:
-    """Make the folder of a new search, or check that the one in it has the same configuration.
+def open_run(folder: Path, config: SearchConfig, resume: bool, contents: Mapping[str, str]) -> None:
+    """Make the folder of a new search, or check that the one in it has the same configuration and benchmarks.
+
+    Args:
+        folder: of the search.
+        config: of the search.
+        resume: whether there must be a search, or must be none.
+        contents: by benchmark, a digest of its content; those of a search of version 0.1.0 are unknown.
 
     Raises:
         UsageError: there is a search and `resume` is false, or none and `resume` is true, or it has another
-            configuration.
+            configuration, or a benchmark has changed since it was started.
         LpzError: the folder cannot be read or written.
     """
     header = {"format": FORMAT, "version": VERSION}
     same_settings(folder / CONFIG_FILE, config.to_json(), what="search", header=header, key="plan", resume=resume)
+    file, known = folder / BENCHMARKS_FILE, {}
+    if file.exists():
+        known = read_json(file, f"choose another --out, or delete '{file}'")
+        if not isinstance(known, dict):
+            raise LpzError(f"'{file}' holds no digests of benchmarks; choose another --out, or delete it")
+    for name in contents:
+        if known.get(name, contents[name]) != contents[name]:
+            raise UsageError(
+                f"benchmark '{name}' is not what it was when the search in '{folder}' began; choose another --out"
+            )
+    write_json(file, {**known, **contents})
 
 
 class SplitLog:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 import random
 import time
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from lpzero_hf.benchmarks.held_out import unseen
 from lpzero_hf.errors import LpzError, UsageError
 from lpzero_hf.executors.base import Executor
 from lpzero_hf.executors.local import LocalExecutor
@@ -32,6 +33,7 @@ from lpzero_hf.versions import versions
 
 CHECKPOINT_SECONDS = 2.0
 LISTED = 10  # runners-up in a result
+FEWEST = 3  # architectures that have a ranking
 
 
 def search(
@@ -80,12 +82,6 @@ def search(
     else:
         names = (benchmarks,) if isinstance(benchmarks, str) else tuple(benchmarks)
         config = SearchConfig(names, **settings)
-    for name in test:
-        if Path(name).resolve() in {Path(searched).resolve() for searched in config.benchmarks}:
-            raise UsageError(
-                f"benchmark '{name}' cannot test what was searched on it; leave it out of --test: "
-                "the winners are graded on its held-out architectures"
-            )
     plugins = load_plugins() if plugins is None else plugins
     executor = LocalExecutor() if executor is None else executor
     report = progress or (lambda what, done, total, best: None)
@@ -93,10 +89,11 @@ def search(
     space = config.space(installed_operations(plugins))
     searched = [BenchmarkScores(name, config, plugins) for name in config.benchmarks]
     tested = [BenchmarkScores(name, replace(config, train=None), plugins) for name in test]
+    rows = _rows_to_test(searched, tested)
     if not config.tabled:
         create(config, space, FitnessEvaluator([]), config.seed)  # raises if the space is too large for the strategy
     if folder is not None:
-        open_run(folder, config, resume)
+        open_run(folder, config, resume, {benchmark.name: benchmark.content for benchmark in [*searched, *tested]})
     with ScoreCache() as cache:
         for benchmark in searched:
             benchmark.capture(config, space.wanted if config.tabled else None, cache, executor, plugins, report)
@@ -110,14 +107,38 @@ def search(
         {benchmark.name: benchmark.keys for benchmark in searched},
         {benchmark.name: benchmark.truth.tolist() for benchmark in searched},
         splits,
-        {benchmark.name: benchmark.test(winners, config, executor, plugins, report) for benchmark in tested},
+        {b.name: b.test(winners, rows[b.name], config, executor, plugins, report) for b in tested},
         bound,
         {"capture": captured, "all": time.perf_counter() - start},
         versions(),
+        {benchmark.name: [sorted(marks) for marks in benchmark.marks] for benchmark in searched},
+        {benchmark.name: benchmark.content for benchmark in searched},
     )
     if folder is not None:
         write_json(folder / RESULT_FILE, result.to_json())
     return result
+
+
+def _rows_to_test(searched: Sequence[BenchmarkScores], tested: Sequence[BenchmarkScores]) -> dict[str, list[int]]:
+    """By benchmark to test on, its architectures that no benchmark to search on holds.
+
+    Raises:
+        UsageError: a benchmark is given twice, under whatever name, or one to test on holds nothing new.
+    """
+    contents: dict[str, str] = {}
+    for benchmark in searched:
+        other = contents.setdefault(benchmark.content, benchmark.name)
+        if other != benchmark.name:
+            raise UsageError(f"'{other}' and '{benchmark.name}' are the same benchmark; name it once")
+    known = {mark for benchmark in searched for marks in benchmark.marks for mark in marks}
+    rows = {benchmark.name: unseen(benchmark.marks, known) for benchmark in tested}
+    for name, left in rows.items():
+        if len(left) < FEWEST:
+            raise UsageError(
+                f"benchmark '{name}' cannot test what was searched on it ({len(left)} of its architectures were not); "
+                "leave it out of --test: the winners are graded on the held-out architectures"
+            )
+    return rows
 
 
 def _ceiling(
@@ -130,16 +151,37 @@ def _ceiling(
     return strategy.archive.fittest()[0]
 
 
+def drawn_parts(benchmarks: Sequence[Sequence[Set[str]]], train: int | None, seed: int) -> list[list[int]]:
+    """The places of the architectures to search on, in each benchmark.
+
+    What is drawn in one benchmark is preferred in those after it, so that as many as possible are held out of all.
+
+    Args:
+        benchmarks: the marks of every architecture.
+        train: architectures of each; None for all.
+        seed: of the draw.
+    """
+    parts: list[list[int]] = []
+    seen: set[str] = set()
+    for marks in benchmarks:
+        everything, rng = range(len(marks)), random.Random(seed)
+        part = list(everything)
+        if train is not None:
+            part = rng.sample(everything, train)
+            if known := sorted(set(everything) - set(unseen(marks, seen))):
+                known = rng.sample(known, min(train, len(known)))
+                part = [*known, *(place for place in part if place not in known)][:train]
+        parts.append(sorted(part))
+        seen |= {mark for place in part for mark in marks[place]}
+    return parts
+
+
 def _search_split(
     number: int, config: SearchConfig, space: ExpressionSpace, searched: Sequence[BenchmarkScores],
     folder: Path | None, progress: Progress,
 ) -> Split:  # fmt: skip
     seed = config.seed + number
-    parts: list[list[int]] = []
-    for benchmark in searched:
-        everything = range(len(benchmark.keys))
-        part = everything if config.train is None else random.Random(seed).sample(everything, config.train)
-        parts.append(sorted(part))
+    parts = drawn_parts([benchmark.marks for benchmark in searched], config.train, seed)
     fitness = FitnessEvaluator(
         [benchmark.part(part, config) for benchmark, part in zip(searched, parts, strict=True)],
         config.combine, config.early,
@@ -151,7 +193,8 @@ def _search_split(
     if not kept:
         raise LpzError("no expression has a valid score on these architectures; search a larger space, or for longer")
     winner, ensemble = _choose(kept, fitness, config)
-    held = [sorted(set(range(len(b.keys))) - set(part)) for b, part in zip(searched, parts, strict=True)]
+    seen = {mark for b, part in zip(searched, parts, strict=True) for i in part for mark in b.marks[i]}
+    held = [unseen(b.marks, seen) for b in searched]  # of any benchmark, and not a duplicate either
     trained_on = {b.name: [b.keys[i] for i in part] for b, part in zip(searched, parts, strict=True)}
     baselines = {
         b.name: {name: agreement_of(scores[rest], b.truth[rest]) for name, scores in b.baselines.items()}

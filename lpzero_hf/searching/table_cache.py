@@ -17,13 +17,14 @@ from lpzero_hf.capture.capture import capture
 from lpzero_hf.errors import LpzError, MinibatchError, listed, one_line
 from lpzero_hf.executors.base import Executor, Failure
 from lpzero_hf.executors.local import LocalExecutor
-from lpzero_hf.expressions.expression import VERSION
+from lpzero_hf.expressions.expression import BUILT_IN, VERSION
 from lpzero_hf.expressions.operations import installed_operations
 from lpzero_hf.expressions.tables import GROUPS, Pair, Table, Wanted, tabulate
 from lpzero_hf.files import replacing
 from lpzero_hf.models.layout import layout_of
 from lpzero_hf.models.running import running_layout
 from lpzero_hf.plugins import PluginRegistry
+from lpzero_hf.proxies.code_digest import code_digest
 from lpzero_hf.scoring.cache import digest
 from lpzero_hf.scoring.cache_key import architecture_key
 from lpzero_hf.scoring.setting import Setting
@@ -77,7 +78,7 @@ def make_tables(
     """
     executor = LocalExecutor() if executor is None else executor
     key = table_key(wanted, setting, executor.threads)
-    keys = {name: architecture_key(config, key, plugins) for name, config in configs.items()}
+    keys = {name: architecture_key(config, key, plugins) if key else "" for name, config in configs.items()}
     files = {name: folder / f"{key}.safetensors" for name, key in keys.items() if key}
     missing = [name for name in configs if name not in files or not files[name].exists()]
     report = progress or (lambda done, total: None)
@@ -108,11 +109,15 @@ def make_tables(
 
 
 def table_key(wanted: Wanted, setting: Setting, threads: int) -> str:
-    """A digest of all that determines a table, except the architecture."""
-    used = {name for chains in wanted.chains.values() for chain in chains for name in chain}
-    versions = {name: wanted.operations[name].version for name in sorted(used)}
+    """A digest of all that determines a table, except the architecture; "" if the code of an operation has none."""
+    used = sorted({name for chains in wanted.chains.values() for chain in chains for name in chain})
+    versions = {name: wanted.operations[name].version for name in used}
+    foreign = [wanted.operations[name] for name in used if wanted.operations[name] is not BUILT_IN.get(name)]
+    code = [code_digest(*foreign)] if foreign else []
+    if "" in code:
+        return ""
     chains = {name: list(all_) for name, all_ in wanted.chains.items()}
-    return digest(VERSION, setting.key(threads), chains, list(wanted.pairs), versions)
+    return digest(VERSION, setting.key(threads), chains, list(wanted.pairs), versions, *code)
 
 
 def _make_one(

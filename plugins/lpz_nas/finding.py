@@ -21,6 +21,7 @@ from lpz_nas.evaluator import ProxyEvaluator, proxy_of
 from lpz_nas.folder import RESULT, STUDY, WINNER, discard, open_folder, replacing_folder
 from lpz_nas.outcome import Found, NothingScored
 from lpzero_hf.benchmarks.benchmark import load_benchmark
+from lpzero_hf.benchmarks.held_out import content_of, searched_keys
 from lpzero_hf.errors import LpzError, UsageError
 from lpzero_hf.executors.base import Executor
 from lpzero_hf.executors.local import LocalExecutor
@@ -34,7 +35,7 @@ from lpzero_hf.scoring.cache import ScoreCache
 from lpzero_hf.scoring.load_proxy import LoadedProxy
 from lpzero_hf.scoring.setting import Setting
 from lpzero_hf.spaces.named import load_space
-from lpzero_hf.spaces.space import Space
+from lpzero_hf.spaces.space import Architecture, Space
 
 if TYPE_CHECKING:
     from lpzero_hf.benchmarks.benchmark import Benchmark
@@ -62,7 +63,8 @@ def find_architecture(
 
     A whole space is searched by Optuna's TPE sampler. The study is stored in `out`, and an interrupted one continues
     with `resume`: with the same versions, its trials and its winner are those of an uninterrupted search. With `among`,
-    the trained architectures of a benchmark are scored one by one; their trained performance is not used.
+    the trained architectures of a benchmark are scored one by one, without those that the proxy was searched on: their
+    trained performance is not used.
 
     Args:
         space: to search, or its name.
@@ -106,11 +108,14 @@ def find_architecture(
     space = load_space(space, plugins) if isinstance(space, str) else space
     chosen = proxy_of(proxy, plugins)
     benchmark = None if among is None else _benchmark(among, space, plugins)
+    candidates, left_out = ([], 0) if benchmark is None else _unseen(benchmark, chosen, plugins)
     if benchmark is None:
         need("optuna", "searching a space")
     if setting is None:
         setting = Setting(16, 64) if benchmark is None else Setting(benchmark.batch_size, benchmark.seq_len)
     request = _request(space, chosen, budget, among, front, setting, threads)
+    if benchmark is not None:
+        request |= {"among_content": content_of(benchmark, benchmark.trained())}
     libraries = ("lpzero-hf", "torch", "transformers", *(() if benchmark else ("optuna",)))
     made_with = {name: version(name) for name in libraries}
     made = not out.exists()
@@ -136,14 +141,15 @@ def find_architecture(
         else:
             warn_of_minibatch([chosen], setting.batch_size, setting.seq_len)
             tried, proposed = compare(
-                space, [entry.architecture for entry in benchmark.trained()], chosen, budget, trials=trials,
+                space, candidates, chosen, budget, trials=trials,
                 setting=setting, cache=cache, executor=executor, plugins=plugins, progress=follow,
             )  # fmt: skip
     except Exception as error:
         if isinstance(error, NothingScored) or not scored:
             discard(out, remove=made)
         raise
-    found = Found(request | {"trials": trials}, tuple(tried), proposed, time.perf_counter() - start, made_with)
+    seconds = time.perf_counter() - start
+    found = Found(request | {"trials": trials}, tuple(tried), proposed, seconds, made_with, left_out)
     config = space.config(space.parse(found.winner.architecture))
     model = build_model(config, seed=setting.seed, dtype=getattr(torch, setting.dtype))
     with replacing_folder(out / WINNER) as folder, _without_bars():
@@ -182,6 +188,20 @@ def _benchmark(name: str, space: Space, plugins: PluginRegistry) -> Benchmark:
     return benchmark
 
 
+def _unseen(benchmark: Benchmark, proxy: Proxy, plugins: PluginRegistry) -> tuple[list[Architecture], int]:
+    """The different architectures of a benchmark that a proxy was not searched on, and the number of the others."""
+    entries = benchmark.trained()
+    seen = searched_keys(proxy, benchmark, plugins)
+    left = dict.fromkeys(entry.architecture for entry in entries if entry.key not in seen)
+    left_out = len({entry.architecture for entry in entries} - left.keys())
+    if not left:
+        raise UsageError(
+            f"proxy '{proxy.name}' was searched on all {left_out} architectures of benchmark '{benchmark.name}'; "
+            "choose another proxy, or leave out --among"
+        )
+    return list(left), left_out
+
+
 def _request(
     space: Space, proxy: Proxy, budget: Budget, among: str | None, front: bool, setting: Setting, threads: int
 ) -> dict[str, Any]:
@@ -192,6 +212,7 @@ def _request(
         "among": among,
         "proxy": proxy.name,
         "proxy_version": proxy.version,
+        "orientation": proxy.orientation,
         "budget": asdict(budget),
         "front": front,
         "setting": asdict(setting) | {"text": str(setting.text or "embedded"), "text_sha256": content},

@@ -44,6 +44,7 @@ class Found:
         proposed: number of proposals, including those outside the budget and repetitions.
         seconds: the time that this call took.
         versions: of the libraries that determine the numbers.
+        left_out: number of candidates that were left out because the proxy was searched on them.
     """
 
     request: Mapping[str, Any]
@@ -51,6 +52,7 @@ class Found:
     proposed: int
     seconds: float
     versions: Mapping[str, str]
+    left_out: int = 0
 
     @cached_property
     def winner(self) -> Tried:
@@ -71,6 +73,7 @@ class Found:
             "winner": asdict(self.winner),
             "front": [asdict(tried) for tried in self.front],
             "proposed": self.proposed,
+            "left_out": self.left_out,
             "trials": [asdict(tried) for tried in self.trials],
             "seconds": self.seconds,
             "versions": dict(self.versions),

@@ -135,7 +135,7 @@ def _ranking(result: SearchResult, name: str, plugins: PluginRegistry) -> Part:
     for at, split in enumerate(result.splits):
         label = f"split {at}"
         seen = [places[key] for key in split.trained_on[name]]
-        groups[label] = {"searched on": seen, "held out": sorted(set(range(len(keys))) - set(seen))}
+        groups[label] = {"searched on": seen, "held out": result.held_out(split)[name]}
         for what in OURS:
             scores[label, what] = _one_score(getattr(split, what).scores[name])
     quality = [value if larger else -value for value in result.truth[name]]

@@ -47,9 +47,10 @@ def _sizes(result: SearchResult) -> list[str]:
     for name, keys in result.architectures.items():
         seen = len(result.splits[0].trained_on[name])
         saw = f"Of {len(keys)} architectures of {name} it saw the trained performance of"
-        sentences.append(
-            f"{saw} {seen}; the other {len(keys) - seen} were held out" if seen < len(keys) else f"{saw} all"
-        )
+        held = len(result.held_out(result.splits[0])[name])
+        again = len(keys) - seen - held
+        twice = f", and {again} more are the same under another key" if again else ""
+        sentences.append(f"{saw} {seen}{twice}; the other {held} were held out" if seen < len(keys) else f"{saw} all")
     return sentences
 
 

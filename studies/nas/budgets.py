@@ -9,6 +9,7 @@ from lpz_nas.budget import count
 from lpz_nas.evaluator import verdict_of
 
 from lpzero_hf.benchmarks.benchmark import Benchmark, Trained, load_benchmark
+from lpzero_hf.benchmarks.held_out import searched_keys
 from lpzero_hf.benchmarks.make import body_parameters
 from lpzero_hf.plugins import load_plugins
 from lpzero_hf.proxies.resolve import find_proxy
@@ -134,7 +135,7 @@ def scored(
     """The trained architectures that no proxy was searched on, and the scores of each, higher for better."""
     plugins = load_plugins()
     proxies = {name: find_proxy(name, plugins) for name in names}
-    searched_on = {key for proxy in proxies.values() for key in proxy.searched_on(benchmark.name)}
+    searched_on = {key for proxy in proxies.values() for key in searched_keys(proxy, benchmark, plugins)}
     entries = [entry for entry in benchmark.trained() if entry.key not in searched_on]
     configs = {entry.key: benchmark.space.config(entry.architecture) for entry in entries}
     rows: dict[str, dict[str, Row]] = {entry.key: {} for entry in entries}

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from lpzero_hf.benchmarks.agreement import kendall, spearman
 from lpzero_hf.benchmarks.benchmark import load_benchmark
+from lpzero_hf.benchmarks.held_out import marks_of, unseen
 from lpzero_hf.plugins import load_plugins
 from lpzero_hf.spaces.space import Architecture
 from studies.markdown import spread, table
@@ -94,22 +95,23 @@ class Features(Study):
             entries = benchmark.trained()
             described = [describe(entry.architecture) for entry in entries]
             truth = np.array([benchmark.target(entry) for entry in entries])
+            marks = [marks_of(benchmark.space, entry.architecture) for entry in entries]
             target = truth if benchmark.larger_is_better else -np.log(-truth)
             for chosen in choices:
                 used = chosen or tuple(described[0])
                 features = expanded(np.array([[one[feature] for feature in used] for one in described]))
                 rows.append(
                     {"benchmark": name, "features": "all" if not chosen else ", ".join(used), "count": len(used)}
-                    | self._graded(features, target, truth)
+                    | self._graded(features, target, truth, marks)
                 )
             progress("ridge regressions", number + 1, len(self.benchmarks))
         return {"rows": rows, "train": self.train, "seeds": list(self.seeds)}
 
-    def _graded(self, features: Array, target: Array, truth: Array) -> dict[str, Any]:
+    def _graded(self, features: Array, target: Array, truth: Array, marks: Sequence[frozenset[str]]) -> dict[str, Any]:
         rho, tau = [], []
         for seed in self.seeds:
             part = random.Random(seed).sample(range(len(truth)), self.train)
-            rest = sorted(set(range(len(truth))) - set(part))
+            rest = unseen(marks, frozenset().union(*(marks[i] for i in part)))
             prediction = fitted(features, target, part)[rest]
             rho.append(spearman(prediction, truth[rest]))
             tau.append(kendall(prediction, truth[rest]))

@@ -9,6 +9,7 @@ from typing import Any
 from lpzero_hf.benchmarks.agreement import spearman
 from lpzero_hf.benchmarks.benchmark import Benchmark, load_benchmark
 from lpzero_hf.benchmarks.grade import spaced
+from lpzero_hf.benchmarks.held_out import searched_keys
 from lpzero_hf.plugins import load_plugins
 from lpzero_hf.proxies.base import Proxy
 from lpzero_hf.proxies.resolve import find_proxy
@@ -84,7 +85,7 @@ class Sensitivity(Study):
 
 
 def _cases(benchmark: Benchmark, proxies: list[Proxy], progress: Progress) -> dict[str, Any]:
-    searched_on = {key for proxy in proxies for key in proxy.searched_on(benchmark.name)}
+    searched_on = {key for proxy in proxies for key in searched_keys(proxy, benchmark)}
     entries = spaced([entry for entry in benchmark.trained() if entry.key not in searched_on], ARCHITECTURES)
     configs = {entry.key: benchmark.space.config(entry.architecture) for entry in entries}
     truth = [benchmark.target(entry) for entry in entries]

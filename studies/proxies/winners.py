@@ -9,6 +9,7 @@ from typing import Any
 from lpzero_hf.benchmarks.agreement import Truth
 from lpzero_hf.benchmarks.benchmark import load_benchmark
 from lpzero_hf.benchmarks.grade import Grade, spaced
+from lpzero_hf.benchmarks.held_out import searched_keys
 from lpzero_hf.expressions.operations import installed_operations
 from lpzero_hf.expressions.stacked import Stack
 from lpzero_hf.plugins import load_plugins
@@ -67,7 +68,7 @@ class Winners(Study):
                 proxy = find_proxy(winner, plugins)
                 assert isinstance(proxy, SearchedProxy)
                 (member,), (expression,) = proxy.artifact.members, proxy.expressions  # no ensemble is built in
-                searched_on = proxy.searched_on(name)
+                searched_on = searched_keys(proxy, benchmark, plugins)
                 made = (member.orientation * stack.score(expression)).tolist()
                 scores[winner] = [
                     None if entry.key in searched_on else float(f"{value:.{DIGITS}g}")

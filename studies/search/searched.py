@@ -77,10 +77,7 @@ class Searched(Study):
 def _split(
     split: Split, result: SearchResult, stacks: Mapping[str, Stack], truths: Mapping[str, torch.Tensor]
 ) -> dict[str, Any]:
-    held = {
-        name: [i for i, key in enumerate(keys) if key not in set(split.trained_on[name])]
-        for name, keys in result.architectures.items()
-    }
+    held = result.held_out(split)
     tops = {}
     for count in TOPS:
         chosen = split.fittest[:count]

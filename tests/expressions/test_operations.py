@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import math
+import random
+from collections.abc import Iterator
+from itertools import product
 
 import pytest
 import torch
@@ -10,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from lpzero_hf.expressions.canonical import canonical_chain, facts
 from lpzero_hf.expressions.operations import BINARY, REAL, UNARY, Interval, Unary
 
 BY_NAME = {operation.name: operation for operation in UNARY}
@@ -110,6 +114,108 @@ def test_what_an_operation_is_equal_to_is_what_it_computes(operation: Unary, oth
     if other in operation.same_on:
         x = sample(operation.same_on[other], seed)
         torch.testing.assert_close(operation.function(x), chained((other,), x))
+
+
+HARD = [0.0, -0.0, 1.0, -1.0, 1e-30, -1e-30, 1e30, -1e30, 3e38, -3e38, 1e-45, 80.0, 81.0, 89.0, -104.0, 1e-9, 0.1, 2.5]
+TENSORS = [
+    torch.tensor(HARD),
+    *(torch.full((4, 3), value) for value in (0.1, -1e30, 0.0)), torch.tensor([[1.0, 1.0], [1.0, 1.0 + 2**-23]]),
+    *(torch.tensor(random.Random(seed).choices(HARD, k=12)).reshape(4, 3) for seed in range(40)),
+    *(
+        size * torch.randn(5, 4, generator=torch.Generator().manual_seed(seed))
+        for seed in range(8) for size in (1, 1e-20, 1e20)
+    ),
+]  # fmt: skip
+
+
+def hard(within: Interval = REAL) -> Iterator[Tensor]:
+    """Tensors that operations fail on, with entries in an interval, in both precisions, as matrices and scalars."""
+    for tensor, dtype in product(TENSORS, (torch.float32, torch.float64)):
+        x = tensor.to(dtype)
+        x = torch.where(x < within.low, -x, x) if within.low == 0 else torch.where(x > within.high, -x, x)
+        yield x.reshape(1, -1) if x.dim() < 2 else x
+        yield from x.reshape(-1)[:6]
+
+
+def assert_same(found: Tensor, expected: Tensor, what: str) -> None:
+    """Every bit is the same, except that -0 is 0."""
+    assert torch.equal(found.nan_to_num(nan=7.25), expected.nan_to_num(nan=7.25)), what
+    assert torch.equal(found.isnan(), expected.isnan()), what
+
+
+@every
+def test_what_is_declared_holds_bit_for_bit_for_hard_numbers(operation: Unary) -> None:
+    f = operation.function
+    for x in hard():
+        if operation.even:
+            assert_same(f(-x), f(x), "even")
+        if operation.absolute:
+            assert_same(f(x.abs()), f(x), "absolute")
+        for other, rewrite in operation.after.items():
+            assert rewrite.exact
+            if rewrite.given == REAL:
+                assert_same(chained((other, operation.name), x), chained(rewrite.chain, x), other)
+        if x.dim() == 0 and isinstance(operation.on_scalar, tuple):
+            assert_same(f(x), chained(operation.on_scalar, x), "on a scalar")
+        if x.dim() == 0 and isinstance(operation.on_scalar, float) and x.isfinite():
+            assert float(f(x)) == operation.on_scalar
+    for other, interval in operation.same_on.items():
+        for x in hard(interval):
+            assert_same(f(x), chained((other,), x), other)
+    claims = (operation.rescales, operation.ignores_scale, operation.shifts, operation.ignores_shift)
+    assert not any(claims)  # rounding breaks them all
+
+
+STATISTICS = {"W": REAL, "S": Interval(0.0, 1.0)}
+CHAINS = [
+    c for length in (1, 2, 3) for c in product([n for n in BY_NAME if n not in ("no_op", "disconnect")], repeat=length)
+]
+
+
+@pytest.mark.parametrize("statistic", STATISTICS)
+def test_a_canonical_chain_has_the_bits_of_the_chain(statistic: str) -> None:
+    shorter = [(c, short) for c in CHAINS if (short := canonical_chain(statistic, c)) != c]
+    assert len(shorter) > 500
+    xs = [x for x in hard() if x.dim() == 2][::7]
+    if statistic == "S":
+        xs = [torch.softmax(x, 1) for x in xs if x.isfinite().all()]
+    for chain, short in random.Random(0).sample(shorter, 500):
+        for x in xs[::5]:
+            assert_same(chained(chain, x), chained(short, x), f"{chain} {short}")
+
+
+@pytest.mark.parametrize("statistic", STATISTICS)
+def test_a_known_constant_is_the_value_that_is_computed(statistic: str) -> None:
+    known = [c for c in CHAINS if facts(statistic, c).interval == (0.0, 0.0)]
+    assert len(known) > 50
+    xs = [x for x in hard() if x.dim() == 2 and x.isfinite().all()][::5]
+    if statistic == "S":
+        xs = [torch.softmax(x, 1) for x in xs]
+    for chain in known:
+        for x in xs[::3]:
+            y = chained(chain, x)
+            assert not bool((y[y.isfinite()] != 0).any()), chain
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+@pytest.mark.parametrize("value", [0.1, -0.1, 1 / 3, 1e-30, 1e30, -7e-4, 123456.789, 0.0])
+@pytest.mark.parametrize("shape", [(7, 3), (1, 1), (), (768, 331)])
+def test_a_constant_tensor_has_no_deviation(dtype: torch.dtype, value: float, shape: tuple[int, ...]) -> None:
+    constant = torch.full(shape, value, dtype=dtype)
+    nearly = constant * (1 + torch.finfo(dtype).eps * (torch.arange(constant.numel()).reshape(shape) % 2)).to(dtype)
+    for x in (constant, nearly):
+        assert not bool(BY_NAME["normalize"].function(x).any())
+        assert float(BY_NAME["to_std_scalar"].function(x)) == 0
+        if x is constant:
+            assert not bool(BY_NAME["min_max_normalize"].function(x).any())
+    if constant.numel() > 1 and value and dtype is not torch.bfloat16:
+        other = constant.clone()
+        other.view(-1)[0] *= 1.001
+        assert bool(BY_NAME["normalize"].function(other).any()) or abs(value) in (1e-30, 1e30)
+
+
+def test_changed_operations_have_another_version() -> None:
+    assert {name for name, operation in BY_NAME.items() if operation.version != "1"} == {"normalize", "to_std_scalar"}
 
 
 @every

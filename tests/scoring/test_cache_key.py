@@ -8,19 +8,21 @@ import sys
 from importlib.metadata import EntryPoint
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
-from transformers import GPT2Config, PreTrainedConfig, PreTrainedModel
+from transformers import AttentionInterface, GPT2Config, LlavaConfig, PreTrainedConfig, PreTrainedModel
 
 from lpzero_hf import ModelLayout, Setting, Unary, expression_proxy, find_layout, hookimpl, parse
 from lpzero_hf.expressions.expression import BUILT_IN
+from lpzero_hf.expressions.tables import Wanted
 from lpzero_hf.plugins import PluginRegistry, load_plugins
 from lpzero_hf.proxies.resolve import resolve
 from lpzero_hf.scoring.cache import ScoreCache
 from lpzero_hf.scoring.cache_key import architecture_key
 from lpzero_hf.scoring.evaluate import evaluate
 from lpzero_hf.searching.config import SearchConfig
-from lpzero_hf.searching.table_cache import make_tables
+from lpzero_hf.searching.table_cache import make_tables, table_key
 from tests.support.architectures import SMALL, gpt2_config
 
 MODEL = """
@@ -137,3 +139,68 @@ def test_the_version_of_an_operation_counts() -> None:
         return expression_proxy(parse(text, operations), operations=operations).version
 
     assert proxy("2") != proxy("1")
+
+
+def test_the_modules_that_a_third_partys_model_uses_count(package: Path, tmp_path: Path) -> None:
+    helper = tmp_path / "helper_of_mine.py"
+    package.write_text(MODEL.replace("SCALE = 1.0", "from helper_of_mine import SCALE"))
+    keys = []
+    for scale in (1.0, 2.0, 1.0):
+        helper.write_text(f"SCALE = {scale}\n")
+        importlib.invalidate_caches()
+        sys.modules.pop("helper_of_mine", None)
+        keys.append(key(loaded(package)))
+    assert keys[0] == keys[2] != ""
+    assert keys[0] != keys[1]
+
+
+def test_what_a_class_is_changed_to_while_it_runs_counts(package: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = loaded(package)
+    before = key(config)
+    monkeypatch.setattr(sys.modules[package.stem], "SCALE", 10.0)
+    assert key(config) != before
+
+
+def test_attention_inside_a_composite_configuration_counts() -> None:
+    def composite(name: str) -> PreTrainedConfig:
+        config = LlavaConfig()
+        config.text_config._attn_implementation = name
+        return config
+
+    assert len({key(composite(name)) for name in ("eager", "sdpa")}) == 2
+
+
+def test_the_code_of_a_users_attention_counts() -> None:
+    def attention(factor: float) -> Any:
+        return lambda module, query, key, value, mask, **_: (value * factor, None)
+
+    keys = []
+    for factor in (1.0, 2.0, 1.0):
+        AttentionInterface.register("mine_of_the_tests", attention(factor))
+        keys.append(key(GPT2Config(attn_implementation="mine_of_the_tests")))
+    assert keys[0] == keys[2] != keys[1]
+
+
+def test_the_code_of_a_plugin_that_describes_layouts_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    def plugins(sites: int) -> PluginRegistry:
+        @hookimpl
+        def lpz_model_layout(model: PreTrainedModel) -> ModelLayout | None:
+            layout = find_layout(model)
+            return dataclasses.replace(layout, sites=layout.sites[:sites])
+
+        plugin = SimpleNamespace(lpz_model_layout=lpz_model_layout)
+        monkeypatch.setattr(EntryPoint, "load", lambda self: plugin)
+        return PluginRegistry(found=[EntryPoint("mine", "mine", "lpzero_hf")])
+
+    assert key(gpt2_config(), plugins(2)) == key(gpt2_config(), plugins(2)) != key(gpt2_config(), plugins(3))
+
+
+def test_the_code_of_an_operation_counts_for_a_table() -> None:
+    def made(function: Any) -> str:
+        operations = {**BUILT_IN, "cube": Unary("cube", function, "x^3")}
+        return table_key(Wanted({"W": (("cube",),)}, (), operations), SMALL, 1)
+
+    state = iter([3])
+    keys = [made(lambda x: x**3), made(lambda x: x**5), made(lambda x: x * len(str(state)))]
+    assert keys[0] != keys[1]
+    assert keys[2] == ""

@@ -39,20 +39,25 @@ def cache(tmp_path: Path) -> Iterator[ScoreCache]:
 class Counting:
     """Makes proxies that count how often they run; `does` replaces what they return."""
 
-    def __init__(self) -> None:
-        self.calls: list[str] = []
+    def __init__(self, file: Path) -> None:
+        self.file = file  # and not a list, which a proxy would read, so that its scores would be made anew
+
+    @property
+    def calls(self) -> list[str]:
+        return self.file.read_text().split() if self.file.exists() else []
 
     def proxy(self, name: str, does: Callable[[Subject], float] = lambda subject: 1.0, **facts: Any) -> ModelProxy:
         def run(subject: Subject) -> float:
-            self.calls.append(name)
+            with self.file.open("a") as opened:
+                opened.write(f"{name} ")
             return does(subject)
 
         return ModelProxy(name=name, formula="", evaluate=run, **facts)
 
 
 @pytest.fixture
-def counting() -> Counting:
-    return Counting()
+def counting(tmp_path: Path) -> Counting:
+    return Counting(tmp_path / "calls")
 
 
 def untimed(rows: Rows) -> dict[str, dict[str, dict[str, Any]]]:

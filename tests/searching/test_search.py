@@ -34,8 +34,10 @@ from lpzero_hf.searching.run_folder import read_history
 from lpzero_hf.searching.search import search
 from lpzero_hf.spaces.named import load_space
 from tests.support.searches import LOSSES, NAMES, OPTIONS, SHORT, timeless, write
+from tests.support.trained import write_benchmark
 
 Lpz = Callable[..., tuple[int, str, str]]
+OTHERS = [name.replace("e32", "e64") for name in NAMES]
 SNIP = "sum(sum(product(abs(W), abs(G))))"
 SMALL = Setting(batch_size=2, seq_len=8)
 BRIEF: dict[str, Any] = {"setting": SMALL, "iterations": 40, "population": 10, "train": 8}
@@ -55,8 +57,8 @@ def second(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 @pytest.fixture(scope="module")
 def unseen(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """The same twelve under another name, to test on."""
-    return write(tmp_path_factory.mktemp("benchmark") / "unseen")
+    """Twelve others, to test on."""
+    return write_benchmark(tmp_path_factory.mktemp("benchmark") / "unseen", dict(zip(OTHERS, LOSSES, strict=True)))
 
 
 def chosen(result: SearchResult) -> list[Any]:
@@ -177,11 +179,15 @@ def test_the_ceiling_is_the_fittest_on_all_architectures(made: str) -> None:
 
 
 def test_two_benchmarks_are_searched_at_once_and_a_third_tests_the_winner(made: str, second: str, unseen: str) -> None:
-    result = search([made, second], test=[unseen], combine="worst", **BRIEF)
+    result = search([made, second], test=[unseen], combine="worst", **BRIEF | {"train": 6})
     (split,) = result.splits
     assert set(split.trained_on) == set(split.winner.held_out) == {made, second}
     assert len(split.winner.held_out) == 2
-    assert [split.winner.held_out[name].n for name in (made, second)] == [4, 2]
+    seen = {key for keys in split.trained_on.values() for key in keys}  # an architecture of both is seen in either
+    assert [split.winner.held_out[name].n for name in (made, second)] == [
+        12 - len(seen),
+        10 - len(seen & {*NAMES[:10]}),
+    ]
     rhos = [a.spearman.value for name in (made, second) if (a := split.winner.train[name]).spearman]
     best = split.fittest[0]
     text, sign = str(best.expression), best.orientation
@@ -200,7 +206,7 @@ def test_two_benchmarks_are_searched_at_once_and_a_third_tests_the_winner(made: 
     assert {"winner", "ensemble"} <= set(result.summary()[made])
     (tested,) = result.tests[unseen]
     winner = split.winner
-    fresh = winner.orientations[0] * np.array(freshly_scored(str(winner.expressions[0])))
+    fresh = winner.orientations[0] * np.array(freshly_scored(str(winner.expressions[0]), OTHERS))
     assert tested.n == 12
     assert tested.spearman is not None
     assert tested.spearman.value == pytest.approx(
@@ -218,7 +224,7 @@ def test_json_is_one_document_and_the_folder_holds_the_run(lpz: Lpz, made: str, 
     document = json.loads(printed)
     assert document == json.loads((out / "result.json").read_text())
     assert sorted(str(file.relative_to(out)) for file in out.rglob("*") if file.is_file()) == [
-        "plan.json", "result.json",
+        "benchmarks.json", "plan.json", "result.json",
         *(f"split-0{i}/{name}" for i in (0, 1) for name in ("checkpoint.json", "history.jsonl")),
     ]  # fmt: skip
     assert document["plan"] == json.loads((out / "plan.json").read_text())["plan"]

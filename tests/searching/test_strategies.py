@@ -32,6 +32,7 @@ from lpzero_hf.searching.table_cache import make_tables
 
 FEW = {name: BUILT_IN[name] for name in ("abs", "l1_norm", "to_mean_scalar", "relu", "no_op", "disconnect")}
 WHOLE = ExpressionSpace()
+SMALL = ExpressionSpace((1, 1), ("sum",), ("sum",), ("W", "S"), FEW)
 Ground = Callable[[ExpressionSpace], tuple[Stack, list[float]]]
 Make = Callable[..., Strategy]
 
@@ -126,6 +127,57 @@ def test_a_search_goes_on_in_another_process_as_if_nothing_had_happened(
     assert after.state() == whole.state()
     assert after.archive.fittest() == whole.archive.fittest()
     assert after.archive.pareto() == whole.archive.pareto()
+
+
+@pytest.mark.parametrize("seed", [42, 46])
+@pytest.mark.parametrize("kind", [Evolution, RandomSearch])
+@pytest.mark.parametrize("batch", [1, 4])
+def test_a_search_that_stops_at_every_iteration_is_an_uninterrupted_one(
+    ground: Ground, kind: type[Strategy], seed: int, batch: int
+) -> None:
+    """In a space so small that nothing new is left in the end, and where two branches have equal tables."""
+    given, truth = ground(SMALL)
+    stack = given.part(range(given.n))
+    stack.totals = {name: totals.clone() for name, totals in given.totals.items()}
+    stack.totals["W"][..., stack.index["W"]["abs",]] = stack.totals["W"][..., stack.index["W"]["relu",]]
+
+    def make(kind: type[Strategy], seed: int) -> Strategy:
+        judge, pruner = FitnessEvaluator([SearchPart(stack, RankCorrelation(truth))]), Pruner(FEW, [stack])
+        usual = {"iterations": 60, "population": 15} if kind is Evolution else {"iterations": 75}
+        return kind(SMALL, judge, seed, pruner, batch=batch, **usual)
+
+    whole = make(kind, seed)
+    expected = run(whole)
+    assert whole.pruner is not None
+    assert whole.pruner.counts["equal tables"] > 3
+    assert expected[-1].rejected == "nothing new"
+    state = make(kind, seed).state()
+    for iteration in expected:
+        after = make(kind, 7)
+        after.restore(json.loads(json.dumps(state)))
+        assert after.iterate() == iteration
+        state = after.state()
+        assert after.pruner is not None
+    assert dict(after.pruner.counts) == dict(whole.pruner.counts)
+    assert state == whole.state()
+    assert after.archive.fittest() == whole.archive.fittest()
+
+
+@pytest.mark.parametrize("kind", [Evolution, RandomSearch])
+@pytest.mark.parametrize("space", ["small", "whole"])
+def test_nothing_known_or_redundant_is_evaluated(make: Make, ground: Ground, kind: type[Strategy], space: str) -> None:
+    strategy = make(kind, space=SMALL if space == "small" else WHOLE, early=0)
+    made = run(strategy)
+    fresh = Pruner(strategy.space.operations, strategy.fitness.tables)
+    evaluated = [iteration for iteration in made if iteration.evaluated]
+    assert [fresh.reject(parse(iteration.what)) for iteration in evaluated] == [""] * len(evaluated)
+    assert strategy.evaluated == len(evaluated)
+    idle = [iteration for iteration in made if not iteration.evaluated]
+    assert bool(idle) == (space == "small")
+    assert all((one.what, one.fitness, one.rejected) == ("", None, "nothing new") for one in idle)
+    if idle:  # so it has seen the whole space
+        assert all(fresh.reject(member) for member in strategy.space)
+    assert len(made) == strategy.total
 
 
 @pytest.mark.parametrize("moment", [0, 1, 30, 52, 53])

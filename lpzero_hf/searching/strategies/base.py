@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import random
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
+from itertools import islice
 from typing import Any
 
 from lpzero_hf.expressions.expression import Expression, parse
@@ -14,7 +16,11 @@ from lpzero_hf.searching.expression_space import ExpressionSpace
 from lpzero_hf.searching.fitness import Evaluation, FitnessEvaluator
 from lpzero_hf.searching.pruning import Pruner, current_reasons
 
-TRIES = 200  # candidates drawn for one evaluation; if all are rejected, the last one is evaluated
+TRIES, FRESH = (
+    150,
+    40,
+)  # candidates drawn for one evaluation: by the strategy, then uniformly, before all are enumerated
+NOTHING_NEW = "nothing new"
 
 
 @dataclass(frozen=True)
@@ -23,7 +29,7 @@ class Iteration:
 
     Args:
         number: from 0.
-        what: the expression that was evaluated, or the part of the space that was enumerated.
+        what: the expression that was evaluated, or the part of the space that was enumerated; "" if nothing was left.
         fitness: of it; None if it was rejected.
         best: the highest fitness so far.
         evaluated: number of expressions that this iteration evaluated.
@@ -82,7 +88,9 @@ class Strategy(ABC):
         batch: int = 1,
     ) -> None:
         self.space, self.fitness, self.pruner, self.batch = space, fitness, pruner, batch
-        self.proposed: list[tuple[Expression, dict[str, int]]] = []  # with the number of rejected draws, by reason
+        self.proposed: list[tuple[Expression | None, dict[str, int]]] = []  # with rejected draws by reason
+        self.enumerated = 0  # members of the space that were looked at one by one, because draws found nothing new
+        self._members: Iterator[Expression] | None = None
         self.rng = random.Random(seed)
         self.done = 0
         self.archive = Archive()
@@ -114,23 +122,49 @@ class Strategy(ABC):
         self.done += 1
         return evaluation, iteration
 
-    def _next(self, draw: Callable[[], Expression], most: int) -> tuple[Expression, dict[str, int]]:
-        """The next candidate; if none is left, a batch of at most `most` is proposed."""
+    def _idle(self, pruned: Mapping[str, int]) -> Iteration:
+        """An iteration that evaluates nothing, because every expression of the space is known or redundant."""
+        iteration = Iteration(self.done, "", None, self.archive.best, 0, NOTHING_NEW, pruned)
+        self.done += 1
+        return iteration
+
+    def _next(self, draw: Callable[[], Expression], most: int) -> tuple[Expression | None, dict[str, int]]:
+        """The next candidate, None if the space has no new one; if none is left, at most `most` are proposed."""
         if not self.proposed:
             self.proposed = [self._unpruned(draw) for _ in range(min(self.batch, most))]
-            self.fitness.prepare([expression for expression, _ in self.proposed])
+            self._prepare()
         return self.proposed.pop(0)
 
-    def _unpruned(self, draw: Callable[[], Expression]) -> tuple[Expression, dict[str, int]]:
-        """The first draw that the pruner does not reject, and the number of rejected ones by reason."""
+    def _prepare(self) -> None:
+        self.fitness.prepare([expression for expression, _ in self.proposed if expression is not None])
+
+    def _unpruned(self, draw: Callable[[], Expression]) -> tuple[Expression | None, dict[str, int]]:
+        """The first draw that the pruner does not reject, and the number of rejected ones by reason.
+
+        If no draw of the strategy is new, members of the space are drawn uniformly, then looked at one by one.
+        """
         pruned: dict[str, int] = {}
-        for _ in range(TRIES):
-            expression = draw()
-            reason = "" if self.pruner is None else self.pruner.reject(expression)
-            if not reason:
-                break
-            pruned[reason] = pruned.get(reason, 0) + 1
-        return expression, pruned
+        if self.pruner is None:
+            return draw(), pruned
+        for source, tries in ((draw, TRIES), (partial(self.space.draw, self.rng), FRESH)):
+            for _ in range(tries if self.enumerated < self.space.size else 0):
+                expression = source()
+                reason = self.pruner.reject(expression)
+                if not reason:
+                    return expression, pruned
+                pruned[reason] = pruned.get(reason, 0) + 1
+        return self._enumerate(self.pruner), pruned
+
+    def _enumerate(self, pruner: Pruner) -> Expression | None:
+        """The next member of the whole space that is neither known nor redundant; None after the last."""
+        if self._members is None:
+            self._members = islice(iter(self.space), self.enumerated, None)
+        for expression in self._members:
+            self.enumerated += 1
+            if not pruner.reject(expression, count=False):
+                return expression
+        self.enumerated = self.space.size
+        return None
 
     # Checkpoints -----------------------------------------------------------------------------------------------
 
@@ -140,7 +174,8 @@ class Strategy(ABC):
         return {
             "done": self.done,
             "rng": [version, list(words), gauss],
-            "waiting": [[str(expression), pruned] for expression, pruned in self.proposed],
+            "waiting": [[expression and str(expression), pruned] for expression, pruned in self.proposed],
+            "enumerated": self.enumerated,
             "archive": self.archive.to_json(),
             "evaluated": self.evaluated,
             "rejections": self.rejections,
@@ -153,8 +188,9 @@ class Strategy(ABC):
         version, words, gauss = state["rng"]
         self.rng.setstate((version, tuple(words), gauss))
         self.done = int(state["done"])
-        self.proposed = [(parse(text, self.space.operations), pruned) for text, pruned in state["waiting"]]
-        self.fitness.prepare([expression for expression, _ in self.proposed])
+        self.proposed = [(text and parse(text, self.space.operations), pruned) for text, pruned in state["waiting"]]
+        self._prepare()
+        self.enumerated, self._members = int(state.get("enumerated", 0)), None  # version 0.1.0 enumerated none
         self.archive.restore(state["archive"], self.space.operations)
         self.evaluated = int(state["evaluated"])
         self.rejections = current_reasons(state["rejections"])

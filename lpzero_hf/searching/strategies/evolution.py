@@ -53,6 +53,8 @@ class Evolution(Strategy):
         filling = self.done < self.size
         draw = partial(self.space.draw, self.rng) if filling else self._child
         expression, pruned = self._next(draw, (self.size if filling else self.total) - self.done)
+        if expression is None:
+            return self._idle(pruned)
         full = len(self.population) >= self.size
         threshold = self.population[-1].fitness if full else 0.0
         evaluation, iteration = self._evaluate(expression, pruned, threshold)

@@ -29,4 +29,6 @@ class RandomSearch(Strategy):
     def iterate(self) -> Iteration:
         """Evaluate one expression."""
         expression, pruned = self._next(lambda: self.space.draw(self.rng), self.total - self.done)
+        if expression is None:
+            return self._idle(pruned)
         return self._evaluate(expression, pruned, self.archive.best)[1]
