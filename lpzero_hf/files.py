@@ -1,16 +1,23 @@
-"""Files that are written completely or not at all, and work that is resumed only with the same settings."""
+"""Files that are written completely or not at all, folders in which one process works at a time, and work that is
+resumed only with the same settings."""
 
 from __future__ import annotations
 
 import contextlib
+import functools
+import inspect
 import json
 import os
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
 from lpzero_hf.errors import LpzError, UsageError, one_line
+
+LOCK = ".lock"  # in a folder in which a process works, or has worked
+Parameters = ParamSpec("Parameters")
+Result = TypeVar("Result")
 
 
 @contextlib.contextmanager
@@ -68,6 +75,55 @@ def read_json(path: Path, remedy: str) -> Any:
         raise LpzError(f"cannot read '{path}': {error.strerror or error}; {remedy}") from error
     except ValueError as error:
         raise LpzError(f"'{path}' is not readable JSON ({one_line(error)}); {remedy}") from error
+
+
+@contextlib.contextmanager
+def only_process(folder: Path) -> Iterator[None]:
+    """A context in which no other process, and no other call in this one, works in a folder.
+
+    The folder is made if it is missing, and removed at the end if nothing was written to it. A killed process holds it
+    no longer.
+
+    Raises:
+        UsageError: another one works in it.
+        LpzError: it cannot be made or written to.
+    """
+    from filelock import FileLock, Timeout
+
+    made = not folder.exists()
+    lock = FileLock(folder / LOCK, timeout=0)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock.acquire()
+    except Timeout as error:
+        raise UsageError(
+            f"another process is at work in '{folder}'; wait until it has ended, or choose another --out"
+        ) from error
+    except (OSError, NotImplementedError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise LpzError(f"cannot write in '{folder}': {reason}; choose another --out") from error
+    try:
+        yield
+    finally:
+        with contextlib.suppress(OSError):
+            if [path.name for path in folder.iterdir()] == [LOCK]:
+                (folder / LOCK).unlink()
+                if made:
+                    folder.rmdir()
+        lock.release()
+
+
+def one_process(work: Callable[Parameters, Result]) -> Callable[Parameters, Result]:
+    """A function that holds the folder of its argument `out` for itself, as `only_process`; None holds nothing."""
+    signature = inspect.signature(work)
+
+    @functools.wraps(work)
+    def held(*arguments: Parameters.args, **options: Parameters.kwargs) -> Result:
+        out = signature.bind(*arguments, **options).arguments.get("out")
+        with contextlib.nullcontext() if out is None else only_process(Path(out)):
+            return work(*arguments, **options)
+
+    return held
 
 
 def same_settings(

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from lpz_cli import options
-from lpz_cli.output import print_json, quiet_stdout
+from lpz_cli.output import print_json, quiet_stdout, say
 from lpzero_hf.errors import LpzError, UsageError
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ def export(
         facts = {"name": artifact.name, "to": to, "path": str(place), "sha256": artifact.digest}
         print_json(facts | {"expressions": list(artifact.expressions), "orientations": list(artifact.orientations)})
     else:
-        print(f"{place}\n`{then}` scores with it")
+        say(str(place), f"`{then}` scores with it")
 
 
 def _refuse_to_overwrite(place: Path, operations: Operations) -> None:

@@ -8,15 +8,17 @@ import os
 import socket
 import subprocess
 import sys
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
 
-from lpzero_hf.errors import LpzError, UsageError, one_line
+from lpzero_hf.errors import LpzError, PluginWarning, UsageError, one_line
 from lpzero_hf.executors.base import Executor, Failure, Outcome, Result, Task, attempt
 from lpzero_hf.executors.process import cores, warn_if_crowded
 from lpzero_hf.executors.retries import RetryQueue
+from lpzero_hf.plugins import DISABLE_VARIABLE
 
 CHECK_SECONDS = 10  # without a result, after which is checked whether a task still fits on the cluster
 TCP_SECONDS = 5
@@ -72,13 +74,13 @@ class RayExecutor(Executor):
         slots = self._slots(ray)
         at_once = self.workers or 2 * slots  # twice, so that no node waits for this process
         remote = ray.remote(num_cpus=self.threads, num_gpus=self.gpus, max_retries=0)(_in_worker)
-        shared = ray.put(work)
+        off, shared = os.environ.get(DISABLE_VARIABLE, ""), ray.put(work)
         queue = RetryQueue(len(tasks))
         numbers: dict[Any, int] = {}  # of the submitted tasks, by Ray's reference
         try:
             while queue.left:
                 while queue.busy < at_once and (taken := queue.take()) is not None:
-                    numbers[remote.remote(shared, tasks[taken], self.threads)] = taken
+                    numbers[remote.remote(off, shared, tasks[taken], self.threads)] = taken
                 ready = ray.wait(list(numbers), num_returns=1, timeout=CHECK_SECONDS)[0]
                 if not ready:
                     self._slots(ray)
@@ -140,7 +142,10 @@ class RayExecutor(Executor):
         return sum(fitting)
 
 
-def _in_worker(work: Callable[[Task], Result], task: Task, threads: int) -> Outcome[Result]:
+def _in_worker(off: str, work: Callable[[Task], Result], task: Task, threads: int) -> Outcome[Result]:
+    """Do a task, in another process, with the plugins in `off` turned off."""
+    os.environ[DISABLE_VARIABLE] = off
+    warnings.simplefilter("ignore", PluginWarning)  # the parent has told
     torch.set_num_threads(threads)
     return attempt(work, task)
 

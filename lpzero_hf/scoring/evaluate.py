@@ -11,6 +11,7 @@ from lpzero_hf.capture import fallback
 from lpzero_hf.errors import MinibatchError, one_line
 from lpzero_hf.executors.base import Executor, Failure
 from lpzero_hf.executors.local import LocalExecutor
+from lpzero_hf.foreign import Survived
 from lpzero_hf.plugins import OWN, PluginRegistry, load_plugins
 from lpzero_hf.proxies.base import Proxy, StatisticProxy, source_digest
 from lpzero_hf.proxies.resolve import PortableProxies, claim_of
@@ -124,8 +125,9 @@ def _rows(
     config: PreTrainedConfig, proxies: Sequence[Proxy], setting: Setting, plugins: PluginRegistry
 ) -> dict[str, Row]:
     try:
-        model, batch = setting.build(config, lazy=all(proxy.requires != "model" for proxy in proxies))
-        scores = score_proxies(model, batch, proxies, seed=setting.seed, plugins=plugins)
+        with Survived():
+            model, batch = setting.build(config, lazy=all(proxy.requires != "model" for proxy in proxies))
+            scores = score_proxies(model, batch, proxies, seed=setting.seed, plugins=plugins)
     except MinibatchError:  # wrong for every architecture
         raise
     except Exception as error:  # one architecture must not cost the scores of the others

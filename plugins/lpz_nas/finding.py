@@ -24,7 +24,7 @@ from lpzero_hf.benchmarks.benchmark import load_benchmark
 from lpzero_hf.errors import LpzError, UsageError
 from lpzero_hf.executors.base import Executor
 from lpzero_hf.executors.local import LocalExecutor
-from lpzero_hf.files import write_json
+from lpzero_hf.files import one_process, write_json
 from lpzero_hf.models.build import build_model
 from lpzero_hf.models.minibatch import read_text
 from lpzero_hf.plugins import PluginRegistry, load_plugins
@@ -42,6 +42,7 @@ if TYPE_CHECKING:
 Progress = Callable[[int, int, float | None], None]
 
 
+@one_process
 def find_architecture(
     space: str | Space,
     proxy: ProxyLike | LoadedProxy,
@@ -113,7 +114,6 @@ def find_architecture(
     request = _request(space, chosen, budget, among, front, setting, threads)
     libraries = ("lpzero-hf", "torch", "transformers", *(() if benchmark else ("optuna",)))
     made_with = {name: version(name) for name in libraries}
-    made = not out.exists()
     open_folder(out, request | {"versions": made_with}, resume)
     scored = resume  # a resumed search may already have scores, so its files are kept
 
@@ -141,7 +141,7 @@ def find_architecture(
             )  # fmt: skip
     except Exception as error:
         if isinstance(error, NothingScored) or not scored:
-            discard(out, remove=made)
+            discard(out)
         raise
     found = Found(request | {"trials": trials}, tuple(tried), proposed, time.perf_counter() - start, made_with)
     config = space.config(space.parse(found.winner.architecture))
