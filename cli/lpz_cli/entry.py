@@ -1,15 +1,17 @@
 """The start of the `lpz` command: from its first moment on, Ctrl-C ends it with one line and exit code 130.
 
-It imports next to nothing, so that hardly any time passes before that holds.
+At its top it imports only what Python has imported already, so that no time passes before that holds.
 """
 
 from __future__ import annotations
 
 import os
-import signal
 import sys
-from types import FrameType
-from typing import Any
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from types import FrameType
+    from typing import Any
 
 INTERRUPTED = 130
 _state = {"running": False, "interrupted": False, "told": False}
@@ -27,18 +29,8 @@ def interrupted() -> bool:
 
 def main() -> None:
     """The entry point of the `lpz` command."""
-    _state["running"] = True
-    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:  # as under nohup
-        signal.signal(signal.SIGINT, _interrupt)
-    before = sys.unraisablehook
-
-    def unraisable(failed: Any) -> None:
-        if issubclass(failed.exc_type, KeyboardInterrupt):  # where nothing can be raised, in a destructor for example
-            _leave()
-        before(failed)
-
-    sys.unraisablehook = unraisable
     try:
+        _watch()
         from lpz_cli.main import run
 
         code = run(sys.argv[1:])
@@ -57,6 +49,23 @@ def main() -> None:
     else:
         _state["interrupted"] = _state["told"] = True  # what ends is done
     sys.exit(code)
+
+
+def _watch() -> None:
+    """Notice every Ctrl-C, also where Python cannot raise it: in a destructor, for example."""
+    import signal
+
+    _state["running"] = True
+    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:  # as under nohup
+        signal.signal(signal.SIGINT, _interrupt)
+    before = sys.unraisablehook
+
+    def unraisable(failed: Any) -> None:
+        if issubclass(failed.exc_type, KeyboardInterrupt):
+            _leave()
+        before(failed)
+
+    sys.unraisablehook = unraisable
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:
