@@ -7,13 +7,15 @@ import os
 from pathlib import Path
 from typing import Any, TextIO
 
-from lpzero_hf.errors import LpzError, UsageError, one_line
-from lpzero_hf.files import read_json, same_settings, write_json, write_text
+from lpzero_hf.errors import LpzError
+from lpzero_hf.files import parse_json, read_json, read_text, reading, same_settings, write_json, write_text
 from lpzero_hf.searching.config import SearchConfig
 from lpzero_hf.searching.pruning import RENAMED
 from lpzero_hf.searching.strategies import Iteration, Strategy
 
 FORMAT, VERSION = "lpzero-hf search", 1
+LARGEST = 2**30  # bytes of a history, or of a checkpoint
+REMEDY = "search that split again"
 CONFIG_FILE, RESULT_FILE = "plan.json", "result.json"
 
 
@@ -56,15 +58,13 @@ class SplitLog:
     def _restore(self) -> list[str]:
         """Continue from the checkpoint; the lines of the history up to it."""
         remedy = f"delete '{self.folder}', and this split is searched again"
-        state = read_json(self.checkpoint, remedy)
-        try:
+        state = read_json(self.checkpoint, remedy, LARGEST)
+        with reading(f"the checkpoint '{self.checkpoint}'", remedy):
             self.strategy.restore(state)
             self.seconds = float(state["seconds"])
-            lines = self.history.read_text(encoding="utf-8").splitlines()[: self.strategy.done]
-            if [json.loads(line)["iteration"] for line in lines] != list(range(self.strategy.done)):
+            lines = read_text(self.history, remedy, LARGEST).splitlines()[: self.strategy.done]
+            if [_line(line)["iteration"] for line in lines] != list(range(self.strategy.done)):
                 raise ValueError("the history is shorter than the checkpoint")
-        except (ValueError, LookupError, TypeError, AttributeError, OSError, UsageError) as error:
-            raise LpzError(f"the checkpoint '{self.checkpoint}' is damaged ({one_line(error)}); {remedy}") from error
         return lines
 
     def write(self, iteration: Iteration) -> None:
@@ -98,12 +98,14 @@ def read_history(folder: Path) -> list[list[dict[str, Any]]]:
     """The history of each split of a search. Raises `LpzError` if one cannot be read."""
     histories = []
     for file in sorted(folder.glob("split-*/history.jsonl")):
-        try:
-            lines = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
+        with reading(f"the history '{file}'", REMEDY):
+            lines = [_line(line) for line in read_text(file, REMEDY, LARGEST).splitlines()]
             histories.append([line | _current(line) for line in lines])
-        except (OSError, ValueError) as error:
-            raise LpzError(f"the history '{file}' is damaged ({one_line(error)}); search that split again") from error
     return histories
+
+
+def _line(text: str) -> Any:
+    return parse_json(text, "a line of the history", REMEDY)
 
 
 def _current(line: dict[str, Any]) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from lpz_zoo.remote_files import RemoteFiles
 from lpz_zoo.spaces import FLEXIBERT, LITE, SPACES
 from lpzero_hf.benchmarks.benchmark import Benchmark, Trained, first_seed, read_made
 from lpzero_hf.errors import LpzError, one_line
-from lpzero_hf.files import read_json
+from lpzero_hf.files import read_json, read_text
 from lpzero_hf.spaces.space import Architecture, Row
 
 if TYPE_CHECKING:
@@ -138,12 +138,10 @@ def _read_yaml(path: Path, files: RemoteFiles) -> Any:
     """The YAML document in a file. Raises `LpzError` if it is missing or no YAML."""
     import yaml  # type: ignore[import-untyped]  # it comes without types
 
+    text = read_text(path, _remedy(files))
     try:
-        text = path.read_text(encoding="utf-8")
         return yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
-    except OSError as error:
-        raise LpzError(f"cannot read '{path}': {error.strerror or error}; {_remedy(files)}") from error
-    except (yaml.YAMLError, ValueError) as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise LpzError(f"'{path}' is not readable YAML ({one_line(error)}); {_remedy(files)}") from error
 
 
