@@ -21,6 +21,7 @@ from lpzero_hf.errors import LpzError, UsageError, one_line
 
 MOST = 2**25  # bytes of a document, unless its reader says otherwise
 DEEPEST = 64  # levels of a document; what is written here has a tenth of them
+UNEXPECTED = (ArithmeticError, AssertionError, AttributeError, LookupError, TypeError, ValueError)
 LOCK = ".lock"  # in a folder in which a process works, or has worked
 Parameters = ParamSpec("Parameters")
 Result = TypeVar("Result")
@@ -158,16 +159,18 @@ def _finite(digits: str) -> float:
 
 
 @contextlib.contextmanager
-def reading(source: str, remedy: str) -> Iterator[None]:
+def reading(source: str, remedy: str, *also: type[LpzError]) -> Iterator[None]:
     """Turn whatever unexpected content of a document raises into a `LpzError` that names the document.
 
     Args:
         source: the document.
         remedy: what to do, as the end of the message.
+        also: errors of this library that do not name it, and are turned too.
     """
+    unexpected: tuple[type[Exception], ...] = (*UNEXPECTED, *also)
     try:
         yield
-    except (ArithmeticError, AssertionError, AttributeError, LookupError, LpzError, TypeError, ValueError) as error:
+    except unexpected as error:
         raise LpzError(f"{source} is damaged, or of another version ({one_line(error)}); {remedy}") from error
 
 

@@ -92,14 +92,16 @@ def _from_search(
     run: str, name: str | None, which: Which, split: int, date: str | None, note: str,
     operations: Operations,
 ) -> Artifact:  # fmt: skip
+    from lpzero_hf.files import reading
     from lpzero_hf.searching.export import artifact_of, default_name
     from lpzero_hf.searching.result import read_result
 
     result = read_result(Path(run), operations)
-    return artifact_of(
-        result, name or default_name(result), split=split, which=which, date=date, note=note,
-        operations=operations,
-    )  # fmt: skip
+    with reading(f"the search in '{run}'", "search again"):
+        return artifact_of(
+            result, name or default_name(result), split=split, which=which, date=date, note=note,
+            operations=operations,
+        )  # fmt: skip
 
 
 def _by_hand(

@@ -158,7 +158,7 @@ class _Pulse:
 
     def __init__(self, ray: Any) -> None:
         context = ray.get_runtime_context()
-        own = next((node for node in ray.nodes() if node["NodeID"] == context.get_node_id()), {})
+        own: dict[str, Any] = next((node for node in ray.nodes() if node["NodeID"] == context.get_node_id()), {})
         host, _, port = str(context.gcs_address).rpartition(":")
         parts: dict[str, tuple[int, Any]] = {"its node on this machine": (_UNIX, own.get("RayletSocketName", ""))}
         if port.isdecimal():

@@ -15,6 +15,8 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor, nn
 
+from lpzero_hf.files import read_json
+
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from typing import TYPE_CHECKING, Any
 
 from lpzero_hf.capture import fallback
@@ -17,7 +17,7 @@ from lpzero_hf.proxies.base import Proxy, StatisticProxy, source_digest
 from lpzero_hf.proxies.resolve import PortableProxies, claim_of
 from lpzero_hf.scoring.cache import ScoreCache
 from lpzero_hf.scoring.cache_key import architecture_key
-from lpzero_hf.scoring.score import score_proxies
+from lpzero_hf.scoring.score import Score, score_proxies
 from lpzero_hf.scoring.setting import Setting
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ def evaluate(
     keys = {proxy.name: key for proxy in proxies if (key := _key(proxy, plugins))}
     context = setting.key(executor.threads)
     subjects = {name: architecture_key(config, context, plugins) for name, config in configs.items()}
-    kept = {} if cache is None else cache.get_many(filter(None, subjects.values()), keys.values())
+    kept = {} if cache is None else cache.get_many(filter(None, subjects.values()), keys.values(), _sound)
     rows: dict[str, dict[str, Row]] = {
         name: {
             proxy.name: kept[subject, keys[proxy.name]] | {"orientation": proxy.orientation}  # as it is now
@@ -96,6 +96,17 @@ def evaluate(
         done += 1
         report(done, len(configs))
     return {name: {proxy.name: rows[name][proxy.name] for proxy in proxies} for name in configs}
+
+
+def _sound(row: Row) -> bool:
+    """Whether a cached row is a score as `_rows` makes it."""
+    numbers = [row.get("seconds"), 0.0 if row.get("value") is None else row["value"]]
+    return (
+        row.keys() == {field.name for field in fields(Score)}
+        and all(isinstance(number, int | float) and not isinstance(number, bool) for number in numbers)
+        and all(isinstance(row[name], str) for name in ("proxy", "status", "reason"))
+        and (row["status"] == "ok") == (row["value"] is not None)
+    )
 
 
 def _key(proxy: Proxy, plugins: PluginRegistry) -> str:

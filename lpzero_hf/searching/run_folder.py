@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
-from lpzero_hf.errors import LpzError
+from lpzero_hf.errors import LpzError, UsageError
 from lpzero_hf.files import parse_json, read_json, read_text, reading, same_settings, write_json, write_text
 from lpzero_hf.searching.config import SearchConfig
 from lpzero_hf.searching.pruning import RENAMED
@@ -59,11 +60,12 @@ class SplitLog:
         """Continue from the checkpoint; the lines of the history up to it."""
         remedy = f"delete '{self.folder}', and this split is searched again"
         state = read_json(self.checkpoint, remedy, LARGEST)
-        with reading(f"the checkpoint '{self.checkpoint}'", remedy):
+        with reading(f"the checkpoint '{self.checkpoint}'", remedy, UsageError):
             self.strategy.restore(state)
             self.seconds = float(state["seconds"])
-            lines = read_text(self.history, remedy, LARGEST).splitlines()[: self.strategy.done]
-            if [_line(line)["iteration"] for line in lines] != list(range(self.strategy.done)):
+            lines = read_text(self.history, remedy, LARGEST).splitlines()[: max(0, self.strategy.done)]
+            iterations = [entry["iteration"] for entry in _entries(self.history, lines)]
+            if iterations != list(range(len(lines))) or len(lines) != self.strategy.done:
                 raise ValueError("the history is shorter than the checkpoint")
         return lines
 
@@ -99,13 +101,14 @@ def read_history(folder: Path) -> list[list[dict[str, Any]]]:
     histories = []
     for file in sorted(folder.glob("split-*/history.jsonl")):
         with reading(f"the history '{file}'", REMEDY):
-            lines = [_line(line) for line in read_text(file, REMEDY, LARGEST).splitlines()]
-            histories.append([line | _current(line) for line in lines])
+            entries = _entries(file, read_text(file, REMEDY, LARGEST).splitlines())
+            histories.append([entry | _current(entry) for entry in entries])
     return histories
 
 
-def _line(text: str) -> Any:
-    return parse_json(text, "a line of the history", REMEDY)
+def _entries(file: Path, lines: Sequence[str]) -> list[dict[str, Any]]:
+    """The iterations in lines of a history."""
+    return [parse_json(line, f"line {number} of '{file}'", REMEDY) for number, line in enumerate(lines, 1)]
 
 
 def _current(line: dict[str, Any]) -> dict[str, Any]:

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from lpz_zoo.remote_files import RemoteFiles
 from lpz_zoo.spaces import FLEXIBERT, LITE, SPACES
 from lpzero_hf.benchmarks.benchmark import Benchmark, Trained, first_seed, read_made
 from lpzero_hf.errors import LpzError, one_line
-from lpzero_hf.files import read_json, read_text
+from lpzero_hf.files import read_json, read_text, reading
 from lpzero_hf.spaces.space import Architecture, Row
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 SPACE = {space.name: space for space in SPACES}
 REGISTRIES = Path(__file__).parent / "data"
@@ -145,13 +142,9 @@ def _read_yaml(path: Path, files: RemoteFiles) -> Any:
         raise LpzError(f"'{path}' is not readable YAML ({one_line(error)}); {_remedy(files)}") from error
 
 
-@contextmanager
-def _reading(path: Path, files: RemoteFiles) -> Iterator[None]:
+def _reading(path: Path, files: RemoteFiles) -> AbstractContextManager[None]:
     """Turn whatever unexpected content raises into an error that names the file."""
-    try:
-        yield
-    except (AttributeError, LookupError, TypeError, ValueError, LpzError) as error:
-        raise LpzError(f"'{path}' is not as published ({one_line(error)}); {_remedy(files)}") from error
+    return reading(f"'{path}'", _remedy(files), LpzError)
 
 
 def _remedy(files: RemoteFiles) -> str:
