@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Mapping
+from unicodedata import category
 
 
 class LpzError(Exception):
@@ -43,7 +44,10 @@ class PluginWarning(UserWarning):
 
 
 class ModelWarning(UserWarning):
-    """A model is scored, but not quite as its configuration, checkpoint or class MinibatchWarning(UserWarning):
+    """A model is scored, but not quite as its configuration, checkpoint or class would have it."""
+
+
+class MinibatchWarning(UserWarning):
     """A proxy is used with minibatches of another size than it was calibrated on."""
 
 
@@ -63,9 +67,43 @@ class InvalidScore(Exception):
     """Raised by a proxy whose score is not a finite number; the message says why."""
 
 
+class Stopped(Exception):
+    """Stands for an exception of code of others that would have ended this process: `SystemExit`, for example.
+
+    Args:
+        cause: what it raised.
+    """
+
+    def __init__(self, cause: BaseException) -> None:
+        super().__init__(one_line(cause))
+        self.cause = cause
+
+    def __reduce__(self) -> tuple[type[LpzError], tuple[str]]:
+        return LpzError, (str(self),)  # what it raised may not be known to another process
+
+
+def printable(text: str) -> str:
+    """`text` without control characters: each is shown by its escape, so that a terminal cannot obey it.
+
+    Line feeds and tabs stay. Besides the control characters, those that change the direction of text are shown.
+
+    Example:
+        >>> print(printable("a" + chr(27) + "[31m title").replace(chr(92), "/"))
+        a/x1b[31m title
+    """
+    if text.isprintable():
+        return text
+    return "".join(c if c in "\n\t" or c.isprintable() or category(c) == "Zs" else ascii(c)[1:-1] for c in text)
+
+
 def one_line(error: BaseException) -> str:
-    """The type and message of `error` on one line, at most 300 characters."""
-    text = " ".join(str(error).split())
+    """The type and message of `error` on one line of printable characters, at most 300."""
+    if isinstance(error, Stopped):
+        error = error.cause
+    try:
+        text = printable(" ".join(str(error).split()))
+    except BaseException:  # the class of the error is not ours
+        text = ""
     name = type(error).__name__
     text = f"{name}: {text}" if text else name
     return text if len(text) <= 300 else text[:297] + "..."

@@ -1,16 +1,30 @@
-"""Files that are written completely or not at all, and work that is resumed only with the same settings."""
+"""Files: written completely or not at all, read within bounds; and folders of work, which one process holds at a time
+and resumes only with the same settings."""
 
 from __future__ import annotations
 
 import contextlib
+import functools
+import inspect
 import json
+import math
 import os
+import re
+import stat
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from itertools import accumulate
 from pathlib import Path
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
 from lpzero_hf.errors import LpzError, UsageError, one_line
+
+MOST = 2**25  # bytes of a document, unless its reader says otherwise
+DEEPEST = 64  # levels of a document; what is written here has a tenth of them
+UNEXPECTED = (ArithmeticError, AssertionError, AttributeError, LookupError, TypeError, ValueError)
+LOCK = ".lock"  # in a folder in which a process works, or has worked
+Parameters = ParamSpec("Parameters")
+Result = TypeVar("Result")
 
 
 @contextlib.contextmanager
@@ -52,22 +66,161 @@ def write_json(path: Path, document: Any, indent: int | None = 1) -> None:
     write_text(path, json.dumps(document, indent=indent, allow_nan=False) + "\n")
 
 
-def read_json(path: Path, remedy: str) -> Any:
-    """The JSON document in a file.
+def read_bytes(path: Path, remedy: str, most: int = MOST) -> bytes:
+    """The content of a regular file.
 
     Args:
         path: the file.
         remedy: what to do if it cannot be read, as the end of the message.
+        most: bytes that it may have.
 
     Raises:
-        LpzError: it is missing or not JSON.
+        LpzError: it is missing, larger, or no regular file: a device or a pipe, which may have no end.
     """
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise LpzError(f"cannot read '{path}': {error.strerror or error}; {remedy}") from error
+        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))  # opening a pipe would wait for a writer
+        with os.fdopen(descriptor, "rb") as file:
+            status = os.fstat(descriptor)
+            if not stat.S_ISREG(status.st_mode):
+                what = "a folder" if stat.S_ISDIR(status.st_mode) else "a device or a pipe"
+                raise LpzError(f"'{path}' is {what}, not a file; {remedy}")
+            content = file.read(most + 1) if status.st_size <= most else b""
+            if status.st_size > most or len(content) > most:
+                raise LpzError(f"'{path}' is too large ({status.st_size:,} bytes; at most {most:,}); {remedy}")
+            return content
+    except (OSError, ValueError) as error:  # ValueError: a NUL in its name
+        reason = getattr(error, "strerror", None) or error
+        raise LpzError(f"cannot read '{path}': {reason}; {remedy}") from error
+
+
+def read_text(path: Path, remedy: str, most: int = MOST) -> str:
+    """The UTF-8 text of a regular file. Raises `LpzError` as `read_bytes` does, or if it is no such text."""
+    try:
+        return read_bytes(path, remedy, most).decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise LpzError(f"'{path}' is not UTF-8 text (byte {error.start}); {remedy}") from error
+
+
+def read_json(path: Path, remedy: str, most: int = MOST, *, strict: bool = True) -> Any:
+    """The JSON document in a regular file. Raises `LpzError` as `read_text` and `parse_json` do."""
+    return parse_json(read_text(path, remedy, most), f"'{path}'", remedy, strict=strict)
+
+
+def parse_json(text: str | bytes, source: str, remedy: str, *, strict: bool = True) -> Any:
+    """The JSON document in a text, nested less deeply than any code that reads it could fail at.
+
+    Args:
+        text: of the document.
+        source: its name in messages.
+        remedy: what to do if it cannot be read, as the end of the message.
+        strict: refuse what JSON leaves open: a key that appears twice, NaN, infinity, and half of a surrogate pair.
+
+    Raises:
+        LpzError: it is not JSON, or is nested too deeply.
+    """
+    hooks: dict[str, Any] = {"object_pairs_hook": _once, "parse_constant": _refused, "parse_float": _finite}
+    try:
+        text = text.decode("utf-8") if isinstance(text, bytes) else text
+        if _deeper(text, DEEPEST):
+            raise LpzError(f"{source} is nested too deeply (at most {DEEPEST} levels); {remedy}")
+        document = json.loads(text, **(hooks if strict else {}))
+        if strict and "\\u" in text:
+            json.dumps(document, ensure_ascii=False).encode()
+        return document
     except ValueError as error:
-        raise LpzError(f"'{path}' is not readable JSON ({one_line(error)}); {remedy}") from error
+        raise LpzError(f"{source} is not readable JSON ({one_line(error)}); {remedy}") from error
+
+
+def _deeper(text: str, levels: int) -> bool:
+    """Whether brackets outside of strings are nested more deeply."""
+    if text.count("[") + text.count("{") <= levels:
+        return False
+    brackets = re.finditer(r'"(?:[^"\\]|\\.)*"?|[\[\]{}]', text, flags=re.DOTALL)
+    steps = ({"[": 1, "{": 1, "]": -1, "}": -1}.get(found[0], 0) for found in brackets)
+    return any(depth > levels for depth in accumulate(steps))
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError("a key appears twice")
+    return found
+
+
+def _refused(constant: str) -> Any:
+    raise ValueError(f"{constant} is no JSON number")
+
+
+def _finite(digits: str) -> float:
+    value = float(digits)
+    if not math.isfinite(value):
+        raise ValueError(f"{digits[:20]} is too large")
+    return value
+
+
+@contextlib.contextmanager
+def reading(source: str, remedy: str, *also: type[LpzError]) -> Iterator[None]:
+    """Turn whatever unexpected content of a document raises into a `LpzError` that names the document.
+
+    Args:
+        source: the document.
+        remedy: what to do, as the end of the message.
+        also: errors of this library that do not name it, and are turned too.
+    """
+    unexpected: tuple[type[Exception], ...] = (*UNEXPECTED, *also)
+    try:
+        yield
+    except unexpected as error:
+        raise LpzError(f"{source} is damaged, or of another version ({one_line(error)}); {remedy}") from error
+
+
+@contextlib.contextmanager
+def only_process(folder: Path) -> Iterator[None]:
+    """A context in which no other process, and no other call in this one, works in a folder.
+
+    The folder is made if it is missing, and removed at the end if nothing was written to it. A killed process holds it
+    no longer.
+
+    Raises:
+        UsageError: another one works in it.
+        LpzError: it cannot be made or written to.
+    """
+    from filelock import FileLock, Timeout
+
+    made = not folder.exists()
+    lock = FileLock(folder / LOCK, timeout=0)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock.acquire()
+    except Timeout as error:
+        raise UsageError(
+            f"another process is at work in '{folder}'; wait until it has ended, or choose another --out"
+        ) from error
+    except (OSError, NotImplementedError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise LpzError(f"cannot write in '{folder}': {reason}; choose another --out") from error
+    try:
+        yield
+    finally:
+        with contextlib.suppress(OSError):
+            if [path.name for path in folder.iterdir()] == [LOCK]:
+                (folder / LOCK).unlink()
+                if made:
+                    folder.rmdir()
+        lock.release()
+
+
+def one_process(work: Callable[Parameters, Result]) -> Callable[Parameters, Result]:
+    """A function that holds the folder of its argument `out` for itself, as `only_process`; None holds nothing."""
+    signature = inspect.signature(work)
+
+    @functools.wraps(work)
+    def held(*arguments: Parameters.args, **options: Parameters.kwargs) -> Result:
+        out = signature.bind(*arguments, **options).arguments.get("out")
+        with contextlib.nullcontext() if out is None else only_process(Path(out)):
+            return work(*arguments, **options)
+
+    return held
 
 
 def same_settings(

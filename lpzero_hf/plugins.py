@@ -1,7 +1,6 @@
 """Finds installed plugins through entry points, calls their hooks, and records the status of each.
 
-The offered items are looked up by name in the package of their kind: `spaces.named`, `proxies.resolve`,
-`benchmarks.benchmark`, ...
+Offered items are looked up by name in the package of their kind: `spaces.named`, `proxies.resolve`, ...
 """
 
 from __future__ import annotations
@@ -18,6 +17,7 @@ import pluggy
 
 from lpzero_hf import hookspecs
 from lpzero_hf.errors import PluginError, PluginWarning, UsageError, did_you_mean, one_line
+from lpzero_hf.foreign import contained
 
 OWN = "lpzero-hf"
 DISABLE_VARIABLE = "LPZ_NO_PLUGINS"
@@ -80,18 +80,20 @@ class PluginRegistry:
 
     def __reduce__(self) -> tuple[Callable[..., PluginRegistry], tuple[frozenset[str]]]:
         """In another process, the plugins are loaded anew."""
-        return load_plugins, (self.disabled,)
+        return _registry, (self.disabled,)
 
     def ask(self, hook: str, **arguments: Any) -> Iterator[tuple[PluginStatus, Any]]:
         """Call one hook on each plugin that has it, built-in plugins first: (the plugin, what it returned)."""
         for implementation in getattr(self._manager.hook, hook).get_hookimpls():
             status = self._registered[implementation.plugin_name]
             try:
-                values = [arguments[name] for name in implementation.argnames]
-                result = implementation.function(*values)
-                yield status, list(result) if isinstance(result, Iterable) else result
-            except (Exception, SystemExit) as error:
+                with contained(f"in {hook} of plugin '{status.name}'", status.name):
+                    result = implementation.function(*[arguments[name] for name in implementation.argnames])
+                    result = list(result) if isinstance(result, Iterable) else result
+            except Exception as error:
                 self._fail(status, f"failed in {hook}", error)
+            else:
+                yield status, result
 
     def hook_of(self, plugin: str, hook: str) -> Any:
         """The function with which a plugin implements a hook; None if it does not."""
@@ -118,14 +120,15 @@ class PluginRegistry:
         claims: dict[str, Claim[Offered]] = {}
         for status, offered in self.ask(hook):
             try:
-                prepared = [prepare(item) for item in offered or []]
+                with contained(f"reading {hook} of plugin '{status.name}'", status.name):
+                    prepared = [(str(item.name), item) for item in map(prepare, offered or [])]
             except Exception as error:
                 self._fail(status, f"returned something unusable from {hook}", error)
                 continue
-            for item in prepared:
-                if (rival := claims.get(item.name)) is not None:
-                    raise PluginError(_conflict(kind, item.name, rival.distribution, status.distribution))
-                claims[item.name] = Claim(status.name, status.distribution, item)
+            for name, item in prepared:
+                if (rival := claims.get(name)) is not None:
+                    raise PluginError(_conflict(kind, name, rival.distribution, status.distribution))
+                claims[name] = Claim(status.name, status.distribution, item)
         return claims
 
     def _load(self, point: EntryPoint) -> None:
@@ -140,13 +143,13 @@ class PluginRegistry:
             status.status, status.reason = "disabled", "turned off by the user"
             return
         try:
-            plugin = point.load()
-            self._registered[point.name] = status
-            self._manager.register(plugin, name=point.name)
-        except (Exception, SystemExit) as error:
+            with contained(f"importing plugin '{point.name}'", point.name):
+                plugin = point.load()
+                self._registered[point.name] = status
+                self._manager.register(plugin, name=point.name)
+                status.hooks = sorted(caller.name for caller in self._manager.get_hookcallers(plugin) or [])
+        except Exception as error:
             self._fail(status, "failed to import", error)
-            return
-        status.hooks = sorted(caller.name for caller in self._manager.get_hookcallers(plugin) or [])
 
     def _fail(self, status: PluginStatus, what: str, error: BaseException) -> None:
         self._manager.unregister(name=status.name)
@@ -165,7 +168,7 @@ def load_plugins(disabled: Iterable[str] = ()) -> PluginRegistry:
     named = frozenset(disabled)
     known = {name for p in entry_points(group=hookspecs.PROJECT) for name in (p.name, _distribution(p)[0])}
     variable = {name.strip() for name in os.environ.get(DISABLE_VARIABLE, "").split(",") if name.strip()}
-    for name in sorted(named - known - variable):
+    for name in sorted(named - known):
         raise UsageError(f"no plugin '{name}' to turn off{did_you_mean(name, known)} (`lpz plugins` lists them)")
     return _registry(named | variable)
 
@@ -187,12 +190,10 @@ def instance_of(expected: type[Offered]) -> Callable[[Any], Offered]:
 
 
 def _distribution(point: EntryPoint) -> tuple[str, str]:
-    return ("unknown", "0") if point.dist is None else (point.dist.name, point.dist.version)
+    return (str(point.dist.name), str(point.dist.version)) if point.dist else ("unknown", "0")
 
 
 def _conflict(kind: str, name: str, first: str, second: str) -> str:
-    first, second = sorted((first, second), key=lambda distribution: distribution != OWN)
-    return (
-        f"{kind} name '{name}' is claimed by two distributions, {first} and {second}; "
-        f"uninstall one or turn it off with --no-plugin {second}"
-    )
+    first, second = sorted((first, second), key=lambda name: name != OWN)
+    remedy = f"uninstall one or turn it off with --no-plugin {second}"
+    return f"{kind} name '{name}' is claimed by two distributions, {first} and {second}; {remedy}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 import types
 import warnings
@@ -95,6 +96,20 @@ def test_two_plugins_with_one_plugin_name_are_an_error_that_names_both(offer: Ca
     [
         ("import no_such_module_anywhere", "ModuleNotFoundError"),
         ("raise SystemExit(3)", "SystemExit"),
+        ("raise GeneratorExit('x')", "GeneratorExit"),
+        ("raise KeyboardInterrupt", "KeyboardInterrupt"),
+        ("class Stop(BaseException):\n    pass\nraise Stop('no')", "Stop: no"),
+        ("import os\nos._exit(0)", "os._exit(0)"),
+        ("class Stop(Exception):\n    def __str__(self):\n        raise self\nraise Stop", "Stop"),
+        ("raise RuntimeError('\\x1b[31mred\\x07\\n' + chr(0x202e))", r"\x1b[31mred\x07 \u202e"),
+        (HEAD + "def lpz_proxies():\n    raise KeyboardInterrupt('in a hook')", "KeyboardInterrupt: in a hook"),
+        (HEAD + "def lpz_proxies():\n    yield len\n    raise GeneratorExit", "GeneratorExit"),
+        (HEAD + "def lpz_proxies():\n    import os\n    os._exit(3)", "os._exit(3)"),
+        (
+            HEAD + "def lpz_proxies():\n    class Odd:\n        def __getattribute__(self, name):\n"
+            "            raise SystemExit(name)\n    return [Odd()]",
+            "SystemExit",
+        ),
         (
             HEAD + "def lpz_proxies(wrong):\n    return []",
             "Plugin",
@@ -179,3 +194,80 @@ def test_hooks_are_all_in_one_file_with_a_sentence_each() -> None:
     assert all(f.__doc__ for f in hooks)
     assert hookimpl is hookspecs.hookimpl
     assert plugins_module.hookspecs is hookspecs
+
+
+TALK = """
+import os, subprocess, sys
+def talk(where):
+    print("HELLO print", where)
+    sys.__stdout__.write("HELLO dunder\\n")
+    os.write(1, b"HELLO descriptor\\n")
+    subprocess.run(["echo", "HELLO child"])
+talk("import")
+from lpzero_hf import hookimpl
+@hookimpl
+def lpz_proxies():
+    talk("hook")
+    yield talk_more
+def talk_more(model, batch):
+    talk("proxy")
+    return 1.0
+"""
+
+
+def test_what_a_plugin_prints_never_reaches_standard_output(
+    offer: Callable[..., EntryPoint], capfd: pytest.CaptureFixture[str]
+) -> None:
+    claims = installed_proxies(PluginRegistry(found=[offer("talker", TALK)]))
+    print("the result")
+    out, err = capfd.readouterr()
+    assert list(claims) == ["talk_more"]
+    assert out == "the result\n"
+    assert [err.count(f"HELLO {how}") for how in ("print", "dunder", "descriptor", "child")] == [2] * 4
+
+
+def test_a_plugin_cannot_take_the_streams_and_the_handler_of_ctrl_c(offer: Callable[..., EntryPoint]) -> None:
+    streams, handler = (sys.stdout, sys.stderr), signal.getsignal(signal.SIGINT)
+    source = (
+        "import io, signal, sys\nsys.stdout = sys.stderr = io.StringIO()\n"
+        "signal.signal(signal.SIGINT, signal.SIG_IGN)\n"
+    )
+    assert PluginRegistry(found=[offer("taker", source)]).statuses["taker"].status == "active"
+    assert (sys.stdout, sys.stderr) == streams
+    assert signal.getsignal(signal.SIGINT) is handler
+
+
+@pytest.mark.parametrize("caught", ["", "try:\n    pause()\nexcept BaseException:\n    pass\n"])
+def test_ctrl_c_during_an_import_interrupts_even_if_the_plugin_ignores_it(
+    caught: str, offer: Callable[..., EntryPoint]
+) -> None:
+    source = (
+        "import signal, time\ndef pause():\n    signal.raise_signal(signal.SIGINT)\n    time.sleep(0.2)\n"
+        + (caught or "pause()\n")
+    )  # fmt: skip
+    with pytest.raises(KeyboardInterrupt):
+        PluginRegistry(found=[offer("slow", source)])
+
+
+def test_a_plugin_that_hangs_is_named(
+    offer: Callable[..., EntryPoint], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("lpzero_hf.foreign.PATIENCE", 0.05)
+    hook = "from lpzero_hf import hookimpl\n@hookimpl\ndef lpz_proxies():\n    time.sleep(0.6)\n    return []\n"
+    installed_proxies(PluginRegistry(found=[offer("slow", f"import time\ntime.sleep(0.6)\n{hook}"), *installed()]))
+    first, second = (line for line in capsys.readouterr().err.splitlines() if "'slow'" in line)
+    assert "importing" in first
+    assert "lpz_proxies" in second
+    assert first.endswith("--no-plugin slow")
+
+
+def test_a_proxy_that_exits_fails_alone(offer: Callable[..., EntryPoint], gpt2: PreTrainedModel, batch: Any) -> None:
+    source = (
+        "import os, sys\nfrom lpzero_hf import hookimpl\ndef leaves(model, batch):\n    sys.exit(0)\n"
+        "def quits(model, batch):\n    os._exit(0)\ndef ends(model, batch):\n    raise GeneratorExit\n"
+        "@hookimpl\ndef lpz_proxies():\n    return [leaves, quits, ends]\n"
+    )
+    registry = PluginRegistry(found=[offer("leaver", source), *installed()])
+    scores = score(gpt2, batch, ["leaves", "quits", "ends", "params"], plugins=registry)
+    assert [row.status for row in scores.rows] == ["failed"] * 3 + ["ok"]
+    assert [row.reason for row in scores.rows] == ["SystemExit: 0", "ExitCall: os._exit(0)", "GeneratorExit", ""]

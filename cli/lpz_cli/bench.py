@@ -13,7 +13,7 @@ import typer
 from lpz_cli import options
 from lpz_cli.grouping import grouped
 from lpz_cli.listing import BETTER
-from lpz_cli.output import print_csv, print_json, print_table, quiet_stdout
+from lpz_cli.output import csv_text, print_csv, print_json, print_table, quiet_stdout, say, tell
 from lpz_cli.progress import counting, downloading
 from lpzero_hf.plugins import load_plugins
 
@@ -69,7 +69,7 @@ def get(name: Name, json: options.Json = False, no_plugin: options.NoPlugin = No
     if json:
         print_json({"benchmark": benchmark.name, "folder": where})
     else:
-        print(f"{benchmark.name} is in {where}" if where else f"{benchmark.name} needs no download")
+        say(f"{benchmark.name} is in {where}" if where else f"{benchmark.name} needs no download")
 
 
 @bench_app.command()
@@ -155,7 +155,7 @@ def evaluate(
     for graded in report.grades:
         for why, count in graded.unscored.items():
             if why.startswith(("failed", "invalid")):
-                typer.echo(f"warning: {graded.proxy} has no score of {count} architectures, {why}", err=True)
+                tell(f"warning: {graded.proxy} has no score of {count} architectures, {why}")
 
 
 GRADE_COLUMNS = (
@@ -194,13 +194,13 @@ def _as_table(report: Report) -> None:
         rows.append([grade.proxy, BETTER[grade.orientation], rho, tau, top, n, f"{grade.seconds:.3f}"])
     header = ["proxy", "better", "Spearman's rho [95%]", "Kendall's tau-b [95%]", "top 10%", "n", "s/arch"]
     print_table(title, header, rows, [2, 3, 4, 5, 6])
-    print(
+    say(
         f"Random scores exceed a rho of {report.chance:.3f} in 5% of draws. "
         "s/arch is the median, with the pass that a proxy shares with others."
     )
     for grade in report.grades:
         if seen := grade.unscored.get(f"not applicable: {SEARCHED_ON}"):
-            print(f"{grade.proxy} was searched on {seen} of these architectures, and is graded on the others.")
+            say(f"{grade.proxy} was searched on {seen} of these architectures, and is graded on the others.")
 
 
 def _interval(estimate: Estimate | None) -> str:
@@ -208,18 +208,13 @@ def _interval(estimate: Estimate | None) -> str:
 
 
 def _write_scores(report: Report, file: Path) -> None:
-    import csv
-    import io
-
     from lpzero_hf.files import write_text
 
-    table = io.StringIO()
-    writer = csv.writer(table, lineterminator="\n")
-    writer.writerow(["architecture", "truth", *report.scores])
+    rows = []
     for i, entry in enumerate(report.trained):
         values = (values[i] for values in report.scores.values())
-        writer.writerow([entry.key, repr(entry.quality), *("" if v is None else repr(v) for v in values)])
-    write_text(file, table.getvalue())
+        rows.append([entry.key, repr(entry.quality), *("" if v is None else repr(v) for v in values)])
+    write_text(file, csv_text(["architecture", "truth", *report.scores], rows))
 
 
 @bench_app.command()
@@ -279,4 +274,4 @@ def train(
     if json:
         print_json({"benchmark": str(file)})
     else:
-        print(f"{file}\n`lpz bench eval {shlex.quote(str(file.parent))}` ranks its architectures by proxies")
+        say(str(file), f"`lpz bench eval {shlex.quote(str(file.parent))}` ranks its architectures by proxies")

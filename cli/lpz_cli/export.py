@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from lpz_cli import options
-from lpz_cli.output import print_json, quiet_stdout
+from lpz_cli.output import print_json, quiet_stdout, say
 from lpzero_hf.errors import LpzError, UsageError
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ def export(
         facts = {"name": artifact.name, "to": to, "path": str(place), "sha256": artifact.digest}
         print_json(facts | {"expressions": list(artifact.expressions), "orientations": list(artifact.orientations)})
     else:
-        print(f"{place}\n`{then}` scores with it")
+        say(str(place), f"`{then}` scores with it")
 
 
 def _refuse_to_overwrite(place: Path, operations: Operations) -> None:
@@ -92,14 +92,16 @@ def _from_search(
     run: str, name: str | None, which: Which, split: int, date: str | None, note: str,
     operations: Operations,
 ) -> Artifact:  # fmt: skip
+    from lpzero_hf.files import reading
     from lpzero_hf.searching.export import artifact_of, default_name
     from lpzero_hf.searching.result import read_result
 
     result = read_result(Path(run), operations)
-    return artifact_of(
-        result, name or default_name(result), split=split, which=which, date=date, note=note,
-        operations=operations,
-    )  # fmt: skip
+    with reading(f"the search in '{run}'", "search again"):
+        return artifact_of(
+            result, name or default_name(result), split=split, which=which, date=date, note=note,
+            operations=operations,
+        )  # fmt: skip
 
 
 def _by_hand(

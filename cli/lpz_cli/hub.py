@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from lpz_cli import options
-from lpz_cli.output import print_json, quiet_stdout
+from lpz_cli.output import print_json, quiet_stdout, say, tell
 from lpzero_hf.plugins import load_plugins
 
 
@@ -46,8 +46,7 @@ def push(
             }
         )
     else:
-        print(f"{pushed.pinned}" if pushed.changed else f"{pushed.pinned} has it already, no commit made")
-        print(pushed.url)
+        say(f"{pushed.pinned}" if pushed.changed else f"{pushed.pinned} has it already, no commit made", pushed.url)
 
 
 def pull(
@@ -73,7 +72,7 @@ def pull(
         if out is not None:
             write_artifact(out, pulled.artifact, operations)
     if pulled.unreachable:
-        typer.echo(f"warning: from the cache, the Hub was not contacted ({pulled.unreachable})", err=True)
+        tell(f"warning: from the cache, the Hub was not contacted ({pulled.unreachable})")
     path = out or pulled.path
     if json:
         print_json(
@@ -88,5 +87,4 @@ def pull(
             }
         )
     else:
-        print(pulled.pinned)
-        print(path)
+        say(pulled.pinned, str(path))

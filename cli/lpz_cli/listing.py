@@ -8,7 +8,7 @@ from typing import Any
 import typer
 
 from lpz_cli import options
-from lpz_cli.output import print_json, print_table, quiet_stdout
+from lpz_cli.output import print_json, print_table, quiet_stdout, say, tell
 from lpzero_hf.errors import PluginError
 from lpzero_hf.plugins import load_plugins
 
@@ -66,7 +66,7 @@ def plugins(json: options.Json = False, no_plugin: options.NoPlugin = None) -> N
         ]
         print_table(f"{len(rows)} plugins", header, cells)
         for problem in problems:
-            typer.echo(f"warning: {problem}", err=True)
+            tell(f"warning: {problem}")
 
 
 @zoo_app.callback(invoke_without_command=True)
@@ -131,7 +131,7 @@ def show(
     rows = [[choice.name, f"every {per}", choice.describe()] for per, choice in choices]
     rows.insert(len(home.shared), ["layers", "every model", ", ".join(map(str, depths))])
     print_table(f"{space}: {_counted(home.size())} architectures", ["choice", "made for", "values"], rows)
-    print(f"{home.summary}\n{home.citation}\nFor example `lpz score {example}`")
+    say(home.summary, home.citation, f"For example `lpz score {example}`")
 
 
 def _counted(size: int) -> str:

@@ -2,26 +2,39 @@
 
 from __future__ import annotations
 
+import functools
+import logging
 import os
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from typing import Any
 
 import typer
 
-from lpz_cli import listing, options
+from lpz_cli import entry, listing, options
 from lpz_cli.bench import bench_app
 from lpz_cli.export import export
 from lpz_cli.hub import pull, push
 from lpz_cli.nas import nas
-from lpz_cli.output import quiet_stdout
+from lpz_cli.output import quiet_stdout, tell
 from lpz_cli.plugin import plugin_app
 from lpz_cli.rank import rank
 from lpz_cli.report import report
 from lpz_cli.score import score
 from lpz_cli.search import search
-from lpzero_hf.errors import ExecutorWarning, LpzError, MicroBatchWarning, ModelWarning, PluginWarning, one_line
-from lpzero_hf.plugins import load_plugins
+from lpzero_hf.errors import (
+    ExecutorWarning,
+    LpzError,
+    MicroBatchWarning,
+    ModelWarning,
+    PluginWarning,
+    one_line,
+    printable,
+)
+from lpzero_hf.foreign import Survived
+from lpzero_hf.plugins import DISABLE_VARIABLE, load_plugins
 
 app = typer.Typer(
     name="lpz",
@@ -62,14 +75,29 @@ def root(
 
 
 def run(arguments: Sequence[str]) -> int:
-    """Run `lpz` with `arguments` and return its exit code: 0 done, 1 the work failed, 2 wrong usage."""
+    """Run `lpz` with `arguments` and return its exit code: 0 done, 1 the work failed, 2 wrong usage.
+
+    Raises:
+        KeyboardInterrupt: on Ctrl-C.
+    """
     with warnings.catch_warnings():
         warnings.simplefilter("once", ModelWarning)
         for category in (ExecutorWarning, MicroBatchWarning, PluginWarning):
             warnings.simplefilter("always", category)
-        warnings.simplefilter("default", ModelWarning)  # once for all architectures of one class
-        warnings.showwarning = lambda message, *_: print(f"warning: {message}", file=sys.stderr)
-        return _run(arguments)
+        warnings.showwarning = lambda message, *_: tell(f"warning: {message}")
+        factory = logging.getLogRecordFactory()
+        logging.setLogRecordFactory(functools.partial(_readable, factory))
+        try:
+            return _run(arguments)
+        finally:
+            logging.setLogRecordFactory(factory)
+
+
+def _readable(factory: Callable[..., logging.LogRecord], *arguments: Any, **options: Any) -> logging.LogRecord:
+    """A message of another library, for its log on standard error, without control characters."""
+    record = factory(*arguments, **options)
+    record.msg, record.args = printable(record.getMessage()), None
+    return record
 
 
 def _run(arguments: Sequence[str]) -> int:
@@ -80,32 +108,78 @@ def _run(arguments: Sequence[str]) -> int:
         os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
         os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     try:
-        command = next((argument for argument in arguments if not argument.startswith("-")), None)
-        if command not in BUILT_IN:
-            with quiet_stdout():
-                for _ in load_plugins(options.without_plugins(arguments)).ask("lpz_commands", app=app):
-                    pass  # each adds its commands to `app`
-        try:
-            typer.main.get_command(app).main(args=list(arguments), prog_name="lpz")
-        except SystemExit as done:
-            sys.stdout.flush()
-            return done.code if isinstance(done.code, int) else 0
-        return 0
+        with _turned_off(options.without_plugins(arguments)):
+            return _command(arguments)
     except LpzError as error:
         if debug:
             raise
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        tell(f"error: {error}")
         return error.exit_code
     except BrokenPipeError:  # the reader of our output has gone, `lpz ... | head` for example
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return 0
     except Exception as error:
         if debug:
             raise
-        print(f"error: {one_line(error)}; run again with --debug for a traceback", file=sys.stderr)
+        if entry.interrupted():  # an import, for example, that was cut short
+            raise KeyboardInterrupt from error
+        tell(f"error: {one_line(error)}; run again with --debug for a traceback")
         return 1
 
 
-def main() -> None:
-    """The entry point of the `lpz` command."""
-    sys.exit(run(sys.argv[1:]))
+def _command(arguments: Sequence[str]) -> int:
+    """Run a command of `lpz`, or of a plugin, and return its exit code."""
+    name = next((argument for argument in arguments if not argument.startswith("-")), None)
+    if name not in BUILT_IN:
+        for _ in load_plugins(options.without_plugins(arguments)).ask("lpz_commands", app=app):
+            pass  # each adds its commands to `app`
+    command = typer.main.get_command(app)
+    for found in vars(command).get("commands", {}).values():
+        if found.name in BUILT_IN:
+            _keep_stdout(found)
+    try:
+        command.main(args=list(arguments), prog_name="lpz")
+    except SystemExit as done:
+        sys.stdout.flush()
+        return done.code if isinstance(done.code, int) else 0
+    return 0
+
+
+_until_the_end = ExitStack()
+
+
+def _keep_stdout(command: Any) -> None:
+    """Let a command, and those in its group, print only results on standard output, and exit only by an error."""
+    for inner in vars(command).get("commands", {}).values():
+        _keep_stdout(inner)
+    if command.callback is not None:
+        command.callback = _kept(command.callback)
+
+
+def _kept(callback: Callable[..., None]) -> Callable[..., None]:
+    @functools.wraps(callback)
+    def quiet(*arguments: Any, **options: Any) -> None:
+        if entry.running():  # what is printed while the process ends is no result either
+            _until_the_end.enter_context(quiet_stdout())
+        with quiet_stdout(), Survived():
+            callback(*arguments, **options)
+
+    return quiet
+
+
+@contextmanager
+def _turned_off(plugins: Sequence[str]) -> Iterator[None]:
+    """Turn plugins off wherever they may be loaded, in workers too."""
+    before = os.environ.get(DISABLE_VARIABLE)
+    if plugins:
+        os.environ[DISABLE_VARIABLE] = ",".join([*([before] if before else []), *plugins])
+    try:
+        yield
+    finally:
+        if before is not None:
+            os.environ[DISABLE_VARIABLE] = before
+        elif plugins:
+            os.environ.pop(DISABLE_VARIABLE, None)
+
+
+main = entry.main

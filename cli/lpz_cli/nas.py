@@ -9,7 +9,7 @@ import typer
 
 from lpz_cli import options
 from lpz_cli.grouping import grouped
-from lpz_cli.output import print_json, print_table, quiet_stdout
+from lpz_cli.output import print_json, print_table, quiet_stdout, say, tell
 from lpz_cli.progress import counting
 from lpz_cli.score import shown
 from lpzero_hf.errors import UsageError
@@ -114,7 +114,7 @@ def _as_tables(found: Found, budget: str, out: Path) -> None:
         if tried.score is not None
     ]
     print_table(title, ["parameters", proxy, "architecture"], rows, [0, 1])
-    print(
+    say(
         f"{found.proposed:,} architectures looked at, {len(scored):,} scored, {found.seconds:.1f} s. "
         f"The winner, the last of the front, is in {out / 'winner'}"
     )
@@ -125,8 +125,7 @@ def _as_tables(found: Found, budget: str, out: Path) -> None:
     missing = [tried for tried in found.trials if tried.score is None]
     if missing:
         first = missing[0]
-        typer.echo(
+        tell(
             f"warning: {proxy} has no score of {len(missing)} architectures, {first.architecture} for example, "
-            f"{first.reason}",
-            err=True,
+            f"{first.reason}"
         )

@@ -1,32 +1,91 @@
-"""Prints results on stdout: one JSON document, CSV, or tables for people."""
+"""Prints results on standard output, as one JSON document, CSV, or tables for people, and messages on standard error.
+
+All that `lpz` prints passes through here: text of names, files and errors never reaches a terminal as it is, but with
+its control characters shown.
+"""
 
 from __future__ import annotations
 
 import csv
+import io
 import json
 import sys
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager, redirect_stdout
-from typing import Any
+from contextlib import contextmanager
+from typing import Any, TextIO
+
+from lpzero_hf.errors import printable
+from lpzero_hf.foreign import stdout_kept
+
+FORMULA = tuple("=+-@\t\r\n\uff1d\uff0b\uff0d\uff20")  # at the start of a cell, a spreadsheet computes or runs it
 
 
 @contextmanager
 def quiet_stdout() -> Iterator[None]:
-    """Send what models and plugins print to stderr, so that stdout has only results."""
-    with redirect_stdout(sys.stderr):
+    """Send what models and plugins print to standard error, so that standard output has only results.
+
+    The functions below print results inside it too.
+    """
+    with stdout_kept():
         yield
+
+
+@contextmanager
+def _results() -> Iterator[TextIO]:
+    with stdout_kept() as stream:
+        yield stream
+        stream.flush()
+
+
+def say(*lines: str) -> None:
+    """Print lines of a result for people."""
+    with _results() as stream:
+        for line in lines:
+            print(printable(line).replace("\n", r"\n"), file=stream)
+
+
+def tell(line: str) -> None:
+    """Print a line about the work, a warning for example, on standard error."""
+    print(printable(" ".join(line.split())), file=sys.stderr, flush=True)
 
 
 def print_json(document: Any) -> None:
     """Print one JSON document. Scores are finite or null by contract, so it is strict JSON."""
-    print(json.dumps(document, indent=2, allow_nan=False))
+    with _results() as stream:
+        print(json.dumps(document, indent=2, allow_nan=False), file=stream)
 
 
 def print_csv(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
     """Print a header and rows as CSV."""
-    writer = csv.writer(sys.stdout, lineterminator="\n")
-    writer.writerow(header)
-    writer.writerows(rows)
+    with _results() as stream:
+        stream.write(csv_text(header, rows))
+
+
+def csv_text(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
+    """A header and rows as CSV, without control characters.
+
+    A text that a spreadsheet would take for a formula has an apostrophe before it; numbers stay as they are.
+    """
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow([_cell(name) for name in header])
+    writer.writerows([_cell(value) for value in row] for row in rows)
+    return text.getvalue()
+
+
+def _cell(value: Any) -> Any:
+    if not isinstance(value, str):
+        return value
+    formula = value.lstrip(" ").startswith(FORMULA) and not _is_number(value)
+    return ("'" if formula else "") + printable(value)
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
 
 
 def print_table(title: str, header: Sequence[str], rows: Iterable[Sequence[str]], numbers: Sequence[int] = ()) -> None:
@@ -35,17 +94,23 @@ def print_table(title: str, header: Sequence[str], rows: Iterable[Sequence[str]]
     Args:
         title: above the table.
         header: the names of the columns.
-        rows: the cells; printed as they are, without markup.
+        rows: the cells; printed without markup.
         numbers: the columns to align right.
     """
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(title=Text(title), title_justify="left")
+    def plain(text: str) -> Text:
+        return Text(printable(text))
+
+    table = Table(title=plain(title), title_justify="left")
     for index, name in enumerate(header):
         right = index in numbers
-        table.add_column(Text(name), justify="right" if right else "left", no_wrap=right or index == 0, overflow="fold")
+        table.add_column(
+            plain(name), justify="right" if right else "left", no_wrap=right or index == 0, overflow="fold"
+        )
     for row in rows:
-        table.add_row(*(Text(cell) for cell in row))
-    Console(width=None if sys.stdout.isatty() else 240).print(table)
+        table.add_row(*map(plain, row))
+    with _results() as stream:
+        Console(file=stream, width=None if stream.isatty() else 240).print(table)

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from lpz_cli import options
-from lpz_cli.output import print_json, quiet_stdout
+from lpz_cli.output import print_json, quiet_stdout, say
 
 plugin_app = typer.Typer(help="Packages of your own that offer proxies.", no_args_is_help=True)
 
@@ -42,7 +42,7 @@ def new(
     if json:
         print_json({"package": package.distribution, "proxy": package.module, "folder": str(place), "files": written})
     else:
-        print("\n".join(str(place / path) for path in written))
+        say(*(str(place / path) for path in written))
         shown = f"./{place}" if str(place).startswith("-") else str(place)  # no option
-        print(f"`pip install -e {shlex.quote(f'{shown}[test]')} && pytest {shlex.quote(shown)}` tests it")
-        print(f"`lpz score gpt2-variant --proxy {package.module}` scores with it")
+        say(f"`pip install -e {shlex.quote(f'{shown}[test]')} && pytest {shlex.quote(shown)}` tests it")
+        say(f"`lpz score gpt2-variant --proxy {package.module}` scores with it")

@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from lpzero_hf.errors import printable
+
 if TYPE_CHECKING:
     from rich.progress import Progress
 
@@ -13,10 +15,25 @@ if TYPE_CHECKING:
 def progress_bar() -> Progress:
     """An empty progress bar; used as a context manager."""
     from rich.console import Console
-    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+    from rich.progress import (
+        BarColumn,
+        Progress,
+        ProgressColumn,
+        Task,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+    from rich.text import Text
+
+    class Description(ProgressColumn):
+        """What is being done; names in it may hold anything."""
+
+        def render(self, task: Task) -> Text:
+            return Text(printable(task.description))
 
     columns = (
-        TextColumn("{task.description}"),
+        Description(),
         BarColumn(),
         TextColumn("{task.percentage:>3.0f}%"),
         TimeElapsedColumn(),

@@ -8,7 +8,7 @@ import typer
 
 from lpz_cli import options
 from lpz_cli.grouping import grouped
-from lpz_cli.output import print_csv, print_json, print_table, quiet_stdout
+from lpz_cli.output import print_csv, print_json, print_table, quiet_stdout, tell
 from lpz_cli.progress import counting
 from lpz_cli.score import shown
 from lpzero_hf.plugins import load_plugins
@@ -74,4 +74,4 @@ def rank(
     for ranked in ranking:
         for name, row in ranked.rows.items():
             if row["value"] is None:
-                typer.echo(f"warning: {name} has no score of {ranked.name}, {row['status']}: {row['reason']}", err=True)
+                tell(f"warning: {name} has no score of {ranked.name}, {row['status']}: {row['reason']}")

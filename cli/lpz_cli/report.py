@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from lpz_cli import options
-from lpz_cli.output import print_json, quiet_stdout
+from lpz_cli.output import print_json, quiet_stdout, say
 
 
 def report(
@@ -43,4 +43,4 @@ def report(
     if json:
         print_json({"report": str(out), "bytes": out.stat().st_size, "runs": facts})
     else:
-        print(out)
+        say(str(out))

@@ -12,7 +12,7 @@ import typer
 from lpz_cli import options
 from lpz_cli.grouping import grouped
 from lpz_cli.listing import BETTER
-from lpz_cli.output import print_csv, print_json, print_table, quiet_stdout
+from lpz_cli.output import print_csv, print_json, print_table, quiet_stdout, say, tell
 from lpz_cli.progress import progress_bar
 from lpzero_hf.errors import LpzError, UsageError, one_line
 from lpzero_hf.plugins import PluginRegistry, load_plugins
@@ -123,7 +123,7 @@ def score(
             if not force:
                 expected.check()
             if expected.bytes > NOTABLE or expected.fallback:
-                typer.echo(f"{model} needs {expected.describe()}", err=True)
+                tell(f"{model} needs {expected.describe()}")
             if batch is not None:
                 selection.warn_of_minibatch(*batch["input_ids"].shape)
             result.scores = score_proxies(
@@ -154,16 +154,14 @@ def score(
 @contextmanager
 def _progress(models: int) -> Iterator[Callable[[int, str], Callable[[str, int, int], None]]]:
     """A progress bar on stderr over models and their passes."""
-    from rich.markup import escape
-
     with progress_bar() as bar:
         task = bar.add_task("starting", total=models)
 
         def start(index: int, model: str) -> Callable[[str, int, int], None]:
-            bar.update(task, description=escape(f"{model}: building"), completed=index)
+            bar.update(task, description=f"{model}: building", completed=index)
 
             def advance(step: str, done: int, steps: int) -> None:
-                text = escape(f"{model}: {step or 'done'}")
+                text = f"{model}: {step or 'done'}"
                 bar.update(task, description=text, completed=index + done / max(steps, 1))
 
             return advance
@@ -211,7 +209,7 @@ def _as_estimates(results: list[Result]) -> None:
     for result, estimate in estimated:
         free = "unknown" if estimate.available is None else f"{estimate.available / 2**30:.1f} GiB"
         verdict = "it fits" if estimate.fits else f"it does not fit. {estimate.remedy()}"
-        typer.echo(f"{result.name} needs {estimate.describe()}. Free: {free}; {verdict}.")
+        say(f"{result.name} needs {estimate.describe()}. Free: {free}; {verdict}.")
 
 
 def _as_csv(results: list[Result]) -> None:
@@ -258,12 +256,10 @@ def _report_problems(results: list[Result]) -> int:
     code = 0
     for result in results:
         if result.error is not None:
-            typer.echo(f"error: {' '.join(str(result.error).split())}", err=True)
+            tell(f"error: {result.error}")
             code = max(code, result.error.exit_code)
         for row in result.scores.rows if result.scores is not None else ():
             if row.status in ("invalid", "failed"):
-                typer.echo(
-                    f"error: no score of '{row.proxy}' for '{result.name}', it is {row.status}: {row.reason}", err=True
-                )
+                tell(f"error: no score of '{row.proxy}' for '{result.name}', it is {row.status}: {row.reason}")
                 code = max(code, 1)
     return code

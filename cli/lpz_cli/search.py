@@ -11,7 +11,7 @@ import typer
 
 from lpz_cli import options
 from lpz_cli.grouping import grouped
-from lpz_cli.output import print_json, print_table, quiet_stdout
+from lpz_cli.output import print_json, print_table, quiet_stdout, say
 from lpz_cli.progress import progress_bar
 from lpzero_hf.errors import UsageError
 
@@ -171,18 +171,18 @@ def _as_tables(result: SearchResult, out: Path | None) -> None:
     front = [[str(c.expression.complexity), f"{c.fitness:.4f}", str(c.expression)] for c in first.pareto]
     print_table("Fitness against complexity, first split", ["complexity", "fitness", "expression"], front, [0, 1])
     if result.ceiling is not None:
-        print(
+        say(
             f"The fittest expression on all architectures, an upper bound and not a result: "
             f"{result.ceiling.fitness:.4f} {result.ceiling.expression}"
         )
     counts = [f"{count:,} {reason}" for reason, count in [*first.pruned.items(), *first.rejected.items()]]
-    print(
+    say(
         f"First split: {first.evaluated:,} evaluated in {first.seconds:.1f} s"
         + (f"; rejected: {', '.join(counts)}" if counts else "")
         + f". Capture took {result.seconds['capture']:.1f} s, everything {result.seconds['all']:.1f} s."
     )
     if out is not None:
-        print(f"{out / 'result.json'}")
+        say(f"{out / 'result.json'}")
 
 
 def _spelled(winner: Winner) -> str:

@@ -6,7 +6,6 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.resources import files
@@ -16,11 +15,12 @@ from typing import Any
 from lpzero_hf.capture.spec import STATISTICS
 from lpzero_hf.errors import LpzError, UsageError, one_line
 from lpzero_hf.expressions.expression import BUILT_IN, VERSION, Expression, Operations, parse
-from lpzero_hf.files import write_text
+from lpzero_hf.files import parse_json, read_bytes, write_text
 
 FORMAT, SCHEMA_VERSION = "lpzero-hf proxy", 1
 ARTIFACT_FILE = "lpzero-proxy.json"  # its name in a repository or a package
 LARGEST = 2**20  # bytes of an artifact
+REMEDY = "give a file that `lpz export` or `lpz pull` wrote"
 STATISTICS_VERSION = f"{STATISTICS}.{VERSION}"
 
 
@@ -178,16 +178,7 @@ def parse_artifact(text: str | bytes, source: str = "the artifact", operations: 
 def read_artifact(path: Path | str, operations: Operations = BUILT_IN) -> Artifact:
     """The artifact in a file. Raises `LpzError` as `parse_artifact` does, or if the file cannot be read."""
     path = Path(path)
-    try:
-        if path.exists() and not path.is_file():  # reading a pipe would wait without end
-            raise LpzError(f"'{path}' is no file; give one that `lpz export` or `lpz pull` wrote")
-        with path.open("rb") as file:
-            content = file.read(LARGEST + 1)
-    except OSError as error:
-        raise LpzError(
-            f"cannot read the artifact '{path}': {error.strerror or error}; `lpz export` writes one"
-        ) from error
-    return parse_artifact(content, f"'{path}'", operations)
+    return parse_artifact(read_bytes(path, REMEDY, LARGEST), f"'{path}'", operations)
 
 
 def write_artifact(path: Path | str, artifact: Artifact, operations: Operations = BUILT_IN) -> None:
@@ -210,22 +201,11 @@ def schema() -> dict[str, Any]:
 
 def _document(text: str | bytes, source: str) -> dict[str, Any]:
     """The document in a text, validated by the schema."""
-    remedy = "give a file that `lpz export` or `lpz pull` wrote"
     if len(text) > LARGEST:
-        raise LpzError(f"{source} is larger than an artifact can be ({LARGEST} bytes); {remedy}")
-    try:
-        document = json.loads(
-            text.decode("utf-8") if isinstance(text, bytes) else text,
-            object_pairs_hook=_without_duplicates,
-            parse_constant=_refuse,
-            parse_float=_finite,
-        )
-    except RecursionError as error:
-        raise LpzError(f"{source} is nested too deeply to be an artifact; {remedy}") from error
-    except ValueError as error:
-        raise LpzError(f"{source} is not readable JSON ({one_line(error)}); {remedy}") from error
+        raise LpzError(f"{source} is larger than an artifact can be ({LARGEST} bytes); {REMEDY}")
+    document = parse_json(text, source, REMEDY)
     if not isinstance(document, dict) or document.get("format") != FORMAT:
-        raise LpzError(f"{source} is no artifact of lpzero-hf; {remedy}")
+        raise LpzError(f"{source} is no artifact of lpzero-hf; {REMEDY}")
     version = document.get("version")
     if version != SCHEMA_VERSION or isinstance(version, bool):
         raise LpzError(
@@ -234,13 +214,10 @@ def _document(text: str | bytes, source: str) -> dict[str, Any]:
         )
     from jsonschema.exceptions import best_match  # type: ignore[import-untyped]  # ships no types
 
-    try:
-        problem = best_match(_validator().iter_errors(document))
-    except RecursionError as error:
-        raise LpzError(f"{source} is nested too deeply to be an artifact; {remedy}") from error
+    problem = best_match(_validator().iter_errors(document))
     if problem is not None:
         place = _shortened(".".join(str(part) for part in problem.absolute_path)) or "the document"
-        raise LpzError(f"{source} is no valid artifact: {place}: {_shortened(problem.message)}; {remedy}")
+        raise LpzError(f"{source} is no valid artifact: {place}: {_shortened(problem.message)}; {REMEDY}")
     return document
 
 
@@ -259,21 +236,3 @@ def _shortened(message: str) -> str:
 def _digest(content: Mapping[str, Any]) -> str:
     canonical = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
     return hashlib.sha256(canonical.encode("utf-8")).hexdigest()
-
-
-def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        raise ValueError("a key appears twice")
-    return found
-
-
-def _refuse(constant: str) -> Any:
-    raise ValueError(f"{constant} is no JSON number")
-
-
-def _finite(digits: str) -> float:
-    value = float(digits)
-    if not math.isfinite(value):
-        raise ValueError(f"{digits[:20]} is too large")
-    return value

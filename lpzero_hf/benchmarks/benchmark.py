@@ -10,14 +10,15 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any
 
-from lpzero_hf.errors import LpzError, UsageError, did_you_mean, one_line
-from lpzero_hf.files import read_json
+from lpzero_hf.errors import LpzError, UsageError, did_you_mean
+from lpzero_hf.files import read_json, reading
 from lpzero_hf.plugins import Claim, PluginRegistry, instance_of, load_plugins
 from lpzero_hf.spaces.named import load_space
 from lpzero_hf.spaces.space import Architecture, Space
 
 FORMAT = "lpzero-hf benchmark"
 VERSION = 1
+REMEDY = "make it again with `lpz bench train`"
 Progress = Callable[[str, int, int], None]
 
 
@@ -75,14 +76,19 @@ class Benchmark:
         """The trained architectures; one that was trained twice appears twice, under two keys.
 
         Raises:
-            LpzError: the data are missing, unreadable, empty, or hold a value that is not a finite number.
+            LpzError: the data are missing, unreadable, empty, hold a value that is not a finite number, or a key twice.
         """
-        entries = list(self.read())
+        with reading(f"benchmark '{self.name}'", "get it again from where it came from"):
+            entries = list(self.read())
         if not entries:
             raise LpzError(f"benchmark '{self.name}' holds no trained architectures")
+        seen: set[str] = set()
         for entry in entries:
-            if not math.isfinite(entry.quality):
-                raise LpzError(f"benchmark '{self.name}' gives {entry.key} a {self.metric} of {entry.quality}")
+            if not is_finite(entry.quality):
+                raise LpzError(f"benchmark '{self.name}' gives {entry.key} a {self.metric} of {entry.quality!r}")
+            if entry.key in seen:
+                raise LpzError(f"benchmark '{self.name}' holds {entry.key} twice; every entry needs its own key")
+            seen.add(entry.key)
         return entries
 
     def here(self) -> bool:
@@ -141,26 +147,27 @@ def made_benchmark(path: Path, plugins: PluginRegistry | None = None) -> Benchma
         LpzError: the file is missing, no JSON, or no such benchmark.
     """
     document = read_made(path)
-    try:
+    with reading(f"'{path}'", REMEDY, UsageError):
         home = load_space(document["space"], plugins)
         entries = first_seed(document, home)
+        tokens = document["plan"]["recipe"]["seq_len"]
+        if not is_finite(tokens) or tokens != int(tokens) or tokens < 2 or not isinstance(document["name"], str):
+            raise ValueError(f"sequences of {tokens!r} tokens, or no name")
         return Benchmark(
             name=document["name"],
             summary=f"{len({row['architecture'] for row in document['trained']})} models trained by `lpz bench train`",
             space=home,
             metric=document["metric"],
             larger_is_better=document["larger_is_better"],
-            seq_len=document["plan"]["recipe"]["seq_len"],
+            seq_len=int(tokens),
             read=lambda: entries,
             document=lambda: document,
         )
-    except (AttributeError, LookupError, TypeError) as error:
-        raise LpzError(f"'{path}' is incomplete ({one_line(error)}); make it again with `lpz bench train`") from error
 
 
 def read_made(path: Path) -> dict[str, Any]:
     """The document in a `benchmark.json`. Raises `LpzError` if the file does not hold one."""
-    document = read_json(path, "make it again with `lpz bench train`")
+    document = read_json(path, REMEDY)
     if not isinstance(document, dict) or document.get("format") != FORMAT:
         raise LpzError(f"'{path}' is no benchmark made by `lpz bench train`")
     if document.get("version") != VERSION:
@@ -170,12 +177,25 @@ def read_made(path: Path) -> dict[str, Any]:
 
 def first_seed(document: Mapping[str, Any], space: Space) -> list[Trained]:
     """The architectures of a made benchmark with the loss that their first seed reached; those that
-    diverged are left out."""
+    diverged are left out.
+
+    Raises:
+        ValueError: a loss is no finite number, or an architecture has two.
+    """
     entries: dict[str, Trained] = {}
     for row in document["trained"]:
-        if row["seed"] == document["plan"]["seed"] and row["loss"] is not None:
-            entries[row["architecture"]] = Trained(row["architecture"], space.parse(row["architecture"]), row["loss"])
+        name, loss = row["architecture"], row["loss"]
+        if row["seed"] != document["plan"]["seed"] or loss is None:
+            continue
+        if not is_finite(loss) or name in entries:
+            raise ValueError(f"{name} has a loss of {loss!r}, or two")
+        entries[name] = Trained(name, space.parse(name), loss)
     return list(entries.values())
+
+
+def is_finite(value: Any) -> bool:
+    """Whether a value is a finite number."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def by_seed(document: Mapping[str, Any]) -> dict[int, dict[str, float]]:
@@ -194,6 +214,11 @@ def describe(benchmark: Benchmark) -> dict[str, Any]:
     by two seeds of the architectures trained with both. A proxy that predicts the mean performance over seeds
     perfectly would have a rho of about the square root of that with the ranking by one seed.
     """
+    with reading(f"benchmark '{benchmark.name}'", "make it again"):
+        return _facts(benchmark)
+
+
+def _facts(benchmark: Benchmark) -> dict[str, Any]:
     entries = benchmark.trained()
     values = [entry.quality for entry in entries]
     facts: dict[str, Any] = {

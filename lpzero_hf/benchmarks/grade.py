@@ -125,6 +125,8 @@ def grade(
     entries = spaced(benchmark.trained(), limit)
     if len(entries) < 3:
         raise LpzError(f"{len(entries)} architectures of benchmark '{benchmark.name}' cannot be ranked; it takes 3")
+    if len({entry.quality for entry in entries}) == 1:
+        raise LpzError(f"all architectures of benchmark '{benchmark.name}' are equally good; use another benchmark")
     rows = evaluate(
         {entry.key: benchmark.space.config(entry.architecture) for entry in entries},
         chosen,

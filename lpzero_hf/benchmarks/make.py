@@ -18,7 +18,7 @@ from lpzero_hf.benchmarks.train import Recipe, TrainingOutcome, train
 from lpzero_hf.errors import LpzError, MinibatchError, UsageError, listed, one_line
 from lpzero_hf.executors.base import Executor, Failure
 from lpzero_hf.executors.local import LocalExecutor
-from lpzero_hf.files import read_json, same_settings, write_json
+from lpzero_hf.files import one_process, read_json, same_settings, write_json
 from lpzero_hf.models.build import build_model
 from lpzero_hf.models.layout import count_body_parameters
 from lpzero_hf.models.minibatch import embedded_tokenizer, token_stream
@@ -96,6 +96,7 @@ def body_parameters(space: Space, architecture: Architecture) -> int:
         return count_body_parameters(build_model(space.config(architecture), device="meta"))
 
 
+@one_process
 def make_benchmark(
     spec: BenchmarkSpec,
     space: Space,
@@ -131,7 +132,8 @@ def make_benchmark(
         The path of `benchmark.json`.
 
     Raises:
-        UsageError: the folder holds a run of another specification; the message says what differs.
+        UsageError: the folder holds a run of another specification (the message says what differs), or another process
+            works in it.
         LpzError: a file cannot be read or written, no worker can be started, or trainings failed; if not all of
             them did, `benchmark.json` holds the others.
     """

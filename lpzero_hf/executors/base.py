@@ -11,6 +11,7 @@ from types import TracebackType
 from typing import Generic, Self, TypeVar
 
 from lpzero_hf.errors import LpzError, UsageError, one_line
+from lpzero_hf.foreign import Survived
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")
@@ -104,7 +105,8 @@ class Executor(ABC):
 def attempt(work: Callable[[Task], Result], task: Task) -> Outcome[Result]:
     """Run `work` in a worker; an error is returned as one that can be pickled, with its traceback as a note."""
     try:
-        return Outcome(result=work(task))
+        with Survived():
+            return Outcome(result=work(task))
     except Exception as error:
         note = "In a worker:\n" + "".join(traceback.format_exception(error))
         try:

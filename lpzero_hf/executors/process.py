@@ -14,7 +14,7 @@ from multiprocessing.connection import Connection, wait
 
 import torch
 
-from lpzero_hf.errors import ExecutorWarning, LpzError, UsageError
+from lpzero_hf.errors import ExecutorWarning, LpzError, PluginWarning, UsageError
 from lpzero_hf.executors.base import Executor, Failure, Outcome, Result, Task, attempt
 from lpzero_hf.executors.retries import TRIES, RetryQueue
 
@@ -161,6 +161,7 @@ def _serve(connection: Connection, work: bytes, threads: int) -> None:
     """What a worker runs: it reports that it has started, then runs task after task until the pipe is closed."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_exit_with_parent, daemon=True).start()
+    warnings.simplefilter("ignore", PluginWarning)  # the parent has told
     torch.set_num_threads(threads)
     function = pickle.loads(work)
 

@@ -8,17 +8,20 @@ import os
 import socket
 import subprocess
 import sys
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
 
-from lpzero_hf.errors import LpzError, UsageError, one_line
+from lpzero_hf.errors import LpzError, PluginWarning, UsageError, one_line
 from lpzero_hf.executors.base import Executor, Failure, Outcome, Result, Task, attempt
 from lpzero_hf.executors.process import cores, warn_if_crowded
 from lpzero_hf.executors.retries import RetryQueue
+from lpzero_hf.plugins import DISABLE_VARIABLE
 
 CHECK_SECONDS = 10  # without a result, after which is checked whether a task still fits on the cluster
+PULSE_SECONDS = 2  # without a result, after which is checked whether the cluster is alive
 TCP_SECONDS = 5
 ANSWER_SECONDS = 30
 QUIET = (
@@ -72,23 +75,30 @@ class RayExecutor(Executor):
         slots = self._slots(ray)
         at_once = self.workers or 2 * slots  # twice, so that no node waits for this process
         remote = ray.remote(num_cpus=self.threads, num_gpus=self.gpus, max_retries=0)(_in_worker)
-        shared = ray.put(work)
+        off, shared = os.environ.get(DISABLE_VARIABLE, ""), ray.put(work)
         queue = RetryQueue(len(tasks))
         numbers: dict[Any, int] = {}  # of the submitted tasks, by Ray's reference
+        pulse, quiet = _Pulse(ray), 0.0
         try:
             while queue.left:
                 while queue.busy < at_once and (taken := queue.take()) is not None:
-                    numbers[remote.remote(shared, tasks[taken], self.threads)] = taken
-                ready = ray.wait(list(numbers), num_returns=1, timeout=CHECK_SECONDS)[0]
+                    numbers[remote.remote(off, shared, tasks[taken], self.threads)] = taken
+                ready = ray.wait(list(numbers), num_returns=1, timeout=PULSE_SECONDS)[0]
+                quiet = 0.0 if ready else quiet + PULSE_SECONDS
                 if not ready:
+                    pulse.check()
+                if quiet >= CHECK_SECONDS:
                     self._slots(ray)
+                    quiet = 0.0
                 for reference in ready:
                     number = numbers.pop(reference)
                     outcome = _outcome(ray, reference)
                     if isinstance(outcome, Outcome):
                         queue.done(number)
                         yield number, outcome.get()
-                    elif failure := queue.crashed(number, outcome):
+                        continue
+                    pulse.check()
+                    if failure := queue.crashed(number, outcome):
                         yield number, failure
         finally:
             if self.address is not None or not self._connected:  # one that was started here ends with its tasks
@@ -113,7 +123,7 @@ class RayExecutor(Executor):
         except ImportError as error:
             raise LpzError("the executor 'ray' needs Ray; install it with `pip install 'lpzero-hf[ray]'`") from error
         if not ray.is_initialized():
-            options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
+            options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.CRITICAL}
             if self.address is None:
                 here = self.workers or max(1, cores() // self.threads)
                 options |= {"num_cpus": here * self.threads, "include_dashboard": False}
@@ -140,7 +150,52 @@ class RayExecutor(Executor):
         return sum(fitting)
 
 
-def _in_worker(work: Callable[[Task], Result], task: Task, threads: int) -> Outcome[Result]:
+class _Pulse:
+    """Whether the processes that Ray needs beside this one are alive; Ray would end this process without a word.
+
+    They are the head of the cluster, and the node that this process is connected to, where they can be reached.
+    """
+
+    def __init__(self, ray: Any) -> None:
+        context = ray.get_runtime_context()
+        own: dict[str, Any] = next((node for node in ray.nodes() if node["NodeID"] == context.get_node_id()), {})
+        host, _, port = str(context.gcs_address).rpartition(":")
+        parts: dict[str, tuple[int, Any]] = {"its node on this machine": (_UNIX, own.get("RayletSocketName", ""))}
+        if port.isdecimal():
+            parts["its head"] = (socket.AF_UNSPEC, (host.strip("[]"), int(port)))
+        self.parts = {what: place for what, place in parts.items() if _answers(*place)}
+
+    def check(self) -> None:
+        """Raise `LpzError` if one has died."""
+        for what, place in self.parts.items():
+            if not _answers(*place):
+                raise LpzError(
+                    f"the Ray cluster has lost {what} (killed, or out of memory); the same command goes on from the "
+                    "results that are kept"
+                )
+
+
+_UNIX = getattr(socket, "AF_UNIX", -1)
+
+
+def _answers(family: int, place: Any) -> bool:
+    """Whether something listens at an address."""
+    try:
+        if family != _UNIX:
+            socket.create_connection(place, TCP_SECONDS).close()
+            return True
+        with socket.socket(family) as tried:
+            tried.settimeout(TCP_SECONDS)
+            tried.connect(place)
+    except OSError:
+        return False
+    return True
+
+
+def _in_worker(off: str, work: Callable[[Task], Result], task: Task, threads: int) -> Outcome[Result]:
+    """Do a task, in another process, with the plugins in `off` turned off."""
+    os.environ[DISABLE_VARIABLE] = off
+    warnings.simplefilter("ignore", PluginWarning)  # the parent has told
     torch.set_num_threads(threads)
     return attempt(work, task)
 

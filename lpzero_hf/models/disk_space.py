@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Collection
 from pathlib import Path
 
 from lpzero_hf.errors import ModelError
+from lpzero_hf.files import read_json
 from lpzero_hf.models.memory import free_disk
 
 GIB = 2**30
@@ -59,8 +59,8 @@ def _weights(repository: str, there: Collection[str]) -> set[str]:
             return {name}
         if name + INDEX in there:
             try:
-                index = Path(hf_hub_download(repository, name + INDEX)).read_text(encoding="utf-8")
-                return set(json.loads(index)["weight_map"].values())
+                index = read_json(Path(hf_hub_download(repository, name + INDEX)), "download it again")
+                return set(index["weight_map"].values())
             except Exception:  # as above
                 return set()
     return set()

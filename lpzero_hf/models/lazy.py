@@ -16,6 +16,8 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor, nn
 
+from lpzero_hf.files import read_json
+
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
@@ -115,8 +117,6 @@ def _keys(file: Path) -> list[str]:
 
 def _files(location: str | Path) -> list[Path]:
     """The safetensors files of a checkpoint, downloaded where they are not here yet."""
-    import json
-
     from transformers.utils.hub import cached_file
 
     def find(name: str) -> Path | None:
@@ -128,7 +128,7 @@ def _files(location: str | Path) -> list[Path]:
     index = find(INDEX)
     if index is None:
         raise LookupError("the checkpoint is not in safetensors files")
-    shards = dict.fromkeys(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
+    shards = dict.fromkeys(read_json(index, "download it again")["weight_map"].values())
     found = [find(shard) for shard in shards]
     if None in found:
         raise LookupError("a shard of the checkpoint is missing")

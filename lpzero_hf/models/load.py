@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from lpzero_hf.errors import LpzError, ModelError, UsageError, did_you_mean, one_line
+from lpzero_hf.files import read_json
 from lpzero_hf.models.build import ModelRecipe
 from lpzero_hf.models.config_keys import warn_of_unknown_keys
 from lpzero_hf.models.config_repairs import repaired
@@ -115,12 +115,12 @@ def load_model(
 
 def _local_config(path: Path, trust_remote_code: bool) -> PreTrainedConfig:
     file = path / "config.json" if path.is_dir() else path
-    if not file.is_file():
+    if path.is_dir() and not file.exists():
         raise ModelError(f"the folder '{path}' has no config.json; give a folder saved with save_pretrained")
     try:
-        raw = json.loads(file.read_text(encoding="utf-8"))
-    except (ValueError, OSError, RecursionError) as error:
-        raise ModelError(f"'{file}' is not readable JSON ({one_line(error)}); save the configuration again") from error
+        raw = read_json(file, "save the configuration again", strict=False)  # some published ones hold Infinity
+    except LpzError as error:
+        raise ModelError(str(error)) from error
     if not isinstance(raw, dict) or not ("model_type" in raw or "auto_map" in raw):
         raise ModelError(f"'{file}' names no 'model_type', so its family is unknown; add the key")
     return _config(str(file if not path.is_dir() else path), str(file), trust_remote_code)

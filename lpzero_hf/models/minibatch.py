@@ -5,14 +5,15 @@ from __future__ import annotations
 import functools
 from collections.abc import Mapping
 from dataclasses import dataclass
-from importlib.resources import files
+from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
-from lpzero_hf.errors import MinibatchError
+from lpzero_hf import files
+from lpzero_hf.errors import LpzError, MinibatchError
 from lpzero_hf.models.objective import head_kind, masked_positions
 from lpzero_hf.models.panics import reported
 from lpzero_hf.models.unwrap import unwrapped
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
 BATCH_SIZE = 16
 SEQUENCE_LENGTH = 128
+LARGEST_TEXT = 2**30  # bytes
 POSITION_LIMITS = ("max_position_embeddings", "n_positions", "max_seq_len", "n_ctx")
 RELATIVE_POSITIONS = {"t5", "mt5", "umt5", "longt5", "bloom", "mpt", "xlnet", "mamba", "mamba2", "transfo-xl"}
 REMEDY = "remove the tokenizer's files to use the embedded one, or use --random-tokens"
@@ -189,7 +191,7 @@ def embedded_tokenizer() -> PreTrainedTokenizerBase:
     from transformers import PreTrainedTokenizerFast
 
     return PreTrainedTokenizerFast(
-        tokenizer_file=str(files("lpzero_hf.models") / "data" / "tokenizer.json"),
+        tokenizer_file=str(resources.files("lpzero_hf.models") / "data" / "tokenizer.json"),
         pad_token="<pad>",
         mask_token="<mask>",
         eos_token="<eos>",
@@ -200,15 +202,11 @@ def read_text(text: str | Path | Text | None) -> str:
     """The content of a text file, or the embedded text for None. Raises `MinibatchError` as `token_stream` does."""
     if isinstance(text, Text):
         return text.content
-    path = Path(text) if text is not None else Path(str(files("lpzero_hf.models") / "data" / "text.txt"))
+    path = Path(text) if text is not None else Path(str(resources.files("lpzero_hf.models") / "data" / "text.txt"))
     try:
-        content = path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise MinibatchError(
-            f"cannot read the text '{path}': {error.strerror or error}; give a readable file"
-        ) from error
-    except UnicodeDecodeError as error:
-        raise MinibatchError(f"'{path}' is not UTF-8 text (byte {error.start}); convert it first") from error
+        content = files.read_text(path, "give a file of UTF-8 text", LARGEST_TEXT)
+    except LpzError as error:
+        raise MinibatchError(str(error)) from error
     if not content.strip():
         raise MinibatchError(f"the text '{path}' is empty; give a file with text in it")
     return content

@@ -7,7 +7,7 @@ import json
 import os
 import sqlite3
 import threading
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Self
@@ -15,6 +15,7 @@ from typing import Any, Self
 import platformdirs
 
 from lpzero_hf.errors import LpzError, one_line
+from lpzero_hf.files import parse_json
 
 Row = dict[str, Any]
 
@@ -29,6 +30,9 @@ FOUND = """
 SELECT subject, proxy, row FROM scores
 WHERE subject IN (SELECT value FROM json_each(?)) AND proxy IN (SELECT value FROM json_each(?))
 """
+
+
+COLUMNS = ["subject", "proxy", "row"]
 
 
 class CacheError(LpzError):
@@ -90,10 +94,13 @@ class ScoreCache:
         self._process = os.getpid()
         with self._errors():
             self.path.parent.mkdir(parents=True, exist_ok=True)
+            if self.path.exists() and not self.path.is_file():
+                raise CacheError(f"{self.path} is no file; delete it or set LPZ_CACHE to another folder")
             # autocommit: every transaction below is an explicit one
             self._connection = sqlite3.connect(
                 self.path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False
             )
+            self._connection.text_factory = lambda text: text.decode("utf-8", "replace")
             try:
                 self._prepare()
             except BaseException:
@@ -115,12 +122,15 @@ class ScoreCache:
         """
         return {proxy: row for (_, proxy), row in self.get_many([subject], proxies).items()}
 
-    def get_many(self, subjects: Iterable[str], proxies: Iterable[str]) -> dict[tuple[str, str], Row]:
-        """The known rows of many subjects, in one query.
+    def get_many(
+        self, subjects: Iterable[str], proxies: Iterable[str], sound: Callable[[Row], bool] = bool
+    ) -> dict[tuple[str, str], Row]:
+        """The known rows of many subjects, in one query; what is no row is removed, so that it is computed again.
 
         Args:
             subjects: see `get`.
             proxies: see `get`.
+            sound: whether a row is one.
 
         Returns:
             The cached rows, by (subject, proxy).
@@ -130,8 +140,12 @@ class ScoreCache:
         """
         wanted = (json.dumps(list(subjects)), json.dumps(list(proxies)))
         with self._errors(), self._own() as connection:
-            found = connection.execute(FOUND, wanted).fetchall()
-            return {(subject, proxy): json.loads(row) for subject, proxy, row in found}
+            found = {(subject, proxy): text for subject, proxy, text in connection.execute(FOUND, wanted).fetchall()}
+            rows = {key: row for key, text in found.items() if (row := _parsed(text)) is not None and sound(row)}
+            if lost := found.keys() - rows.keys():
+                with _transaction(connection):
+                    connection.executemany("DELETE FROM scores WHERE subject = ? AND proxy = ?", lost)
+            return rows
 
     def put(self, subject: str, rows: Mapping[str, Mapping[str, Any]]) -> None:
         """Store the rows of one subject, all or none of them; existing rows stay unchanged.
@@ -166,6 +180,9 @@ class ScoreCache:
     def _prepare(self) -> None:
         """Make the table in a new file; refuse a file of another version or purpose."""
         if self._version() == SCHEMA:
+            columns = [name for _, name, *_ in self._connection.execute("PRAGMA table_info(scores)")]
+            if columns != COLUMNS:
+                raise CacheError(f"{self.path} is not a score cache; delete it or set LPZ_CACHE to another folder")
             return
         with _transaction(self._connection):
             version = self._version()  # another process may have been first
@@ -220,6 +237,15 @@ def _transaction(connection: sqlite3.Connection) -> Iterator[None]:
     finally:
         if connection.in_transaction:
             connection.execute("ROLLBACK")
+
+
+def _parsed(text: object) -> Row | None:
+    """The row in a column; None if it is something else."""
+    try:
+        row = parse_json(text, "a row", "compute it again") if isinstance(text, str) else None
+    except LpzError:
+        return None
+    return row if isinstance(row, dict) else None
 
 
 def _canonical(part: object) -> object:

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from typing import TYPE_CHECKING, Any
 
 from lpzero_hf.capture import fallback
 from lpzero_hf.errors import MinibatchError, one_line
 from lpzero_hf.executors.base import Executor, Failure
 from lpzero_hf.executors.local import LocalExecutor
+from lpzero_hf.foreign import Survived
 from lpzero_hf.plugins import OWN, PluginRegistry, load_plugins
 from lpzero_hf.proxies.base import Proxy, StatisticProxy, source_digest
 from lpzero_hf.proxies.resolve import PortableProxies, claim_of
 from lpzero_hf.scoring.cache import ScoreCache
 from lpzero_hf.scoring.cache_key import architecture_key
-from lpzero_hf.scoring.score import score_proxies
+from lpzero_hf.scoring.score import Score, score_proxies
 from lpzero_hf.scoring.setting import Setting
 
 if TYPE_CHECKING:
@@ -63,7 +64,7 @@ def evaluate(
     keys = {proxy.name: key for proxy in proxies if (key := _key(proxy, plugins))}
     context = setting.key(executor.threads)
     subjects = {name: architecture_key(config, context, plugins) for name, config in configs.items()}
-    kept = {} if cache is None else cache.get_many(filter(None, subjects.values()), keys.values())
+    kept = {} if cache is None else cache.get_many(filter(None, subjects.values()), keys.values(), _sound)
     rows: dict[str, dict[str, Row]] = {
         name: {
             proxy.name: kept[subject, keys[proxy.name]] | {"orientation": proxy.orientation}  # as it is now
@@ -97,6 +98,17 @@ def evaluate(
     return {name: {proxy.name: rows[name][proxy.name] for proxy in proxies} for name in configs}
 
 
+def _sound(row: Row) -> bool:
+    """Whether a cached row is a score as `_rows` makes it."""
+    numbers = [row.get("seconds"), 0.0 if row.get("value") is None else row["value"]]
+    return (
+        row.keys() == {field.name for field in fields(Score)}
+        and all(isinstance(number, int | float) and not isinstance(number, bool) for number in numbers)
+        and all(isinstance(row[name], str) for name in ("proxy", "status", "reason"))
+        and (row["status"] == "ok") == (row["value"] is not None)
+    )
+
+
 def _key(proxy: Proxy, plugins: PluginRegistry) -> str:
     """The cache key of a proxy's scores; "" if they cannot be cached safely.
 
@@ -126,9 +138,10 @@ def _rows(
     config: PreTrainedConfig, proxies: Sequence[Proxy], setting: Setting, plugins: PluginRegistry
 ) -> dict[str, Row]:
     try:
-        model = setting.model(config, lazy=all(proxy.requires != "model" for proxy in proxies))
-        batch = setting.minibatch(model) if any(proxy.uses_minibatch for proxy in proxies) else None
-        scores = score_proxies(model, batch, proxies, seed=setting.seed, plugins=plugins)
+        with Survived():
+            model = setting.model(config, lazy=all(proxy.requires != "model" for proxy in proxies))
+            batch = setting.minibatch(model) if any(proxy.uses_minibatch for proxy in proxies) else None
+            scores = score_proxies(model, batch, proxies, seed=setting.seed, plugins=plugins)
     except MinibatchError:  # wrong for every architecture
         raise
     except Exception as error:  # one architecture must not cost the scores of the others

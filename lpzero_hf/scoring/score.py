@@ -18,6 +18,7 @@ from lpzero_hf.capture.audit import not_run
 from lpzero_hf.capture.capture import capture
 from lpzero_hf.capture.spec import WORDS, Captured, Network, Reduced, Reduction
 from lpzero_hf.errors import InvalidScore, LpzError, ModelWarning, NotApplicable, UsageError, one_line
+from lpzero_hf.foreign import Survived
 from lpzero_hf.models.isolation import isolated
 from lpzero_hf.models.layout import ModelLayout, layout_of
 from lpzero_hf.models.lazy import source_of
@@ -274,10 +275,11 @@ def _run_shared(
     try:
         if isinstance(batch, NoMinibatch):  # only W is read, and nothing runs
             batch = {"input_ids": torch.zeros(1, 2, dtype=torch.long)}
-        captured = capture(
-            model, batch, reductions, layout, network=network, dtype=dtype, seed=seed, checkpointing=checkpointing,
-            micro_batch=micro_batch,
-        )  # fmt: skip
+        with Survived():
+            captured = capture(
+                model, batch, reductions, layout, network=network, dtype=dtype, seed=seed, checkpointing=checkpointing,
+                micro_batch=micro_batch,
+            )  # fmt: skip
     except Exception as error:  # any error of a third-party model is reported in the rows
         return {proxy.name: _failed(proxy, error) for proxy in proxies}
 
@@ -338,7 +340,8 @@ def _run_own(
 def _scored(proxy: Proxy, evaluate: Callable[[], float], note: str) -> Score:
     start = time.perf_counter()
     try:
-        value = float(evaluate())
+        with Survived():
+            value = float(evaluate())
     except NotApplicable as error:
         return _row(proxy, None, "not applicable", str(error), start)
     except InvalidScore as error:

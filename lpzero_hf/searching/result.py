@@ -10,9 +10,9 @@ from typing import Any
 
 from lpzero_hf.benchmarks.agreement import Agreement
 from lpzero_hf.benchmarks.held_out import unseen
-from lpzero_hf.errors import LpzError, UsageError, one_line
+from lpzero_hf.errors import UsageError
 from lpzero_hf.expressions.expression import BUILT_IN, Expression, Operations, parse
-from lpzero_hf.files import read_json
+from lpzero_hf.files import read_json, reading
 from lpzero_hf.searching.archive import Candidate
 from lpzero_hf.searching.config import SearchConfig
 from lpzero_hf.searching.pruning import current_reasons
@@ -241,12 +241,10 @@ def read_result(folder: Path, operations: Operations = BUILT_IN) -> SearchResult
     if not file.exists():
         raise UsageError(f"the search in '{folder}' is not finished; go on with `lpz search ... --resume`")
     data = read_json(file, "search again")
-    try:
-        return SearchResult.from_json(data, operations)
-    except (LookupError, TypeError, ValueError, AttributeError, UsageError) as error:
-        raise LpzError(
-            f"'{file}' is damaged, or of another version ({one_line(error)}); search again with --resume"
-        ) from error
+    with reading(f"'{file}'", "search again with --resume", UsageError):
+        result = SearchResult.from_json(data, operations)
+        result.summary()
+        return result
 
 
 def _agreements(data: Mapping[Any, Mapping[str, Any]]) -> dict[Any, Agreement]:

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
-from lpzero_hf.errors import LpzError, UsageError, one_line
-from lpzero_hf.files import read_json, same_settings, write_json, write_text
+from lpzero_hf.errors import LpzError, UsageError
+from lpzero_hf.files import parse_json, read_json, read_text, reading, same_settings, write_json, write_text
 from lpzero_hf.searching.config import SearchConfig
 from lpzero_hf.searching.pruning import RENAMED
 from lpzero_hf.searching.strategies import Iteration, Strategy
 
 FORMAT, VERSION = "lpzero-hf search", 1
+LARGEST = 2**30  # bytes of a history, or of a checkpoint
+REMEDY = "search that split again"
 CONFIG_FILE, BENCHMARKS_FILE, RESULT_FILE = "plan.json", "benchmarks.json", "result.json"
 
 
@@ -74,15 +76,14 @@ class SplitLog:
     def _restore(self) -> list[str]:
         """Continue from the checkpoint; the lines of the history up to it."""
         remedy = f"delete '{self.folder}', and this split is searched again"
-        state = read_json(self.checkpoint, remedy)
-        try:
+        state = read_json(self.checkpoint, remedy, LARGEST)
+        with reading(f"the checkpoint '{self.checkpoint}'", remedy, UsageError):
             self.strategy.restore(state)
             self.seconds = float(state["seconds"])
-            lines = self.history.read_text(encoding="utf-8").splitlines()[: self.strategy.done]
-            if [json.loads(line)["iteration"] for line in lines] != list(range(self.strategy.done)):
+            lines = read_text(self.history, remedy, LARGEST).splitlines()[: max(0, self.strategy.done)]
+            iterations = [entry["iteration"] for entry in _entries(self.history, lines)]
+            if iterations != list(range(len(lines))) or len(lines) != self.strategy.done:
                 raise ValueError("the history is shorter than the checkpoint")
-        except (ValueError, LookupError, TypeError, AttributeError, OSError, UsageError) as error:
-            raise LpzError(f"the checkpoint '{self.checkpoint}' is damaged ({one_line(error)}); {remedy}") from error
         return lines
 
     def write(self, iteration: Iteration) -> None:
@@ -116,12 +117,15 @@ def read_history(folder: Path) -> list[list[dict[str, Any]]]:
     """The history of each split of a search. Raises `LpzError` if one cannot be read."""
     histories = []
     for file in sorted(folder.glob("split-*/history.jsonl")):
-        try:
-            lines = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
-            histories.append([line | _current(line) for line in lines])
-        except (OSError, ValueError) as error:
-            raise LpzError(f"the history '{file}' is damaged ({one_line(error)}); search that split again") from error
+        with reading(f"the history '{file}'", REMEDY):
+            entries = _entries(file, read_text(file, REMEDY, LARGEST).splitlines())
+            histories.append([entry | _current(entry) for entry in entries])
     return histories
+
+
+def _entries(file: Path, lines: Sequence[str]) -> list[dict[str, Any]]:
+    """The iterations in lines of a history."""
+    return [parse_json(line, f"line {number} of '{file}'", REMEDY) for number, line in enumerate(lines, 1)]
 
 
 def _current(line: dict[str, Any]) -> dict[str, Any]:

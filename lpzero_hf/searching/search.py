@@ -17,7 +17,7 @@ from lpzero_hf.errors import LpzError, UsageError
 from lpzero_hf.executors.base import Executor
 from lpzero_hf.executors.local import LocalExecutor
 from lpzero_hf.expressions.operations import installed_operations
-from lpzero_hf.files import write_json
+from lpzero_hf.files import one_process, write_json
 from lpzero_hf.plugins import PluginRegistry, load_plugins
 from lpzero_hf.scoring.cache import ScoreCache
 from lpzero_hf.searching.archive import Candidate
@@ -36,6 +36,7 @@ LISTED = 10  # runners-up in a result
 FEWEST = 3  # architectures that have a ranking
 
 
+@one_process
 def search(
     benchmarks: str | Sequence[str] | SearchConfig,
     *,
@@ -66,7 +67,8 @@ def search(
         settings: the other arguments of `SearchConfig`.
 
     Raises:
-        UsageError: settings are invalid, or differ from those of the search to resume.
+        UsageError: settings are invalid, or differ from those of the search to resume, or another process searches in
+            the folder.
         LpzError: data are missing, an architecture cannot be captured, a file is damaged or cannot be written.
 
     Example:

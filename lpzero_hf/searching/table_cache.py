@@ -20,7 +20,7 @@ from lpzero_hf.executors.local import LocalExecutor
 from lpzero_hf.expressions.expression import BUILT_IN, VERSION
 from lpzero_hf.expressions.operations import installed_operations
 from lpzero_hf.expressions.tables import GROUPS, Pair, Table, Wanted, tabulate
-from lpzero_hf.files import replacing
+from lpzero_hf.files import parse_json, replacing
 from lpzero_hf.models.layout import layout_of
 from lpzero_hf.models.running import running_layout
 from lpzero_hf.plugins import PluginRegistry
@@ -176,7 +176,7 @@ def read_table(file: Path, wanted: Wanted) -> Table:
     table = Table(wanted.chains, {}, {}, {}, {})
     try:
         with safe_open(file, "pt") as opened:
-            chains = json.loads(opened.metadata()["chains"])
+            chains = parse_json(opened.metadata()["chains"], "its list of chains", "make it again")
             for key in opened.keys():  # noqa: SIM118  # not a dict
                 kind, *names = key.split(".")
                 part = getattr(table, kind)
@@ -184,7 +184,7 @@ def read_table(file: Path, wanted: Wanted) -> Table:
         if {name: tuple(map(tuple, all_)) for name, all_ in chains.items()} != dict(wanted.chains):
             raise ValueError("other chains than those wanted")
         _check(table, wanted)
-    except (OSError, SafetensorError, ValueError, LookupError, TypeError, AttributeError) as error:
+    except (OSError, SafetensorError, ValueError, LookupError, TypeError, AttributeError, LpzError) as error:
         raise LpzError(f"the table '{file}' is damaged ({one_line(error)}); delete it, and it is made again") from error
     return table
 

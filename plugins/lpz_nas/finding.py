@@ -25,7 +25,7 @@ from lpzero_hf.benchmarks.held_out import content_of, searched_keys
 from lpzero_hf.errors import LpzError, UsageError
 from lpzero_hf.executors.base import Executor
 from lpzero_hf.executors.local import LocalExecutor
-from lpzero_hf.files import write_json
+from lpzero_hf.files import one_process, write_json
 from lpzero_hf.models.build import build_model
 from lpzero_hf.models.minibatch import read_text
 from lpzero_hf.plugins import PluginRegistry, load_plugins
@@ -43,6 +43,7 @@ if TYPE_CHECKING:
 Progress = Callable[[int, int, float | None], None]
 
 
+@one_process
 def find_architecture(
     space: str | Space,
     proxy: ProxyLike | LoadedProxy,
@@ -118,7 +119,6 @@ def find_architecture(
         request |= {"among_content": content_of(benchmark, benchmark.trained())}
     libraries = ("lpzero-hf", "torch", "transformers", *(() if benchmark else ("optuna",)))
     made_with = {name: version(name) for name in libraries}
-    made = not out.exists()
     open_folder(out, request | {"versions": made_with}, resume)
     scored = resume  # a resumed search may already have scores, so its files are kept
 
@@ -146,7 +146,7 @@ def find_architecture(
             )  # fmt: skip
     except Exception as error:
         if isinstance(error, NothingScored) or not scored:
-            discard(out, remove=made)
+            discard(out)
         raise
     seconds = time.perf_counter() - start
     found = Found(request | {"trials": trials}, tuple(tried), proposed, seconds, made_with, left_out)

@@ -14,7 +14,7 @@ from safetensors import SafetensorError
 
 from lpz_nas.outcome import FORMAT, VERSION
 from lpzero_hf.errors import LpzError, UsageError, one_line
-from lpzero_hf.files import same_settings
+from lpzero_hf.files import LOCK, same_settings
 
 SETTINGS, STUDY, RESULT, WINNER = "nas.json", "study.sqlite", "result.json", "winner"
 WRITTEN = (SETTINGS, RESULT, WINNER)  # under temporary names first
@@ -30,19 +30,18 @@ def open_folder(folder: Path, request: Mapping[str, Any], resume: bool) -> None:
         LpzError: the folder cannot be read or written.
     """
     file = folder / SETTINGS
-    foreign = folder.is_dir() and {*folder.iterdir()}.difference(_leftovers(folder))
+    foreign = folder.is_dir() and {*folder.iterdir()}.difference([*_leftovers(folder), folder / LOCK])
     if not file.exists() and not resume and foreign:
         raise UsageError(f"'{folder}' holds something else; choose another --out")
     header = {"format": FORMAT, "version": VERSION}
     same_settings(file, request, what="search", header=header, key="request", resume=resume)
 
 
-def discard(folder: Path, remove: bool) -> None:
+def discard(folder: Path) -> None:
     """Undo `open_folder`: remove the files of a search that found nothing, and no other files.
 
     Args:
         folder: of the search; one with a result or a winner is left unchanged.
-        remove: the folder too, if nothing else is in it.
     """
     if any((folder / name).exists() for name in (RESULT, WINNER)):
         return
@@ -51,8 +50,6 @@ def discard(folder: Path, remove: bool) -> None:
             shutil.rmtree(path) if path.is_dir() else path.unlink()
         for name in (STUDY, f"{STUDY}-journal", f"{STUDY}-wal", f"{STUDY}-shm", SETTINGS):  # the settings last
             (folder / name).unlink(missing_ok=True)
-        if remove:
-            folder.rmdir()
 
 
 @contextmanager

@@ -11,8 +11,7 @@ from lpz_report.document import Chapter, Figure, Part, ReportTable, Tile, code, 
 from lpz_report.metric import metric_of
 from lpzero_hf.benchmarks.agreement import Agreement
 from lpzero_hf.benchmarks.grade import BASELINES
-from lpzero_hf.errors import LpzError, one_line
-from lpzero_hf.files import read_json
+from lpzero_hf.files import read_json, reading
 from lpzero_hf.plugins import PluginRegistry
 
 REMEDY = "make it again with `lpz bench eval ... --json > FILE`"
@@ -26,10 +25,8 @@ def grading_chapter(file: Path, plugins: PluginRegistry) -> Chapter:
         LpzError: the file is no grading, or damaged.
     """
     document = read_json(file, REMEDY)
-    try:
+    with reading(f"the grading '{file}'", REMEDY):
         return _chapter(file, document, plugins)
-    except (LookupError, TypeError, ValueError, AttributeError) as error:
-        raise LpzError(f"'{file}' is no grading of proxies ({one_line(error)}); {REMEDY}") from error
 
 
 def _chapter(file: Path, document: dict[str, Any], plugins: PluginRegistry) -> Chapter:

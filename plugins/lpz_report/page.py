@@ -13,6 +13,7 @@ from lpz_report.graded import grading_chapter
 from lpz_report.searched import search_chapter
 from lpz_report.summary import listed
 from lpzero_hf.errors import LpzError, UsageError
+from lpzero_hf.files import reading
 from lpzero_hf.plugins import PluginRegistry, load_plugins
 from lpzero_hf.versions import __version__
 
@@ -81,4 +82,5 @@ def _extras() -> tuple[Any, str]:
 def _chapter(run: Path, number: int, plugins: PluginRegistry) -> Chapter:
     if not run.exists():
         raise UsageError(f"there is no run '{run}'; `lpz search BENCH --out {run}` makes one")
-    return search_chapter(run, number, plugins) if run.is_dir() else grading_chapter(run, plugins)
+    with reading(f"the run '{run}'", "make it again"):
+        return search_chapter(run, number, plugins) if run.is_dir() else grading_chapter(run, plugins)

@@ -35,7 +35,7 @@ from tests.cli.test_bench_eval import kept
 from tests.scoring.test_evaluate import BROKEN, untimed
 from tests.support.architectures import CONFIGS, SMALL, TWO
 from tests.support.evaluated import evaluate
-from tests.support.ray_driver import COMMAND, LIMIT, PROXIES, SCORED, SETTING
+from tests.support.ray_driver import COMMAND, LIMIT, PROXIES, SCORED, SETTING, children
 
 Lpz = Callable[..., tuple[int, str, str]]
 SECONDS = 240  # many times what the cluster needs, on a machine that does other things, too
@@ -180,6 +180,36 @@ def test_ctrl_c_ends_a_cluster_started_here_and_keeps_what_was_scored(tmp_path: 
     assert scored <= _scored(tmp_path) < 60
     with pytest.raises(ProcessLookupError):  # nothing is left of the cluster
         os.killpg(process.pid, 0)
+
+
+@needs_ray
+@pytest.mark.parametrize("part", ["raylet", "gcs_server"])
+def test_a_cluster_that_dies_is_told_and_the_same_command_goes_on(part: str, tmp_path: Path) -> None:
+    command = [*LPZ, "bench", "eval", "tiny-gpt2", "-p", "params", "-p", "snip", "--limit", "60", "--json", *SIZE]
+    environment = os.environ | {"LPZ_CACHE": str(tmp_path)}
+    with running([*command, "--executor", "ray", "--workers", "1"], env=environment) as process:
+        deadline = time.monotonic() + SECONDS
+        while not _scored(tmp_path):
+            assert process.poll() is None, process.communicate()
+            assert time.monotonic() < deadline, "nothing was scored"
+            time.sleep(0.05)
+        for child in children(process.pid):
+            if Path(f"/proc/{child}/comm").read_text().strip() == part:
+                os.kill(child, signal.SIGKILL)
+        out, err = ended(process, f"lpz without its {part}")
+    assert (process.returncode, out) == (1, ""), err
+    assert "Traceback" not in err
+    told = err.splitlines()[-1]
+    assert "lost its" in told
+    assert "same command" in told
+    before = kept(tmp_path)
+    with running([*command, "--executor", "local"], env=environment) as again:
+        out, err = ended(again, "lpz after that")
+    assert again.returncode == 0, err
+    assert None not in json.loads(out)["scores"]["snip"]
+    after = kept(tmp_path)
+    assert len(before) < len(after)
+    assert before.items() <= after.items()  # with their seconds: not scored again
 
 
 def _scored(folder: Path) -> int:

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from lpz_zoo.remote_files import RemoteFiles
 from lpz_zoo.spaces import FLEXIBERT, LITE, SPACES
 from lpzero_hf.benchmarks.benchmark import Benchmark, Trained, first_seed, read_made
 from lpzero_hf.errors import LpzError, one_line
-from lpzero_hf.files import read_json
+from lpzero_hf.files import read_json, read_text, reading
 from lpzero_hf.spaces.space import Architecture, Row
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 SPACE = {space.name: space for space in SPACES}
 REGISTRIES = Path(__file__).parent / "data"
@@ -138,22 +135,16 @@ def _read_yaml(path: Path, files: RemoteFiles) -> Any:
     """The YAML document in a file. Raises `LpzError` if it is missing or no YAML."""
     import yaml  # type: ignore[import-untyped]  # it comes without types
 
+    text = read_text(path, _remedy(files))
     try:
-        text = path.read_text(encoding="utf-8")
         return yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
-    except OSError as error:
-        raise LpzError(f"cannot read '{path}': {error.strerror or error}; {_remedy(files)}") from error
-    except (yaml.YAMLError, ValueError) as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise LpzError(f"'{path}' is not readable YAML ({one_line(error)}); {_remedy(files)}") from error
 
 
-@contextmanager
-def _reading(path: Path, files: RemoteFiles) -> Iterator[None]:
+def _reading(path: Path, files: RemoteFiles) -> AbstractContextManager[None]:
     """Turn whatever unexpected content raises into an error that names the file."""
-    try:
-        yield
-    except (AttributeError, LookupError, TypeError, ValueError, LpzError) as error:
-        raise LpzError(f"'{path}' is not as published ({one_line(error)}); {_remedy(files)}") from error
+    return reading(f"'{path}'", _remedy(files), LpzError)
 
 
 def _remedy(files: RemoteFiles) -> str:

@@ -1,0 +1,86 @@
+"""The start of the `lpz` command: from its first moment on, Ctrl-C ends it with one line and exit code 130.
+
+At its top it imports only what Python has imported already, so that no time passes before that holds.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from types import FrameType
+    from typing import Any
+
+INTERRUPTED = 130
+_state = {"running": False, "interrupted": False, "told": False}
+
+
+def running() -> bool:
+    """Whether this process is a command, and not one of Python's that calls commands."""
+    return _state["running"]
+
+
+def interrupted() -> bool:
+    """Whether there was a Ctrl-C."""
+    return _state["interrupted"]
+
+
+def main() -> None:
+    """The entry point of the `lpz` command."""
+    try:
+        _watch()
+        from lpz_cli.main import run
+
+        code = run(sys.argv[1:])
+    except KeyboardInterrupt:
+        code = INTERRUPTED
+    except Exception:  # only with --debug
+        import traceback
+
+        from lpzero_hf.errors import printable
+
+        sys.stderr.write(printable(traceback.format_exc()))
+        code = 1
+    if code == INTERRUPTED:
+        _state["interrupted"] = True  # from now on, another Ctrl-C ends it at once
+        _tell()
+    else:
+        _state["interrupted"] = _state["told"] = True  # what ends is done
+    sys.exit(code)
+
+
+def _watch() -> None:
+    """Notice every Ctrl-C, also where Python cannot raise it: in a destructor, for example."""
+    import signal
+
+    _state["running"] = True
+    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:  # as under nohup
+        signal.signal(signal.SIGINT, _interrupt)
+    before = sys.unraisablehook
+
+    def unraisable(failed: Any) -> None:
+        if issubclass(failed.exc_type, KeyboardInterrupt):
+            _leave()
+        before(failed)
+
+    sys.unraisablehook = unraisable
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    if _state["interrupted"]:
+        _leave()
+    _state["interrupted"] = True
+    raise KeyboardInterrupt
+
+
+def _leave() -> None:
+    _tell()
+    os._exit(INTERRUPTED)
+
+
+def _tell() -> None:
+    if not _state["told"]:
+        _state["told"] = True
+        os.write(2, b"interrupted\n")

@@ -1,0 +1,169 @@
+"""Runs the code of others, a plugin's above all, so that it can neither end this process nor write into its results."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from types import FrameType, TracebackType
+from typing import Any, NoReturn, TextIO
+
+from lpzero_hf.errors import Stopped, printable
+
+PATIENCE = 5.0  # seconds before a line tells what is being waited for
+
+_lock = threading.RLock()
+_inside = threading.local()  # `depth` of `Survived` in this thread, and the `process` that entered it
+_users = {"stdout": 0, "exit": 0}
+_results: list[TextIO] = []  # standard output, while `stdout_kept`
+_restore: list[Callable[[], None]] = []  # what ends it
+_exit = os._exit
+
+
+@contextlib.contextmanager
+def stdout_kept() -> Iterator[TextIO]:
+    """Send to standard error what anything but the yielded stream writes to standard output.
+
+    That is `print`, C code and child processes alike: the file descriptor itself points elsewhere. For all threads; may
+    be entered again inside, by other threads too.
+
+    Yields:
+        A stream to the real standard output; inside another `stdout_kept`, the same one.
+    """
+    with _lock:
+        _users["stdout"] += 1
+        if _users["stdout"] == 1:
+            _restore.append(_redirect())
+    try:
+        yield _results[-1]
+    finally:
+        with _lock:
+            _users["stdout"] -= 1
+            if _users["stdout"] == 0:
+                _restore.pop()()
+
+
+def _redirect() -> Callable[[], None]:
+    """Begin `stdout_kept`; returns what ends it."""
+    before, own = sys.stdout, sys.__stdout__
+    before.flush()
+    kept, results = _kept_descriptor(), before
+    if kept is not None and _descriptor(before) == 1:
+        copy = os.dup(kept)
+        results = open(copy, "w", encoding=before.encoding, errors=before.errors, newline="\n")  # noqa: SIM115
+    _results.append(results)
+    sys.stdout = sys.stderr
+
+    def restore() -> None:
+        _results.pop()
+        sys.stdout = before
+        try:
+            if results is not before:
+                results.close()  # raises if nobody reads any more
+        finally:
+            if kept is not None:
+                with contextlib.suppress(OSError, ValueError):
+                    if own is not None:
+                        own.flush()  # into standard error, too
+                os.dup2(kept, 1)
+                os.close(kept)
+
+    return restore
+
+
+def _kept_descriptor() -> int | None:
+    """A copy of descriptor 1, which now points at standard error; None if it is closed."""
+    try:
+        kept = os.dup(1)
+    except OSError:
+        return None
+    try:
+        os.dup2(2, 1)
+    except OSError:  # no standard error
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, 1)
+        os.close(nowhere)
+    return kept
+
+
+def _descriptor(stream: Any) -> int | None:
+    try:
+        return int(stream.fileno())
+    except (OSError, ValueError, AttributeError):
+        return None
+
+
+class Survived:
+    """A context in which code of others cannot end this process.
+
+    An exception that is no `Exception`, such as `SystemExit`, leaves it as `Stopped`, and so does a call of `os._exit`
+    in this thread. Ctrl-C of the user still interrupts, even if the code inside ignores it.
+    """
+
+    def __enter__(self) -> None:
+        self.interrupted = False
+        self.handler: Any = None
+        if threading.current_thread() is threading.main_thread():
+            handler = signal.getsignal(signal.SIGINT)
+            if callable(handler):
+                self.handler = handler
+                signal.signal(signal.SIGINT, self._interrupt)
+        with _lock:
+            _users["exit"] += 1
+            if _users["exit"] == 1:
+                os._exit = _no_exit
+        _inside.depth = getattr(_inside, "depth", 0) + 1
+        _inside.process = os.getpid()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        _inside.depth -= 1
+        with _lock:
+            _users["exit"] -= 1
+            if _users["exit"] == 0:
+                os._exit = _exit
+        if self.handler is not None:
+            signal.signal(signal.SIGINT, self.handler)
+        if self.interrupted:
+            raise KeyboardInterrupt
+        if error is not None and not isinstance(error, Exception):
+            raise Stopped(error) from error
+
+    def _interrupt(self, number: int, frame: FrameType | None) -> None:
+        self.interrupted = True
+        self.handler(number, frame)
+
+
+class ExitCall(BaseException):
+    """The code of others has called `os._exit`."""
+
+
+def _no_exit(status: int) -> NoReturn:
+    """In place of `os._exit`: refuses it inside `Survived`, but not in other threads or forked processes."""
+    if getattr(_inside, "depth", 0) and _inside.process == os.getpid():
+        raise ExitCall(f"os._exit({status})")
+    _exit(status)
+
+
+@contextlib.contextmanager
+def contained(doing: str, name: str) -> Iterator[None]:
+    """A context for the code of a plugin: `Survived`, and what it prints goes to standard error.
+
+    Args:
+        doing: what a line on standard error says if it takes longer than `PATIENCE`.
+        name: of the plugin.
+    """
+    errors, line = sys.stderr, printable(f"still {doing} ...; leave it out with --no-plugin {name}")
+    timer = threading.Timer(PATIENCE, lambda: print(line, file=errors, flush=True))
+    timer.daemon = True
+    timer.start()
+    try:
+        with stdout_kept(), Survived():
+            yield
+    finally:
+        timer.cancel()
+        sys.stderr = errors
