@@ -126,8 +126,11 @@ class Recorder:
     def name_weights(self, model: PreTrainedModel, replaced: Mapping[int, nn.Parameter]) -> None:
         """Learn the names of the weights in the blocks and in other lists of modules, to tell which a product uses."""
         inside = {id(p) for block in self.layout.blocks for p in block.module.parameters()}
+        ends = [m for m in (model.get_input_embeddings(), model.get_output_embeddings()) if m is not None]
+        embedding = {id(p) for module in ends for p in module.parameters()}
         for name, parameter in model.named_parameters():
-            listed = id(parameter) in inside or any(part.isdigit() for part in name.split("."))
+            listed = id(parameter) not in embedding and any(part.isdigit() for part in name.split("."))
+            listed = listed or id(parameter) in inside
             pointwise = parameter.dim() == 3 and parameter.shape[2] == 1  # a convolution of one position
             if listed and (parameter.dim() == 2 or pointwise):
                 self.parameters[id(parameter)] = name

@@ -8,7 +8,7 @@ sum of X @ Y^T is the inner product of the column sums of X and Y.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -179,6 +179,7 @@ class Table:
             same with a scalar counted once for every element of its site, as in an operation with a matrix.
         products: by pair, [2, K, K]: sums of x * y over all sites; and over blocks of their means over the elements.
         matmuls: by pair, [2, M, M]: the same of x @ y^T.
+        notes: what of the model the statistics leave out, see `Captured.notes`.
     """
 
     chains: Mapping[str, tuple[Chain, ...]]
@@ -186,6 +187,7 @@ class Table:
     totals: dict[str, Tensor]
     products: dict[Pair, Tensor]
     matmuls: dict[Pair, Tensor]
+    notes: tuple[str, ...] = ()
 
 
 def tabulate(wanted: Wanted, captured: Captured) -> Table:
@@ -199,7 +201,8 @@ def tabulate(wanted: Wanted, captured: Captured) -> Table:
         if reduction in captured.failures:
             raise captured.failures[reduction]
         sites[group] = captured.values[reduction]
-    return gather(wanted, sites)
+    notes = [captured.notes[r] for r in wanted.reductions.values() if r in captured.notes]
+    return replace(gather(wanted, sites), notes=tuple(dict.fromkeys(notes)))
 
 
 def gather(wanted: Wanted, sites: Mapping[str, Sequence[Reduced]]) -> Table:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import functools
+import warnings
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, fields
 from typing import TYPE_CHECKING, Any
 
-from lpzero_hf.capture import fallback
-from lpzero_hf.errors import MinibatchError, one_line
+from lpzero_hf.capture import worker_warnings
+from lpzero_hf.errors import MinibatchError, ModelWarning, one_line
 from lpzero_hf.executors.base import Executor, Failure
 from lpzero_hf.executors.local import LocalExecutor
 from lpzero_hf.foreign import Survived
@@ -84,18 +86,21 @@ def evaluate(
         name = tasks[number][0]
         if isinstance(result, Failure):
             made = {proxy.name: _failed(proxy, result.reason) for proxy in missing[name]}
-            messages: list[str] = []
+            messages: list[worker_warnings.Recorded] = []
         else:
             made, messages = result
-        fallback.report(messages, reported)
-        if (
-            cache is not None and subjects[name] and not messages
-        ):  # here and not in the worker, which may be on another machine
+        worker_warnings.report(messages, reported)
+        if cache is not None and subjects[name] and not worker_warnings.in_parts(messages):
+            # Here and not in the worker, which may be on another machine.
             cache.put(subjects[name], {keys[p]: r for p, r in made.items() if p in keys and r["status"] != "failed"})
         rows[name] |= made
         done += 1
         report(done, len(configs))
-    return {name: {proxy.name: rows[name][proxy.name] for proxy in proxies} for name in configs}
+    ordered = {name: {proxy.name: rows[name][proxy.name] for proxy in proxies} for name in configs}
+    notes = Counter(n for made in ordered.values() for n in {r["reason"] for r in made.values() if r["status"] == "ok"})
+    for message in worker_warnings.counted({note: number for note, number in notes.items() if note}, len(ordered)):
+        warnings.warn(message, ModelWarning, stacklevel=2)
+    return ordered
 
 
 def _sound(row: Row) -> bool:
@@ -127,9 +132,9 @@ def _key(proxy: Proxy, plugins: PluginRegistry) -> str:
 
 def _score_one(
     task: tuple[str, PreTrainedConfig, PortableProxies], *, setting: Setting, plugins: PluginRegistry
-) -> tuple[dict[str, Row], list[str]]:
-    """The rows of one architecture, and the warnings of micro-batches."""
-    with fallback.recording() as recorded:
+) -> tuple[dict[str, Row], list[worker_warnings.Recorded]]:
+    """The rows of one architecture, and the warnings."""
+    with worker_warnings.recording() as recorded:
         rows = _rows(task[1], task[2].proxies, setting, plugins)
     return rows, recorded
 

@@ -6,7 +6,7 @@ import math
 import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from typing import Any, Literal
 
@@ -33,6 +33,7 @@ from lpzero_hf.plugins import PluginRegistry, load_plugins
 from lpzero_hf.proxies.base import FunctionProxy, ModelProxy, Orientation, Proxy, StatisticProxy, Subject
 from lpzero_hf.proxies.resolve import ALL, ProxyLike, resolve
 
+PROJECTED = "gradients are those of a random projection of the output, for want of a loss"
 Status = Literal["ok", "not applicable", "invalid", "failed"]
 OUT_OF_MEMORY = (
     "out of memory, and passes of its own run on the whole minibatch; a smaller --batch-size or --seq-len needs less"
@@ -51,7 +52,7 @@ class Score:
         proxy: its name.
         value: the score, or None unless `status` is "ok".
         status: "ok"; "not applicable" (no meaning on this model); "invalid" (NaN or infinite); "failed".
-        reason: why there is no value; of a value, what of the model it leaves out, or nothing.
+        reason: why there is no value; of a value, what to know of it (what of the model it leaves out), or nothing.
         orientation: 1 if higher is better, -1 if lower is better.
         passes: what the proxy runs.
         seconds: the time of the proxy's own passes and sums; the shared pass is in `Scores.seconds`.
@@ -64,6 +65,10 @@ class Score:
     orientation: Orientation
     passes: str
     seconds: float
+
+    def noted(self, note: str) -> Score:
+        """The same, with a further note if it has a value."""
+        return self if self.value is None else replace(self, reason="; ".join(filter(None, [self.reason, note])))
 
     def require(self) -> float:
         """The value. Raises `ScoreError` if there is none."""
@@ -227,6 +232,9 @@ def _score_plain(
         rows[proxy.name] = _run_own(model, batch, proxy, layout, plugins, seed)
         done += 1
     step(done)
+    if not has_own_loss(model, batch):
+        names = [proxy.name for proxy in proxies if _differentiates(proxy)]
+        rows |= {name: rows[name].noted(PROJECTED) for name in names}
     return Scores(tuple(rows[p.name] for p in proxies), seconds)
 
 

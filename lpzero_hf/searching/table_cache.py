@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import functools
 import json
+import warnings
+from collections import Counter
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,9 +15,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from lpzero_hf.capture import fallback
+from lpzero_hf.capture import worker_warnings
 from lpzero_hf.capture.capture import capture
-from lpzero_hf.errors import LpzError, MinibatchError, listed, one_line
+from lpzero_hf.errors import LpzError, MinibatchError, ModelWarning, listed, one_line
 from lpzero_hf.executors.base import Executor, Failure
 from lpzero_hf.executors.local import LocalExecutor
 from lpzero_hf.expressions.expression import BUILT_IN, VERSION
@@ -94,10 +97,10 @@ def make_tables(
     for number, result in executor.map(work, [configs[name] for name in missing]):
         name = missing[number]
         made, messages = (result, []) if isinstance(result, Failure) else result
-        fallback.report(messages, reported)
+        worker_warnings.report(messages, reported)
         if isinstance(made, Failure):
             reasons[name] = made.reason
-        elif messages or name not in files:
+        elif worker_warnings.in_parts(messages) or name not in files:
             uncached[name] = made
         else:
             write_table(files[name], made)  # here and not in the worker, which may be on another machine
@@ -105,7 +108,11 @@ def make_tables(
         report(done, len(configs))
     if reasons:
         raise CaptureFailed({name: reasons[name] for name in missing if name in reasons})
-    return [uncached[name] if name in uncached else read_table(files[name], wanted) for name in configs]
+    tables = [uncached[name] if name in uncached else read_table(files[name], wanted) for name in configs]
+    notes = Counter(note for table in tables for note in table.notes)
+    for message in worker_warnings.counted(notes, len(tables)):
+        warnings.warn(message, ModelWarning, stacklevel=2)
+    return tables
 
 
 def table_key(wanted: Wanted, setting: Setting, threads: int) -> str:
@@ -127,9 +134,9 @@ def _make_one(
     pairs: tuple[Pair, ...],
     setting: Setting,
     plugins: PluginRegistry,
-) -> tuple[Table | Failure, list[str]]:
-    """The table of one architecture, and the warnings of micro-batches."""
-    with fallback.recording() as recorded:
+) -> tuple[Table | Failure, list[worker_warnings.Recorded]]:
+    """The table of one architecture, and the warnings."""
+    with worker_warnings.recording() as recorded:
         made = _table(config, chains, pairs, setting, plugins)
     return made, recorded
 
@@ -165,7 +172,10 @@ def write_table(file: Path, table: Table) -> None:
             save_file(
                 {name: tensor.contiguous() for name, tensor in tensors.items()},
                 temporary,
-                {"chains": json.dumps({name: list(all_) for name, all_ in table.chains.items()})},
+                {
+                    "chains": json.dumps({name: list(all_) for name, all_ in table.chains.items()}),
+                    "notes": json.dumps(table.notes),
+                },
             )
         except SafetensorError as error:
             raise LpzError(f"cannot write '{file}': {one_line(error)}; free disk space, or set LPZ_CACHE") from error
@@ -177,6 +187,7 @@ def read_table(file: Path, wanted: Wanted) -> Table:
     try:
         with safe_open(file, "pt") as opened:
             chains = parse_json(opened.metadata()["chains"], "its list of chains", "make it again")
+            notes = parse_json(opened.metadata().get("notes", "[]"), "its notes", "make it again")
             for key in opened.keys():  # noqa: SIM118  # not a dict
                 kind, *names = key.split(".")
                 part = getattr(table, kind)
@@ -184,9 +195,11 @@ def read_table(file: Path, wanted: Wanted) -> Table:
         if {name: tuple(map(tuple, all_)) for name, all_ in chains.items()} != dict(wanted.chains):
             raise ValueError("other chains than those wanted")
         _check(table, wanted)
+        if not isinstance(notes, list) or not all(isinstance(note, str) for note in notes):
+            raise ValueError("notes that are no texts")
     except (OSError, SafetensorError, ValueError, LookupError, TypeError, AttributeError, LpzError) as error:
         raise LpzError(f"the table '{file}' is damaged ({one_line(error)}); delete it, and it is made again") from error
-    return table
+    return replace(table, notes=tuple(notes))
 
 
 def _check(table: Table, wanted: Wanted) -> None:
