@@ -252,9 +252,16 @@ def _as_table(results: list[Result]) -> None:
 
 
 def _report_problems(results: list[Result]) -> int:
-    """One line on stderr per model or proxy without a score; the exit code."""
+    """One line on stderr per model or proxy without a score, and per thing that scores leave out; the exit code."""
     code = 0
     for result in results:
+        noted: dict[str, list[str]] = {}
+        for row in result.scores.rows if result.scores is not None else ():
+            if row.status == "ok" and row.reason:
+                noted.setdefault(row.reason, []).append(row.proxy)
+        for reason, names in noted.items():
+            more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+            tell(f"warning: {result.name}: {reason} ({', '.join(names[:3])}{more})")
         if result.error is not None:
             tell(f"error: {result.error}")
             code = max(code, result.error.exit_code)
