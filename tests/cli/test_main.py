@@ -257,3 +257,15 @@ def test_json_and_csv_together_are_wrong_usage(lpz: Lpz, tiny: str) -> None:
         assert (code, out) == (2, "")
         assert err.count("\n") == 1
         assert "--csv" in err
+
+
+def test_what_scores_leave_out_is_told_on_stderr_once_for_all_proxies(lpz: Lpz, tmp_path: Path) -> None:
+    file = tmp_path / "config.json"
+    tiny_model("mixtral").config.to_json_file(file)
+    asked = ("-p", "fisher", "-p", "snip", "-p", "attention_confidence_lpzero")
+    code, out, err = lpz("score", str(file), *asked, "--json", *SMALL)
+    assert code == 0
+    reasons = {row["proxy"]: row["reason"] for row in json.loads(out)["models"][0]["scores"]}
+    assert reasons["snip"] == ""
+    assert "6 of 14 linear layers were not read" in reasons["fisher"]
+    assert err.count(reasons["fisher"]) == 1
