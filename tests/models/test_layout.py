@@ -27,7 +27,7 @@ from lpzero_hf.capture.capture import capture
 from lpzero_hf.capture.spec import Reduction
 from lpzero_hf.errors import CaptureError, LayoutError
 from lpzero_hf.models.layout import find_layout, layout_of
-from lpzero_hf.models.objective import objective, with_labels
+from lpzero_hf.models.objective import objective, real_targets, with_labels
 from tests.support.families import FAMILIES, tiny_model
 
 # What a family does not have, and why; every other proxy must give a finite score on every family.
@@ -165,6 +165,62 @@ def test_attention_sinks_are_no_keys() -> None:
 
     total(model, minibatch(model, batch_size=2, seq_len=8), Reduction("attention", ("S",), look))
     assert sizes == [(2, 4, 8, 8)] * 2
+
+
+def test_the_column_of_the_sink_is_cut_and_no_other() -> None:
+    model = tiny_model("gpt_oss")
+    seen: list[Tensor] = []
+
+    def look(S: Tensor) -> Tensor:
+        seen.append(S.clone())
+        return count(0)
+
+    total(model, minibatch(model, batch_size=2, seq_len=8), Reduction("attention", ("S",), look))
+    for S in seen:
+        assert not bool(S.triu(1).any())  # no token sees a later one
+        assert bool((S.diagonal(dim1=-2, dim2=-1) > 0).all())  # and every one sees itself
+        assert bool((S.sum(-1) < 1).all())  # the rest is the sink's
+
+
+@pytest.mark.parametrize("length", [5, 8])
+@pytest.mark.parametrize("family", ["t5", "bart"])
+def test_a_decoder_has_the_mask_of_its_targets_and_an_encoder_that_of_its_input(family: str, length: int) -> None:
+    model = tiny_model(family)
+    batch = minibatch(model, batch_size=2, seq_len=8)
+    batch["attention_mask"][0, 6:] = 0
+    batch["labels"] = torch.randint(3, 4000, (2, length), generator=torch.Generator().manual_seed(3))
+    batch["labels"][1, 3:] = -100
+    seen: list[Tensor] = []
+
+    def look(S: Tensor, mask: Tensor) -> Tensor:
+        seen.append(mask.clone())
+        return count(0)
+
+    total(model, batch, Reduction("attention", ("S", "mask"), look))
+    inputs, targets = batch["attention_mask"].bool(), batch["labels"] != -100
+    layers = layout_of(model).depth // 2
+    assert len(seen) >= 2 * layers > 0
+    assert all(torch.equal(mask, inputs) for mask in seen[:layers])
+    assert all(torch.equal(mask, targets) for mask in seen[layers:])
+
+
+@pytest.mark.parametrize("family", ["t5", "bart"])
+def test_padding_of_a_decoder_is_no_target(family: str) -> None:
+    model = tiny_model(family)
+    batch = minibatch(model, batch_size=2, seq_len=8)
+    batch["attention_mask"][1, 5:] = 0
+    made = with_labels(model, batch, 42)
+    real = batch["attention_mask"].bool()
+    assert torch.equal(real_targets(made), real)
+    assert torch.equal(made["labels"] != -100, real)
+    with torch.no_grad():  # by hand: the mean over the real targets alone
+        logits = model(**{name: made[name] for name in ("input_ids", "attention_mask", "decoder_input_ids")}).logits
+        losses = torch.nn.functional.cross_entropy(logits.transpose(1, 2), made["input_ids"], reduction="none")
+        assert float(objective(model, made, 42)) == pytest.approx(float(losses[real].mean()), rel=1e-5)
+    told = made | {"decoder_attention_mask": torch.ones(2, 8, dtype=torch.long).index_fill(1, torch.tensor([7]), 0)}
+    assert torch.equal(real_targets(told), told["decoder_attention_mask"].bool())
+    unlabelled = {name: made[name] for name in ("input_ids", "attention_mask", "decoder_input_ids")}
+    assert bool(real_targets(unlabelled).all())
 
 
 def test_halves_of_blocks_in_two_lists_are_both_read() -> None:

@@ -72,6 +72,23 @@ def test_what_needs_the_model_gets_the_whole_of_it() -> None:
     assert lazy.transformer.wte.weight.is_meta
 
 
+def test_weights_that_cannot_be_read_alone_are_those_of_the_whole_model() -> None:
+    config = AutoConfig.for_model("gpt2", **FAMILIES["gpt2"])
+    whole, lazy = build_model(config), build_model(config, lazy=True)
+    built: list[PreTrainedModel] = []
+
+    def build() -> PreTrainedModel:
+        built.append(build_model(config))
+        return built[-1]
+
+    make_lazy(lazy, Source(build))  # without a reader
+    batch = minibatch(whole, batch_size=2, seq_len=16)
+    assert score(lazy, batch, "l2_norm")["l2_norm"].require() == score(whole, batch, "l2_norm")["l2_norm"].require()
+    assert len(built) == 1
+    assert score(lazy, batch, "num_layers")["num_layers"].require() == config.n_layer
+    assert len(built) == 1  # shapes are enough for that
+
+
 def test_weights_are_freed_one_by_one() -> None:
     lazy = build_model(AutoConfig.for_model("llama", **FAMILIES["llama"]), lazy=True)
     alive: list[weakref.ref[torch.Tensor]] = []

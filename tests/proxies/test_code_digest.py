@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -179,8 +180,6 @@ def test_what_has_no_digest_is_never_cached(unknown: Any, tmp_path: Path) -> Non
     with ScoreCache(tmp_path / "scores.sqlite") as cache:
         proxy = ModelProxy(name="mine", formula="", evaluate=function)
         evaluate({"a": gpt2_config()}, [proxy], SMALL, cache=cache)
-    import sqlite3
-
     with sqlite3.connect(tmp_path / "scores.sqlite") as connection:
         assert connection.execute("SELECT count(*) FROM scores").fetchone() == (0,)
 
@@ -249,6 +248,23 @@ def test_the_code_of_a_plugins_proxy_counts(tmp_path: Path, monkeypatch: pytest.
             proxy = installed_proxies(plugins)["of_a_plugin"].item
             rows = evaluate({"a": gpt2_config()}, [proxy], SMALL, cache=cache, plugins=plugins)
             assert rows["a"]["of_a_plugin"]["value"] == factor
+
+
+def test_the_distribution_that_offers_a_proxy_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same code of another distribution may read other files."""
+    plugin = shared(1.0)
+    monkeypatch.setattr(EntryPoint, "load", lambda self: plugin)
+    keys = set()
+    for owner in ("one", "other"):
+        point = EntryPoint("mine", "mine", "lpzero_hf")
+        vars(point)["dist"] = SimpleNamespace(name=owner, version="1")
+        plugins = PluginRegistry(found=[point])
+        proxy = installed_proxies(plugins)["of_a_plugin"].item
+        with ScoreCache(tmp_path / f"{owner}.sqlite") as cache:
+            evaluate({"a": gpt2_config()}, [proxy], SMALL, cache=cache, plugins=plugins)
+        with sqlite3.connect(tmp_path / f"{owner}.sqlite") as connection:
+            keys |= {row[0] for row in connection.execute("SELECT proxy FROM scores")}
+    assert len(keys) == 2
 
 
 def plain_function(model: PreTrainedModel, batch: dict[str, Any]) -> float:

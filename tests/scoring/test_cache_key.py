@@ -163,9 +163,7 @@ def test_what_a_class_is_changed_to_while_it_runs_counts(package: Path, monkeypa
 
 def test_attention_inside_a_composite_configuration_counts() -> None:
     def composite(name: str) -> PreTrainedConfig:
-        config = LlavaConfig()
-        config.text_config._attn_implementation = name
-        return config
+        return LlavaConfig(attn_implementation={"text_config": name})
 
     assert len({key(composite(name)) for name in ("eager", "sdpa")}) == 2
 

@@ -6,6 +6,7 @@ import random
 
 import pytest
 import torch
+from scipy import stats  # type: ignore[import-untyped]  # scipy ships no types
 from torch import Tensor
 
 from lpzero_hf.searching import selection
@@ -71,6 +72,27 @@ def assert_agreed_on(scores: list[Tensor], truths: list[Tensor], seed: int) -> N
 def test_bagging_takes_what_the_resamples_agree_on(seed: int) -> None:
     truth, scores = candidates([0.5] * 40)
     assert_agreed_on([scores], [truth], seed)
+
+
+def test_an_architecture_that_is_drawn_twice_counts_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One resample of ten architectures, whose fittest candidate would be another if repetitions counted."""
+    monkeypatch.setattr(selection, "RESAMPLES", 1)
+    truth, scores = candidates([1.0] * 4, n=10)
+    differ = 0
+    for seed in range(200):
+        rng = random.Random(seed)
+        drawn = [rng.randrange(10) for _ in range(10)]
+
+        def fittest(places: list[int]) -> int:
+            rhos = [stats.spearmanr(row[places], truth[places]).statistic for row in scores]
+            order = sorted(rhos, reverse=True)
+            return rhos.index(order[0]) if order[0] - order[1] > 1e-9 else -1
+
+        once, often = fittest(sorted(set(drawn))), fittest(sorted(drawn))
+        if len(set(drawn)) > 2 and -1 not in (once, often) and once != often:
+            differ += 1
+            assert select([scores], [truth], seed=seed)[0] == once
+    assert differ > 5
 
 
 def test_luck_counts_for_less() -> None:

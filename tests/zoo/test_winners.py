@@ -2,27 +2,49 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import pytest
 import torch
 from lpz_zoo import WINNERS
+from scipy import stats  # type: ignore[import-untyped]  # scipy ships no types
 from transformers import PreTrainedModel
 
 from lpzero_hf import grade, score
 from lpzero_hf.artifacts.artifact import parse_artifact
 from lpzero_hf.benchmarks.benchmark import load_benchmark
+from lpzero_hf.benchmarks.held_out import searched_keys
 from lpzero_hf.errors import LpzError
 from lpzero_hf.executors.process import ProcessExecutor
 from lpzero_hf.plugins import load_plugins
 from lpzero_hf.proxies.resolve import find_proxy
 from lpzero_hf.proxies.searched_proxy import SearchedProxy
 from lpzero_hf.scoring.cache import ScoreCache
+from lpzero_hf.scoring.evaluate import evaluate
 from lpzero_hf.scoring.setting import Setting
+from lpzero_hf.spaces.named import load_space
 
 SEARCHED_ON = {
     "lpzero-flexibert": ["flexibert"],
     "lpzero-gpt2": ["gpt2-wt103"],
     "lpzero-any": ["flexibert", "gpt2-wt103"],
 }
+
+
+RUN = Path(__file__).parents[2] / "studies" / "runs" / "winners.json"
+SHALLOW, DEEP = "d64.e128.k1-h2.i1680-h8.i868", (
+    "d128.e256.k2-h4.i766-h4.i2002-h4.i1582-h8.i1137-h8.i1033-h4.i720-h8.i1842-h8.i1695-h4.i748"
+)  # fmt: skip
+MIXED, FOUR = "h128-dft.a2.f512.n1-conv5.a4.f1024.n3", (
+    "h128-wma.a4.f512.n3-wma.a2.f512.n1-dft.a4.f1024.n1-sdp.a2.f512.n1"
+)  # fmt: skip
+SAMPLE = [  # of the scores that the agreement in the artifacts was computed from
+    ("lpzero-flexibert", "flexibert", {MIXED: 36561.0081, FOUR: 84075.6778}),
+    ("lpzero-any", "flexibert", {MIXED: 12557.8141, FOUR: 23947.8431}),
+    ("lpzero-gpt2", "gpt2", {SHALLOW: 0.494588265, DEEP: 8.41672927}),
+    ("lpzero-any", "gpt2", {SHALLOW: 4276.82687, DEEP: 33818.5972}),
+]
 
 
 def winner(name: str) -> SearchedProxy:
@@ -54,6 +76,37 @@ def test_a_winner_scores_as_its_expression_with_higher_for_better(
     assert rows[name].require() == orientation * rows[expression].require()
 
 
+@pytest.mark.parametrize(("name", "space", "expected"), SAMPLE)
+def test_a_winner_scores_architectures_as_when_it_was_found(name: str, space: str, expected: dict[str, float]) -> None:
+    home, told = load_space(space), winner(name).artifact.provenance["minibatch"]
+    configs = {text: home.config(home.parse(text)) for text in expected}
+    setting = Setting(told["batch_size"], told["seq_len"], seed=told["seed"], dtype=told["dtype"])
+    rows = evaluate(configs, [winner(name)], setting)
+    assert {text: row[name]["value"] for text, row in rows.items()} == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize("name", WINNERS)
+def test_the_scores_of_a_winner_rank_as_its_artifact_says(name: str) -> None:
+    """With the two above, on the whole benchmark: the scores are on record, and some are computed anew."""
+    found = json.loads(RUN.read_text(encoding="utf-8"))["data"]
+    for benchmark, expected in winner(name).artifact.provenance["held_out"].items():
+        home = load_benchmark(benchmark)
+        try:
+            entries = home.trained()
+        except LpzError as error:
+            pytest.skip(str(error))
+        goodness = {entry.key: home.target(entry) for entry in entries}
+        rows = zip(found[benchmark]["architectures"], found[benchmark]["scores"][name], strict=True)
+        scored = {key: score for key, score in rows if score is not None}
+        assert len(scored) == expected["n"]
+        rho = stats.spearmanr(list(scored.values()), [goodness[key] for key in scored]).statistic
+        assert rho == pytest.approx(expected["spearman"]["value"], abs=1e-4)
+        texts = {home.space.text(entry.architecture): entry.key for entry in entries}
+        for sampled, space, values in SAMPLE:
+            if sampled == name and space == home.space.name:
+                assert {text: scored[texts[text]] for text in values} == values
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", WINNERS)
 def test_a_winner_ranks_the_held_out_architectures_as_its_artifact_says(name: str) -> None:
@@ -71,5 +124,6 @@ def test_a_winner_ranks_the_held_out_architectures_as_its_artifact_says(name: st
         agreement = next(one.agreement for one in report.grades if one.proxy == name)
         assert agreement is not None
         assert agreement.spearman is not None
-        assert agreement.n == expected["n"]
+        home = load_benchmark(benchmark, plugins)  # without the duplicates of what it was searched on
+        assert agreement.n == len(home.trained()) - len(searched_keys(winner(name), home, plugins)) <= expected["n"]
         assert agreement.spearman.value == pytest.approx(expected["spearman"]["value"], abs=2e-3)
