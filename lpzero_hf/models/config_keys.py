@@ -120,11 +120,14 @@ def _sources(of: Any) -> tuple[str, ...]:
 
 def _nearest(key: str, known: frozenset[str]) -> str:
     """The known key that is spelled most like `key`; short words of counts are compared in full."""
-    words = {"n": "num", "nb": "num", "dim": "size", "embd": "hidden", "layer": "layers", "head": "heads"}
+    full = {"n": "num", "nb": "num", "dim": "size", "embd": "hidden", "layer": "layers", "head": "heads"}
 
     def spelled(name: str) -> str:
-        return "_".join(words.get(word, word) for word in name.lower().split("_"))
+        return "_".join(full.get(word, word) for word in name.lower().split("_"))
 
     candidates = {spelled(name): name for name in sorted(known) if len(name) > 2}
+    words_of = set(spelled(key).split("_"))
+    if holding := [name for name in candidates if words_of < set(name.split("_"))]:  # num_hidden_layers for n_layers
+        return candidates[min(holding, key=len)]
     near = difflib.get_close_matches(spelled(key), candidates, n=1, cutoff=0.7)
     return candidates[near[0]] if near else ""

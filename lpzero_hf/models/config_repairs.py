@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import warnings
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from lpzero_hf.errors import ModelError, ModelWarning, UsageError, did_you_mean
@@ -29,9 +30,14 @@ def repaired(config: PreTrainedConfig, attention: str | None = None) -> PreTrain
         UsageError: there is no such implementation of attention.
         ModelError: it scales positions in an unknown way.
     """
+    from transformers import PreTrainedConfig
+
     if attention not in (None, *PLAIN_ATTENTION):
         raise UsageError(f"unknown attention '{attention}'; use one of {', '.join(PLAIN_ATTENTION)}")
     config = copy.deepcopy(config)
+    with suppress(ValueError):  # several models of text in one
+        if not isinstance(text := config.get_text_config(), PreTrainedConfig):
+            raise ModelError(f"the configuration of the text model is a {type(text).__name__}; give a model_type in it")
     for one in _configs(config):
         if vars(one).pop("quantization_config", None) is not None:
             warnings.warn(

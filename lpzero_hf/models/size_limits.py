@@ -15,7 +15,7 @@ from lpzero_hf.errors import ModelError
 
 WORD = re.compile(r"[a-z]+")
 LIMITS: tuple[tuple[frozenset[str], int], ...] = (  # the most that a key with one of these words may say
-    (frozenset({"layer", "layers", "block", "blocks", "stage", "stages", "depth", "depths"}), 2_000),
+    (frozenset({"layer", "layers", "block", "blocks", "stage", "stages", "depth", "depths"}), 1_000),
     (frozenset({"expert", "experts", "head", "heads", "labels", "codebooks", "quantizers", "langs"}), 100_000),
     (frozenset({"position", "positions", "ctx", "context", "seq"}), 2**26),
 )
@@ -26,7 +26,7 @@ COUNTED = re.compile(r"(n|num|d)_.*|.*(_size|_dim|_layers|_heads|_experts|embd)|
 NEVER_NEGATIVE = frozenset({"layer", "layers", "head", "heads", "hidden", "vocab", "embd", "experts", "blocks"})
 WIDTHS = frozenset({"channels", "size", "dim", "width", "widths"})  # of a layer or a head, and not how many there are
 DEEPEST = 50  # nested lists and dicts
-MODULES = 200_000  # of one model; building more takes minutes
+MODULES = 100_000  # of one model; building more takes too long
 LARGE = 2**28  # elements; a model that may have more is measured before it is built
 
 

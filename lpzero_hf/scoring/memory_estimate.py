@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from lpzero_hf.models.layout import ModelLayout
 
 GIB = 2**30
+MANY = 2_000  # linear layers
 
 
 class DoesNotFit(LpzError):
@@ -310,7 +311,10 @@ def _needs(
 
 
 def _kept(model: PreTrainedModel, batch: Mapping[str, Any], layout: ModelLayout) -> dict[str, int] | None:
-    """What a pass keeps for the backward pass, from a pass without values; None if the model reads values."""
+    """What a pass keeps for the backward pass, from a pass without values; None if the model reads values, or has so
+    many layers that the pass would take long."""
+    if len(layout.sites) > MANY:
+        return None
     sites = {id(site.parameter) for site in layout.weights}
     weights = {p.untyped_storage()._cdata for p in model.parameters()}
     kept: dict[int, tuple[Tensor, int]] = {}  # by storage: a tensor that keeps it, and the block that ran

@@ -16,14 +16,14 @@ from lpzero_hf.models.build import build_model
 from lpzero_hf.models.deferred_init import Ledger
 from lpzero_hf.models.lazy import Source, make_lazy, source_of
 from lpzero_hf.proxies.base import StatisticProxy
-from tests.support.families import FAMILIES, tiny_model
+from tests.support.families import FAMILIES, JETMOE, tiny_model
 
 SHAPES = ["params", "decoder_params", "attention_params", "num_layers", "num_heads", "flops"]
 SOME = ("gpt2", "llama", "bert", "albert", "t5", "xlnet", "mamba2", "rwkv", "modernbert", "electra", "fnet")
 
 
-def without_whole(model: PreTrainedModel) -> PreTrainedModel:
-    """`model`, unable to be built as a whole."""
+def without_whole(model: PreTrainedModel, *, read: bool = True) -> PreTrainedModel:
+    """`model`, unable to be built as a whole; without `read` also unable to make a weight."""
 
     def refuse() -> PreTrainedModel:
         raise AssertionError("the whole model was built")
@@ -31,7 +31,7 @@ def without_whole(model: PreTrainedModel) -> PreTrainedModel:
     source = source_of(model)
     assert source is not None
     assert all(p.is_meta for p in model.parameters() if p.dim() > 1 and p.numel() > 4096)
-    return make_lazy(model, Source(refuse, lambda: source.read))
+    return make_lazy(model, Source(refuse, (lambda: source.read) if read else refuse))
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
@@ -56,11 +56,30 @@ def test_shapes_and_weights_are_scored_as_on_the_whole_model_without_building_it
     assert [(r.proxy, r.value, r.status) for r in found.rows] == [(r.proxy, r.value, r.status) for r in expected.rows]
 
 
-def test_a_router_is_counted_on_the_whole_model() -> None:
-    config = AutoConfig.for_model("mixtral", **FAMILIES["mixtral"])
-    whole, lazy = build_model(config), build_model(config, lazy=True)
+@pytest.mark.parametrize("family", ["mixtral", "qwen3_moe", "qwen2_moe", "deepseek_v3", "gpt_oss"])
+def test_the_experts_that_tokens_are_sent_to_are_counted_without_values(family: str) -> None:
+    config = AutoConfig.for_model(family, **FAMILIES[family])
+    whole, lazy = build_model(config), without_whole(build_model(config, lazy=True))
     batch = minibatch(whole, batch_size=2, seq_len=16)
     assert score(lazy, batch, "flops")["flops"].value == score(whole, batch, "flops")["flops"].require()
+
+
+def test_experts_that_are_reached_only_by_values_are_counted_on_the_whole_model() -> None:
+    config = AutoConfig.for_model("jetmoe", **JETMOE)
+    whole, lazy = build_model(config), build_model(config, lazy=True)
+    batch = minibatch(whole, batch_size=2, seq_len=16)
+    assert score(lazy, batch, "flops")["flops"].require() == score(whole, batch, "flops")["flops"].require()
+
+
+@pytest.mark.parametrize("family", SOME)
+def test_counts_draw_no_weight(family: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*arguments: object) -> None:
+        raise AssertionError("a ledger of weights was begun")
+
+    monkeypatch.setattr(Ledger, "__init__", refuse)
+    lazy = without_whole(build_model(AutoConfig.for_model(family, **FAMILIES[family]), lazy=True), read=False)
+    scores = score(lazy, minibatch(lazy, batch_size=2, seq_len=16), SHAPES)
+    assert {row.status for row in scores.rows} <= {"ok", "not applicable"}
 
 
 def test_what_needs_the_model_gets_the_whole_of_it() -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from transformers import AutoConfig
 
 from lpzero_hf import load_model, minibatch
 from lpzero_hf.models.layout import layout_of
@@ -18,7 +19,7 @@ from lpzero_hf.models.memory import available_bytes
 from lpzero_hf.plugins import load_plugins
 from lpzero_hf.proxies.resolve import find_proxy
 from lpzero_hf.scoring.memory_estimate import DoesNotFit, MemoryEstimate, estimate_memory
-from tests.support.families import tiny_model
+from tests.support.families import FAMILIES, JETMOE, tiny_model
 
 Lpz = Callable[..., tuple[int, str, str]]
 
@@ -93,11 +94,11 @@ def test_the_command_plans_refuses_and_can_be_forced(lpz: Lpz, tmp_path: Path, m
     assert lpz("score", *small[:1], "-p", "params", "--batch-size", "2")[0] == 0
 
 
-@pytest.mark.parametrize(("family", "whole"), [("mixtral", True), ("llama", False)])
+@pytest.mark.parametrize(("family", "whole"), [("jetmoe", True), ("mixtral", False), ("llama", False)])
 def test_a_family_that_cannot_do_with_shapes_is_planned_for_as_a_whole(
     lpz: Lpz, tmp_path: Path, family: str, whole: bool
 ) -> None:
-    tiny_model(family).config.save_pretrained(tmp_path)
+    AutoConfig.for_model(family, **(FAMILIES | {"jetmoe": JETMOE})[family]).save_pretrained(tmp_path)
     small = ("score", str(tmp_path), "-p", "flops", "-p", "params", "--batch-size", "2", "--seq-len", "16")
     document = json.loads(lpz(*small, "--plan", "--json")[1])["models"][0]["plan"]
     assert document["requires"] == ("model" if whole else "shapes")

@@ -106,6 +106,7 @@ FAMILIES: dict[str, dict[str, object]] = {
     "mamba": _MAMBA,
     "mamba2": _MAMBA | dict(num_heads=8, head_dim=8, n_groups=1, chunk_size=8),
 }  # fmt: skip
+JETMOE = _GROUPED | dict(num_local_experts=4, num_experts_per_tok=2, kv_channels=8)  # its router is read by Python
 
 _MOE = _GROUPED | dict(num_local_experts=4)
 _SMALL_ENCODER = _ENCODER | dict(bos_token_id=2, eos_token_id=2, sep_token_id=2)
