@@ -236,7 +236,7 @@ def test_unwritable_cache_is_named(toy: RemoteFiles, tmp_path: Path, monkeypatch
 @pytest.mark.skipif(sys.platform == "win32", reason="needs a limit on the size of files")
 def test_full_disk_is_named_and_leaves_nothing(toy: RemoteFiles, cache: Path) -> None:
     with child(toy, "100000") as process:
-        _, err = process.communicate(timeout=60)
+        _, err = process.communicate()
     assert f"'{cache}'" in err
     assert in_place(cache).items() <= CONTENT.items()
     assert "large.json" not in in_place(cache)
@@ -246,9 +246,8 @@ def test_full_disk_is_named_and_leaves_nothing(toy: RemoteFiles, cache: Path) ->
 def test_killed_download_is_no_entry_and_is_cleared_away(toy: RemoteFiles, cache: Path, mirror: Mirror) -> None:
     mirror.faults[LARGE] = ["stall"]
     with child(toy) as process:
-        until = time.monotonic() + 60
         while not any(length(f) > 100_000 for f in cache.glob("tmp*")):
-            assert time.monotonic() < until, "the download did not begin"
+            assert process.poll() is None, "it was done before it could be killed"
             time.sleep(0.02)
         process.kill()
     assert any(name.startswith("tmp") for name in in_place(cache))
@@ -261,7 +260,7 @@ def test_killed_download_is_no_entry_and_is_cleared_away(toy: RemoteFiles, cache
 def test_concurrent_fetches_download_once(toy: RemoteFiles, cache: Path, mirror: Mirror) -> None:
     processes = [child(toy) for _ in range(3)]
     for process in processes:
-        _, err = process.communicate(timeout=60)
+        _, err = process.communicate()
         assert (process.returncode, err) == (0, "")
     assert in_place(cache) == CONTENT
     assert len(mirror.asked) == len(CONTENT)
