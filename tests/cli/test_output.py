@@ -55,6 +55,8 @@ def test_a_line_of_a_message_stays_one(capsys: pytest.CaptureFixture[str]) -> No
     say("a\nname")
     out, err = capsys.readouterr()
     assert (out, err) == ("a\\nname\n", "warning: a name with lines\n")
+    tell("x" * 10**6)
+    assert len(capsys.readouterr().err) < 3000
 
 
 def test_progress_shows_names_without_obeying_them(capsys: pytest.CaptureFixture[str]) -> None:

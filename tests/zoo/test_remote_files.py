@@ -170,6 +170,15 @@ def test_changed_file_is_noticed(toy: RemoteFiles, cache: Path) -> None:
     assert "`lpz bench get toy`" in line(error)
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="needs named pipes")
+def test_a_pipe_in_the_place_of_a_file_is_noticed(toy: RemoteFiles, cache: Path) -> None:
+    toy.fetch(ignore)
+    (cache / "logs/b.yaml").unlink()
+    os.mkfifo(cache / "logs/b.yaml")
+    with pytest.raises(DownloadError, match=r"b\.yaml"):
+        toy.path()
+
+
 @pytest.mark.parametrize("fault", ["cut", "500", "429", "other"])
 def test_passing_fault_is_tried_again(toy: RemoteFiles, cache: Path, mirror: Mirror, fault: str) -> None:
     mirror.faults[LARGE] = [fault]
