@@ -268,11 +268,17 @@ def same_settings(
     before, wanted = _flat(document), _flat(now)
     changed = [name for name in sorted({*before, *wanted}) if before.get(name) != wanted.get(name)]
     if changed:
-        shown = "; ".join(f"{name} was {before.get(name)}, not {wanted.get(name)}" for name in changed)
+        differ = [f"{_short(n)} was {_short(before.get(n))}, not {_short(wanted.get(n))}" for n in changed]
+        shown = "; ".join(differ[:10] + [f"and {len(differ) - 10} more"] * (len(differ) > 10))
         raise UsageError(
             f"the {what} in '{file.parent}' has other settings: {shown}; give the same, or choose another --out"
         )
     return True
+
+
+def _short(value: Any) -> str:
+    text = str(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
 
 
 def _flat(settings: Mapping[str, Any]) -> dict[str, Any]:

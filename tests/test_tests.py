@@ -1,9 +1,11 @@
-"""The tests hold behaviour: none reaches a private name of the product, or expects an error by its sentence."""
+"""The tests hold behaviour: none reaches a private name of the product, expects an error by its sentence, or fails on a
+slow machine."""
 
 from __future__ import annotations
 
 import ast
 import re
+import tomllib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -14,6 +16,8 @@ PRODUCT = re.compile(r"(lpzero_hf|lpz_\w+)(\.|$)")
 PRIVATE = re.compile(r"_[^_]\w*")
 FOREIGN = {"os", "torch", "parameter", "model"}  # of other libraries; a model's configuration is of transformers
 REPLACING = re.compile(r"(set|del|get)attr$|\bpatch(\.object)?$")
+CLOCK = re.compile(r"(time|monotonic|perf_counter|process_time|thread_time|clock_gettime)(_ns)?")
+LIMITED = re.compile(r"subprocess\.\w+$|\.(communicate|wait)$")
 WORDS = 4  # of a `match`, at most
 
 
@@ -52,7 +56,18 @@ def sentences(tree: ast.AST) -> Iterator[str]:
                 yield text
 
 
-@pytest.mark.parametrize("rule", [private_names, sentences])
+def clocks(tree: ast.AST) -> Iterator[str]:
+    """What lets a test fail on a slow machine: a reading of the clock, or a time limit of its own for a process."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and node.module == "time":
+            yield from (alias.name for alias in node.names if CLOCK.fullmatch(alias.name))
+        elif isinstance(node, ast.Attribute) and start(node) == "time" and CLOCK.fullmatch(node.attr):
+            yield ast.unparse(node)
+        elif isinstance(node, ast.Call) and LIMITED.search(ast.unparse(node.func)):
+            yield from (ast.unparse(keyword) for keyword in node.keywords if keyword.arg == "timeout")
+
+
+@pytest.mark.parametrize("rule", [private_names, sentences, clocks])
 def test_tests_keep_the_rules(rule: Callable[[ast.AST], Iterator[str]]) -> None:
     found = {str(file): list(rule(ast.parse(file.read_text(encoding="utf-8")))) for file in TESTS.rglob("*.py")}
     assert {file: names for file, names in found.items() if names} == {}
@@ -79,6 +94,24 @@ def test_a_private_name_is_found(source: str) -> None:
 )
 def test_a_public_name_and_one_of_its_own_are_not(source: str) -> None:
     assert list(private_names(ast.parse(source))) == []
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "import time\nstart = time.perf_counter()\nassert time.time() - start < 1",
+        "from time import monotonic as now, process_time\nassert now() < 3",
+        "import subprocess\nsubprocess.run(['true'], timeout=10)\nprocess.communicate(timeout=30)",
+    ],
+)
+def test_a_clock_is_found(source: str) -> None:
+    assert len(list(clocks(ast.parse(source)))) == 2
+    assert list(clocks(ast.parse("import time\ntime.sleep(1)\nsqlite3.connect(file, timeout=60)"))) == []
+
+
+def test_the_runner_ends_what_hangs() -> None:
+    settings = tomllib.loads((TESTS.parent / "pyproject.toml").read_text(encoding="utf-8"))
+    assert settings["tool"]["pytest"]["ini_options"]["timeout"] >= 600
 
 
 def test_a_sentence_is_found() -> None:

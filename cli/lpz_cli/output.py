@@ -17,6 +17,7 @@ from typing import Any, TextIO
 from lpzero_hf.errors import printable
 from lpzero_hf.foreign import stdout_kept
 
+LONGEST = 2000  # characters of a message
 FORMULA = tuple("=+-@\t\r\n\uff1d\uff0b\uff0d\uff20")  # at the start of a cell, a spreadsheet computes or runs it
 
 
@@ -46,7 +47,8 @@ def say(*lines: str) -> None:
 
 def tell(line: str) -> None:
     """Print a line about the work, a warning for example, on standard error."""
-    print(printable(" ".join(line.split())), file=sys.stderr, flush=True)
+    text = printable(" ".join(line.split()))
+    print(text if len(text) <= LONGEST else f"{text[:LONGEST]} ...", file=sys.stderr, flush=True)
 
 
 def print_json(document: Any) -> None:

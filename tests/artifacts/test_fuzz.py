@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import sys
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -67,16 +66,15 @@ sys.addaudithook(_audit)  # cannot be taken away again; does nothing unless watc
 
 @contextmanager
 def harmless() -> Iterator[None]:
-    """Fails if code is imported or run, a file or connection opened, or a second passes."""
+    """Fails if code is imported or run, or a file or connection opened."""
     global watching
     seen.clear()
-    start, watching = time.perf_counter(), True
+    watching = True
     try:
         yield
     finally:
         watching = False
     assert not seen, seen
-    assert time.perf_counter() - start < 1
 
 
 @pytest.fixture(autouse=True, scope="module")

@@ -580,7 +580,7 @@ def test_a_killed_run_leaves_no_worker_and_goes_on_where_it_stopped(
             time.sleep(0.01)
     finally:
         process.kill()
-    process.communicate(timeout=30)  # returns when the last worker that holds the pipes has gone
+    process.communicate()  # returns when the last worker that holds the pipes has gone
     assert process.returncode == -signal.SIGKILL
     finished = results(tmp_path / "killed")
     assert 2 <= len(finished) < 7

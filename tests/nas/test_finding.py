@@ -101,8 +101,7 @@ def killed(arguments: list[str], study: Path, trials: int) -> None:
     process = subprocess.Popen(
         [sys.executable, "-c", code, *arguments], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
-    end = time.monotonic() + 120
-    while time.monotonic() < end and process.poll() is None:
+    while process.poll() is None:
         if study.exists():
             try:
                 with sqlite3.connect(f"file:{study}?mode=ro", uri=True) as connection:

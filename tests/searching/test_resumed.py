@@ -29,9 +29,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 def kill_when(process: BaseProcess, ready: Callable[[], bool], log: Path) -> bool:
     """Kill a process once something is so; whether it had not ended by itself."""
-    deadline = time.monotonic() + 120
     while not ready() and process.exitcode is None:
-        assert time.monotonic() < deadline, log.read_text()
         time.sleep(0.001)
     assert process.pid is not None
     if process.exitcode is None:

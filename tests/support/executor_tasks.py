@@ -37,9 +37,7 @@ def die(task: str) -> str:
 def meet(folder: str) -> None:
     """Returns when three are at work at a time."""
     (Path(folder) / str(os.getpid())).touch()
-    deadline = time.monotonic() + 20
     while len(list(Path(folder).iterdir())) < 3:
-        assert time.monotonic() < deadline, "the others do not come"
         time.sleep(0.01)
 
 

@@ -92,9 +92,7 @@ def dwell(subject: Subject) -> float:
 
 def await_file(file: Path) -> None:
     """Returns when it is there."""
-    deadline = time.monotonic() + 60
     while not file.exists():
-        assert time.monotonic() < deadline, f"no {file}"
         time.sleep(0.01)
 
 
@@ -118,8 +116,7 @@ def loss_of_a_node(executor: RayExecutor, folder: Path, node: Any) -> Any:
             load_benchmark("tiny-gpt2"), [*PROXIES, ModelProxy(name="dwell", formula="", evaluate=dwell)],
             SETTING, limit=LIMIT, cache=cache, executor=executor, progress=progress,
         )  # fmt: skip
-    deadline = time.monotonic() + 60
-    while (alive := sum(node["Alive"] for node in ray.nodes())) > 1 and time.monotonic() < deadline:
+    while (alive := sum(node["Alive"] for node in ray.nodes())) > 1:
         time.sleep(0.1)
     return {"scores": report.scores, "killed": killed, "alive": alive}
 
@@ -165,7 +162,6 @@ def main() -> None:
     found: dict[str, Any] = {}
 
     def note(name: str, work: Callable[[], Any]) -> None:
-        start = time.monotonic()
         with warnings.catch_warnings(record=True) as heard:
             warnings.simplefilter("always")
             try:
@@ -173,7 +169,7 @@ def main() -> None:
             except Exception:
                 found[name] = traceback.format_exc()
         found[f"{name}, warnings"] = [str(warning.message) for warning in heard]
-        print(f"{name}: {time.monotonic() - start:.1f} s", file=sys.stderr, flush=True)
+        print(name, file=sys.stderr, flush=True)
 
     with RayExecutor(cluster.address) as executor:
         where = executor_tasks.where

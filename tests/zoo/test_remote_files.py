@@ -170,6 +170,15 @@ def test_changed_file_is_noticed(toy: RemoteFiles, cache: Path) -> None:
     assert "`lpz bench get toy`" in line(error)
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="needs named pipes")
+def test_a_pipe_in_the_place_of_a_file_is_noticed(toy: RemoteFiles, cache: Path) -> None:
+    toy.fetch(ignore)
+    (cache / "logs/b.yaml").unlink()
+    os.mkfifo(cache / "logs/b.yaml")
+    with pytest.raises(DownloadError, match=r"b\.yaml"):
+        toy.path()
+
+
 @pytest.mark.parametrize("fault", ["cut", "500", "429", "other"])
 def test_passing_fault_is_tried_again(toy: RemoteFiles, cache: Path, mirror: Mirror, fault: str) -> None:
     mirror.faults[LARGE] = [fault]
@@ -236,7 +245,7 @@ def test_unwritable_cache_is_named(toy: RemoteFiles, tmp_path: Path, monkeypatch
 @pytest.mark.skipif(sys.platform == "win32", reason="needs a limit on the size of files")
 def test_full_disk_is_named_and_leaves_nothing(toy: RemoteFiles, cache: Path) -> None:
     with child(toy, "100000") as process:
-        _, err = process.communicate(timeout=60)
+        _, err = process.communicate()
     assert f"'{cache}'" in err
     assert in_place(cache).items() <= CONTENT.items()
     assert "large.json" not in in_place(cache)
@@ -246,9 +255,8 @@ def test_full_disk_is_named_and_leaves_nothing(toy: RemoteFiles, cache: Path) ->
 def test_killed_download_is_no_entry_and_is_cleared_away(toy: RemoteFiles, cache: Path, mirror: Mirror) -> None:
     mirror.faults[LARGE] = ["stall"]
     with child(toy) as process:
-        until = time.monotonic() + 60
         while not any(length(f) > 100_000 for f in cache.glob("tmp*")):
-            assert time.monotonic() < until, "the download did not begin"
+            assert process.poll() is None, "it was done before it could be killed"
             time.sleep(0.02)
         process.kill()
     assert any(name.startswith("tmp") for name in in_place(cache))
@@ -261,7 +269,7 @@ def test_killed_download_is_no_entry_and_is_cleared_away(toy: RemoteFiles, cache
 def test_concurrent_fetches_download_once(toy: RemoteFiles, cache: Path, mirror: Mirror) -> None:
     processes = [child(toy) for _ in range(3)]
     for process in processes:
-        _, err = process.communicate(timeout=60)
+        _, err = process.communicate()
         assert (process.returncode, err) == (0, "")
     assert in_place(cache) == CONTENT
     assert len(mirror.asked) == len(CONTENT)
