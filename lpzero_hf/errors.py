@@ -66,6 +66,10 @@ class InvalidScore(Exception):
     """Raised by a proxy whose score is not a finite number; the message says why."""
 
 
+class NotFinite(CaptureError, InvalidScore):
+    """The pass of a model overflowed, so that no statistic of it means anything."""
+
+
 def one_line(error: BaseException) -> str:
     """The type and message of `error` on one line, at most 300 characters."""
     text = " ".join(str(error).split())

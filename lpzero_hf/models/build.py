@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import warnings
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -11,9 +12,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from lpzero_hf.errors import LpzError, ModelError, one_line
+from lpzero_hf.errors import LpzError, ModelError, ModelWarning, one_line
 from lpzero_hf.models.deferred_init import Ledger, NotDeferrable
 from lpzero_hf.models.lazy import Checkpoint, Source, make_lazy
+from lpzero_hf.models.readable import quantization_ignored, quantization_of
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedModel
@@ -28,11 +30,13 @@ def build_model(
     lazy: bool = False,
 ) -> PreTrainedModel:
     """The model of `config` with seeded random weights, in eval mode; with `lazy`, as in `load_model`, without memory.
+    A `quantization_config` is ignored, with a `ModelWarning`.
 
     Raises:
         ModelError: the configuration cannot be built.
     """
     recipe = ModelRecipe(copy.deepcopy(config), None, seed, dtype, torch.device(device))
+    recipe.warn_of_quantization(f"this {config.model_type}")
     return recipe.make(f"cannot build a '{config.model_type}'", lazy=lazy)
 
 
@@ -46,6 +50,11 @@ class ModelRecipe:
     dtype: torch.dtype
     device: torch.device
     trust_remote_code: bool = False
+
+    def warn_of_quantization(self, what: str) -> None:
+        """Warn (`ModelWarning`) if the configuration of `what` asks for quantization, which is ignored."""
+        if self.checkpoint is None and quantization_of(self.config) is not None:
+            warnings.warn(quantization_ignored(what, self.dtype), ModelWarning, stacklevel=3)
 
     def make(self, failure: str, *, lazy: bool) -> PreTrainedModel:
         """The model in eval mode. Raises `ModelError`, beginning with `failure`."""
@@ -64,6 +73,8 @@ class ModelRecipe:
 
     def _built(self, checkpoint: str | Path | None) -> PreTrainedModel:
         config = copy.deepcopy(self.config)  # transformers writes the precision into it
+        if checkpoint is None and quantization_of(config) is not None:
+            del config.quantization_config
         return _build(config, checkpoint, self.dtype, self.trust_remote_code)
 
     def _lazy(self, failure: str) -> PreTrainedModel:
@@ -105,7 +116,7 @@ def _build(
 
 def model_class(config: PreTrainedConfig) -> Any:
     """The class that `config` is built with: the first of its `architectures` that transformers has, else
-    the language-model head of its family, else the bare model."""
+    the language-model head of its family (for text, else for images and text), else the bare model."""
     import transformers
     from transformers.models.auto import modeling_auto as auto
 
@@ -119,6 +130,8 @@ def model_class(config: PreTrainedConfig) -> Any:
         return transformers.AutoModelForMaskedLM
     if type(config) in transformers.MODEL_FOR_CAUSAL_LM_MAPPING or "AutoModelForCausalLM" in _remote(config):
         return transformers.AutoModelForCausalLM
+    if type(config) in transformers.MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING:
+        return transformers.AutoModelForImageTextToText
     return transformers.AutoModel
 
 

@@ -58,7 +58,8 @@ def load_model(
     Args:
         source: a zoo name, an architecture `SPACE:ID`, a local folder, a `config.json`, or a Hub id, tried in this
             order.
-        pretrained: load the checkpoint instead of drawing random weights.
+        pretrained: load the checkpoint instead of drawing random weights. Random weights are never quantized: a
+            `quantization_config` is ignored, with a `ModelWarning`.
         seed: draws the random weights.
         dtype: precision of the weights.
         device: where the model goes.
@@ -91,6 +92,7 @@ def load_model(
     recipe = ModelRecipe(config, location if pretrained else None, seed, dtype, torch.device(device), trust_remote_code)
     if pretrained and isinstance(location, str) and not force:
         check_disk(location)
+    recipe.warn_of_quantization(f"'{source}'")
     failure = f"cannot {'load' if pretrained else 'build'} '{source}'"
     model = recipe.make(failure, lazy=lazy)
     tokenizer = None if location is None else _tokenizer(location, trust_remote_code)
