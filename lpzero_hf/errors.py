@@ -67,6 +67,10 @@ class InvalidScore(Exception):
     """Raised by a proxy whose score is not a finite number; the message says why."""
 
 
+class NotFinite(CaptureError, InvalidScore):
+    """The pass of a model overflowed, so that no statistic of it means anything."""
+
+
 class Stopped(Exception):
     """Stands for an exception of code of others that would have ended this process: `SystemExit`, for example.
 

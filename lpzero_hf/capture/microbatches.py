@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from lpzero_hf.errors import CaptureError
-from lpzero_hf.models.objective import Batch, first_output, head_kind, project, projected, real_targets, run_model
+from lpzero_hf.models.objective import Batch, finite_output, first_output, head_kind, project, projected, real_targets
 from lpzero_hf.models.padding import IGNORED
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ class Shares:
         whole, mine = int(self.counts.sum()), int(self.counts[part].sum())
         if whole == 0:
             raise CaptureError("the objective is nan; check the labels (are all of them -100?)")
-        output = run_model(model, batch | {ITEMS: torch.tensor(whole)} if self.divides else batch)
+        output = finite_output(model, batch | {ITEMS: torch.tensor(whole)} if self.divides else batch)
         loss: Tensor | None = output.get("loss")
         if mine == 0:  # the mean over no target is not a number; its gradients are zero
             return (first_output(output) * 0).sum()
@@ -125,7 +125,7 @@ def shares(model: PreTrainedModel, batch: Batch, begin: Callable[[Batch], Any]) 
     items = {} if labels is None or not open_ended else {ITEMS: torch.tensor(2 * max(1, int(targets[chosen].sum())))}
     for name, fed in (("both", together), ("first", rows(batch, chosen[:1])), ("second", rows(batch, chosen[1:]))):
         begin(fed)
-        outputs[name] = run_model(model, fed | items)
+        outputs[name] = finite_output(model, fed | items)
     _check_independence(model, together, *(first_output(output) for output in outputs.values()))
     return _divided(model, batch, together, outputs["both"], items)
 

@@ -37,6 +37,7 @@ def build_model(
     attention: str | None = None,
 ) -> PreTrainedModel:
     """The model of `config` with seeded random weights, in eval mode; `lazy` and `attention` as in `load_model`.
+    A `quantization_config` is ignored, with a `ModelWarning`.
 
     Raises:
         ModelError: the configuration cannot be built.
@@ -180,7 +181,7 @@ def _with_padding(model: PreTrainedModel) -> PreTrainedModel:
 
 def model_class(config: PreTrainedConfig) -> Any:
     """The class that `config` is built with: the first of its `architectures` that transformers has, else
-    the language-model head of its family, else the bare model."""
+    the language-model head of its family (for text, else for images and text), else the bare model."""
     import transformers
     from transformers.models.auto import modeling_auto as auto
 
@@ -194,6 +195,8 @@ def model_class(config: PreTrainedConfig) -> Any:
         return transformers.AutoModelForMaskedLM
     if type(config) in transformers.MODEL_FOR_CAUSAL_LM_MAPPING or "AutoModelForCausalLM" in _remote(config):
         return transformers.AutoModelForCausalLM
+    if type(config) in transformers.MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING:
+        return transformers.AutoModelForImageTextToText
     return transformers.AutoModel
 
 

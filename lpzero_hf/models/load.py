@@ -63,7 +63,8 @@ def load_model(
     Args:
         source: a zoo name, an architecture `SPACE:ID`, a local folder, a `config.json`, or a Hub id, tried in this
             order.
-        pretrained: load the checkpoint instead of drawing random weights.
+        pretrained: load the checkpoint instead of drawing random weights. Random weights are never quantized: a
+            `quantization_config` is ignored, with a `ModelWarning`.
         seed: draws the random weights.
         dtype: precision of the weights.
         device: where the model goes.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 from transformers.models.auto import modeling_auto as auto
 
-from lpzero_hf.errors import CaptureError, ModelWarning
+from lpzero_hf.errors import CaptureError, ModelWarning, NotFinite
 from lpzero_hf.models.padding import IGNORED, without_padding
 
 Batch = dict[str, Any]
@@ -156,8 +156,13 @@ def objective(model: PreTrainedModel, batch: Batch, seed: int) -> Tensor:
 
     Raises:
         CaptureError: the model returned neither a loss nor a floating-point output.
+        NotFinite: its output is not finite at a real token.
     """
-    output = run_model(model, batch)
+    return objective_of(model, batch, finite_output(model, batch), seed)
+
+
+def objective_of(model: PreTrainedModel, batch: Batch, output: Any, seed: int) -> Tensor:
+    """As `objective`, from the output of `model` on `batch`, which need not be finite."""
     loss: Tensor | None = output.get("loss")
     if loss is not None and loss.dim() == 0:
         return loss
@@ -193,14 +198,34 @@ def run_model(model: nn.Module, batch: Batch) -> Any:
     return model(**taken, return_dict=True)
 
 
+def finite_output(model: PreTrainedModel, batch: Batch) -> Any:
+    """As `run_model`. Raises `NotFinite` if the output at a real token is not finite."""
+    output = run_model(model, batch)
+    value = next(_outputs(output), None)
+    if value is None or value.detach().sum(dtype=torch.float64).isfinite():  # a sum: it may be large
+        return output
+    real = real_targets(batch)
+    if (value[real] if value.shape[:2] == real.shape else value).isfinite().all():
+        return output
+    raise NotFinite(
+        f"the output of {type(model).__name__} in {str(value.dtype).removeprefix('torch.')} is not finite, so neither "
+        "are its statistics; score it in a wider precision (--dtype float32), or check its weights"
+    )
+
+
 def first_output(output: Any) -> Tensor:
     """The first floating-point tensor of a model output that is not the loss (logits or hidden states)."""
-    for name, value in output.items():
-        if name != "loss" and isinstance(value, Tensor) and value.is_floating_point() and value.dim() > 1:
-            return value
+    for value in _outputs(output):
+        return value
     raise CaptureError(
         "the model returned neither a loss nor a floating-point output to take gradients of; score a model that does"
     )
+
+
+def _outputs(output: Any) -> Iterator[Tensor]:
+    for name, value in output.items():
+        if name != "loss" and isinstance(value, Tensor) and value.is_floating_point() and value.dim() > 1:
+            yield value
 
 
 def _open_ended(parameters: Mapping[str, inspect.Parameter]) -> bool:

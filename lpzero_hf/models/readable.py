@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -41,8 +42,13 @@ def check_readable(model: PreTrainedModel, *, shapes_suffice: bool) -> None:
             f"{len(missing)} weights of {kind} are on the meta device and have no values (such as '{missing[0]}': "
             "offloaded, or never loaded); load them into memory, or build the model with load_model"
         )
-    if getattr(model.config, "quantization_config", None) is not None:
+    if quantization_of(model.config) is not None:
         warnings.warn(quantization_ignored(kind, next(model.parameters()).dtype), ModelWarning, stacklevel=4)
+
+
+def quantization_of(config: Any) -> Any:
+    """The `quantization_config` of a configuration, None if it has none."""
+    return getattr(config, "quantization_config", None)
 
 
 def quantization_ignored(what: str, dtype: torch.dtype) -> str:

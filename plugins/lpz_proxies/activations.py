@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from lpzero_hf.capture.spec import Reduction
+from lpzero_hf.errors import InvalidScore
 from lpzero_hf.models.layout import ModelLayout
 from lpzero_hf.proxies.base import Proxy, StatisticProxy, total
 
@@ -48,8 +49,14 @@ def log_determinant(values: Sequence[list[Tensor]], layout: ModelLayout) -> floa
 
 
 def principal_components(A: Tensor, mask: Tensor, threshold: float) -> Tensor:
-    """How many principal components of A [B, T, out], real tokens as rows, reach `threshold` of the variance."""
+    """How many principal components of A [B, T, out], real tokens as rows, reach `threshold` of the variance.
+
+    Raises:
+        InvalidScore: A is not finite.
+    """
     rows = A[mask].double()
+    if not rows.isfinite().all():
+        raise InvalidScore("the feed-forward output is not finite")
     rows = rows - rows.mean(0)
     gram = rows.T @ rows if rows.shape[0] >= rows.shape[1] else rows @ rows.T
     variances = torch.linalg.eigvalsh(gram).clamp_min_(0).flip(0)

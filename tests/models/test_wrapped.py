@@ -3,7 +3,6 @@ says why it is not scored."""
 
 from __future__ import annotations
 
-import copy
 import functools
 import warnings
 from collections.abc import Callable
@@ -264,22 +263,12 @@ class QuantLinear(nn.Module):
 
 
 class Packed(Tensor):
-    """A tensor subclass that looks like a float matrix, as in torchao."""
-
-    @staticmethod
-    def __new__(cls, values: Tensor) -> Packed:
-        return Tensor._make_wrapper_subclass(cls, values.shape, dtype=torch.float32)  # type: ignore[attr-defined]
-
-    def __init__(self, values: Tensor) -> None:
-        self.values = values.to(torch.int8)
-
-    def __tensor_flatten__(self) -> tuple[list[str], None]:
-        return ["values"], None
+    """A tensor that says float32 and does its arithmetic in another way, as those of torchao."""
 
     @classmethod
     def __torch_dispatch__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if func is torch.ops.aten.detach.default:
-            return cls(args[0].values)
+            return args[0]
         raise NotImplementedError(func)
 
 
@@ -292,7 +281,7 @@ def with_layer(make: Callable[[nn.Linear], nn.Module]) -> Change:
 
 
 def packed(layer: nn.Linear) -> nn.Linear:
-    layer.weight = nn.Parameter(Packed(layer.weight.detach()), requires_grad=False)
+    layer.weight = nn.Parameter(layer.weight.detach().as_subclass(Packed), requires_grad=False)
     return layer
 
 
@@ -324,7 +313,7 @@ def sharded(model: PreTrainedModel) -> nn.Module:
 
     wrapper = FullyShardedDataParallel.__new__(FullyShardedDataParallel)
     nn.Module.__init__(wrapper)
-    wrapper._fsdp_wrapped_module = model
+    wrapper.inner = model
     return wrapper
 
 
@@ -365,7 +354,7 @@ def test_a_model_without_values_has_counts(batch: dict[str, Tensor]) -> None:
 def test_plain_layers_are_put_back_when_scoring_fails() -> None:
     model = made(COMPUTED["pruned"])
     model.compile()
-    before = copy.copy(model.model.layers[0].mlp._modules), model._compiled_call_impl
+    before = dict(model.named_modules()), model._compiled_call_impl
 
     def fail() -> None:
         with plain_layers(model):
@@ -374,4 +363,4 @@ def test_plain_layers_are_put_back_when_scoring_fails() -> None:
 
     with pytest.raises(KeyboardInterrupt):
         fail()
-    assert (model.model.layers[0].mlp._modules, model._compiled_call_impl) == before
+    assert (dict(model.named_modules()), model._compiled_call_impl) == before
