@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from lpzero_hf.capture.spec import Reduced
+from lpzero_hf.capture.spec import Reduced, Reduction
 from lpzero_hf.errors import UsageError
 from lpzero_hf.expressions.canonical import canonical_chain
 from lpzero_hf.expressions.expression import BUILT_IN, STATISTIC_NAMES, VERSION, Chain, Expression, Operations, parse
 from lpzero_hf.expressions.operations import installed_operations
+from lpzero_hf.expressions.rounding import checked
 from lpzero_hf.expressions.stacked import Stack
 from lpzero_hf.expressions.tables import Wanted, gather, pair_of
 from lpzero_hf.models.layout import ModelLayout
@@ -30,8 +31,7 @@ class ExpressionProxy(StatisticProxy):
 
     def finish(self, reduced: Sequence[Sequence[Reduced]], layout: ModelLayout) -> float:
         """The score, from a table of only this expression's branches."""
-        table = gather(self.wanted, dict(zip(self.wanted.reductions, reduced, strict=True)))
-        return float(Stack([table], self.wanted).score(self.expression))
+        return checked(self.name, *(float(stack.score(self.expression)) for stack in stacks(self.wanted, reduced)))
 
     def __reduce__(self) -> tuple[Callable[..., ExpressionProxy], tuple[object, ...]]:
         """In another process, the operations are looked up anew."""
@@ -60,10 +60,24 @@ def expression_proxy(
         formula=str(expression),
         orientation=orientation,
         version="-".join([VERSION, expression.digest, *_changed(expression, operations)]),
-        reductions=tuple(wanted.reductions.values()),
+        reductions=reductions_of(wanted),
         expression=expression,
         wanted=wanted,
     )
+
+
+def reductions_of(wanted: Wanted) -> tuple[Reduction, ...]:
+    """What to capture for `stacks`."""
+    return (*wanted.reductions.values(), *(() if wanted.exact else wanted.rounded.reductions.values()))
+
+
+def stacks(wanted: Wanted, reduced: Sequence[Sequence[Reduced]]) -> tuple[Stack, Stack]:
+    """The table of one model, and that of its disturbed tensors, from the values of `reductions_of(wanted)`."""
+    one = Stack([gather(wanted, dict(zip(wanted.reductions, reduced, strict=False)))], wanted)
+    if wanted.exact:
+        return one, one
+    again = dict(zip(wanted.rounded.reductions, reduced[len(wanted.reductions) :], strict=True))
+    return one, Stack([gather(wanted.rounded, again)], wanted.rounded)
 
 
 def _unpickled(text: str, name: str, orientation: Orientation) -> ExpressionProxy:

@@ -12,11 +12,11 @@ from lpzero_hf.capture.spec import Reduced
 from lpzero_hf.errors import InvalidScore
 from lpzero_hf.expressions.expression import BUILT_IN, Expression, Operations
 from lpzero_hf.expressions.operations import installed_operations
-from lpzero_hf.expressions.stacked import Stack
-from lpzero_hf.expressions.tables import Wanted, gather
+from lpzero_hf.expressions.rounding import checked
+from lpzero_hf.expressions.tables import Wanted
 from lpzero_hf.models.layout import ModelLayout
 from lpzero_hf.proxies.base import StatisticProxy
-from lpzero_hf.proxies.expression_proxy import wanted_by
+from lpzero_hf.proxies.expression_proxy import reductions_of, stacks, wanted_by
 
 PAPER = "Dong et al. 2024, arXiv:2410.04808"
 
@@ -48,9 +48,9 @@ class SearchedProxy(StatisticProxy):
 
     def finish(self, reduced: Sequence[Sequence[Reduced]], layout: ModelLayout) -> float:
         """The score, from a table of only the members' branches."""
-        stack = Stack([gather(self.wanted, dict(zip(self.wanted.reductions, reduced, strict=True)))], self.wanted)
+        pair = stacks(self.wanted, reduced)
         scores = [
-            member.orientation * float(stack.score(expression))
+            member.orientation * checked(self.name, *(float(stack.score(expression)) for stack in pair))
             for member, expression in zip(self.artifact.members, self.expressions, strict=True)
         ]
         if len(scores) == 1:
@@ -87,7 +87,7 @@ def searched_proxy(artifact: Artifact, operations: Operations = BUILT_IN) -> Sea
         formula=signed[0] if len(signed) == 1 else f"sum of the quantiles of {'; '.join(signed)}",
         citation=f"found on {where} by lpzero-hf, after {PAPER}",
         version=f"artifact-{artifact.digest[:16]}",
-        reductions=tuple(wanted.reductions.values()),
+        reductions=reductions_of(wanted),
         artifact=artifact,
         expressions=expressions,
         wanted=wanted,
