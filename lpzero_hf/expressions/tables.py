@@ -8,7 +8,7 @@ sum of X @ Y^T is the inner product of the column sums of X and Y.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -19,7 +19,6 @@ from lpzero_hf.capture.spec import Captured, Reduced, Reduction, Statistic
 from lpzero_hf.capture.workspace import buffer
 from lpzero_hf.errors import CaptureError
 from lpzero_hf.expressions.expression import BUILT_IN, STATISTIC_NAMES, Chain, Operations
-from lpzero_hf.expressions.rounding import disturbed
 
 Pair = tuple[str, str]
 
@@ -42,23 +41,13 @@ class Wanted:
         chains: canonical chains by statistic; statistics in the order W, G, A, J, H, S.
         pairs: pairs of statistics of one shape whose products are needed, including a statistic with itself.
         operations: by name.
-        disturb: whether the tensors get errors of the size of rounding first; for `rounding.checked`.
+        disturb: applied to every statistic and its matrix first; see `lpzero_hf.expressions.rounding`.
     """
 
     chains: Mapping[str, tuple[Chain, ...]]
     pairs: tuple[Pair, ...] = ()
     operations: Operations = field(default_factory=lambda: BUILT_IN)
-    disturb: bool = False
-
-    @cached_property
-    def rounded(self) -> Wanted:
-        """The same of disturbed tensors."""
-        return replace(self, disturb=True)
-
-    @property
-    def exact(self) -> bool:
-        """Whether it reads only weights, in which there is no rounding."""
-        return set(self.chains) <= {"W"}
+    disturb: Callable[[str, Tensor], Tensor] | None = None
 
     def scalar(self, chain: Chain) -> bool:
         """Whether `chain` leaves one number per site."""
@@ -89,8 +78,8 @@ class Wanted:
         def function(*tensors: Tensor) -> Tensor:
             mask = tensors[len(reads) :]
             matrices = {name: view(tensor, *mask) for name, tensor in zip(reads, tensors, strict=False)}
-            if self.disturb:
-                matrices = {name: disturbed(name, matrix) for name, matrix in matrices.items()}
+            if self.disturb is not None:
+                matrices = {name: self.disturb(name, matrix) for name, matrix in matrices.items()}
             return self.site_sums(matrices)
 
         return function

@@ -11,7 +11,8 @@ from torch import Tensor
 
 from lpzero_hf import score
 from lpzero_hf.errors import InvalidScore, RoundingWarning
-from lpzero_hf.expressions.rounding import checked, disturbed
+from lpzero_hf.expressions.expression import BUILT_IN, parse
+from lpzero_hf.expressions.rounding import checked, disturbed, steady
 from tests.support.families import tiny_model
 
 # Relative differences between attention by softmax and in one call; stated in docs/explanation/method.md.
@@ -116,3 +117,24 @@ def test_scores_are_checked_by_their_relative_change() -> None:
     for again in (1.2, -1.0, float("nan"), float("inf")):
         with pytest.raises(InvalidScore, match="rounding decides"):
             checked("a", 1.0, again)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("sum(sum(product(abs(W), abs(G))))", True),
+        ("sum(sum(product(W, G)))", False),
+        ("sum(sum(product(l1_norm(G), relu(H))))", True),
+        ("sum(sum(sum(sqrt(G), min_max_normalize(S))))", True),
+        ("sum(sum(sum(frobenius_norm(abslog(J)), sigmoid(sqrt(H)))))", False),
+        ("sum(sum(difference(abs(A), abs(J))))", False),
+        ("sum(sum(difference(abs(A), revert(abs(J)))))", True),
+        ("sum(sum(sum(abs(A), revert(abs(J)))))", False),
+        ("sum(sum(sum(abs(to_mean_scalar(A)), S)))", False),
+        ("sum(sum(sum(normalize(S), disconnect(W))))", False),
+        ("sum(sum(sum(normalize(W), log(W))))", True),
+        ("sum(sum(sum(S, disconnect(A))))", True),
+    ],
+)
+def test_expressions_whose_rounding_cannot_show_are_known(text: str, expected: bool) -> None:
+    assert steady(parse(text), BUILT_IN) is expected
