@@ -59,6 +59,10 @@ class MicroBatchWarning(UserWarning):
     """A device ran out of memory, so a minibatch runs in parts."""
 
 
+class RoundingWarning(UserWarning):
+    """A score changes visibly with the rounding of the kernels that a model runs on."""
+
+
 class NotApplicable(Exception):
     """Raised by a proxy that has no meaning on this model; the message says why."""
 

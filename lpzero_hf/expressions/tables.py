@@ -41,11 +41,13 @@ class Wanted:
         chains: canonical chains by statistic; statistics in the order W, G, A, J, H, S.
         pairs: pairs of statistics of one shape whose products are needed, including a statistic with itself.
         operations: by name.
+        disturb: applied to every statistic and its matrix first; see `lpzero_hf.expressions.rounding`.
     """
 
     chains: Mapping[str, tuple[Chain, ...]]
     pairs: tuple[Pair, ...] = ()
     operations: Operations = field(default_factory=lambda: BUILT_IN)
+    disturb: Callable[[str, Tensor], Tensor] | None = None
 
     def scalar(self, chain: Chain) -> bool:
         """Whether `chain` leaves one number per site."""
@@ -75,7 +77,10 @@ class Wanted:
     def _function(self, reads: Sequence[str], view: Callable[..., Tensor]) -> Callable[..., Tensor]:
         def function(*tensors: Tensor) -> Tensor:
             mask = tensors[len(reads) :]
-            return self.site_sums({name: view(tensor, *mask) for name, tensor in zip(reads, tensors, strict=False)})
+            matrices = {name: view(tensor, *mask) for name, tensor in zip(reads, tensors, strict=False)}
+            if self.disturb is not None:
+                matrices = {name: self.disturb(name, matrix) for name, matrix in matrices.items()}
+            return self.site_sums(matrices)
 
         return function
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
-from lpzero_hf.capture.spec import Reduced
+from lpzero_hf.capture.spec import Reduced, Reduction
 from lpzero_hf.errors import UsageError
 from lpzero_hf.expressions.canonical import canonical_chain
 from lpzero_hf.expressions.expression import BUILT_IN, STATISTIC_NAMES, VERSION, Chain, Expression, Operations, parse
 from lpzero_hf.expressions.operations import Unary, installed_operations
+from lpzero_hf.expressions.rounding import checked, disturbed, steady
 from lpzero_hf.expressions.stacked import Stack
 from lpzero_hf.expressions.tables import Wanted, gather, pair_of
 from lpzero_hf.models.layout import ModelLayout
@@ -22,16 +23,15 @@ class ExpressionProxy(StatisticProxy):
 
     Args:
         expression: that it computes.
-        wanted: the branches that it captures.
+        tables: what it captures, see `tables_for`.
     """
 
     expression: Expression
-    wanted: Wanted = field(compare=False)
+    tables: tuple[Wanted, ...] = field(compare=False)
 
     def finish(self, reduced: Sequence[Sequence[Reduced]], layout: ModelLayout) -> float:
         """The score, from a table of only this expression's branches."""
-        table = gather(self.wanted, dict(zip(self.wanted.reductions, reduced, strict=True)))
-        return float(Stack([table], self.wanted).score(self.expression))
+        return scores_of(self.name, [self.expression], self.tables, reduced)[0]
 
     def parts(self) -> Mapping[str, object]:
         """The expression, and the operations in it that are not built in."""
@@ -59,15 +59,41 @@ def expression_proxy(
     wanted = wanted_by([expression], operations)
     if not wanted.chains:
         raise UsageError(f"'{expression}' drops both branches, so it has no score; keep at least one")
+    tables = tables_for(wanted, [expression])
     return ExpressionProxy(
         name=name or str(expression),
         formula=str(expression),
         orientation=orientation,
         version="-".join([VERSION, expression.digest, *_changed(expression, operations)]),
-        reductions=tuple(wanted.reductions.values()),
+        reductions=reductions_of(tables),
         expression=expression,
-        wanted=wanted,
+        tables=tables,
     )
+
+
+def tables_for(wanted: Wanted, expressions: Sequence[Expression]) -> tuple[Wanted, ...]:
+    """What to capture: `wanted`, and the same of disturbed tensors where rounding may show in an expression."""
+    if all(steady(expression, wanted.operations) for expression in expressions):
+        return (wanted,)
+    return wanted, replace(wanted, disturb=disturbed)
+
+
+def reductions_of(tables: Sequence[Wanted]) -> tuple[Reduction, ...]:
+    """The reductions of several tables."""
+    return tuple(reduction for wanted in tables for reduction in wanted.reductions.values())
+
+
+def scores_of(
+    name: str, expressions: Sequence[Expression], tables: Sequence[Wanted], reduced: Sequence[Sequence[Reduced]]
+) -> list[float]:
+    """The scores of one model under the expressions of a proxy, from the values of `reductions_of(tables)`.
+
+    Raises:
+        InvalidScore: a score hangs on rounding.
+    """
+    values = iter(reduced)
+    stacks = [Stack([gather(wanted, dict(zip(wanted.reductions, values, strict=False)))], wanted) for wanted in tables]
+    return [checked(name, *(float(stack.score(expression)) for stack in stacks)) for expression in expressions]
 
 
 def _unpickled(text: str, name: str, orientation: Orientation) -> ExpressionProxy:

@@ -12,11 +12,10 @@ from lpzero_hf.capture.spec import Reduced
 from lpzero_hf.errors import InvalidScore
 from lpzero_hf.expressions.expression import BUILT_IN, Expression, Operations
 from lpzero_hf.expressions.operations import installed_operations
-from lpzero_hf.expressions.stacked import Stack
-from lpzero_hf.expressions.tables import Wanted, gather
+from lpzero_hf.expressions.tables import Wanted
 from lpzero_hf.models.layout import ModelLayout
 from lpzero_hf.proxies.base import StatisticProxy
-from lpzero_hf.proxies.expression_proxy import foreign, wanted_by
+from lpzero_hf.proxies.expression_proxy import foreign, reductions_of, scores_of, tables_for, wanted_by
 
 PAPER = "Dong et al. 2024, arXiv:2410.04808"
 
@@ -28,12 +27,12 @@ class SearchedProxy(StatisticProxy):
     Args:
         artifact: what it was made from.
         expressions: of its members.
-        wanted: the branches that it captures.
+        tables: what it captures, see `lpzero_hf.proxies.expression_proxy.tables_for`.
     """
 
     artifact: Artifact
     expressions: tuple[Expression, ...]
-    wanted: Wanted = field(compare=False)
+    tables: tuple[Wanted, ...] = field(compare=False)
 
     @property
     def minibatch(self) -> tuple[int, int] | None:
@@ -55,10 +54,11 @@ class SearchedProxy(StatisticProxy):
 
     def finish(self, reduced: Sequence[Sequence[Reduced]], layout: ModelLayout) -> float:
         """The score, from a table of only the members' branches."""
-        stack = Stack([gather(self.wanted, dict(zip(self.wanted.reductions, reduced, strict=True)))], self.wanted)
         scores = [
-            member.orientation * float(stack.score(expression))
-            for member, expression in zip(self.artifact.members, self.expressions, strict=True)
+            member.orientation * score
+            for member, score in zip(
+                self.artifact.members, scores_of(self.name, self.expressions, self.tables, reduced), strict=True
+            )
         ]
         if len(scores) == 1:
             return scores[0]
@@ -87,7 +87,7 @@ def searched_proxy(artifact: Artifact, operations: Operations = BUILT_IN) -> Sea
         LpzError: the artifact needs operations that are missing, or of other versions.
     """
     expressions = artifact.parsed(operations)
-    wanted = wanted_by(expressions, operations)
+    tables = tables_for(wanted_by(expressions, operations), expressions)
     signed = [
         ("" if member.orientation > 0 else "- ") + str(expression)
         for member, expression in zip(artifact.members, expressions, strict=True)
@@ -98,10 +98,10 @@ def searched_proxy(artifact: Artifact, operations: Operations = BUILT_IN) -> Sea
         formula=signed[0] if len(signed) == 1 else f"sum of the quantiles of {'; '.join(signed)}",
         citation=f"found on {where} by lpzero-hf, after {PAPER}",
         version=f"artifact-{artifact.digest[:16]}",
-        reductions=tuple(wanted.reductions.values()),
+        reductions=reductions_of(tables),
         artifact=artifact,
         expressions=expressions,
-        wanted=wanted,
+        tables=tables,
     )
 
 

@@ -68,6 +68,7 @@ def rescale(x: Tensor) -> Tensor:
     return x / x.detach().square().mean(-1, keepdim=True).sqrt().clamp_min(1e-12)
 
 
+ROUNDING = 1e-12  # of the largest gradient of a layer, in double precision
 SPECIAL = ("_token_id", "pad_index", "unk_index", "mask_index", "bos_index", "eos_index")
 SINGLE = {torch.float32, torch.float16, torch.bfloat16}
 TO_SINGLE = {Tensor.float, Tensor.half, Tensor.bfloat16}
@@ -152,9 +153,10 @@ def log_flow(W: Tensor, G: Tensor) -> Tensor:
 
 
 def absolute_log_flow(W: Tensor, G: Tensor) -> Tensor:
-    """sum of |W| * |log |dR/dW||; entries without gradient add nothing."""
-    logs = G.abs().log_().abs_()
-    return logs.masked_fill_(G == 0, 0.0).mul_(W).sum()
+    """sum of |W| * |log |dR/dW||; entries without gradient, or with one that is only rounding, add nothing."""
+    sizes = G.abs()
+    rounding = sizes <= ROUNDING * sizes.max()
+    return sizes.log_().abs_().masked_fill_(rounding, 0.0).mul_(W).sum()
 
 
 PROXIES: list[Proxy] = [

@@ -139,5 +139,5 @@ def test_the_memory_of_a_flattened_recurrent_layer_is_exchanged_too() -> None:
     layer = nn.LSTM(4, 4)
     with isolated(layer):
         layer(torch.ones(3, 1, 4))[0].sum().backward()
-        assert layer._flat_weights[0] is layer.weight_ih_l0
+        assert vars(layer)["_flat_weights"][0] is layer.weight_ih_l0
     assert layer.weight_ih_l0.grad is None

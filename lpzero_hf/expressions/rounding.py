@@ -1,0 +1,100 @@
+"""Whether a score hangs on rounding: how much it changes when the statistics change as rounding changes them.
+
+Kernels differ in the last bit: attention by softmax or in one fused call, a CPU or a GPU. Most scores do not notice. A
+logarithm of entries that are zero but for rounding does (the gradient of the first query in causal attention), so does
+the reciprocal of a sum that cancels. Expressions in which that is possible are evaluated a second time, on disturbed
+tensors.
+"""
+
+from __future__ import annotations
+
+import warnings
+
+import torch
+from torch import Tensor
+
+from lpzero_hf.errors import InvalidScore, RoundingWarning
+from lpzero_hf.expressions.canonical import facts, step
+from lpzero_hf.expressions.expression import Chain, Expression, Operations
+from lpzero_hf.expressions.operations import Interval
+
+NOTICED, INVALID = 1e-3, 0.1  # relative changes of a score
+LAST = {torch.float64: (0, 29, 45), torch.float32: (0, 16)}  # where the last bits are, also of narrower numbers
+GENTLE = {
+    "abs", "pow", "exp", "relu", "frobenius_norm", "normalized_sum", "l1_norm", "softmax", "sigmoid", "logsoftmax",
+    "sqrt", "revert", "min_max_normalize", "to_mean_scalar", "to_std_scalar", "no_op",
+}  # fmt: skip
+SUMS = {"normalized_sum", "to_mean_scalar"}
+UNIT = torch.finfo(torch.float32).eps  # for double tensors too: models compute parts of them in single precision
+ZERO = 1  # units in the last place of the largest entry
+
+
+def steady(expression: Expression, operations: Operations) -> bool:
+    """Whether rounding in the statistics cannot show in the score, by what is known of its operations.
+
+    No operation is steep where rounding is (at zero), and no sum has terms of both signs, which may cancel.
+    """
+    kept = [branch for branch in expression.branches if not branch.dropped]
+    if {branch.statistic for branch in kept} <= {"W"}:
+        return True  # there is no rounding in weights
+    signs = [_sign(branch.statistic, branch.chain, operations) for branch in kept]
+    if len(kept) == 2 and expression.op == "difference":
+        signs[1] = -signs[1]
+    product = expression.op in ("product", "matmul")
+    return 0 not in signs and (product or len(set(signs)) == 1)
+
+
+def _sign(statistic: str, chain: Chain, operations: Operations) -> int:
+    """The sign of all that a branch sums up: 1, -1, or 0 for both, also where one of its operations is steep."""
+    known = facts(statistic, ())
+    for name in chain:
+        if name not in GENTLE or (name in SUMS and not _sign_of(known.interval)):
+            return 0
+        known = step(known, operations[name])
+    return _sign_of(known.interval)
+
+
+def _sign_of(interval: Interval) -> int:
+    return 1 if interval.low >= 0 else -1 if interval.high <= 0 else 0
+
+
+def disturbed(statistic: str, tensor: Tensor) -> Tensor:
+    """`tensor` with errors of the size of rounding, the same ones each time.
+
+    A, J, G and H are sums of products, whose errors are a part of the largest entries: one unit in the last place (of
+    single precision) of the largest; entries of that size become 0, which another kernel may well give. The errors of
+    a softmax are a part of each entry. W is exact.
+    """
+    if statistic == "W" or not tensor.numel():
+        return tensor
+    bits = tensor.view(torch.int64 if tensor.element_size() == 8 else torch.int32)
+    mixed = sum((bits >> place for place in LAST[tensor.dtype]), start=torch.zeros_like(bits))
+    sign = (mixed & 1).to(tensor.dtype).mul_(2).sub_(1)  # as good as random
+    if statistic == "S":
+        return sign.mul_(tensor).mul_(UNIT).add_(tensor)
+    limit = tensor.abs().max() * UNIT
+    return torch.where(tensor.abs() <= ZERO * limit, 0.0, sign.mul_(limit).add_(tensor))
+
+
+def checked(name: str, score: float, again: float) -> float:
+    """`score`, if `again`, its value on disturbed tensors, is about the same.
+
+    Raises:
+        InvalidScore: they differ by more than a tenth: the score is mostly rounding.
+    """
+    if score - score != 0 or score == again:
+        return score
+    change = abs(score - again) / max(abs(score), abs(again))
+    if not change <= INVALID:
+        raise InvalidScore(
+            f"rounding decides it: errors in the last place change it from {score:.4g} to {again:.4g}; "
+            "use an expression without logarithms, reciprocals or differences of what is zero but for rounding"
+        )
+    if change > NOTICED:
+        warnings.warn(
+            f"the score of '{name}' hangs on rounding here: another kernel or device may change it by "
+            f"{'a percent or more' if change > 1e-2 else 'a tenth of a percent or more'}",
+            RoundingWarning,
+            stacklevel=2,
+        )
+    return score
