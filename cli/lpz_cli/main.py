@@ -30,6 +30,7 @@ from lpzero_hf.errors import (
     MicroBatchWarning,
     ModelWarning,
     PluginWarning,
+    RoundingWarning,
     one_line,
     printable,
 )
@@ -82,6 +83,7 @@ def run(arguments: Sequence[str]) -> int:
     """
     with warnings.catch_warnings():
         warnings.simplefilter("once", ModelWarning)
+        warnings.simplefilter("ignore", RoundingWarning)  # it is among the notes of the score
         for category in (ExecutorWarning, MicroBatchWarning, PluginWarning):
             warnings.simplefilter("always", category)
         warnings.showwarning = lambda message, *_: tell(f"warning: {message}")

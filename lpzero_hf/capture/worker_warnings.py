@@ -15,7 +15,7 @@ Recorded = tuple[type[Warning], str]
 
 @contextmanager
 def recording() -> Iterator[list[Recorded]]:
-    """Record every `MicroBatchWarning` and `ModelWarning` raised inside, instead of showing it in a worker."""
+    """Record the warnings that are passed on, instead of showing it in a worker."""
     recorded: list[Recorded] = []
     with warnings.catch_warnings():
         show = warnings.showwarning

@@ -35,7 +35,7 @@ class ExpressionProxy(StatisticProxy):
 
     def parts(self) -> Mapping[str, object]:
         """The expression, and the operations in it that are not built in."""
-        return {"expression": str(self.expression), "operations": foreign([self.expression], self.wanted.operations)}
+        return {"expression": str(self.expression), "operations": foreign([self.expression], self.tables[0].operations)}
 
     def __reduce__(self) -> tuple[Callable[..., ExpressionProxy], tuple[object, ...]]:
         """In another process, the operations are looked up anew."""

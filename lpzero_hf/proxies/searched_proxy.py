@@ -66,7 +66,7 @@ class SearchedProxy(StatisticProxy):
 
     def parts(self) -> Mapping[str, object]:
         """The artifact, and the operations in it that are not built in."""
-        return {"artifact": self.artifact.digest, "operations": foreign(self.expressions, self.wanted.operations)}
+        return {"artifact": self.artifact.digest, "operations": foreign(self.expressions, self.tables[0].operations)}
 
     def __reduce__(self) -> tuple[Callable[..., SearchedProxy], tuple[object, ...]]:
         """In another process, the operations are looked up anew."""

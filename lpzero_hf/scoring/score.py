@@ -6,6 +6,7 @@ import math
 import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from typing import Any, Literal
@@ -17,7 +18,7 @@ from transformers import PreTrainedModel
 from lpzero_hf.capture.audit import not_run
 from lpzero_hf.capture.capture import capture
 from lpzero_hf.capture.spec import WORDS, Captured, Network, Reduced, Reduction
-from lpzero_hf.errors import InvalidScore, LpzError, ModelWarning, NotApplicable, UsageError, one_line
+from lpzero_hf.errors import InvalidScore, LpzError, ModelWarning, NotApplicable, RoundingWarning, UsageError, one_line
 from lpzero_hf.foreign import Survived
 from lpzero_hf.models.isolation import isolated
 from lpzero_hf.models.layout import ModelLayout, layout_of
@@ -348,7 +349,7 @@ def _run_own(
 def _scored(proxy: Proxy, evaluate: Callable[[], float], note: str) -> Score:
     start = time.perf_counter()
     try:
-        with Survived():
+        with Survived(), _noting_rounding() as rounding:
             value = float(evaluate())
     except NotApplicable as error:
         return _row(proxy, None, "not applicable", str(error), start)
@@ -360,7 +361,24 @@ def _scored(proxy: Proxy, evaluate: Callable[[], float], note: str) -> Score:
         return _row(proxy, None, "failed", one_line(error), start)
     if not math.isfinite(value):
         return _row(proxy, None, "invalid", f"the score is {value}", start)
-    return _row(proxy, value, "ok", note, start)
+    return _row(proxy, value, "ok", "; ".join(filter(None, [note, *rounding])), start)
+
+
+@contextmanager
+def _noting_rounding() -> Iterator[list[str]]:
+    """Notes the messages of `RoundingWarning`, which belong to the score; all warnings raised inside stay warnings."""
+    notes: list[str] = []
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", RoundingWarning)
+        show = warnings.showwarning
+
+        def noting(message: Warning | str, category: type[Warning], *rest: Any, **more: Any) -> None:
+            if issubclass(category, RoundingWarning):
+                notes.append(str(message))
+            show(message, category, *rest, **more)
+
+        warnings.showwarning = noting
+        yield notes
 
 
 def _failed(proxy: Proxy, error: Exception) -> Score:
