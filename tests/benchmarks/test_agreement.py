@@ -153,6 +153,22 @@ def test_resamples_without_a_correlation_leave_the_interval_finite() -> None:
     assert '"low"' in some
 
 
+def test_resamples_in_which_the_truth_is_equal_are_left_out_too() -> None:
+    truths = (Truth([0.0, 0.0, 1.0], resamples=1, seed=seed) for seed in range(50))
+    empty = next(truth for truth in truths if truth.weights[0, 2] == 0 and truth.weights[0].max() == 2)
+    assert (empty.weights[0, :2] > 0).all()  # two architectures with different scores that are equally good
+    found = empty.agreement([1.0, 2.0, 3.0])
+    for estimate in (found.spearman, found.kendall):
+        assert estimate is not None
+        assert (estimate.low, estimate.high) == (-1.0, 1.0)
+
+
+def test_an_agreement_is_read_as_it_was_written() -> None:
+    for found in (agreement(*correlated(20, 0), resamples=10), agreement([1, 1], [1, 2])):
+        assert found.spearman != found.kendall or found.spearman is None
+        assert Agreement.from_dict(json.loads(json.dumps(found.to_dict()))) == found
+
+
 def test_to_dict_is_plain_data() -> None:
     found = agreement(*correlated(20, 0), resamples=10)
     assert found.kendall is not None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import pytest
@@ -14,6 +14,7 @@ from lpzero_hf.benchmarks.agreement import kendall, spearman
 from lpzero_hf.benchmarks.benchmark import Benchmark, Trained
 from lpzero_hf.benchmarks.grade import BASELINES, chance, grade
 from lpzero_hf.errors import LpzError, NotApplicable
+from lpzero_hf.executors.base import Executor
 from lpzero_hf.models.build import build_model
 from lpzero_hf.proxies.base import ModelProxy, Proxy, Subject
 from lpzero_hf.scoring.setting import Setting
@@ -65,16 +66,15 @@ def test_a_grade_is_the_agreement_of_the_scores_with_the_truth() -> None:
         scores, agreement = report.scores[graded.proxy], graded.agreement
         assert agreement is not None
         assert agreement.n == 6
-        if graded.proxy != "num_heads":
-            assert agreement.spearman is not None
-            assert agreement.kendall is not None
-            assert agreement.spearman.value == spearman(scores, quality)
-            assert agreement.kendall.value == kendall(scores, quality)
+        assert agreement.spearman is not None
+        assert agreement.kendall is not None
+        assert agreement.spearman.value == spearman(scores, quality)
+        assert agreement.kendall.value == kendall(scores, quality)
     expected = one_by_one({TOY.text(a): TOY.config(a) for a in MEMBERS}, report.setting)
     assert report.scores["snip"] == [row["snip"]["value"] for row in expected.values()]
     rhos = [g.agreement.spearman.value for g in report.grades if g.agreement and g.agreement.spearman]
     assert rhos == sorted(rhos, reverse=True)
-    assert report.grades[-1].proxy == "num_heads"  # the same for all: it ranks nothing
+    assert report.grades[-1].proxy == "num_heads"  # those of two layers are worse than those of one, but for the last
 
 
 def test_orientations_of_proxy_and_metric_are_respected() -> None:
@@ -116,6 +116,34 @@ def test_architectures_without_a_score_are_left_out_and_counted() -> None:
     assert last_words(grades["seldom"].unscored) == {"inf": 4}
     assert grades["params"].unscored == {}
     assert json.loads(json.dumps(report.to_dict(), allow_nan=False))["scores"] == report.scores
+
+
+def test_a_proxy_that_ranks_nothing_comes_after_one_that_ranks_wrongly() -> None:
+    report = grade(toy_benchmark(range(6)), [own_proxy("wrong", lambda s: -size(s)), own_proxy("equal", lambda s: 1.0)])
+    rhos = {g.proxy: g.agreement.spearman for g in report.grades if g.agreement}
+    names = [g.proxy for g in report.grades]
+    assert rhos["wrong"] is not None
+    assert rhos["wrong"].value < 0
+    assert rhos["equal"] is None
+    assert names[-2:] == ["wrong", "equal"]
+
+
+def test_the_time_of_a_proxy_is_the_median_of_its_times() -> None:
+    class Timed(Executor):
+        """Says of the six architectures that they took 1, 2, 3, 10, 100 and 1000 seconds."""
+
+        def map(self, function: Any, tasks: Sequence[Any]) -> Iterator[tuple[int, Any]]:
+            for number, (task, seconds) in enumerate(zip(tasks, (100.0, 1.0, 1000.0, 2.0, 10.0, 3.0), strict=True)):
+                rows, messages = function(task)
+                yield number, ({name: row | {"seconds": seconds} for name, row in rows.items()}, messages)
+
+    report = grade(toy_benchmark(), ["params"], executor=Timed())
+    assert {graded.seconds for graded in report.grades} == {(3 + 10) / 2}
+
+
+def test_architectures_that_are_equally_good_grade_nothing() -> None:
+    with pytest.raises(LpzError, match="'toy'"):
+        grade(toy_benchmark([2] * 6), ["params"])
 
 
 def test_a_limit_takes_architectures_evenly_spaced() -> None:

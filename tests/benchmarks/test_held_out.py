@@ -110,6 +110,15 @@ def test_an_architecture_is_the_same_in_a_space_of_another_name() -> None:
         assert same == [i]
 
 
+def test_a_name_means_another_architecture_in_another_space() -> None:
+    one = a_space("one")
+    other = dataclasses.replace(
+        a_space("other"), build=lambda shared, layers: GPT2Config(n_embd=10 * shared["width"], n_layer=len(layers))
+    )
+    assert one.text(one.nth(0)) == other.text(other.nth(0))
+    assert not marks_of(one, one.nth(0)) & marks_of(other, other.nth(0))
+
+
 def test_an_architecture_is_the_same_after_defaults_have_changed(monkeypatch: pytest.MonkeyPatch) -> None:
     space = a_space("one")
     before = marks_of(space, space.nth(0))

@@ -11,13 +11,14 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from transformers import AttentionInterface, GPT2Config, LlavaConfig, PreTrainedConfig, PreTrainedModel
+from torch import Tensor
+from transformers import AttentionInterface, GPT2Config, LlavaConfig, MixtralConfig, PreTrainedConfig, PreTrainedModel
 
 from lpzero_hf import ModelLayout, Setting, Unary, expression_proxy, find_layout, hookimpl, parse
 from lpzero_hf.expressions.expression import BUILT_IN
 from lpzero_hf.expressions.tables import Wanted
 from lpzero_hf.plugins import PluginRegistry, load_plugins
-from lpzero_hf.proxies.resolve import resolve
+from lpzero_hf.proxies.resolve import find_proxy, resolve
 from lpzero_hf.scoring.cache import ScoreCache
 from lpzero_hf.scoring.cache_key import architecture_key
 from lpzero_hf.scoring.evaluate import evaluate
@@ -130,6 +131,8 @@ def test_a_plugin_that_describes_layouts_counts() -> None:
     vars(point)["dist"] = SimpleNamespace(name="my-layouts", version="3")
     plugins = PluginRegistry(found=[point])
     assert key(gpt2_config(), plugins) != key(gpt2_config(), PluginRegistry(found=[])) == key(gpt2_config())
+    vars(point)["dist"] = SimpleNamespace(name="my-layouts", version="4")
+    assert key(gpt2_config(), PluginRegistry(found=[point])) != key(gpt2_config(), plugins)
 
 
 def test_the_version_of_an_operation_counts() -> None:
@@ -159,6 +162,31 @@ def test_what_a_class_is_changed_to_while_it_runs_counts(package: Path, monkeypa
     before = key(config)
     monkeypatch.setattr(sys.modules[package.stem], "SCALE", 10.0)
     assert key(config) != before
+
+
+def test_all_of_the_file_of_a_third_partys_model_counts(package: Path) -> None:
+    before = key(loaded(package))
+    package.write_text(MODEL + "\n\nREGISTERED = AutoModel.register(Config, Model, exist_ok=True)\n")
+    assert key(loaded(package)) != before
+
+
+def test_the_file_of_a_base_class_counts(package: Path, tmp_path: Path) -> None:
+    base = tmp_path / "base_of_mine.py"
+    base.write_text("from transformers import PreTrainedModel\n\n\nclass Base(PreTrainedModel):\n    pass\n")
+    sys.modules.pop("base_of_mine", None)
+    changed = MODEL.replace("class Model(PreTrainedModel)", "class Model(Base)")
+    package.write_text("from base_of_mine import Base\n" + changed)
+    before = key(loaded(package))
+    assert before == key(loaded(package)) != ""
+    base.write_text(base.read_text() + "\n\nLATER = 1\n")
+    assert key(loaded(package)) != before
+
+
+def test_the_implementation_of_experts_counts() -> None:
+    def config(name: str) -> PreTrainedConfig:
+        return MixtralConfig(experts_implementation=name)
+
+    assert len({key(config(name)) for name in ("eager", "batched_mm", "grouped_mm")}) == 3
 
 
 def test_attention_inside_a_composite_configuration_counts() -> None:
@@ -191,6 +219,45 @@ def test_the_code_of_a_plugin_that_describes_layouts_counts(monkeypatch: pytest.
         return PluginRegistry(found=[EntryPoint("mine", "mine", "lpzero_hf")])
 
     assert key(gpt2_config(), plugins(2)) == key(gpt2_config(), plugins(2)) != key(gpt2_config(), plugins(3))
+
+
+def test_all_that_a_table_holds_counts() -> None:
+    wanted = Wanted({"W": (("abs",),), "G": (("abs",),)}, (("W", "G"),))
+    newer = {**BUILT_IN, "abs": dataclasses.replace(BUILT_IN["abs"], version="2")}
+    keys = [
+        table_key(wanted, SMALL, 1),
+        table_key(wanted, SMALL, 2),
+        table_key(wanted, dataclasses.replace(SMALL, seed=SMALL.seed + 1), 1),
+        table_key(dataclasses.replace(wanted, pairs=()), SMALL, 1),
+        table_key(dataclasses.replace(wanted, chains={"W": (("abs",),), "G": (("exp",),)}), SMALL, 1),
+        table_key(dataclasses.replace(wanted, operations=newer), SMALL, 1),
+    ]
+    assert len(set(keys)) == len(keys)
+    assert "" not in keys
+
+
+def test_the_version_of_an_operation_counts_for_a_table() -> None:
+    def cube(x: Tensor) -> Tensor:
+        return x**3
+
+    def made(version: str) -> str:
+        operations = {**BUILT_IN, "cube": Unary("cube", cube, "x^3", version=version)}
+        return table_key(Wanted({"W": (("cube",),)}, (), operations), SMALL, 1)
+
+    assert made("1") == made("1") != made("2")
+
+
+def test_the_version_of_a_built_in_proxy_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As after an update of this library that changes what the proxy computes, and not the versions of all."""
+    snip = find_proxy("snip")
+    with ScoreCache(tmp_path / "scores.sqlite") as cache:
+        configs = {"a": gpt2_config()}
+        evaluate(configs, [snip], SMALL, cache=cache)
+        kept = evaluate(configs, [snip], SMALL, cache=cache)["a"]["snip"]
+        cache.put(architecture_key(configs["a"], SMALL.key(1), load_plugins()), {"snip@99": kept | {"value": 7.0}})
+        assert evaluate(configs, [snip], SMALL, cache=cache)["a"]["snip"] == kept
+        monkeypatch.setitem(vars(snip), "version", "99")
+        assert evaluate(configs, [snip], SMALL, cache=cache)["a"]["snip"]["value"] == 7.0
 
 
 def test_the_code_of_an_operation_counts_for_a_table() -> None:

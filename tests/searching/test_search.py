@@ -22,13 +22,16 @@ from scipy import stats  # type: ignore[import-untyped]  # scipy ships no types
 from lpzero_hf import hookimpl
 from lpzero_hf.benchmarks.grade import BASELINES
 from lpzero_hf.errors import LpzError, UsageError
+from lpzero_hf.executors.local import LocalExecutor
 from lpzero_hf.expressions.expression import BUILT_IN, parse
 from lpzero_hf.expressions.operations import Unary, installed_operations
 from lpzero_hf.models.build import build_model
 from lpzero_hf.models.minibatch import embedded_tokenizer, minibatch
-from lpzero_hf.plugins import PluginRegistry
+from lpzero_hf.plugins import PluginRegistry, load_plugins
 from lpzero_hf.scoring.score import score
 from lpzero_hf.scoring.setting import Setting
+from lpzero_hf.searching.benchmark_scores import BenchmarkScores
+from lpzero_hf.searching.config import SearchConfig
 from lpzero_hf.searching.result import SearchResult
 from lpzero_hf.searching.run_folder import read_history
 from lpzero_hf.searching.search import search
@@ -212,6 +215,19 @@ def test_two_benchmarks_are_searched_at_once_and_a_third_tests_the_winner(made: 
     assert tested.spearman.value == pytest.approx(
         stats.spearmanr(fresh, [-loss for loss in LOSSES]).statistic, abs=1e-9
     )
+
+
+def test_a_winner_is_tested_with_its_orientation(unseen: str) -> None:
+    plugins, config = load_plugins(), SearchConfig((unseen,), setting=SMALL)
+    snip = parse(SNIP)
+    up, down = BenchmarkScores(unseen, config, plugins).test(
+        [(snip, 1), (snip, -1)], range(12), config, LocalExecutor(), plugins, lambda *_: None
+    )
+    assert up.spearman is not None
+    assert down.spearman is not None
+    rho = stats.spearmanr(freshly_scored(SNIP, OTHERS), [-loss for loss in LOSSES]).statistic
+    assert (up.spearman.value, down.spearman.value) == pytest.approx((rho, -rho))
+    assert abs(rho) > 0.1
 
 
 # The command -----------------------------------------------------------------------------------------------
