@@ -218,7 +218,7 @@ def test_two_benchmarks_are_searched_at_once_and_a_third_tests_the_winner(made: 
 
 
 def test_a_winner_is_tested_with_its_orientation(unseen: str) -> None:
-    plugins, config = load_plugins(), SearchConfig((unseen,), setting=SMALL)
+    plugins, config = load_plugins(), SearchConfig((unseen,), setting=SMALL, train=None)
     snip = parse(SNIP)
     up, down = BenchmarkScores(unseen, config, plugins).test(
         [(snip, 1), (snip, -1)], range(12), config, LocalExecutor(), plugins, lambda *_: None

@@ -126,6 +126,15 @@ def test_candidates_that_rank_alike_or_not_at_all_are_left_out() -> None:
     assert distinct([scores, other]) == [0, 1, 2]
 
 
+def test_what_is_chosen_is_told_by_its_row_among_all_candidates() -> None:
+    """Nothing changes but the numbers of the rows if the fittest is there twice."""
+    truth, scores = candidates([0.5] * 40)
+    winner, members = select([scores], [truth])
+    assert max(members) > 0
+    again = select([torch.cat([scores[:1], 2 * scores[:1], scores[1:]])], [truth])
+    assert again == (winner + (winner > 0), [member + (member > 0) for member in members])
+
+
 @pytest.mark.parametrize("method", selection.METHODS)
 def test_few_architectures_are_enough(method: str) -> None:
     truth, scores = candidates([0.3] * 5, n=3)
