@@ -14,6 +14,7 @@ from torch import Tensor
 
 from lpzero_hf.errors import MinibatchError
 from lpzero_hf.models.objective import head_kind, masked_positions
+from lpzero_hf.models.padding import without_padding
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -132,6 +133,7 @@ def check_minibatch(batch: Mapping[str, Any], model: PreTrainedModel) -> dict[st
     mask = batch.get("attention_mask")
     if isinstance(mask, Tensor) and not mask.any():
         raise MinibatchError("the minibatch is empty: every token is masked by 'attention_mask'")
+    ids = without_padding(dict(batch), token=0)["input_ids"]
     vocabulary, limit = vocabulary_size(model), position_limit(model)
     if vocabulary == 0:
         raise MinibatchError(f"{type(model).__name__} has no vocabulary; score a language model that takes token ids")
