@@ -95,9 +95,10 @@ class PluginRegistry:
             else:
                 yield status, result
 
-    def hook_of(self, plugin: str, hook: str) -> Any:
-        """The function with which a plugin implements a hook; None if it does not."""
-        return getattr(self._manager.get_plugin(plugin), hook, None)
+    def implementations(self, hook: str) -> list[tuple[PluginStatus, Any]]:
+        """The plugins that implement a hook, each with its function."""
+        found = getattr(self._manager.hook, hook).get_hookimpls()
+        return [(self._registered[one.plugin_name], one.function) for one in found]
 
     def offers(self, hook: str, kind: str, prepare: Callable[[Any], Offered]) -> dict[str, Claim[Offered]]:
         """Everything that plugins return from a hook, by name; the hook is called once.
