@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
-from lpzero_hf.errors import LpzError, UsageError
+from lpzero_hf.errors import LpzError
 from lpzero_hf.files import parse_json, read_json, read_text, reading, same_settings, write_json, write_text
 from lpzero_hf.searching.config import SearchConfig
 from lpzero_hf.searching.pruning import RENAMED
@@ -77,7 +77,7 @@ class SplitLog:
         """Continue from the checkpoint; the lines of the history up to it."""
         remedy = f"delete '{self.folder}', and this split is searched again"
         state = read_json(self.checkpoint, remedy, LARGEST)
-        with reading(f"the checkpoint '{self.checkpoint}'", remedy, UsageError):
+        with reading(f"the checkpoint '{self.checkpoint}'", remedy, LpzError):
             self.strategy.restore(state)
             self.seconds = float(state["seconds"])
             lines = read_text(self.history, remedy, LARGEST).splitlines()[: max(0, self.strategy.done)]
@@ -117,7 +117,7 @@ def read_history(folder: Path) -> list[list[dict[str, Any]]]:
     """The history of each split of a search. Raises `LpzError` if one cannot be read."""
     histories = []
     for file in sorted(folder.glob("split-*/history.jsonl")):
-        with reading(f"the history '{file}'", REMEDY):
+        with reading(f"the history '{file}'", REMEDY, LpzError):
             entries = _entries(file, read_text(file, REMEDY, LARGEST).splitlines())
             histories.append([entry | _current(entry) for entry in entries])
     return histories
