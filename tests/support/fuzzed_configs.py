@@ -19,8 +19,8 @@ from tests.support.families import FAMILIES
 
 VALUES: tuple[Any, ...] = (
     0, 1, -1, -7, 2, 3, 5, 17, 2**15, 10**6, 10**9, 10**12, 2**31 - 1, 2**31, 2**63, 10**30, 0.5, -0.5, 1e-9, 1e300,
-    8.0, float("nan"), float("inf"), -float("inf"), "", "8", "eight", "gelu", "\x1b[31m", None, True, False, [], [1], [8, 8],
-    [[]], {}, {"a": 1}, [None], "auto", [10**9] * 3, "x" * 1000,
+    8.0, float("nan"), float("inf"), -float("inf"), "", "8", "eight", "gelu", "\x1b[31m", None, True, False, [], [1],
+    [8, 8], [[]], {}, {"a": 1}, [None], "auto", [10**9] * 3, "x" * 1000,
 )  # fmt: skip
 KEYS: dict[str, tuple[Any, ...]] = {
     "architectures": ("GPT2Model", ["NoSuchModel"], ["LlamaForSequenceClassification"], ["Trainer"], [7], 3, ["load"]),
