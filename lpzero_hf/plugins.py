@@ -84,11 +84,11 @@ class PluginRegistry:
 
     def ask(self, hook: str, **arguments: Any) -> Iterator[tuple[PluginStatus, Any]]:
         """Call one hook on each plugin that has it, built-in plugins first: (the plugin, what it returned)."""
-        for implementation in getattr(self._manager.hook, hook).get_hookimpls():
-            status = self._registered[implementation.plugin_name]
+        for found in getattr(self._manager.hook, hook).get_hookimpls():
+            status = self._registered[found.plugin_name]
             try:
                 with contained(f"in {hook} of plugin '{status.name}'", status.name):
-                    result = implementation.function(*[arguments[name] for name in implementation.argnames])
+                    result = found.function(*[arguments[name] for name in found.argnames])
                     result = list(result) if isinstance(result, Iterable) else result
             except Exception as error:
                 self._fail(status, f"failed in {hook}", error)
@@ -101,7 +101,7 @@ class PluginRegistry:
         return [(self._registered[one.plugin_name], one.function) for one in found]
 
     def offers(self, hook: str, kind: str, prepare: Callable[[Any], Offered]) -> dict[str, Claim[Offered]]:
-        """Everything that plugins return from a hook, by name; the hook is called once.
+        """Everything that plugins return from a hook, by name; it is called once.
 
         Args:
             hook: one that returns named items.
@@ -111,8 +111,7 @@ class PluginRegistry:
         Raises:
             PluginError: two distributions claim one name.
         """
-        if hook not in self._offers:
-            self._offers[hook] = self._collect(hook, kind, prepare)
+        self._offers[hook] = self._offers.get(hook) or self._collect(hook, kind, prepare)
         return self._offers[hook]
 
     def _collect(self, hook: str, kind: str, prepare: Callable[[Any], Offered]) -> dict[str, Claim[Offered]]:

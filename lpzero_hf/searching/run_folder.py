@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
-from lpzero_hf.errors import LpzError
+from lpzero_hf.errors import LpzError, UsageError
 from lpzero_hf.files import parse_json, read_json, read_text, reading, same_settings, write_json, write_text
 from lpzero_hf.searching.config import SearchConfig
 from lpzero_hf.searching.pruning import RENAMED
