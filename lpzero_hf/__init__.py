@@ -14,7 +14,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from lpzero_hf import moved
-from lpzero_hf.versions import __version__
+from lpzero_hf.artifacts.versions import __version__
 
 if TYPE_CHECKING:
     from lpzero_hf.artifacts.artifact import Artifact as Artifact

@@ -79,11 +79,12 @@ def read_bytes(path: Path, remedy: str, most: int = MOST) -> bytes:
     """
     try:
         descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))  # opening a pipe would wait for a writer
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            os.close(descriptor)
+            what = "a folder" if stat.S_ISDIR(status.st_mode) else "a device or a pipe"
+            raise LpzError(f"'{path}' is {what}, not a file; {remedy}")
         with os.fdopen(descriptor, "rb") as file:
-            status = os.fstat(descriptor)
-            if not stat.S_ISREG(status.st_mode):
-                what = "a folder" if stat.S_ISDIR(status.st_mode) else "a device or a pipe"
-                raise LpzError(f"'{path}' is {what}, not a file; {remedy}")
             content = file.read(most + 1) if status.st_size <= most else b""
             if status.st_size > most or len(content) > most:
                 raise LpzError(f"'{path}' is too large ({status.st_size:,} bytes; at most {most:,}); {remedy}")

@@ -84,23 +84,24 @@ class PluginRegistry:
 
     def ask(self, hook: str, **arguments: Any) -> Iterator[tuple[PluginStatus, Any]]:
         """Call one hook on each plugin that has it, built-in plugins first: (the plugin, what it returned)."""
-        for implementation in getattr(self._manager.hook, hook).get_hookimpls():
-            status = self._registered[implementation.plugin_name]
+        for found in getattr(self._manager.hook, hook).get_hookimpls():
+            status = self._registered[found.plugin_name]
             try:
                 with contained(f"in {hook} of plugin '{status.name}'", status.name):
-                    result = implementation.function(*[arguments[name] for name in implementation.argnames])
+                    result = found.function(*[arguments[name] for name in found.argnames])
                     result = list(result) if isinstance(result, Iterable) else result
             except Exception as error:
                 self._fail(status, f"failed in {hook}", error)
             else:
                 yield status, result
 
-    def hook_of(self, plugin: str, hook: str) -> Any:
-        """The function with which a plugin implements a hook; None if it does not."""
-        return getattr(self._manager.get_plugin(plugin), hook, None)
+    def implementations(self, hook: str) -> list[tuple[PluginStatus, Any]]:
+        """The plugins that implement a hook, each with its function."""
+        found = getattr(self._manager.hook, hook).get_hookimpls()
+        return [(self._registered[one.plugin_name], one.function) for one in found]
 
     def offers(self, hook: str, kind: str, prepare: Callable[[Any], Offered]) -> dict[str, Claim[Offered]]:
-        """Everything that plugins return from a hook, by name; the hook is called once.
+        """Everything that plugins return from a hook, by name; it is called once.
 
         Args:
             hook: one that returns named items.
@@ -110,8 +111,7 @@ class PluginRegistry:
         Raises:
             PluginError: two distributions claim one name.
         """
-        if hook not in self._offers:
-            self._offers[hook] = self._collect(hook, kind, prepare)
+        self._offers[hook] = self._offers.get(hook) or self._collect(hook, kind, prepare)
         return self._offers[hook]
 
     def _collect(self, hook: str, kind: str, prepare: Callable[[Any], Offered]) -> dict[str, Claim[Offered]]:

@@ -69,7 +69,7 @@ def root(
 ) -> None:
     """Rank language-model architectures without training them."""
     if version:
-        from lpzero_hf.versions import __version__
+        from lpzero_hf.artifacts.versions import __version__
 
         typer.echo(f"lpzero-hf {__version__}")
         raise typer.Exit

@@ -170,8 +170,8 @@ def _progress(models: int) -> Iterator[Callable[[int, str], Callable[[str, int, 
 
 
 def _as_json(results: list[Result], registry: PluginRegistry, settings: dict[str, Any]) -> None:
+    from lpzero_hf.artifacts.versions import versions
     from lpzero_hf.proxies.resolve import installed_proxies
-    from lpzero_hf.versions import versions
 
     documents, offered = [], installed_proxies(registry)
     for result in results:

@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING
 from lpzero_hf.artifacts.artifact import ARTIFACT_FILE, LARGEST, Artifact, parse_artifact, read_artifact
 from lpzero_hf.artifacts.card import card
 from lpzero_hf.artifacts.hub_errors import explaining, out_of_reach
+from lpzero_hf.artifacts.versions import __version__
 from lpzero_hf.errors import LpzError, UsageError
 from lpzero_hf.expressions.expression import BUILT_IN, Operations
 from lpzero_hf.files import write_text
-from lpzero_hf.versions import __version__
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi

@@ -13,6 +13,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from lpzero_hf.artifacts.versions import versions
 from lpzero_hf.benchmarks.benchmark import FORMAT, VERSION
 from lpzero_hf.benchmarks.train import Recipe, TrainingOutcome, train
 from lpzero_hf.errors import LpzError, MinibatchError, UsageError, listed, one_line
@@ -23,7 +24,6 @@ from lpzero_hf.models.build import build_model
 from lpzero_hf.models.layout import count_body_parameters
 from lpzero_hf.models.minibatch import embedded_tokenizer, token_stream
 from lpzero_hf.spaces.space import Architecture, Space
-from lpzero_hf.versions import versions
 
 
 @dataclass(frozen=True)

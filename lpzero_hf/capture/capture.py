@@ -19,11 +19,12 @@ from lpzero_hf.capture.microbatches import Indivisible, Shares, shares, split
 from lpzero_hf.capture.recorder import Recorder
 from lpzero_hf.capture.reducer import Reducer, Where
 from lpzero_hf.capture.spec import LOSS, Captured, Network, Reduction
-from lpzero_hf.errors import CaptureError, MicroBatchWarning
+from lpzero_hf.errors import CaptureError, MicroBatchWarning, ModelError
 from lpzero_hf.models.isolation import isolated
 from lpzero_hf.models.layout import ModelLayout
 from lpzero_hf.models.lazy import source_of
 from lpzero_hf.models.objective import Batch, objective
+from lpzero_hf.models.plain_layers import hidden_layers
 
 
 def capture(
@@ -61,7 +62,13 @@ def capture(
 
     Raises:
         CaptureError: there is not enough memory for one sample at a time.
+        ModelError: a layer hides another, compiled, computed or under an adapter; see `plain_layers`.
     """
+    for name in hidden_layers(model):
+        raise ModelError(
+            f"'{name}' of {type(model).__name__} hides the layer to read statistics from (it is compiled, wrapped, "
+            "parametrized or adapted); use score, or find the layout and capture inside plain_layers(model)"
+        )
     work = _Pass(model, batch, reductions, layout, network, dtype, seed, checkpointing)
     samples = len(batch["input_ids"])
     size = requested = samples if micro_batch is None else min(micro_batch, samples)

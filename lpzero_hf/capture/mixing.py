@@ -7,13 +7,15 @@ shows the product itself. In a mixer without attention, H is the input of its la
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from torch import Tensor
 
 from lpzero_hf.capture.tokens import TokenRows
 from lpzero_hf.models.layout import Mixer
+
+ENCODED = ("key_value_states", "encoder_hidden_states")  # what families call the encoder's output
 
 
 class RunningMixer:
@@ -22,19 +24,25 @@ class RunningMixer:
     Args:
         mixer: the mixer.
         inputs: of its call.
+        keywords: of its call.
         rows: the tokens of its block.
     """
 
-    def __init__(self, mixer: Mixer, inputs: Sequence[Any], rows: TokenRows) -> None:
+    def __init__(self, mixer: Mixer, inputs: Sequence[Any], keywords: Mapping[str, Any], rows: TokenRows) -> None:
         self.mixer, self.rows = mixer, rows
         self.heads = mixer.heads
         self.probabilities: Tensor | None = None
         self.product: Tensor | None = None  # [B, h, T, d]
-        self._inputs = [tensor for tensor in inputs if isinstance(tensor, Tensor)]
+        self._inputs = [tensor for tensor in (*inputs, *keywords.values()) if isinstance(tensor, Tensor)]
+        self._encoded = [keywords[name] for name in ENCODED if isinstance(keywords.get(name), Tensor)]
         self._context: Tensor | None = None
         self._attended = False  # whether attention probabilities have been computed
         self._settled = False
         self._shape: Any = None  # of the softmax that gave the probabilities
+
+    def rows_at(self, inputs: Any) -> TokenRows:
+        """The tokens that a layer with these inputs works on."""
+        return self.rows.of_encoder() if any(inputs is tensor for tensor in self._encoded) else self.rows
 
     def on_softmax(self, result: Tensor) -> None:
         """A softmax has run: its result are the probabilities if it has a row and a column for every token."""

@@ -168,7 +168,7 @@ class Recorder:
         block.module.register_forward_pre_hook(partial(self._on_block_start, block))
         block.module.register_forward_hook(partial(self._on_block_end, block))
         for mixer in block.mixers:
-            mixer.module.register_forward_pre_hook(partial(self._on_mixer_start, mixer))
+            mixer.module.register_forward_pre_hook(partial(self._on_mixer_start, mixer), with_kwargs=True)
             mixer.module.register_forward_hook(partial(self._on_mixer_end, block))
         if block.experts is not None:
             block.experts.register_forward_hook(partial(self._on_experts, block))
@@ -249,19 +249,21 @@ class Recorder:
 
     def _on_linear(self, site: WeightSite, module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Any:
         self.ran.layers[site.name] += self.counting
+        index, call = self._place(site, module)
+        rows = self.rows
         if self.mixer is not None and inputs and isinstance(inputs[0], Tensor):
             self.mixer.on_linear(inputs[0])
-        index, call = self._place(site, module)
-        if self.rows.read(output, site.name) is None:
+            rows = self.mixer.rows_at(inputs[0])
+        if rows.read(output, site.name) is None:
             return None
         event = self._next_event()
         if self.replaying is not None:
             self.pending.take(event, output)
             return output.clone() if site.name in self.protected else None
         places = ("linear", f"{site.part}_linear")
-        self._read_output(_Output(site.name, output, places, index, call, self.rows, event))
+        self._read_output(_Output(site.name, output, places, index, call, rows, event))
         if self.mixer is None:
-            self.feed_forward.append(_Output(site.name, output, (), index, call, self.rows, event))
+            self.feed_forward.append(_Output(site.name, output, (), index, call, rows, event))
         return output.clone() if site.name in self.protected else None
 
     def _place(self, site: WeightSite, module: nn.Module) -> tuple[int, int]:
@@ -318,8 +320,8 @@ class Recorder:
 
     # Mixers ------------------------------------------------------------------------------------------
 
-    def _on_mixer_start(self, mixer: Mixer, module: nn.Module, inputs: Any) -> None:
-        self.mixer = RunningMixer(mixer, inputs, self.rows)
+    def _on_mixer_start(self, mixer: Mixer, module: nn.Module, inputs: Any, keywords: Any) -> None:
+        self.mixer = RunningMixer(mixer, inputs, keywords, self.rows)
         self.ran.mixers[mixer.name] += self.counting
 
     def on_softmax(self, result: Tensor) -> None:

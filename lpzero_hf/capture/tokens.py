@@ -37,6 +37,12 @@ class TokenRows:
             inside.lengths = {mask.shape[1] for mask in inside._masks}
         return inside
 
+    def of_encoder(self) -> TokenRows:
+        """The same where a decoder's block works on the encoder's tokens (keys and values of cross-attention)."""
+        inside = copy(self)
+        inside._mask = self._masks[0]
+        return inside
+
     def read(self, tensor: Any, name: str) -> tuple[Tensor, Tensor] | None:
         """`tensor` as [B, n, d] with the real ones of its rows, [B, n]; None if its rows are not tokens.
 

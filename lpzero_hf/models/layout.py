@@ -248,13 +248,23 @@ def count_parameters(*modules: nn.Module) -> int:
 
 def count_body_parameters(model: PreTrainedModel, layout: ModelLayout | None = None) -> int:
     """Number of parameters, trained or frozen, outside embeddings and output heads: the same for a bare model and for
-    every model that puts a head on it. Relative-position embeddings inside a block count as part of the block.
+    every model that puts a head on it. Relative-position embeddings inside a block count as part of the block. Blocks
+    that do not run do not count, nor what is around them in a composite model.
     """
     layout = find_layout(model) if layout is None else layout
     inside = {id(m) for block in layout.blocks for m in block.module.modules()}
     embeddings = [m for m in model.modules() if isinstance(m, nn.Embedding) and id(m) not in inside]
-    outside = _distinct([*embeddings, model.get_input_embeddings(), *_heads(model, inside)])
-    return sum(p.numel() for key, p in _distinct([model.base_model]).items() if key not in outside)
+    idle = [model.get_submodule(name) for name in layout.not_run]
+    outside = _distinct([*embeddings, model.get_input_embeddings(), *_heads(model, inside), *idle])
+    body = _around(model, layout) if idle else model.base_model
+    return sum(p.numel() for key, p in _distinct([body]).items() if key not in outside)
+
+
+def _around(model: PreTrainedModel, layout: ModelLayout) -> PreTrainedModel:
+    """The innermost model that holds all blocks of `layout`."""
+    blocks = {id(block.module) for block in layout.blocks}
+    models = [m for m in model.modules() if isinstance(m, PreTrainedModel)]
+    return [m for m in models if blocks <= {id(part) for part in m.modules()}][-1]
 
 
 def _distinct(modules: Iterable[nn.Module | None]) -> dict[int, nn.Parameter]:

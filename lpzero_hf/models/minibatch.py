@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from lpzero_hf import files
 from lpzero_hf.errors import LpzError, MinibatchError
 from lpzero_hf.models.objective import head_kind, masked_positions
+from lpzero_hf.models.padding import without_padding
 from lpzero_hf.models.panics import reported
 from lpzero_hf.models.unwrap import unwrapped
 
@@ -146,6 +147,7 @@ def check_minibatch(batch: Mapping[str, Any], model: PreTrainedModel) -> dict[st
     mask = batch.get("attention_mask")
     if isinstance(mask, Tensor) and not mask.any():
         raise MinibatchError("the minibatch is empty: every token is masked by 'attention_mask'")
+    ids = without_padding(dict(batch), token=0)["input_ids"]
     vocabulary, limit = vocabulary_size(model), position_limit(model)
     if vocabulary == 0:
         raise MinibatchError(f"{type(model).__name__} has no vocabulary; score a language model that takes token ids")

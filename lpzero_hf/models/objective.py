@@ -158,11 +158,15 @@ def objective(model: PreTrainedModel, batch: Batch, seed: int) -> Tensor:
         CaptureError: the model returned neither a loss nor a floating-point output.
         NotFinite: its output is not finite at a real token.
     """
-    return objective_of(model, batch, finite_output(model, batch), seed)
+    return _scalar(model, batch, finite_output(model, batch), seed)
 
 
-def objective_of(model: PreTrainedModel, batch: Batch, output: Any, seed: int) -> Tensor:
-    """As `objective`, from the output of `model` on `batch`, which need not be finite."""
+def unchecked_objective(model: PreTrainedModel, batch: Batch, seed: int) -> Tensor:
+    """As `objective`, of an output that need not be finite, or have values."""
+    return _scalar(model, batch, run_model(model, batch), seed)
+
+
+def _scalar(model: PreTrainedModel, batch: Batch, output: Any, seed: int) -> Tensor:
     loss: Tensor | None = output.get("loss")
     if loss is not None and loss.dim() == 0:
         return loss

@@ -27,6 +27,7 @@ from lpzero_hf.errors import ModelError, one_line
 from lpzero_hf.models.unwrap import check_open, class_names, inside_wrapper
 
 ADAPTERS = {"peft.tuners.tuners_utils.BaseTunerLayer", "peft.utils.other.AuxiliaryTrainingWrapper"}
+HOOKS = (BasePruningMethod, SpectralNorm, WeightNorm)  # that compute a weight before each run
 KEPT_BY_HOOKS = ("orig", "mask", "g", "v", "u")  # what weight_norm, spectral_norm and prune keep: NAME_orig, ...
 AGREEMENT = {torch.float64: 1e-6, torch.float32: 1e-3}  # relative, between an adapted layer and its merged one
 HALF_AGREEMENT = 5e-2
@@ -67,6 +68,17 @@ def plain_layers(model: PreTrainedModel) -> Iterator[None]:
         yield
 
 
+def hidden_layers(model: nn.Module) -> Iterator[str]:
+    """The names of the modules of `model` that `plain_layers` replaces."""
+    for name, module in model.named_modules():
+        compiled = module.__dict__.get("_compiled_call_impl") is not None
+        compiled |= hasattr(module.__dict__.get("forward"), "_torchdynamo_orig_callable")
+        adapted = inside_wrapper(module) is not None or bool(ADAPTERS & {*class_names(module)})
+        hooked = any(isinstance(hook, HOOKS) for hook in module._forward_pre_hooks.values())
+        if compiled or adapted or hooked or parametrize.is_parametrized(module):
+            yield name
+
+
 def _check(module: nn.Module, name: str) -> None:
     check_open(module, name)
     known = isinstance(module._parameters.get("weight"), nn.Parameter)
@@ -101,7 +113,7 @@ def _plain(module: nn.Module, name: str) -> nn.Module:
     if parametrize.is_parametrized(module):
         module = _unparametrized(module)
     for hook in module._forward_pre_hooks.values():
-        if isinstance(hook, BasePruningMethod | SpectralNorm | WeightNorm):
+        if isinstance(hook, HOOKS):
             module = _unhooked(module, hook)
     return module
 

@@ -93,7 +93,8 @@ def scores_of(
     """
     values = iter(reduced)
     stacks = [Stack([gather(wanted, dict(zip(wanted.reductions, values, strict=False)))], wanted) for wanted in tables]
-    return [checked(name, *(float(stack.score(expression)) for stack in stacks)) for expression in expressions]
+    scores = [[float(stack.score(expression)) for stack in stacks] for expression in expressions]
+    return [checked(name, values[0], values[-1]) for values in scores]
 
 
 def _unpickled(text: str, name: str, orientation: Orientation) -> ExpressionProxy:

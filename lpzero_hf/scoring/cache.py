@@ -8,7 +8,7 @@ import os
 import sqlite3
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Self
 
@@ -123,14 +123,14 @@ class ScoreCache:
         return {proxy: row for (_, proxy), row in self.get_many([subject], proxies).items()}
 
     def get_many(
-        self, subjects: Iterable[str], proxies: Iterable[str], sound: Callable[[Row], bool] = bool
+        self, subjects: Iterable[str], proxies: Iterable[str], sound: Callable[[Row], bool] | None = None
     ) -> dict[tuple[str, str], Row]:
         """The known rows of many subjects, in one query; what is no row is removed, so that it is computed again.
 
         Args:
             subjects: see `get`.
             proxies: see `get`.
-            sound: whether a row is one.
+            sound: whether a row is one; by default, any is.
 
         Returns:
             The cached rows, by (subject, proxy).
@@ -141,9 +141,9 @@ class ScoreCache:
         wanted = (json.dumps(list(subjects)), json.dumps(list(proxies)))
         with self._errors(), self._own() as connection:
             found = {(subject, proxy): text for subject, proxy, text in connection.execute(FOUND, wanted).fetchall()}
-            rows = {key: row for key, text in found.items() if (row := _parsed(text)) is not None and sound(row)}
+            rows = {key: row for key, text in found.items() if (row := _parsed(text, sound)) is not None}
             if lost := found.keys() - rows.keys():
-                with _transaction(connection):
+                with suppress(sqlite3.OperationalError), _transaction(connection):  # it may only be read, for example
                     connection.executemany("DELETE FROM scores WHERE subject = ? AND proxy = ?", lost)
             return rows
 
@@ -239,13 +239,13 @@ def _transaction(connection: sqlite3.Connection) -> Iterator[None]:
             connection.execute("ROLLBACK")
 
 
-def _parsed(text: object) -> Row | None:
+def _parsed(text: object, sound: Callable[[Row], bool] | None) -> Row | None:
     """The row in a column; None if it is something else."""
     try:
         row = parse_json(text, "a row", "compute it again") if isinstance(text, str) else None
     except LpzError:
         return None
-    return row if isinstance(row, dict) else None
+    return row if isinstance(row, dict) and (sound is None or sound(row)) else None
 
 
 def _canonical(part: object) -> object:

@@ -54,9 +54,9 @@ def implementations(config: PreTrainedConfig) -> dict[str, str]:
 def _layouts(plugins: PluginRegistry) -> list[tuple[str, str, str, str]] | None:
     """The plugins that describe layouts, with their versions and code; None if the code of one has no digest."""
     found = []
-    for status in plugins.statuses.values():
-        if status.status == "active" and "lpz_model_layout" in status.hooks and status.distribution != OWN:
-            code = code_digest(plugins.hook_of(status.name, "lpz_model_layout"))
+    for status, function in plugins.implementations("lpz_model_layout"):
+        if status.distribution != OWN:
+            code = code_digest(function)
             if not code:
                 return None
             found.append((status.distribution, status.version, status.name, code))

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from lpzero_hf.artifacts.versions import versions
 from lpzero_hf.capture.spec import READING, STATISTICS
 from lpzero_hf.models.build import build_model
 from lpzero_hf.models.minibatch import BATCH_SIZE, SEQUENCE_LENGTH, Text, embedded_tokenizer, minibatch, read_text
 from lpzero_hf.scoring.cache import digest
-from lpzero_hf.versions import versions
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedModel

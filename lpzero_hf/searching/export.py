@@ -11,12 +11,12 @@ from typing import Any, Literal
 import numpy as np
 
 from lpzero_hf.artifacts.artifact import Artifact, Member, operations_of, parse_artifact
+from lpzero_hf.artifacts.versions import __version__
 from lpzero_hf.benchmarks.agreement import Agreement, Truth
 from lpzero_hf.errors import UsageError
 from lpzero_hf.expressions.expression import BUILT_IN, Expression, Operations
 from lpzero_hf.proxies.searched_proxy import quantile
 from lpzero_hf.searching.result import SearchResult, Split, Winner
-from lpzero_hf.versions import __version__
 
 Which = Literal["winner", "ensemble"]
 NAME = re.compile(r"[a-z][a-z0-9]*([_.-][a-z0-9]+)*")

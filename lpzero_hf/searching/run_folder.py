@@ -77,7 +77,7 @@ class SplitLog:
         """Continue from the checkpoint; the lines of the history up to it."""
         remedy = f"delete '{self.folder}', and this split is searched again"
         state = read_json(self.checkpoint, remedy, LARGEST)
-        with reading(f"the checkpoint '{self.checkpoint}'", remedy, UsageError):
+        with reading(f"the checkpoint '{self.checkpoint}'", remedy, LpzError):
             self.strategy.restore(state)
             self.seconds = float(state["seconds"])
             lines = read_text(self.history, remedy, LARGEST).splitlines()[: max(0, self.strategy.done)]
@@ -117,7 +117,7 @@ def read_history(folder: Path) -> list[list[dict[str, Any]]]:
     """The history of each split of a search. Raises `LpzError` if one cannot be read."""
     histories = []
     for file in sorted(folder.glob("split-*/history.jsonl")):
-        with reading(f"the history '{file}'", REMEDY):
+        with reading(f"the history '{file}'", REMEDY, LpzError):
             entries = _entries(file, read_text(file, REMEDY, LARGEST).splitlines())
             histories.append([entry | _current(entry) for entry in entries])
     return histories

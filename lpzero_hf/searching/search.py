@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 
+from lpzero_hf.artifacts.versions import versions
 from lpzero_hf.benchmarks.held_out import unseen
 from lpzero_hf.errors import LpzError, UsageError
 from lpzero_hf.executors.base import Executor
@@ -29,7 +30,6 @@ from lpzero_hf.searching.result import SearchResult, Split, Winner
 from lpzero_hf.searching.run_folder import RESULT_FILE, SplitLog, open_run
 from lpzero_hf.searching.selection import select
 from lpzero_hf.searching.strategies import Strategy, create
-from lpzero_hf.versions import versions
 
 CHECKPOINT_SECONDS = 2.0
 LISTED = 10  # runners-up in a result

@@ -25,7 +25,7 @@ def grading_chapter(file: Path, plugins: PluginRegistry) -> Chapter:
         LpzError: the file is no grading, or damaged.
     """
     document = read_json(file, REMEDY)
-    with reading(f"the grading '{file}'", REMEDY):
+    with reading(f"'{file}' is no grading of proxies: it", REMEDY):
         return _chapter(file, document, plugins)
 
 

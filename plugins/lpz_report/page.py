@@ -12,10 +12,10 @@ from lpz_report.document import COMPARED, Chapter, ReportTable
 from lpz_report.graded import grading_chapter
 from lpz_report.searched import search_chapter
 from lpz_report.summary import listed
+from lpzero_hf.artifacts.versions import __version__
 from lpzero_hf.errors import LpzError, UsageError
 from lpzero_hf.files import reading
 from lpzero_hf.plugins import PluginRegistry, load_plugins
-from lpzero_hf.versions import __version__
 
 
 def report(

@@ -366,7 +366,7 @@ def test_a_file_that_was_tampered_with_is_refused(artifact: Artifact) -> None:
 
 def test_a_lone_surrogate_is_refused() -> None:
     text = Artifact("mine", (Member(SNIP, 1),), {"abs": "1"}, {**TOLD, "note": "NOTE"}).text
-    with pytest.raises(LpzError, match=r"provenance\.note"):
+    with pytest.raises(LpzError, match="surrogates"):
         parse_artifact(text.replace("NOTE", "\\ud800"))
 
 
@@ -427,7 +427,7 @@ def test_a_file_is_a_file_whatever_its_name(lpz: Lpz, tmp_path: Path, monkeypatc
         assert load_proxy(name).name == load_proxy(Path(name)).name == "mine"
     with pytest.raises(LpzError, match="sub/other"):
         load_proxy(Path("sub/other"))
-    with pytest.raises(LpzError, match="no file"):
+    with pytest.raises(LpzError, match="not a file"):
         load_proxy(tmp_path / "sub")
 
 

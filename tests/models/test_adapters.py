@@ -12,7 +12,11 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from lpzero_hf import score
+from lpzero_hf.capture.capture import capture
+from lpzero_hf.capture.spec import Reduction
 from lpzero_hf.errors import ModelError
+from lpzero_hf.models.layout import layout_of
+from lpzero_hf.models.plain_layers import plain_layers
 from lpzero_hf.testing.model_state import changes, state
 from tests.support.families import tiny_model
 
@@ -145,3 +149,13 @@ def test_an_adapter_that_merges_into_something_else_is_refused(tokens: dict[str,
     layer.merge = lambda *_, **__: None  # as a kind of adapter whose merging does nothing
     with pytest.raises(ModelError, match="q_proj"):
         score(model, tokens)
+
+
+def test_capture_alone_reads_no_adapter(tokens: dict[str, Tensor]) -> None:
+    shape = Reduction("mixer", ("H",), lambda H: torch.tensor(H.shape))
+    model = added(FRESH["lora"]())
+    with pytest.raises(ModelError, match="plain_layers"):
+        capture(model, tokens, [shape], layout_of(model))
+    with plain_layers(model):
+        captured = capture(model, tokens, [shape], layout_of(model)).values[shape]
+    assert [value.tolist() for _, _, value in captured] == [[3, 4, 8, 8]] * 2

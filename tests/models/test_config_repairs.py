@@ -13,6 +13,7 @@ from lpzero_hf import Setting, load_model, minibatch, rank, score
 from lpzero_hf.errors import ModelError, ModelWarning, UsageError
 from lpzero_hf.models.build import build_model
 from lpzero_hf.models.config_repairs import repaired
+from lpzero_hf.scoring.cache_key import identity
 from tests.support.families import FAMILIES
 
 Lpz = Callable[..., tuple[int, str, str]]
@@ -72,11 +73,12 @@ def test_attention_is_part_of_the_setting() -> None:
     assert "attention" not in plain.to_json()  # as older versions wrote it
     assert Setting(attention="eager").to_json()["attention"] == "eager"
     config = AutoConfig.for_model("llama", **LLAMA)
-    assert Setting(attention="eager").model(config).config._attn_implementation == "eager"
-    assert build_model(config, attention="sdpa").config._attn_implementation == "sdpa"
+    for name in ("eager", "sdpa"):
+        for model in (Setting(attention=name).model(config), build_model(config, attention=name)):
+            assert identity(model.config)["attn_implementation"] == name
     with pytest.raises(UsageError, match="eager"):
         build_model(config, attention="flash")
-    assert config._attn_implementation is None
+    assert identity(config).get("attn_implementation") is None
 
 
 def test_a_quantisation_is_said_to_be_ignored_and_changes_nothing(tmp_path: Path) -> None:

@@ -12,24 +12,16 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 MOST = 2 * 2**30  # bytes of memory
-PATIENCE = 900  # seconds for one process; one that hangs is killed, and the configuration it was at is named
 
 
 def run(first: int, count: int) -> list[dict[str, object]]:
     """What happens to the configurations of `count` seeds, in a process of their own."""
     command = [sys.executable, "-m", "tests.support.fuzzed_configs", str(first), str(count)]
     paths = os.pathsep.join([str(ROOT), *filter(None, sys.path)])
-    process = subprocess.Popen(
-        command, cwd=ROOT, env=os.environ | {"PYTHONPATH": paths, "OMP_NUM_THREADS": "1"}, text=True,
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-    )  # fmt: skip
-    try:
-        out, err = process.communicate(timeout=PATIENCE)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        out, err = process.communicate()
-    rows = [json.loads(line) for line in out.splitlines()]
-    assert process.returncode == 0, f"{rows[-1:]} {err[-500:]}"
+    environment = os.environ | {"PYTHONPATH": paths, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, cwd=ROOT, env=environment, text=True, capture_output=True)
+    rows = [json.loads(line) for line in done.stdout.splitlines()]
+    assert done.returncode == 0, f"{rows[-1:]} {done.stderr[-500:]}"
     return [row for row in rows if "seed" in row]
 
 

@@ -60,6 +60,7 @@ from transformers import (
 
 from lpzero_hf import minibatch, score
 from lpzero_hf.errors import ModelWarning
+from lpzero_hf.models.build import build_model
 from lpzero_hf.models.objective import head_kind, objective, with_labels
 from tests.support.families import FAMILIES, VOCABULARY, tiny_model
 
@@ -297,3 +298,11 @@ def test_minibatches_of_pretraining_models_are_masked() -> None:
     masked = batch["input_ids"] == embedded_tokenizer().mask_token_id
     assert masked.any()
     assert batch["labels"].ne(-100).equal(masked)
+
+
+def test_a_configuration_alone_gets_the_head_for_text(batch: dict[str, Tensor]) -> None:
+    config = IMAGE_AND_TEXT["llava"]().config
+    config.architectures = None
+    model = build_model(config)
+    assert isinstance(model, LlavaForConditionalGeneration)
+    assert messages(model, batch, "snip") == []

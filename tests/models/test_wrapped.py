@@ -19,7 +19,10 @@ from torch.optim.swa_utils import AveragedModel
 from transformers import PreTrainedModel
 
 from lpzero_hf import load_proxy, minibatch, score
+from lpzero_hf.capture.capture import capture
+from lpzero_hf.capture.spec import Reduction
 from lpzero_hf.errors import ModelError
+from lpzero_hf.models.layout import layout_of
 from lpzero_hf.models.plain_layers import plain_layers
 from lpzero_hf.models.unwrap import unwrapped
 from lpzero_hf.scoring.setting import Setting
@@ -344,6 +347,16 @@ def test_what_cannot_be_read_is_refused_in_one_line(name: str, batch: dict[str, 
     with pytest.raises(ModelError, match=word) as raised:
         score(model, batch)
     assert "\n" not in str(raised.value)
+
+
+def test_capture_alone_reads_no_layer_that_hides_another(batch: dict[str, Tensor]) -> None:
+    norm = Reduction("linear", ("W",), lambda W: W.norm())
+    for change in [*COMPUTED.values(), *(WRAPPED[name] for name in ("compiled in place", "a compiled block"))]:
+        model = made(change)
+        with pytest.raises(ModelError, match="plain_layers"):
+            capture(model, batch, [norm], layout_of(model))
+        with plain_layers(model):
+            assert capture(model, batch, [norm], layout_of(model)).values[norm]
 
 
 def test_a_model_without_values_has_counts(batch: dict[str, Tensor]) -> None:

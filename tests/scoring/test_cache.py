@@ -307,11 +307,13 @@ def test_a_damaged_database_is_named(path: Path) -> None:
         refusal(lambda: cache.put("s", {"p7@1": {}}), path, "delete")
 
 
-def test_a_damaged_row_is_told(path: Path) -> None:
+def test_a_damaged_row_is_forgotten_so_that_it_is_computed_again(path: Path) -> None:
     with ScoreCache(path) as cache:
         with contextlib.closing(sqlite3.connect(path)) as connection, connection:
             connection.execute("INSERT INTO scores VALUES ('s', 'p@1', '{\"value\": 0.')")
-        refusal(lambda: cache.get("s", ["p@1"]), path, "delete")
+        assert cache.get("s", ["p@1"]) == {}
+        cache.put("s", {"p@1": {"value": 0.5}})
+        assert cache.get("s", ["p@1"]) == {"p@1": {"value": 0.5}}
 
 
 @pytest.mark.parametrize("statement", ["PRAGMA user_version = 2", "CREATE TABLE theirs (x)"])

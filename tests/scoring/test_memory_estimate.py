@@ -107,7 +107,7 @@ def test_a_family_that_cannot_do_with_shapes_is_planned_for_as_a_whole(
     assert [need["name"] for need in document["passes"]] == (["flops"] if whole else [])
     code, _, err = lpz(*small)
     assert code == 0
-    assert ("MixtralForCausalLM" in err) == whole
+    assert ("JetMoeForCausalLM" in err) == whole
 
 
 def test_micro_batches_are_planned_for() -> None:
