@@ -3,6 +3,7 @@
     python scripts/mutations.py                         all of scripts/mutations.toml
     python scripts/mutations.py --only ID ...           some of them
     python scripts/mutations.py --check                 only whether the list fits the code
+    python scripts/mutations.py --unmutated             whether the tests pass where nothing is mutated
 
 A mutation that no test notices has survived: a test is missing. Exit code 1 if one has survived, or the list does not
 fit; 2 for wrong usage. A mutation that its tests cannot reach (an error of collection, no test found) is an error too.
@@ -31,6 +32,7 @@ PACKAGES = (".", "plugins", "plugins/lpz-attention-entropy", "zoo", "cli")
 LEFT_OUT = (".git", ".venv", ".ruff_cache", ".mypy_cache", ".pytest_cache", ".hypothesis", "site", "dist", "runs")
 OPTIONS = ("-x", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", "--timeout", "600")
 KILLED, SURVIVED = 1, 0  # what pytest exits with if a test fails, and if all pass
+WORDS = {KILLED: "killed", SURVIVED: "passed"}
 
 
 @dataclass(frozen=True)
@@ -53,7 +55,7 @@ class Mutation:
 
     def applied(self, text: str) -> str:
         """The text of the file with the fault."""
-        return text.replace(self.old, self.new)
+        return text.replace(self.old, self.new) if self.old else text
 
 
 def read_list(path: Path = LIST) -> list[Mutation]:
@@ -157,8 +159,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--only", nargs="+", metavar="ID", help="these mutations")
     parser.add_argument("--check", action="store_true", help="only check that the list fits the code")
+    parser.add_argument("--unmutated", action="store_true", help="run the tests of the list on the code as it is")
     parser.add_argument("--workers", type=int, default=1, help="mutations at a time (default 1)")
     given = parser.parse_args(arguments)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that the copies are removed
     mutations = read_list()
     if unknown := sorted(set(given.only or ()) - {mutation.id for mutation in mutations}):
         parser.error(f"there is no mutation '{unknown[0]}' in {LIST.name}")
@@ -169,19 +173,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"{len(mutations)} mutations fit the code")
         return 0
     chosen = [mutation for mutation in mutations if not given.only or mutation.id in given.only]
+    if given.unmutated:
+        chosen = [Mutation(" ".join(tests), chosen[0].file, "", "", tests) for tests in {m.tests: 0 for m in chosen}]
+    wanted = SURVIVED if given.unmutated else KILLED
     unnoticed: list[str] = []
 
     def report(mutation: Mutation, code: int, seconds: float, output: str) -> None:
-        word = {KILLED: "killed", SURVIVED: "SURVIVED"}.get(code, f"ERROR {code}")
+        word = {KILLED: "FAILED", SURVIVED: "SURVIVED", wanted: WORDS[wanted]}.get(code, f"ERROR {code}")
         print(f"{word:9} {mutation.id:45} {seconds:6.1f} s", flush=True)
-        if code != KILLED:
+        if code != wanted:
             unnoticed.append(mutation.id)
-            print(*(f"    {line}" for line in output.splitlines()[-8:]), sep="\n", flush=True)
+            print(*(f"    {line}" for line in output.splitlines()[-3:]), sep="\n", flush=True)
 
     run(chosen, given.workers, report)
-    print(f"{len(chosen) - len(unnoticed)} of {len(chosen)} mutations were noticed")
-    if unnoticed:
-        print("not noticed:", *sorted(unnoticed))
+    what = "test runs passed without mutations" if given.unmutated else "mutations were noticed"
+    print(f"{len(chosen) - len(unnoticed)} of {len(chosen)} {what}")
+    print(*(f"not: {name}" for name in sorted(unnoticed)), sep="\n", end="")
     return 1 if unnoticed else 0
 
 
