@@ -12,6 +12,7 @@ fit; 2 for wrong usage. A mutation that its tests cannot reach (an error of coll
 from __future__ import annotations
 
 import argparse
+import importlib
 import os
 import re
 import shutil
@@ -31,6 +32,12 @@ LIST = ROOT / "scripts" / "mutations.toml"
 PACKAGES = (".", "plugins", "plugins/lpz-attention-entropy", "zoo", "cli")
 LEFT_OUT = (".git", ".venv", ".ruff_cache", ".mypy_cache", ".pytest_cache", ".hypothesis", "site", "dist", "runs")
 OPTIONS = ("-x", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", "--timeout", "600")
+IMPORTED = (  # once, before the processes are forked: what takes long, and nothing of the product
+    "pytest", "hypothesis", "jsonschema", "huggingface_hub", "safetensors.torch", "scipy.stats", "torch", "typer",
+    "transformers.models.auto.modeling_auto", "transformers.models.gpt2.modeling_gpt2", "transformers.utils.hub",
+    "transformers.models.bert.modeling_bert", "transformers.models.t5.modeling_t5", "transformers.conversion_mapping",
+    "transformers.models.llama.modeling_llama", "transformers.tokenization_utils_tokenizers", "rich.table",
+)  # fmt: skip
 KILLED, SURVIVED = 1, 0  # what pytest exits with if a test fails, and if all pass
 WORDS = {KILLED: "killed", SURVIVED: "passed"}
 
@@ -97,12 +104,8 @@ def run(mutations: Sequence[Mutation], workers: int, report: Callable[[Mutation,
         workers: processes at a time, each with a copy of the tree.
         report: called with a mutation, the exit code of pytest, the seconds, and the end of its output.
     """
-    import pytest  # noqa: F401  # imported once, before the processes are forked; nothing of the product may be
-    import scipy.stats  # type: ignore[import-untyped]  # noqa: F401
-    import torch
-    import transformers  # noqa: F401
-
-    torch.set_num_threads(1)
+    for name in IMPORTED:
+        importlib.import_module(name)
     waiting = list(mutations)
     running: dict[int, tuple[Mutation, Path, float]] = {}
     with tempfile.TemporaryDirectory(prefix="mutations-") as made:

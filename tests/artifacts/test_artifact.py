@@ -314,6 +314,7 @@ def changed(artifact: Artifact, change: Callable[[dict[str, Any]], Any]) -> str:
         (lambda d: d["operations"].clear(), "versions"),
         (lambda d: d["members"].clear(), "members:"),
         (lambda d: d["members"].append(d["members"][0]), "scales"),
+        (lambda d: d["members"].append(d["members"][0] | {"scale": [1.0, 2.0]}), "scales"),
         (lambda d: d["members"][0].update(scale=[2.0, 1.0]), "ascend"),
         (lambda d: d["members"][0].update(orientation=0), "members.0.orientation"),
         (lambda d: d.update(code="import os"), "'code'"),

@@ -465,5 +465,26 @@ def test_the_card_says_when_nothing_was_held_out() -> None:
     assert "no held-out" not in card(made())
 
 
+def test_the_card_says_which_architectures_its_numbers_are_of() -> None:
+    low = {"value": -0.25, "low": -0.5, "high": 0.125}
+    weak = {"n": 78, "spearman": low, "kendall": None, "top": 0.1}
+    record = dict(made().provenance) | {"baselines": {"tiny-gpt2": {"num_layers": weak}}, "tests": {"other": weak}}
+    lines = card(Artifact("mine", made().members, {"abs": "1"}, record)).splitlines()
+    good, bad = "+0.800 [+0.700, +0.900]", "-0.250 [-0.500, +0.125]"
+    assert [line for line in lines if line.startswith(("| tiny-gpt2 |", "| other |"))] == [
+        f"| tiny-gpt2 | this proxy | searched on | 50 | {good} | {good} |",
+        f"| tiny-gpt2 | this proxy | held out | 78 | {good} | {good} |",
+        f"| tiny-gpt2 | num\\_layers | held out | 78 | {bad} | — |",
+        f"| other | this proxy | further test | 78 | {bad} | — |",
+    ]
+
+
+def test_the_card_of_a_proxy_that_is_better_lower_has_a_minus() -> None:
+    for orientation, line in ((1, "sum(sum(W))"), (-1, "- sum(sum(W))")):
+        shown = card(Artifact("mine", (Member("sum(sum(W))", orientation),), {}, made().provenance))
+        assert f"```\n{line}\n```" in shown
+        assert ("leading minus" in shown) == (orientation < 0)
+
+
 def test_text_in_an_artifact_is_no_markup_in_the_card() -> None:
     assert r"\<b\>a\|b\</b\>" in card(made("<b>a|b</b>"))

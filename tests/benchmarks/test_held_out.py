@@ -208,6 +208,21 @@ def duplicated(architectures: int) -> Benchmark:
     return dataclasses.replace(original, name="doubles", read=lambda: entries)
 
 
+def test_an_export_knows_what_was_searched_on_without_the_benchmark(
+    folder: str, result: SearchResult, tmp_path: Path
+) -> None:
+    benchmark = load_benchmark(folder)
+    entries = [dataclasses.replace(entry, key=f"number {place}") for place, entry in enumerate(benchmark.trained())]
+    other = dataclasses.replace(benchmark, name="other", read=lambda: entries)
+    seen = {f"number {NAMES.index(key)}" for key in result.splits[0].trained_on[folder]}
+    exported = searched_proxy(artifact_of(result, "found-here"))
+    away = Path(folder).rename(tmp_path / "away")
+    try:
+        assert searched_keys(exported, other) == seen
+    finally:
+        away.rename(folder)
+
+
 def test_no_architecture_is_on_both_sides_of_a_split(monkeypatch: pytest.MonkeyPatch) -> None:
     benchmark = duplicated(8)
     monkeypatch.setattr("lpzero_hf.searching.benchmark_scores.load_benchmark", lambda name, plugins: benchmark)

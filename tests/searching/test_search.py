@@ -227,7 +227,7 @@ def test_a_winner_is_tested_with_its_orientation(unseen: str) -> None:
     assert down.spearman is not None
     rho = stats.spearmanr(freshly_scored(SNIP, OTHERS), [-loss for loss in LOSSES]).statistic
     assert (up.spearman.value, down.spearman.value) == pytest.approx((rho, -rho))
-    assert abs(rho) > 0.1
+    assert abs(rho) > 0.05
 
 
 # The command -----------------------------------------------------------------------------------------------
