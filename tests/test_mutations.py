@@ -19,7 +19,7 @@ from scripts.mutations import Mutation, run
 file, tests = "plugins/lpz_nas/outcome.py", (sys.argv[1],)
 tried = [
     Mutation("words", file, "The outcome of a search", "What came of a search", tests),
-    Mutation("front", file, "in sorted(scored, key=lambda tried: (tried.params,", "in sorted(scored, key=lambda tried: (1,", tests),
+    Mutation("front", file, "or 0.0) > (front[-1]", "or 0.0) >= (front[-1]", tests),
     Mutation("broken", file, "def best(", "def best", tests),
     Mutation("nowhere", file, "def best(", "def best (", (sys.argv[1] + "_at_all",)),
 ]
