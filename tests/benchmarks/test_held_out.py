@@ -351,6 +351,6 @@ def test_lpz_nas_says_how_many_are_left_out(folder: str, result: SearchResult, l
     (tmp_path / "found.json").write_text(artifact_of(result, "found-here").text)
     options = ("-p", str(tmp_path / "found.json"), "--max-params", "100000000", "--among", folder, "--workers", "1")
     sizes = ("--batch-size", "2", "--seq-len", "8", "--out", str(tmp_path / "run"))
-    code, out, err = lpz("nas", "tiny-gpt2", *options, *sizes)
-    assert (code, err) == (0, "")
-    assert "searched on 5 " in out
+    code, _, err = lpz("nas", "tiny-gpt2", *options, *sizes)
+    assert code == 0
+    assert "searched on 5 " in err

@@ -54,8 +54,8 @@ def test_the_kernel_of_attention_changes_no_score_but_those_that_say_so(
         if "invalid" in (row.status, other.status):
             assert name.startswith("sum(sum(sum(")
             continue
-        assert (row.status, row.reason) == (other.status, other.reason)
-        assert row.status != "failed"
+        assert row.status == other.status != "failed"
+        assert row.reason == other.reason or "hangs on rounding" in row.reason + other.reason
         if row.value is not None and f"'{name}'" not in said:
             compared += 1
             within = SILENT if name in EXPRESSIONS else ROUGHER.get(name, BOUND[dtype])
