@@ -232,7 +232,7 @@ def test_a_proxy_of_another_version_is_computed_anew_and_one_without_version_alw
         "lpzero_hf.scoring.setting.READING",
         "torch.__version__",
         "transformers.__version__",
-    ],  # fmt: skip
+    ],
 )
 def test_what_fixes_the_numbers_makes_all_scores_new(
     cache: ScoreCache, counting: Counting, monkeypatch: pytest.MonkeyPatch, place: str
