@@ -137,11 +137,15 @@ def test_every_generator_is_seeded_inside_and_restored(gpt2: PreTrainedModel) ->
 
     with isolated(gpt2, seed=7):
         inside = drawn()
-    before = torch.get_rng_state(), random.getstate()
+    drawn()  # so that the state outside is not the one that is left inside
+    before = torch.get_rng_state(), random.getstate(), numpy.random.get_state(legacy=False)["state"]
     with isolated(gpt2, seed=7):
         assert drawn() == inside
     assert torch.equal(before[0], torch.get_rng_state())
     assert before[1] == random.getstate()
+    after = numpy.random.get_state(legacy=False)["state"]
+    assert before[2]["pos"] == after["pos"]
+    assert (before[2]["key"] == after["key"]).all()
 
 
 @pytest.mark.parametrize("family", ["gpt2", "llama"])  # llama has buffers

@@ -106,6 +106,16 @@ def test_each_expert_counts_once_as_a_matrix_out_in(batch: dict[str, Tensor]) ->
     assert sum(value for _, value in values) == expected
 
 
+def test_experts_that_keep_their_weights_as_in_out_are_read_as_out_in() -> None:
+    model = tiny_model("gpt_oss")
+    experts = [site for site in find_layout(model).sites if site.parameter.dim() == 3]
+    assert len(experts) == 2 * 2  # blocks times projections
+    for site in experts:
+        matrices = site.matrices(site.parameter)
+        assert [tuple(matrix.shape) for matrix in matrices] == [(*site.parameter.shape[:0:-1],)] * len(site.names)
+        assert all(torch.equal(matrix, weight.T) for matrix, weight in zip(matrices, site.parameter, strict=True))
+
+
 @pytest.mark.parametrize("family", ["mixtral", "qwen2_moe", "deepseek_v3", "gpt_oss"])
 def test_the_feed_forward_output_of_experts_is_what_they_put_out_together(family: str) -> None:
     model = tiny_model(family)

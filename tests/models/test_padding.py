@@ -146,6 +146,17 @@ def test_targets_of_a_decoder_are_cut_on_their_own() -> None:
     assert kept["labels"].shape == (4, 5)
 
 
+@pytest.mark.parametrize("read", [1, 2, 3, 4, 5])
+def test_targets_and_what_a_decoder_reads_are_both_kept(read: int) -> None:
+    first, _ = padded()
+    labels = torch.arange(20).view(4, 5)
+    labels[:, 3:] = -100
+    mask = (torch.arange(5) < read).long().repeat(4, 1)
+    cut = without_padding(first | {"labels": labels, "decoder_attention_mask": mask}, 0, apart=True)
+    columns = max(3, read)
+    assert cut["labels"].shape == cut["decoder_attention_mask"].shape == (4, columns)
+
+
 def test_a_minibatch_without_padding_is_not_touched() -> None:
     ids = torch.arange(8).view(2, 4)
     batch = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}

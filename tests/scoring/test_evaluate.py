@@ -227,7 +227,13 @@ def test_a_proxy_of_another_version_is_computed_anew_and_one_without_version_alw
 
 
 @pytest.mark.parametrize(
-    "place", ["lpzero_hf.scoring.setting.STATISTICS", "torch.__version__", "transformers.__version__"]
+    "place",
+    [
+        "lpzero_hf.scoring.setting.STATISTICS",
+        "lpzero_hf.scoring.setting.READING",
+        "torch.__version__",
+        "transformers.__version__",
+    ],
 )
 def test_what_fixes_the_numbers_makes_all_scores_new(
     cache: ScoreCache, counting: Counting, monkeypatch: pytest.MonkeyPatch, place: str
