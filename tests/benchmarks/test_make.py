@@ -433,7 +433,7 @@ def test_a_folder_that_cannot_be_made_or_filled_is_told(make: Callable[..., Path
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert "\n" not in str(caught.value)
-    assert {file.name for file in (tmp_path / "run").iterdir()} == {"plan.json", "trained"}
+    assert {file.name for file in (tmp_path / "run").iterdir()} == {".lock", "plan.json", "trained"}
     assert make().exists()
 
 

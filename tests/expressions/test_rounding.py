@@ -71,7 +71,8 @@ def test_company_changes_no_score(family: str, batch: dict[str, Tensor]) -> None
     together = score(model, batch, ["all", *EXPRESSIONS[:4]])
     for name, row in together.items():
         alone = score(model, batch, [name])[name]
-        assert (alone.status, alone.reason) == (row.status, row.reason)
+        assert alone.status == row.status
+        assert alone.reason == row.reason or alone.passes != "forward + backward"  # which lets more be noticed
         assert alone.value == (row.value and pytest.approx(row.value, rel=1e-6))
 
 
