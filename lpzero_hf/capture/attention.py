@@ -18,7 +18,9 @@ from torch.utils._pytree import tree_leaves
 SOFTMAXES = (F.softmax, torch.softmax, Tensor.softmax)
 PRODUCTS = {
     F.linear, torch.matmul, Tensor.matmul, Tensor.__matmul__, Tensor.__rmatmul__, torch.bmm, Tensor.bmm, torch.mm,
-    Tensor.mm, torch.addmm, torch.baddbmm, torch.einsum, F.conv1d, torch._grouped_mm,
+    Tensor.mm, torch.addmm, Tensor.addmm, torch.baddbmm, Tensor.baddbmm, torch.addbmm, Tensor.addbmm, torch.mv,
+    Tensor.mv, torch.addmv, Tensor.addmv, torch.inner, Tensor.inner, torch.tensordot, torch.chain_matmul,
+    torch.linalg.matmul, torch.linalg.multi_dot, torch.einsum, F.bilinear, F.conv1d, F.conv2d, torch._grouped_mm,
 }  # fmt: skip
 
 
@@ -33,6 +35,9 @@ class Listener(Protocol):
 
     def on_product(self, operands: Sequence[Tensor], product: Tensor) -> None:
         """A matrix product or a convolution, with its operands and its result."""
+
+    def on_step(self, tensor: Tensor, result: Tensor) -> None:
+        """Any other function, with the tensor that is its first argument, and its result."""
 
 
 class AttentionWatch(TorchFunctionMode):
@@ -55,6 +60,8 @@ class AttentionWatch(TorchFunctionMode):
         elif func in PRODUCTS:
             operands = [tensor for tensor in tree_leaves((args, kwargs)) if isinstance(tensor, Tensor)]
             self.listener.on_product(operands, result)
+        elif args and isinstance(args[0], Tensor) and isinstance(result, Tensor):
+            self.listener.on_step(args[0], result)
         return result
 
 
