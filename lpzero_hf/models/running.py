@@ -28,8 +28,8 @@ def running_layout(
     """`layout` of only the blocks that the minibatch runs, the others being `not_run`.
 
     A model whose blocks are of one class and in one list is taken to run them all. Otherwise one sequence is tried,
-    without weights if the model is lazy. If that fails, the parts that take no text (by their `input_modalities`) are those
-    that do not run.
+    without weights if the model is lazy. If that fails, the parts that take no text (by their `input_modalities`) are
+    those that do not run.
 
     Args:
         model: left unchanged.

@@ -162,7 +162,7 @@ class TimeMajor(Unusual):
 
 
 def test_context_inside_a_mixer_may_lie_in_another_order_than_its_output() -> None:
-    batch = minibatch(built(Unusual), batch_size=8, seq_len=8)
+    batch = minibatch(built(Unusual), batch_size=9, seq_len=8)
     here, there = (score(built(kind), batch, "head_importance") for kind in (TimeMajor, Unusual))
     assert here["head_importance"].value == pytest.approx(there["head_importance"].require(), rel=1e-5)
 
