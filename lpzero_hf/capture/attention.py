@@ -18,10 +18,15 @@ from torch.utils._pytree import tree_leaves
 SOFTMAXES = (F.softmax, torch.softmax, Tensor.softmax)
 PRODUCTS = {
     F.linear, torch.matmul, Tensor.matmul, Tensor.__matmul__, Tensor.__rmatmul__, torch.bmm, Tensor.bmm, torch.mm,
-    Tensor.mm, torch.addmm, torch.baddbmm, torch.einsum, F.conv1d, torch._grouped_mm,
+    Tensor.mm, torch.addmm, Tensor.addmm, torch.baddbmm, Tensor.baddbmm, torch.addbmm, Tensor.addbmm, torch.mv,
+    Tensor.mv, torch.addmv, Tensor.addmv, torch.inner, Tensor.inner, torch.tensordot, torch.chain_matmul,
+    torch.linalg.matmul, torch.linalg.multi_dot, torch.einsum, F.bilinear, F.conv1d, F.conv2d, torch._grouped_mm,
 }  # fmt: skip
 
-SUMMED = (torch.addmm, torch.baddbmm)  # whose first operand is added to the product
+CONVOLUTIONS = {F.conv1d, F.conv2d}
+SUMMED = {  # whose first operand is added to the product
+    torch.addmm, Tensor.addmm, torch.baddbmm, Tensor.baddbmm, torch.addbmm, Tensor.addbmm, torch.addmv, Tensor.addmv,
+}  # fmt: skip
 
 
 class Listener(Protocol):
@@ -35,6 +40,9 @@ class Listener(Protocol):
 
     def on_product(self, operands: Sequence[Tensor], product: Tensor) -> None:
         """A matrix product or a convolution, with its operands and its result."""
+
+    def on_step(self, tensor: Tensor, result: Tensor) -> None:
+        """Any other function, with the tensor that is its first argument, and its result."""
 
 
 class AttentionWatch(TorchFunctionMode):
@@ -56,8 +64,10 @@ class AttentionWatch(TorchFunctionMode):
             self.listener.on_attention(query.shape[1], lambda: attention_probabilities(*args, **kwargs), result)
         elif func in PRODUCTS:
             operands = [tensor for tensor in tree_leaves((args, kwargs)) if isinstance(tensor, Tensor)]
-            if func is not F.conv1d or operands[1].shape[-1] == 1:  # of one position, which is a linear layer
+            if func not in CONVOLUTIONS or operands[1][0, 0].numel() == 1:  # of one position: a linear layer
                 self.listener.on_product(operands[func in SUMMED :], result)
+        elif args and isinstance(args[0], Tensor) and isinstance(result, Tensor):
+            self.listener.on_step(args[0], result)
         return result
 
 

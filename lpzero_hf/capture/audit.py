@@ -14,6 +14,7 @@ from lpzero_hf.models.layout import ModelLayout, WeightSite
 
 NO_MODULE = "their weights are used without a layer of their own, as those of fused experts are"
 OTHER_ROWS = "their rows are not the tokens of the minibatch"
+NO_GRADIENT = "no gradient reaches them, or " + OTHER_ROWS
 PART = {"linear": None, "mixer_linear": "mixer", "ffn_linear": "ffn"}
 
 
@@ -69,7 +70,9 @@ def left_out(reduction: Reduction, values: Sequence[Reduced], layout: ModelLayou
     else:
         lines = ()
     idle = not_run(layout)
-    return "; ".join(filter(None, [idle and f"{idle} and not counted", *lines]))
+    skipped = {*layout.indices} - ran.blocks if ran.blocks else set()
+    blocks = f"{len(skipped)} of {len({*layout.indices})} blocks did not run this time" if skipped else ""
+    return "; ".join(filter(None, [idle and f"{idle} and not counted", blocks, *lines]))
 
 
 def _stray(part: str | None, layout: ModelLayout, ran: Ran) -> set[str]:
@@ -85,7 +88,9 @@ def _weights(
     reads: set[str], part: str | None, read: Counter[str], layout: ModelLayout, ran: Ran, network: Network
 ) -> Iterable[str]:
     stray, sites = _stray(part, layout, ran), _sites(part, layout)
-    active = ran.layers.keys() | ran.used
+    running = ran.layers.keys() | ran.used
+    used = {id(site.parameter) for site in layout.sites if site.name in running}  # in any of the blocks that share it
+    active = {site.name for site in sites if id(site.parameter) in used}
     yield _missed(stray, reads, len(read) + len(stray), "they are not recognised")
     if "G" in reads and not network.departs:
         missing = [site.name for site in sites if site.name in active and not read.keys() & {*site.names}]
@@ -97,14 +102,14 @@ def _weights(
 
 
 def _outputs(reads: set[str], part: str | None, read: Counter[str], layout: ModelLayout, ran: Ran) -> Iterable[str]:
-    sites = _sites(part, layout)
+    sites = [site for site in layout.sites if part in (None, site.part)]
     called = {site.name for site in layout.sites if site.module is not None and site.name in ran.layers}
     bare = [s.name for s in sites if (s.module is None and s.block in ran.blocks) or (s.name in ran.used - called)]
     other = [s.name for s in sites if s.name in called and read[s.name] < ran.layers[s.name]]
     stray = _stray(part, layout, ran)
     total = len(called & {s.name for s in sites}) + len(bare) + len(stray)
     yield _missed([*bare, *stray], reads, total, NO_MODULE)
-    yield _missed(other, reads, total, OTHER_ROWS)
+    yield _missed(other, reads, total, NO_GRADIENT if "J" in reads else OTHER_ROWS)
 
 
 def _feed_forward(read: set[int], place: str, layout: ModelLayout, ran: Ran) -> Iterable[str]:

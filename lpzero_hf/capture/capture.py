@@ -182,7 +182,9 @@ class _Pass:
     def _audited(self, captured: Captured, ran: Ran) -> Captured:
         """`captured`, with notes of what its values leave out."""
         notes = {r: left_out(r, values, self.layout, ran, self.network) for r, values in captured.values.items()}
-        return replace(captured, notes={reduction: note for reduction, note in notes.items() if note})
+        places = zip(self.layout.indices, self.layout.blocks, strict=True)
+        idle = frozenset(block.name for index, block in places if ran.blocks and index not in ran.blocks)
+        return replace(captured, notes={reduction: note for reduction, note in notes.items() if note}, idle=idle)
 
     def _passes(
         self, fed: Batch, size: int, recorder: Recorder, reducer: Reducer, protected: frozenset[str], gradients: bool

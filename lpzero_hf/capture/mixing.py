@@ -23,19 +23,23 @@ class RunningMixer:
 
     Args:
         mixer: the mixer.
+        block: index of the block that it runs in.
         inputs: of its call.
         keywords: of its call.
         rows: the tokens of its block.
     """
 
-    def __init__(self, mixer: Mixer, inputs: Sequence[Any], keywords: Mapping[str, Any], rows: TokenRows) -> None:
-        self.mixer, self.rows = mixer, rows
+    def __init__(
+        self, mixer: Mixer, block: int, inputs: Sequence[Any], keywords: Mapping[str, Any], rows: TokenRows
+    ) -> None:
+        self.mixer, self.block, self.rows = mixer, block, rows
         self.heads = mixer.heads
         self.probabilities: Tensor | None = None
         self.product: Tensor | None = None  # [B, h, T, d]
         self._inputs = [tensor for tensor in (*inputs, *keywords.values()) if isinstance(tensor, Tensor)]
         self._encoded = [keywords[name] for name in ENCODED if isinstance(keywords.get(name), Tensor)]
         self._context: Tensor | None = None
+        self._layer = mixer.name  # what has the context's rows in the context's order: the layer that takes it
         self._attended = False  # whether attention probabilities have been computed
         self._shape: Any = None  # of the softmax that gave the probabilities
 
@@ -70,10 +74,10 @@ class RunningMixer:
     def _take_product(self, product: Tensor) -> None:
         self.product, self._context = product, None
 
-    def on_linear(self, inputs: Tensor) -> None:
-        """A linear layer has run."""
+    def on_linear(self, inputs: Tensor, name: str) -> None:
+        """The linear layer of this name has run."""
         if self._attended or not any(inputs is tensor for tensor in self._inputs):
-            self._context = inputs
+            self._context, self._layer = inputs, name
 
     def context(self, mixed: Any) -> tuple[Tensor | None, bool]:
         """H before its heads are split, and whether it is split already.
@@ -100,7 +104,7 @@ class RunningMixer:
         """`context` as [B, h, T, d], or None if its rows are not the tokens of the minibatch."""
         if split:
             return context if context.shape[2] in self.rows.lengths else None
-        tokens = self.rows.read(context, self.mixer.name)
+        tokens = self.rows.read(context, self._layer)
         if tokens is None:
             return None
         heads = self.mixer.head_count(tokens[0].shape[-1], self.heads)

@@ -16,11 +16,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint, set_checkpoint_early_stop
+from torch.utils.weak import WeakIdKeyDictionary
 from transformers import PreTrainedModel
 
 from lpzero_hf.capture.attention import AttentionWatch
@@ -35,6 +36,7 @@ from lpzero_hf.models.layout import Block, Mixer, ModelLayout, WeightSite, input
 from lpzero_hf.models.objective import Batch
 
 FP16_LOSS_SCALE = 2.0**12  # a power of two, undone exactly; keeps half-precision gradients from vanishing
+_Part = TypeVar("_Part")
 NO_GRADIENT = "no gradient reaches the model's blocks: its objective does not depend on them"
 
 
@@ -91,7 +93,17 @@ class Recorder:
         for block in layout.blocks:
             for module in block.module.modules():
                 self.blocks_of.setdefault(id(module), []).append(block)
+        # What a module is in each of the blocks that hold it, by the index of the block:
+        self.sites: dict[int, dict[int, WeightSite]] = {}
+        for site in layout.sites:
+            self.sites.setdefault(id(site.module), {})[site.block] = site
+        self.mixers: dict[int, dict[int, Mixer]] = {}
+        for block in layout.blocks:
+            for mixer in block.mixers:
+                self.mixers.setdefault(id(mixer.module), {})[self.indices[block]] = mixer
         self.parameters: dict[int, str] = {}  # names of the weights in the blocks, by the parameters of the pass
+        self.computed = WeakIdKeyDictionary()  # names of the weights that tensors were computed from, by the tensors
+        self.differentiating = False  # whether the backward pass runs, in which a model may run parts a second time
 
     def begin(self, batch: Batch) -> None:
         """Prepare for a pass over `batch`, which is the minibatch or a part of it."""
@@ -131,7 +143,7 @@ class Recorder:
         for name, parameter in model.named_parameters():
             listed = id(parameter) not in embedding and any(part.isdigit() for part in name.split("."))
             listed = listed or id(parameter) in inside
-            if listed and parameter.dim() in (2, 3):
+            if listed and parameter.dim() > 1:
                 self.parameters[id(parameter)] = name
         for site in self.layout.sites:
             if id(site.parameter) in replaced:
@@ -147,10 +159,13 @@ class Recorder:
             self._watch_block(block)
             if self.checkpointing:
                 block.module.forward = self._checkpointed(block.module.forward)
+        for mixer in {id(mixer.module): mixer for mixer in self.layout.mixers}.values():  # blocks may share one
+            mixer.module.register_forward_pre_hook(self._on_mixer_start, with_kwargs=True)
+            mixer.module.register_forward_hook(self._on_mixer_end)
         for site in self.layout.linears:
             assert site.module is not None
-            site.module.register_forward_hook(partial(self._on_linear, site))
-        if self._reads("backward") or any(r.place == "embedding" for r in self.reducer.reductions):
+            site.module.register_forward_hook(self._on_linear)
+        if self.reducer.moments & {"gradient", "backward"} or self._reads("forward", "embedding"):
             for embedding in input_embeddings(model):
                 embedding.register_forward_hook(self._on_embedding)
         try:
@@ -166,9 +181,6 @@ class Recorder:
     def _watch_block(self, block: Block) -> None:
         block.module.register_forward_pre_hook(partial(self._on_block_start, block))
         block.module.register_forward_hook(partial(self._on_block_end, block))
-        for mixer in block.mixers:
-            mixer.module.register_forward_pre_hook(partial(self._on_mixer_start, mixer), with_kwargs=True)
-            mixer.module.register_forward_hook(partial(self._on_mixer_end, block))
         if block.experts is not None:
             block.experts.register_forward_hook(partial(self._on_experts, block))
 
@@ -206,7 +218,8 @@ class Recorder:
     @property
     def counting(self) -> bool:
         """Whether what runs is part of the pass as the model defines it: not a trial, a second run, or a first part."""
-        return self.replaying is None and self.reducer.seen is None and self.reducer.last
+        first = self.replaying is None and not self.differentiating
+        return first and self.reducer.seen is None and self.reducer.last
 
     def _next_event(self) -> Event:
         self.event += 1
@@ -246,13 +259,14 @@ class Recorder:
                 self._read_output(layer)
         self.feed_forward.clear()
 
-    def _on_linear(self, site: WeightSite, module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Any:
+    def _on_linear(self, module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Any:
+        site, index = self._place(module, self.sites)
         self.ran.layers[site.name] += self.counting
-        index, call = self._place(site, module)
         rows = self.rows
         if self.mixer is not None and inputs and isinstance(inputs[0], Tensor):
-            self.mixer.on_linear(inputs[0])
+            self.mixer.on_linear(inputs[0], site.name)
             rows = self.mixer.rows_at(inputs[0])
+        call = self._call(site.name, index) if self.replaying is None else -1
         if rows.read(output, site.name) is None:
             return None
         event = self._next_event()
@@ -265,15 +279,15 @@ class Recorder:
             self.feed_forward.append(_Output(site.name, output, (), index, call, rows, event))
         return output.clone() if site.name in self.protected else None
 
-    def _place(self, site: WeightSite, module: nn.Module) -> tuple[int, int]:
-        """The block that a layer runs in, of those that hold it, and how often the layer had run in it before."""
-        if self.replaying is not None:
-            return -1, -1
+    def _place(self, module: nn.Module, known: Mapping[int, Mapping[int, _Part]]) -> tuple[_Part, int]:
+        """What a module is in the block that it runs in, of those that hold it, and the index of that block."""
         holding = self.blocks_of.get(id(module), [])
-        if self.block not in holding and holding:
+        if self.replaying is None and self.block not in holding and holding:
             self._start(holding[0])  # its block is not called itself
-        index = site.block if self.block is None else self.indices[self.block]
-        return index, self._call(site.name, index)
+        parts = known[id(module)]
+        first, part = next(iter(parts.items()))
+        index = first if self.block is None else self.indices[self.block]
+        return parts.get(index, part), index
 
     def _on_experts(self, block: Block, module: nn.Module, inputs: Any, output: Any) -> None:
         """The combined output of the experts replaces the outputs of the layers inside them."""
@@ -303,7 +317,7 @@ class Recorder:
         if tokens is None:
             return
         A, mask = tokens
-        self.reducer.take("forward", output.where, {"A": A, "mask": mask})
+        self._take_forward(output.where, {"A": A, "mask": mask})
         if output.tensor.requires_grad and self._reads("backward", *output.places):
             reduce = partial(self._reduce_output, output.where, output.rows)
             pair = GradientPair(output.name, reduce, output.tensor.detach(), output.version)
@@ -319,8 +333,9 @@ class Recorder:
 
     # Mixers ------------------------------------------------------------------------------------------
 
-    def _on_mixer_start(self, mixer: Mixer, module: nn.Module, inputs: Any, keywords: Any) -> None:
-        self.mixer = RunningMixer(mixer, inputs, keywords, self.rows)
+    def _on_mixer_start(self, module: nn.Module, inputs: Any, keywords: Any) -> None:
+        mixer, index = self._place(module, self.mixers)
+        self.mixer = RunningMixer(mixer, index, inputs, keywords, self.rows)
         self.ran.mixers[mixer.name] += self.counting
 
     def on_softmax(self, result: Tensor) -> None:
@@ -339,19 +354,27 @@ class Recorder:
     def on_product(self, operands: Sequence[Tensor], product: Tensor) -> None:
         """See `AttentionWatch`."""
         for operand in operands:
-            whole = operand if isinstance(operand, nn.Parameter) else operand._base
-            if (name := self.parameters.get(id(whole))) is not None:
+            if (name := self._weight(operand)) is not None:
                 self.ran.used.add(name)
         if self.mixer is not None:
             self.mixer.on_product(operands[0], product)
 
-    def _on_mixer_end(self, block: Block, module: nn.Module, inputs: Any, output: Any) -> None:
+    def on_step(self, tensor: Tensor, result: Tensor) -> None:
+        """See `AttentionWatch`. A weight may be scaled, normalized or cast before it is used."""
+        if tensor.numel() == result.numel() and (name := self._weight(tensor)) is not None:
+            self.computed[result] = name
+
+    def _weight(self, tensor: Tensor) -> str | None:
+        """The name of the weight that `tensor` is, shows or was computed from; None for other tensors."""
+        whole = tensor if tensor._base is None else tensor._base
+        return self.parameters.get(id(whole)) or self.computed.get(tensor) or self.computed.get(whole)
+
+    def _on_mixer_end(self, module: nn.Module, inputs: Any, output: Any) -> None:
         running, self.mixer = self.mixer, None
         if running is None:
             return
-        mixer = running.mixer
+        mixer, index = running.mixer, running.block
         mixed = output[0] if isinstance(output, tuple | list) else output
-        index = self.indices[block]
         call = self._call(mixer.name, index) if self.replaying is None else -1
         tokens = self.rows.read(mixed, mixer.name)
         if tokens is None:
@@ -370,7 +393,7 @@ class Recorder:
         running.release()
         where = Where(("mixer",), index, mixer.name, call)
         if S is not None:
-            self.reducer.take("forward", replace(where, places=("attention",)), {"S": S, "mask": mask})
+            self._take_forward(replace(where, places=("attention",)), {"S": S, "mask": mask})
         if not any(r.place == "mixer" for r in self.reducer.reductions):
             return
         if attention is None and not (mixer.attention and mixer.heads):
@@ -383,7 +406,11 @@ class Recorder:
                 reduce = partial(self._reduce_context, where, running, split, mask)
                 pair = GradientPair("", reduce, context.detach(), context._version)
                 self.pending.add(pair, context, event if self.checkpointing else None)
-        self.reducer.take("forward", where, tensors)
+        self._take_forward(where, tensors)
+
+    def _take_forward(self, where: Where, tensors: dict[str, Tensor]) -> None:
+        if not self.differentiating:
+            self.reducer.take("forward", where, tensors)
 
     def _reduce_context(
         self, where: Where, running: RunningMixer, split: bool, mask: Tensor, context: Tensor, gradient: Tensor
@@ -419,7 +446,11 @@ class Recorder:
         weights = (parameter for block in self.layout.blocks for parameter in block.module.parameters())
         if any(tensor.dtype == torch.float16 for tensor in (scalar, *weights)):
             self.loss_scale = FP16_LOSS_SCALE
-        (scalar * self.loss_scale).backward()
+        self.differentiating = True
+        try:
+            (scalar * self.loss_scale).backward()
+        finally:
+            self.differentiating = False
         if "gradient" in self.reducer.moments and not self.reached:
             raise CaptureError(NO_GRADIENT)
         self.pending.check()

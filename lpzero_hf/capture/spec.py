@@ -103,11 +103,13 @@ class Captured:
         values: per reduction, its value at every site, in the order of the blocks.
         failures: per reduction without complete values, the error: its own, or that of the pass.
         notes: per reduction, what its values leave out; nothing for a reduction whose values are complete.
+        idle: names of the blocks of the layout that did not run, if the model did.
     """
 
     values: dict[Reduction, list[Reduced]]
     failures: dict[Reduction, Exception]
     notes: dict[Reduction, str] = field(default_factory=dict)
+    idle: frozenset[str] = frozenset()
 
 
 def _unchanged(model: PreTrainedModel, layout: ModelLayout) -> AbstractContextManager[None]:

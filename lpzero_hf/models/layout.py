@@ -249,15 +249,14 @@ def count_parameters(*modules: nn.Module) -> int:
 def count_body_parameters(model: PreTrainedModel, layout: ModelLayout | None = None) -> int:
     """Number of parameters, trained or frozen, outside embeddings and output heads: the same for a bare model and for
     every model that puts a head on it. Relative-position embeddings inside a block count as part of the block. Blocks
-    that do not run do not count, nor what is around them in a composite model.
+    that do not run do not count, nor what is outside of the blocks' model in a composite one (it embeds images).
     """
     layout = find_layout(model) if layout is None else layout
     inside = {id(m) for block in layout.blocks for m in block.module.modules()}
     embeddings = [m for m in model.modules() if isinstance(m, nn.Embedding) and id(m) not in inside]
     idle = [model.get_submodule(name) for name in layout.not_run]
     outside = _distinct([*embeddings, model.get_input_embeddings(), *_heads(model, inside), *idle])
-    body = _around(model, layout) if idle else model.base_model
-    return sum(p.numel() for key, p in _distinct([body]).items() if key not in outside)
+    return sum(p.numel() for key, p in _distinct([_around(model, layout)]).items() if key not in outside)
 
 
 def _around(model: PreTrainedModel, layout: ModelLayout) -> PreTrainedModel:

@@ -30,8 +30,9 @@ def head_kind(model: PreTrainedModel) -> str:
     if "labels" not in taken and not _open_ended(taken):
         return "other"
     for name in (ancestor.__name__ for ancestor in type(model).__mro__):
-        if name in auto.MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES.values():
-            return "seq2seq"
+        if name in auto.MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES.values():  # some that hear have no decoder apart
+            apart = getattr(model.config, "is_encoder_decoder", False) or "decoder_input_ids" in taken
+            return "seq2seq" if apart else "causal"
         if name in _values(auto.MODEL_FOR_MASKED_LM_MAPPING_NAMES) or name.endswith("ForMaskedLM"):
             return "masked"
         if name in _values(auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES) or name.endswith(("ForCausalLM", "LMHeadModel")):

@@ -22,23 +22,27 @@ from lpzero_hf.models.objective import run_model, with_labels
 TOKENS = 8  # of the sequence that is tried where there is no minibatch
 
 
-def running_layout(model: PreTrainedModel, layout: ModelLayout, batch: Mapping[str, Any], seed: int) -> ModelLayout:
+def running_layout(
+    model: PreTrainedModel, layout: ModelLayout, batch: Mapping[str, Any], seed: int, *, told_later: bool = True
+) -> ModelLayout:
     """`layout` of only the blocks that the minibatch runs, the others being `not_run`.
 
-    A model whose blocks are of one class and in one list runs them all. Otherwise one sequence is tried, without
-    weights if the model is lazy. If that fails, the parts that take no text (by their `input_modalities`) are those
-    that do not run.
+    A model whose blocks are of one class and in one list is taken to run them all. Otherwise one sequence is tried,
+    without weights if the model is lazy. If that fails, the parts that take no text (by their `input_modalities`) are
+    those that do not run.
 
     Args:
         model: left unchanged.
         layout: of `model`.
         batch: `input_ids` [B, T] and the model's other inputs; `NoMinibatch` for any text.
         seed: for the model's random numbers.
+        told_later: a capture follows, which tells of blocks that were wrongly taken to run (`Captured.idle`). Otherwise
+            only a lazy model is taken to run blocks without being tried.
     """
     batch = {"input_ids": torch.arange(TOKENS)[None]} if isinstance(batch, NoMinibatch) else batch
     samples, length = batch["input_ids"].shape
     alike = len({(type(block.module), block.name.rpartition(".")[0]) for block in layout.blocks}) == 1
-    if alike and samples < length:
+    if alike and samples < length and (told_later or source_of(model) is not None):
         return layout
     try:
         ran, transposed = _trial(model, layout, dict(batch), seed)

@@ -196,13 +196,16 @@ def score_proxies(
     if any(_differentiates(proxy) for proxy in proxies) and not has_own_loss(model, given):
         warnings.warn(projection_warning(model), ModelWarning, stacklevel=3)
     with plain_layers(model):
-        return _score_plain(model, given, proxies, seed, dtype, checkpointing, micro_batch, plugins, progress)
+        captures = any(isinstance(proxy, StatisticProxy) and proxy.passes != "none" for proxy in proxies)
+        layout = running_layout(model, layout_of(model, plugins), given, seed, told_later=captures)
+        return _score_plain(model, given, proxies, layout, seed, dtype, checkpointing, micro_batch, plugins, progress)
 
 
 def _score_plain(
     model: PreTrainedModel,
     batch: dict[str, Any],
     proxies: Sequence[Proxy],
+    layout: ModelLayout,
     seed: int,
     dtype: torch.dtype | None,
     checkpointing: bool,
@@ -210,7 +213,6 @@ def _score_plain(
     plugins: PluginRegistry,
     progress: Callable[[str, int, int], None] | None,
 ) -> Scores:
-    layout = running_layout(model, layout_of(model, plugins), batch, seed)
     shared = _by_network(proxies)
     own = [p for p in proxies if isinstance(p, ModelProxy | FunctionProxy)]
     steps = [f"{network.name} pass" for network in shared] + [p.name for p in own]
@@ -225,7 +227,13 @@ def _score_plain(
     for network, members in shared.items():
         step(done)
         start = time.perf_counter()
-        rows |= _run_shared(model, batch, network, members, layout, seed, dtype, checkpointing, micro_batch)
+        found, idle = _run_shared(model, batch, network, members, layout, seed, dtype, checkpointing, micro_batch)
+        if idle:  # once more, without the blocks that turned out not to run
+            running = layout.only({block.name for block in layout.blocks} - idle)
+            return _score_plain(
+                model, batch, proxies, running, seed, dtype, checkpointing, micro_batch, plugins, progress
+            )
+        rows |= found
         seconds[network.name] = time.perf_counter() - start
         done += 1
     for proxy in own:
@@ -279,7 +287,8 @@ def _run_shared(
     dtype: torch.dtype | None,
     checkpointing: bool,
     micro_batch: int | None,
-) -> dict[str, Score]:
+) -> tuple[dict[str, Score], frozenset[str]]:
+    """The scores, and the names of the blocks that did not run."""
     reductions = list(dict.fromkeys(r for proxy in proxies for r in proxy.reductions))
     try:
         if isinstance(batch, NoMinibatch):  # only W is read, and nothing runs
@@ -290,7 +299,7 @@ def _run_shared(
                 micro_batch=micro_batch,
             )  # fmt: skip
     except Exception as error:  # any error of a third-party model is reported in the rows
-        return {proxy.name: _failed(proxy, error) for proxy in proxies}
+        return {proxy.name: _failed(proxy, error) for proxy in proxies}, frozenset()
 
     def combined(proxy: StatisticProxy) -> float:
         return proxy.finish([_reduced(captured, r, layout) for r in proxy.reductions], layout)
@@ -298,7 +307,9 @@ def _run_shared(
     def note(proxy: StatisticProxy) -> str:
         return "; ".join(dict.fromkeys(captured.notes[r] for r in proxy.reductions if r in captured.notes))
 
-    return {proxy.name: _scored(proxy, partial(combined, proxy), note(proxy)) for proxy in proxies}
+    if captured.idle:
+        return {}, captured.idle
+    return {proxy.name: _scored(proxy, partial(combined, proxy), note(proxy)) for proxy in proxies}, frozenset()
 
 
 def _reduced(captured: Captured, reduction: Reduction, layout: ModelLayout) -> list[Reduced]:

@@ -26,9 +26,11 @@ from lpzero_hf import minibatch, score
 from lpzero_hf.capture.capture import capture
 from lpzero_hf.capture.spec import Reduction
 from lpzero_hf.errors import CaptureError, LayoutError
-from lpzero_hf.models.layout import find_layout, layout_of
+from lpzero_hf.models.build import build_model
+from lpzero_hf.models.layout import count_body_parameters, find_layout, layout_of
 from lpzero_hf.models.objective import objective, real_targets, with_labels
 from tests.support.families import FAMILIES, tiny_model
+from tests.support.small_configs import small_config
 
 # What a family does not have, and why; every other proxy must give a finite score on every family.
 FUSED = {"nwot", "activation_distance", "activation_distance_lpzero"}  # experts run fused
@@ -459,3 +461,8 @@ def test_one_function_runs_once_at_a_site_of_several_places(gpt2: PreTrainedMode
     everywhere, mixers, others = (sum(float(r.value) for r in captured.values[red]) for red in reductions)
     assert len(calls) == 8  # two blocks of four linear layers
     assert everywhere == mixers + others > mixers > 0
+
+
+def test_what_embeds_images_outside_of_the_model_that_runs_is_no_part_of_the_body() -> None:
+    model = build_model(small_config("fuyu"))
+    assert count_body_parameters(model) == count_body_parameters(model.model.language_model)

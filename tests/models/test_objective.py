@@ -51,6 +51,7 @@ from transformers import (
     PreTrainedModel,
     Qwen2_5_VLConfig,
     Qwen2_5_VLForConditionalGeneration,
+    Qwen2AudioForConditionalGeneration,
     Qwen2Config,
     Qwen2VLConfig,
     Qwen2VLForConditionalGeneration,
@@ -63,6 +64,7 @@ from lpzero_hf.errors import ModelWarning
 from lpzero_hf.models.build import build_model
 from lpzero_hf.models.objective import head_kind, objective, with_labels
 from tests.support.families import FAMILIES, VOCABULARY, tiny_model
+from tests.support.small_configs import small_config
 
 TEXT = dict(
     vocab_size=VOCABULARY, hidden_size=32, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2,
@@ -306,3 +308,12 @@ def test_a_configuration_alone_gets_the_head_for_text(batch: dict[str, Tensor]) 
     model = build_model(config)
     assert isinstance(model, LlavaForConditionalGeneration)
     assert messages(model, batch, "snip") == []
+
+
+def test_a_model_that_hears_and_has_no_decoder_apart_is_causal() -> None:
+    """transformers lists it among the sequence-to-sequence models; its labels are those of its own tokens."""
+    model = Qwen2AudioForConditionalGeneration(small_config("qwen2_audio")).eval()
+    assert head_kind(model) == "causal"
+    batch = minibatch(model, batch_size=2, seq_len=12)
+    batch["attention_mask"][0, :3] = 0
+    assert score(model, batch, "zico")["zico"].status == "ok"
