@@ -167,7 +167,7 @@ class ExitCall(BaseException):
 
 
 def _set_exit(function: Callable[[int], NoReturn]) -> None:
-    os._exit = function
+    os._exit = function  # type: ignore[assignment]  # mypy compares names of arguments
     if (system := sys.modules.get(os.name)) is not None:  # `posix`, of which `os` has it
         system._exit = function  # type: ignore[attr-defined]  # of a module
 
