@@ -1,9 +1,8 @@
 """Runs a model whose weights have no memory: tensors that depend on them have only shapes, all others have values.
 
 The control flow of models depends on token ids, masks and positions, so a pass on the meta device fails where it reads
-them. Here such tensors keep their values, unless they are huge.
-A pass that reads values computed from weights (a router that sends tokens
-to experts) still fails.
+them. Here such tensors keep their values, unless they are huge. A pass that reads values computed from weights (a
+router that sends tokens to experts) still fails.
 """
 
 from __future__ import annotations
