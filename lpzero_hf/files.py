@@ -96,8 +96,11 @@ def read_bytes(path: Path, remedy: str, most: int = MOST) -> bytes:
 
 def read_text(path: Path, remedy: str, most: int = MOST) -> str:
     """The UTF-8 text of a regular file. Raises `LpzError` as `read_bytes` does, or if it is no such text."""
+    content = read_bytes(path, remedy, most)
+    if (place := content.find(0)) >= 0:
+        raise LpzError(f"'{path}' is no text (byte {place} is NUL); {remedy}")
     try:
-        return read_bytes(path, remedy, most).decode("utf-8")
+        return content.decode("utf-8")
     except UnicodeDecodeError as error:
         raise LpzError(f"'{path}' is not UTF-8 text (byte {error.start}); {remedy}") from error
 

@@ -17,7 +17,7 @@ from lpzero_hf import search
 from lpzero_hf.benchmarks.make import BenchmarkSpec, make_benchmark
 from lpzero_hf.benchmarks.train import Recipe
 from lpzero_hf.errors import LpzError, UsageError
-from lpzero_hf.files import only_process
+from lpzero_hf.files import only_process, read_text
 from lpzero_hf.scoring.setting import Setting
 from lpzero_hf.spaces.named import load_space
 
@@ -88,3 +88,9 @@ def test_of_two_searches_for_an_architecture_on_one_folder_one_goes_on_alone(tmp
     assert str(tmp_path / "nas") in refused
     assert len(json.loads((tmp_path / "nas" / "result.json").read_text())["trials"]) == 20
     assert os.path.exists(tmp_path / "nas" / "winner" / "config.json")
+
+
+def test_a_file_with_a_nul_byte_is_no_text(tmp_path: Path) -> None:
+    (tmp_path / "text.txt").write_bytes(b"some words\0 and more")
+    with pytest.raises(LpzError, match="byte 10 is NUL"):
+        read_text(tmp_path / "text.txt", "give a text")

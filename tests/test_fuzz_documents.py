@@ -5,6 +5,7 @@ The same inputs each time; a hang is found by the time limit of the runner.
 
 from __future__ import annotations
 
+import copy
 import json
 import random
 import resource
@@ -43,6 +44,11 @@ def places(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
             yield from places(inner, (*path, key))
 
 
+def odd(rng: random.Random) -> Any:
+    """One of `ODD`, and a copy, since a document that holds it may be changed once more."""
+    return copy.deepcopy(rng.choice(ODD))
+
+
 def damaged(text: str, rng: random.Random) -> bytes:
     """A document with one to three values replaced, removed or added, or with its bytes changed or cut off."""
     if rng.random() < 0.2:
@@ -61,15 +67,15 @@ def damaged(text: str, rng: random.Random) -> bytes:
             if deed == "remove":
                 del home[last]
             elif deed == "add" and isinstance(home, dict):
-                home[rng.choice(["a", "", "0", "\x1b[31m"])] = rng.choice(ODD)
+                home[rng.choice(["a", "", "0", "\x1b[31m"])] = odd(rng)
             elif deed == "add":
-                home.append(rng.choice(ODD))
+                home.append(odd(rng))
             else:
-                home[last] = rng.choice(ODD)
+                home[last] = odd(rng)
         except (LookupError, TypeError):
             continue
     if rng.random() < 0.05:
-        document = rng.choice(ODD)
+        document = odd(rng)
     return json.dumps(document).encode()
 
 

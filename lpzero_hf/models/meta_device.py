@@ -1,8 +1,8 @@
 """Runs a model whose weights have no memory: tensors that depend on them have only shapes, all others have values.
 
 The control flow of models depends on token ids, masks and positions, so a pass on the meta device fails where it reads
-them. Here such tensors keep their values. A pass that reads values computed from weights (a router that sends tokens
-to experts) still fails.
+them. Here such tensors keep their values, unless they are huge. A pass that reads values computed from weights (a
+router that sends tokens to experts) still fails.
 """
 
 from __future__ import annotations
@@ -15,6 +15,8 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map_only
+
+LARGEST = 2**28  # bytes of a tensor that is made with values; a mask of a long sequence, for example, is smaller
 
 
 class Pretence(TorchFunctionMode):
@@ -75,6 +77,10 @@ class ShapesOnly(TorchDispatchMode):
         kwargs = kwargs or {}
         with torch._C.DisableTorchFunction():
             tensors = [t for t in tree_leaves((args, kwargs)) if isinstance(t, Tensor)]
+            if not tensors and any(argument.name == "device" for argument in func._schema.arguments):
+                made = func(*args, **kwargs | {"device": torch.device("meta")})
+                if isinstance(made, Tensor) and made.numel() * made.element_size() > LARGEST:
+                    return made
             if not any(t.is_meta for t in tensors):
                 return func(*args, **kwargs)
             for place, argument in enumerate(func._schema.arguments):

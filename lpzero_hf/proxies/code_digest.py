@@ -3,7 +3,8 @@
 A function is followed to what it reads: its defaults, the values in its closure, the globals and modules that it names,
 and so on; a class to its methods and attributes, an object to its class and state. What has a version is known by
 that: the standard library, installed packages, and this library. If a part has no digest, the whole has none.
-Not seen are names that are made while the code runs (`getattr(module, "na" + "me")`) and files that it reads.
+Code that looks names up while it runs (`eval`, `globals`, `os.environ`) has no digest. Not seen are names that it puts
+together (`getattr(module, "na" + "me")`) and files that it reads.
 """
 
 from __future__ import annotations
@@ -28,6 +29,10 @@ VERSIONED = ("transformers", "lpzero_hf", "lpz_zoo", "lpz_proxies", "torch", "nu
 STANDARD = sys.stdlib_module_names - {"__main__"}
 NUMBERS = (type(None), bool, int, float, complex, str, bytes, type(Ellipsis), range)
 PLAIN = (*NUMBERS, torch.dtype, torch.device, torch.Size)
+LOOKUPS = {  # names of what finds anything at all
+    "eval", "exec", "globals", "locals", "vars", "import_module", "__import__", "__dict__", "environ", "environb",
+    "getenv",
+}  # fmt: skip
 NOT_STATE = {  # of a class
     "__dict__", "__weakref__", "__doc__", "__module__", "__annotations__", "__firstlineno__", "__slots__", "_abc_impl",
     "__static_attributes__", "__annotate_func__", "__annotations_cache__", "__dataclass_fields__",
@@ -90,7 +95,7 @@ class _Walk:
 
     def _add_new(self, thing: Any) -> None:
         if isinstance(thing, types.ModuleType):
-            self.module(thing, ())
+            self.module(thing, [name for name in vars(thing) if not name.startswith("__")])
         elif isinstance(thing, types.FunctionType | type) and self._versioned(_module_of(thing)):
             self.mark("named", thing.__module__, thing.__qualname__)
             if isinstance(thing, types.FunctionType) and "<locals>" in thing.__qualname__:
@@ -129,24 +134,42 @@ class _Walk:
             self.mark(type(thing).__name__, len(thing))
             for key, value in thing.items():
                 self.all(key, value)
+            self.add(getattr(thing, "default_factory", None))
+            self._own(thing)
         elif isinstance(thing, list | tuple):
             self.mark(type(thing).__name__, len(thing))
             self.all(*thing)
+            self._own(thing)
         elif isinstance(thing, set | frozenset):
-            self.mark(type(thing).__name__, sorted(map(repr, thing)))
+            members = sorted(code_digest(member) for member in thing)
+            if "" in members:
+                raise Unknown
+            self.mark(type(thing).__name__, members)
+            self._own(thing)
         elif isinstance(thing, torch.Tensor):
             if thing.device.type == "meta":
                 raise Unknown
             made = thing.detach().cpu().contiguous().reshape(-1).view(torch.uint8) if thing.numel() else thing
             self.mark("tensor", str(thing.dtype), tuple(thing.shape), bytes(made.tolist()))
         elif hasattr(thing, "tobytes") and hasattr(thing, "dtype"):  # of numpy
+            if thing.dtype.hasobject:
+                raise Unknown
             self.mark("array", str(thing.dtype), thing.shape, thing.tobytes())
         elif isinstance(thing, PurePath | re.Pattern):
             self.mark(type(thing).__name__, thing)
         elif isinstance(thing, enum.Enum):
             self.mark("member", type(thing).__qualname__, thing.name)
+            self.all(type(thing), thing.value)
         else:
+            if base := next((kind for kind in (int, float, complex, str, bytes) if isinstance(thing, kind)), None):
+                self.mark(base.__name__, base.__repr__(thing))
             self._object(thing)
+
+    def _own(self, thing: Any) -> None:
+        """The class and attributes of a container, where it is not simply one of Python's."""
+        if type(thing).__module__ not in ("builtins", "collections"):
+            self.add(type(thing))
+            self.add(getattr(thing, "__dict__", None))
 
     def _object(self, thing: Any) -> None:
         """An object: its class and its state."""
@@ -170,7 +193,7 @@ class _Walk:
 
     def _class(self, kind: type) -> None:
         self.mark("class", kind.__qualname__)
-        self.all(*kind.__bases__)
+        self.all(type(kind), *kind.__bases__)
         for name, value in sorted(vars(kind).items()):
             if name in NOT_STATE or isinstance(value, types.GetSetDescriptorType | types.MemberDescriptorType):
                 continue
@@ -189,7 +212,9 @@ class _Walk:
                 self.mark("empty")
         if self._versioned(function.__module__):
             return
-        names = {name for code in _codes(function.__code__) for name in code.co_names}
+        names = {name for code in _codes(function.__code__) for name in (*code.co_names, *_words(code))}
+        if not LOOKUPS.isdisjoint(names):
+            raise Unknown
         for name in sorted(names & function.__globals__.keys()):
             value = function.__globals__[name]
             self.mark(name)
@@ -211,6 +236,8 @@ class _Walk:
         self.mark("module", module.__name__)
         if self._versioned(module.__name__):
             return
+        if (file := Path(getattr(module, "__file__", None) or "")).is_file():  # code may hand it on as a whole
+            self.mark("file", file.read_bytes())
         for name in sorted(set(names) & vars(module).keys()):
             value = vars(module)[name]
             if isinstance(value, types.ModuleType):
@@ -256,6 +283,11 @@ def _codes(code: types.CodeType) -> Iterator[types.CodeType]:
     for constant in code.co_consts:
         if isinstance(constant, types.CodeType):
             yield from _codes(constant)
+
+
+def _words(code: types.CodeType) -> Iterator[str]:
+    """The constants of code that may be names, of `getattr` for example."""
+    return (constant for constant in code.co_consts if isinstance(constant, str) and constant.isidentifier())
 
 
 def _imported(code: types.CodeType) -> set[str]:

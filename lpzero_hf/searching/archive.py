@@ -36,8 +36,10 @@ class Candidate:
 
 
 def candidate_from(data: Sequence[Any], operations: Operations = BUILT_IN) -> Candidate:
-    """The candidate from the result of `Candidate.to_json`."""
+    """The candidate from the result of `Candidate.to_json`. Raises `ValueError` if it has none."""
     text, fitness, orientation = data
+    if orientation not in (1, -1):
+        raise ValueError("an orientation is 1 or -1")
     return Candidate(parse(text, operations), float(fitness), int(orientation))
 
 

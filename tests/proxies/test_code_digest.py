@@ -161,6 +161,58 @@ def test_helpers_in_other_modules_count(name: str, module: Callable[[str], Any],
     assert code_digest(getattr(module(body.replace("1.0", "20.0")), name)) != before
 
 
+WAYS = {  # to come by a value
+    "enum": "import enum\nclass E(enum.Enum):\n    a = {}\nM = E.a\ndef one(*_): return M.value",
+    "number of a subclass": "class N(int): pass\nK = N({})\ndef one(*_): return K + 0",
+    "text of a subclass": "class N(str): pass\nK = N('{}')\ndef one(*_): return float(K)",
+    "attribute of a list": "class N(list): pass\nK = N()\nK.by = {}\ndef one(*_): return K.by",
+    "attribute of a dictionary": "class N(dict): pass\nK = N()\nK.by = {}\ndef one(*_): return K.by",
+    "default of a dictionary": (
+        "from collections import defaultdict\nK = defaultdict(lambda: {})\ndef one(*_): return K['x']"
+    ),
+    "object in a set": (
+        "class N:\n    def __init__(self, by): self.by = by\n    def __repr__(self): return 'N'\n"
+        "K = {{N({})}}\ndef one(*_): return [*K][0].by"
+    ),
+    "metaclass": "class T(type):\n    by = {}\nclass N(metaclass=T): pass\ndef one(*_): return N.by",
+    "getattr": "class N: pass\nimport um_helper\ndef one(*_): return getattr(um_helper, 'by')",
+    "module in a table": "import um_helper\nK = [um_helper]\ndef one(*_): return K[0].by",
+    "module handed on": "import um_helper\ndef use(it): return it.by\ndef one(*_): return use(um_helper)",
+    "getattr of a module": "import um_helper\ndef one(*_): return um_helper.made",
+}
+LOOKED_UP = {
+    "globals": "K = {}\ndef one(*_): return globals()['K']",
+    "eval": "K = {}\ndef one(*_): return eval('K')",
+    "vars": "import um_helper\ndef one(*_): return vars(um_helper)['by']",
+    "import_module": "import importlib\ndef one(*_): return importlib.import_module('um_helper').by",
+    "environ": "import os\ndef one(*_): return float(os.environ.get('UM_BY', {}))",
+}
+
+
+@pytest.mark.parametrize("way", [*WAYS, *LOOKED_UP])
+def test_a_value_counts_however_code_comes_by_it(way: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+
+    def made(by: int) -> str:
+        (tmp_path / "um_helper.py").write_text(f"by = {by}\ndef __getattr__(name): return {by}\n")
+        (tmp_path / "um_user.py").write_text((WAYS | LOOKED_UP)[way].format(by))
+        for name in ("um_user", "um_helper"):
+            sys.modules.pop(name, None)
+        importlib.invalidate_caches()
+        return code_digest(importlib.import_module("um_user").one)
+
+    try:
+        if way in LOOKED_UP:
+            assert made(1) == ""
+        else:
+            assert made(1) == made(1) != ""
+            assert made(1) != made(2)
+    finally:
+        for name in ("um_user", "um_helper"):
+            sys.modules.pop(name, None)
+
+
 def test_a_digest_is_the_same_in_another_process() -> None:
     code = (
         "from tests.proxies.test_code_digest import *\n"
