@@ -18,7 +18,7 @@ def test_the_context_is_what_the_first_layer_after_attention_takes_that_takes_as
 ) -> None:
     layout = find_layout(gpt2)
     rows = TokenRows(batch, layout).of_block(layout.blocks[0].name)
-    running = RunningMixer(layout.mixers[0], [], rows)
+    running = RunningMixer(layout.mixers[0], [], {}, rows)
     running.on_linear(torch.zeros(4, 12, 32))  # queries, keys and values
     running.on_attention(4, None, torch.zeros(4, 4, 12, 8))
     inputs = [torch.zeros(4, 12, 4), torch.zeros(4, 12, 64)]  # of a gate, of something wider
