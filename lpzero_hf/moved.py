@@ -46,7 +46,7 @@ MODULES: dict[str, tuple[str, ...]] = {  # where the names of an old module are 
     "fitness": ("searching.correlation",),
     "found": ("searching.result",),
     "grading": ("benchmarks.grade",),
-    "halvings": ("capture.fallback",),
+    "halvings": ("capture.worker_warnings",),
     "hub": ("artifacts.hub",),
     "hub_errors": ("artifacts.hub_errors",),
     "isolation": ("models.isolation",),

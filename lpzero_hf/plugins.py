@@ -17,7 +17,7 @@ import pluggy
 
 from lpzero_hf import hookspecs
 from lpzero_hf.errors import PluginError, PluginWarning, UsageError, did_you_mean, one_line
-from lpzero_hf.foreign import contained
+from lpzero_hf.foreign import contained, several
 
 OWN = "lpzero-hf"
 DISABLE_VARIABLE = "LPZ_NO_PLUGINS"
@@ -89,7 +89,7 @@ class PluginRegistry:
             try:
                 with contained(f"in {hook} of plugin '{status.name}'", status.name):
                     result = found.function(*[arguments[name] for name in found.argnames])
-                    result = list(result) if isinstance(result, Iterable) else result
+                    result = several(result) if isinstance(result, Iterable) else result
             except Exception as error:
                 self._fail(status, f"failed in {hook}", error)
             else:

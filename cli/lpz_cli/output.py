@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from json import dumps  # of now: a plugin may put another one there
 from typing import Any, TextIO
 
 from lpzero_hf.errors import printable
@@ -42,19 +42,20 @@ def say(*lines: str) -> None:
     """Print lines of a result for people."""
     with _results() as stream:
         for line in lines:
-            print(printable(line).replace("\n", r"\n"), file=stream)
+            stream.write(printable(line).replace("\n", r"\n") + "\n")
 
 
 def tell(line: str) -> None:
     """Print a line about the work, a warning for example, on standard error."""
     text = printable(" ".join(line.split()))
-    print(text if len(text) <= LONGEST else f"{text[:LONGEST]} ...", file=sys.stderr, flush=True)
+    sys.stderr.write(f"{text if len(text) <= LONGEST else f'{text[:LONGEST]} ...'}\n")
+    sys.stderr.flush()
 
 
 def print_json(document: Any) -> None:
     """Print one JSON document. Scores are finite or null by contract, so it is strict JSON."""
     with _results() as stream:
-        print(json.dumps(document, indent=2, allow_nan=False), file=stream)
+        stream.write(dumps(document, indent=2, allow_nan=False) + "\n")
 
 
 def print_csv(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:

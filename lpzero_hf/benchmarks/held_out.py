@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence, Set
 from pathlib import Path
+from typing import Any
 
 from lpzero_hf.benchmarks.benchmark import Benchmark, Trained, load_benchmark
 from lpzero_hf.errors import LpzError
@@ -18,7 +19,12 @@ from lpzero_hf.scoring.cache_key import identity
 from lpzero_hf.spaces.space import Architecture, Space
 
 MARK = 16  # hexadecimal digits
-NOT_ARCHITECTURE = ("_name_or_path", "architectures", "attn_implementation", "dtype", "torch_dtype", "use_cache")
+NOT_ARCHITECTURE = {  # how a model is run, read out, or called
+    "_name_or_path", "architectures", "attn_implementation", "experts_implementation", "dtype", "torch_dtype",
+    "use_cache", "transformers_version", "output_attentions", "output_hidden_states", "return_dict", "id2label",
+    "label2id", "problem_type", "task_specific_params", "bos_token_id", "eos_token_id", "pad_token_id", "sep_token_id",
+    "decoder_start_token_id",
+}  # fmt: skip
 
 
 def marks_of(space: Space, architecture: Architecture) -> frozenset[str]:
@@ -27,9 +33,18 @@ def marks_of(space: Space, architecture: Architecture) -> frozenset[str]:
     One is a digest of its configuration, which is the same in whatever space; the other a digest of the names of its
     space and of it there, which a release of transformers with other defaults does not change.
     """
-    config = {key: value for key, value in identity(space.config(architecture)).items() if key not in NOT_ARCHITECTURE}
+    config = _plain(identity(space.config(architecture)))
     named = digest("named", space.name, space.text(architecture))
     return frozenset((digest("config", config)[:MARK], named[:MARK]))
+
+
+def _plain(value: Any) -> Any:
+    """A part of a configuration as one way of writing it: without what is no architecture, and 1.0 as 1."""
+    if isinstance(value, dict):
+        return {str(key): _plain(inner) for key, inner in value.items() if key not in NOT_ARCHITECTURE}
+    if isinstance(value, list | tuple):
+        return [_plain(inner) for inner in value]
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def unseen(architectures: Sequence[Collection[str]], seen: Collection[str]) -> list[int]:

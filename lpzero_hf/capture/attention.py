@@ -21,6 +21,8 @@ PRODUCTS = {
     Tensor.mm, torch.addmm, torch.baddbmm, torch.einsum, F.conv1d, torch._grouped_mm,
 }  # fmt: skip
 
+SUMMED = (torch.addmm, torch.baddbmm)  # whose first operand is added to the product
+
 
 class Listener(Protocol):
     """Gets what an `AttentionWatch` sees."""
@@ -54,7 +56,8 @@ class AttentionWatch(TorchFunctionMode):
             self.listener.on_attention(query.shape[1], lambda: attention_probabilities(*args, **kwargs), result)
         elif func in PRODUCTS:
             operands = [tensor for tensor in tree_leaves((args, kwargs)) if isinstance(tensor, Tensor)]
-            self.listener.on_product(operands, result)
+            if func is not F.conv1d or operands[1].shape[-1] == 1:  # of one position, which is a linear layer
+                self.listener.on_product(operands[func in SUMMED :], result)
         return result
 
 

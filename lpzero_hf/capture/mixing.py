@@ -1,8 +1,8 @@
 """Finds the per-head context H of a running mixer, and its attention probabilities S.
 
-H is the input of the output projection: the first linear layer after the attention product whose input has as many
-elements as the product, else the last layer after it. A mixer that projects its context in another way (fused experts)
-shows the product itself. In a mixer without attention, H is the input of its last linear layer.
+H is the input of the output projection, the last linear layer after the attention product. A mixer that projects its
+context in another way (fused experts) shows the product itself. In a mixer without attention, H is the input of its
+last linear layer.
 """
 
 from __future__ import annotations
@@ -37,7 +37,6 @@ class RunningMixer:
         self._encoded = [keywords[name] for name in ENCODED if isinstance(keywords.get(name), Tensor)]
         self._context: Tensor | None = None
         self._attended = False  # whether attention probabilities have been computed
-        self._settled = False
         self._shape: Any = None  # of the softmax that gave the probabilities
 
     def rows_at(self, inputs: Any) -> TokenRows:
@@ -54,7 +53,7 @@ class RunningMixer:
                 result = result[..., :-1]  # an attention sink in the last column is no token
             if result.shape[3] in self.rows.lengths:
                 self.heads, self.probabilities, self._shape = result.shape[1], result, shape
-                self._attended = True
+                self._attended, self._context = True, None
 
     def on_attention(self, heads: int, probabilities: Tensor | None, product: Tensor) -> None:
         """Fused attention has run."""
@@ -69,14 +68,12 @@ class RunningMixer:
             self._take_product(product)
 
     def _take_product(self, product: Tensor) -> None:
-        self.product, self._settled, self._context = product, False, None
+        self.product, self._context = product, None
 
     def on_linear(self, inputs: Tensor) -> None:
         """A linear layer has run."""
-        if self._settled or (not self._attended and any(inputs is tensor for tensor in self._inputs)):
-            return
-        self._context = inputs
-        self._settled = self.product is not None and inputs.numel() == self.product.numel()
+        if self._attended or not any(inputs is tensor for tensor in self._inputs):
+            self._context = inputs
 
     def context(self, mixed: Any) -> tuple[Tensor | None, bool]:
         """H before its heads are split, and whether it is split already.
@@ -89,6 +86,11 @@ class RunningMixer:
         if self.product is not None and self.product.dim() == 4:
             return self.product, True
         return (None, False) if self.heads or not isinstance(mixed, Tensor) else (mixed, False)
+
+    def release(self) -> None:
+        """Let go of all tensors: its number of heads is still needed when a gradient arrives."""
+        self.probabilities = self.product = self._context = None
+        self._inputs, self._encoded = [], []
 
     def rows_of(self, tensor: Tensor | None) -> int:
         """The number of query rows of H [B, h, n, d] or S [B, h, n, T], which must be those of the mixer's output."""

@@ -131,8 +131,7 @@ class Recorder:
         for name, parameter in model.named_parameters():
             listed = id(parameter) not in embedding and any(part.isdigit() for part in name.split("."))
             listed = listed or id(parameter) in inside
-            pointwise = parameter.dim() == 3 and parameter.shape[2] == 1  # a convolution of one position
-            if listed and (parameter.dim() == 2 or pointwise):
+            if listed and parameter.dim() in (2, 3):
                 self.parameters[id(parameter)] = name
         for site in self.layout.sites:
             if id(site.parameter) in replaced:
@@ -306,7 +305,7 @@ class Recorder:
         A, mask = tokens
         self.reducer.take("forward", output.where, {"A": A, "mask": mask})
         if output.tensor.requires_grad and self._reads("backward", *output.places):
-            reduce = partial(self._reduce_output, output)
+            reduce = partial(self._reduce_output, output.where, output.rows)
             pair = GradientPair(output.name, reduce, output.tensor.detach(), output.version)
             self.pending.add(pair, output.tensor, output.event if self.checkpointing else None)
 
@@ -366,13 +365,15 @@ class Recorder:
         if any(block.module is module for block in self.layout.blocks):
             event = None  # the block is its own mixer: this hook is not called in its second run
         out, mask = tokens
-        S = running.probabilities if running.rows_of(running.probabilities) == len(mask[0]) else None
+        attention = running.probabilities
+        S = attention if running.rows_of(attention) == len(mask[0]) else None
+        running.release()
         where = Where(("mixer",), index, mixer.name, call)
         if S is not None:
             self.reducer.take("forward", replace(where, places=("attention",)), {"S": S, "mask": mask})
         if not any(r.place == "mixer" for r in self.reducer.reductions):
             return
-        if running.probabilities is None and not (mixer.attention and mixer.heads):
+        if attention is None and not (mixer.attention and mixer.heads):
             S = widened(out.detach()).softmax(-1)
         tensors = {"mask": mask} if S is None else {"S": S, "mask": mask}
         H = None if context is None else running.split_heads(context, split)
@@ -423,11 +424,11 @@ class Recorder:
             raise CaptureError(NO_GRADIENT)
         self.pending.check()
 
-    def _reduce_output(self, output: _Output, tensor: Tensor, gradient: Tensor) -> None:
-        A, J = (output.rows.read(each, output.name) for each in (tensor, self._unscaled(gradient)))
+    def _reduce_output(self, where: Where, rows: TokenRows, output: Tensor, gradient: Tensor) -> None:
+        A, J = (rows.read(tensor, where.site) for tensor in (output, self._unscaled(gradient)))
         assert A is not None
         assert J is not None
-        self.reducer.take("backward", output.where, {"A": A[0], "J": J[0], "mask": A[1]})
+        self.reducer.take("backward", where, {"A": A[0], "J": J[0], "mask": A[1]})
 
     def _unscaled(self, gradient: Tensor) -> Tensor:
         gradient = widened(gradient.detach())

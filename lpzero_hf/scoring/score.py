@@ -361,12 +361,13 @@ def _scored(proxy: Proxy, evaluate: Callable[[], float], note: str) -> Score:
         return _row(proxy, None, "failed", one_line(error), start)
     if not math.isfinite(value):
         return _row(proxy, None, "invalid", f"the score is {value}", start)
+    rounding = [message.replace(f"the score of '{proxy.name}'", "it") for message in rounding]
     return _row(proxy, value, "ok", "; ".join(filter(None, [note, *rounding])), start)
 
 
 @contextmanager
 def _noting_rounding() -> Iterator[list[str]]:
-    """Notes the messages of `RoundingWarning`, which belong to the score; all warnings raised inside stay warnings."""
+    """Notes the messages of `RoundingWarning`, which belong to the score, and repeats them as warnings afterwards."""
     notes: list[str] = []
     with warnings.catch_warnings():
         warnings.simplefilter("always", RoundingWarning)
@@ -375,10 +376,13 @@ def _noting_rounding() -> Iterator[list[str]]:
         def noting(message: Warning | str, category: type[Warning], *rest: Any, **more: Any) -> None:
             if issubclass(category, RoundingWarning):
                 notes.append(str(message))
-            show(message, category, *rest, **more)
+            else:
+                show(message, category, *rest, **more)
 
         warnings.showwarning = noting
         yield notes
+    for note in notes:
+        warnings.warn(note, RoundingWarning, stacklevel=4)
 
 
 def _failed(proxy: Proxy, error: Exception) -> Score:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-from lpzero_hf.errors import LpzError
+from lpzero_hf.errors import LpzError, ModelWarning
 from lpzero_hf.executors.base import Executor
 from lpzero_hf.expressions.expression import Expression
 from lpzero_hf.expressions.operations import installed_operations
@@ -88,9 +89,12 @@ class DirectScores:
             return
         operations = installed_operations(self.plugins)
         proxies = [expression_proxy(expression, operations=operations) for expression in new]
-        rows = evaluate(
-            self.configs, proxies, self.setting, cache=self.cache, executor=self.executor, plugins=self.plugins
-        )
+        with warnings.catch_warnings():
+            if self._scored:  # what the first expressions leave out has been said
+                warnings.simplefilter("ignore", ModelWarning)
+            rows = evaluate(
+                self.configs, proxies, self.setting, cache=self.cache, executor=self.executor, plugins=self.plugins
+            )
         for expression, proxy in zip(new, proxies, strict=True):
             made = [row[proxy.name] for row in rows.values()]
             for row in made:

@@ -21,7 +21,7 @@ REST = [pytest.param(family, marks=pytest.mark.slow) for family in FAMILIES if f
 @pytest.mark.parametrize("family", [*SOME, *(f for f in RARE if f != "reformer"), *REST])
 def test_synflow_runs(family: str, batch: dict[str, Tensor]) -> None:
     rows = score(tiny_model(family), batch, NAMES)
-    assert [(row.status, row.reason) for row in rows.values()] == [("ok", "")] * 3
+    assert {name: row.reason for name, row in rows.items() if row.status != "ok"} == {}
     assert all(row.require() > 0 for row in rows.values())
 
 

@@ -140,3 +140,15 @@ def test_ctrl_c_ends_a_command_whose_plugin_hangs(install: Install, tmp_path: Pa
     assert "--no-plugin odd" in line
     assert process.stderr.read() == "interrupted\n"
     assert process.wait() == 130
+
+
+def test_a_second_ctrl_c_ends_a_command_whose_plugin_ignores_the_first(install: Install, tmp_path: Path) -> None:
+    env = install("import time\nwhile True:\n    try:\n        time.sleep(600)\n    except BaseException: pass\n")
+    process = subprocess.Popen([*LPZ, "proxies"], env=env, cwd=tmp_path, stderr=subprocess.PIPE, text=True)
+    assert process.stderr is not None
+    assert "'odd'" in process.stderr.readline()
+    for _ in range(2):
+        time.sleep(0.2)
+        process.send_signal(signal.SIGINT)
+    assert process.stderr.read() == "interrupted\n"
+    assert process.wait() == 130

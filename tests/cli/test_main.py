@@ -34,7 +34,7 @@ def tiny(tmp_path: Path) -> str:
 def test_score_prints_a_table_with_every_proxy(lpz: Lpz, tiny: str) -> None:
     code, out, err = lpz("score", tiny, *SMALL)
     assert code == 0
-    assert err == ""
+    assert all("hangs on rounding" in line for line in err.splitlines())  # a winner on so small a model
     for claim in installed_proxies(PluginRegistry(found=entry_points(group="lpzero_hf"))):
         assert f" {claim} " in out
     assert "lower" in out

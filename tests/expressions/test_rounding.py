@@ -54,8 +54,8 @@ def test_the_kernel_of_attention_changes_no_score_but_those_that_say_so(
         if "invalid" in (row.status, other.status):
             assert name.startswith("sum(sum(sum(")
             continue
-        assert (row.status, row.reason) == (other.status, other.reason)
-        assert row.status != "failed"
+        assert row.status == other.status != "failed"
+        assert row.reason == other.reason or "hangs on rounding" in row.reason + other.reason
         if row.value is not None and f"'{name}'" not in said:
             compared += 1
             within = SILENT if name in EXPRESSIONS else ROUGHER.get(name, BOUND[dtype])
@@ -71,7 +71,8 @@ def test_company_changes_no_score(family: str, batch: dict[str, Tensor]) -> None
     together = score(model, batch, ["all", *EXPRESSIONS[:4]])
     for name, row in together.items():
         alone = score(model, batch, [name])[name]
-        assert (alone.status, alone.reason) == (row.status, row.reason)
+        assert alone.status == row.status
+        assert alone.reason == row.reason or alone.passes != "forward + backward"  # which lets more be noticed
         assert alone.value == (row.value and pytest.approx(row.value, rel=1e-6))
 
 

@@ -152,7 +152,7 @@ def test_lpz_nas_says_what_is_wrong(lpz: Lpz, tmp_path: Path) -> None:
     code, err = fails("--resume")
     assert (code, "to resume" in err) == (2, True)
     assert not (tmp_path / "run").exists()
-    code, err = fails("--seq-len", "500")
+    code, err = fails("--seq-len", "500", proxy="snip")
     assert (code, "--seq-len 128" in err) == (1, True)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import signal
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -290,7 +291,7 @@ def test_configurations_stay_as_they_were(counting: Counting) -> None:
 def test_an_interrupted_call_goes_on_where_it_stopped(cache: ScoreCache, counting: Counting) -> None:
     def interrupt(subject: Subject) -> float:
         if len(counting.calls) == 3:
-            raise KeyboardInterrupt
+            signal.raise_signal(signal.SIGINT)
         return float(subject.model.config.n_embd)
 
     configs = {str(width): gpt2_config(width) for width in (8, 16, 24, 32)}

@@ -240,7 +240,7 @@ def test_json_is_one_document_and_the_folder_holds_the_run(lpz: Lpz, made: str, 
     document = json.loads(printed)
     assert document == json.loads((out / "result.json").read_text())
     assert sorted(str(file.relative_to(out)) for file in out.rglob("*") if file.is_file()) == [
-        "benchmarks.json", "plan.json", "result.json",
+        ".lock", "benchmarks.json", "plan.json", "result.json",
         *(f"split-0{i}/{name}" for i in (0, 1) for name in ("checkpoint.json", "history.jsonl")),
     ]  # fmt: skip
     assert document["plan"] == json.loads((out / "plan.json").read_text())["plan"]
@@ -332,7 +332,8 @@ def test_three_operations_are_searched_by_passes_over_the_models(
     command = ("search", made, *OPTIONS, "--limit", "4", "--train", "3", "--unary", "3", "--strategy", "random")
     command += ("--iterations", "4", "--population", "2", "--test", unseen, "--json")
     code, out, err = lpz(*command, "--out", str(tmp_path / "run"))
-    assert (code, err) == (0, "")
+    assert code == 0
+    assert all("hangs on rounding" in line or "more of these" in line for line in err.splitlines())
     document = json.loads(out)
     assert document["size"] == 15 * 21**6 * 4 * 4
     (history,) = read_history(tmp_path / "run")
