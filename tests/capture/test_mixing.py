@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pytest
 import torch
 from torch import Tensor
 from transformers import PreTrainedModel
@@ -12,19 +11,20 @@ from lpzero_hf.capture.tokens import TokenRows
 from lpzero_hf.models.layout import find_layout
 
 
-@pytest.mark.parametrize("place", [0, 1, 2])
-def test_the_context_is_what_the_first_layer_after_attention_takes_that_takes_as_much_as_that_gives(
-    gpt2: PreTrainedModel, batch: dict[str, Tensor], place: int
+def test_the_context_is_what_the_last_layer_after_attention_takes_else_what_attention_gives(
+    gpt2: PreTrainedModel, batch: dict[str, Tensor]
 ) -> None:
     layout = find_layout(gpt2)
     rows = TokenRows(batch, layout).of_block(layout.blocks[0].name)
     running = RunningMixer(layout.mixers[0], [], {}, rows)
+    product = torch.zeros(4, 4, 12, 8)
     running.on_linear(torch.zeros(4, 12, 32))  # queries, keys and values
-    running.on_attention(4, None, torch.zeros(4, 4, 12, 8))
-    inputs = [torch.zeros(4, 12, 4), torch.zeros(4, 12, 64)]  # of a gate, of something wider
-    inputs.insert(place, torch.ones(4, 12, 32))
-    for tensor in [*inputs, torch.zeros(4, 12, 32)]:
-        running.on_linear(tensor)
+    running.on_attention(4, None, product)
     context, split = running.context(None)
-    assert context is inputs[place]
-    assert not split
+    assert context is product
+    assert split
+    for taken in (torch.zeros(4, 12, 4), torch.zeros(4, 12, 32)):  # of a gate, of the projection
+        running.on_linear(taken)
+        context, split = running.context(None)
+        assert context is taken
+        assert not split
