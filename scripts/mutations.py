@@ -191,7 +191,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     run(chosen, given.workers, report)
     what = "test runs passed without mutations" if given.unmutated else "mutations were noticed"
     print(f"{len(chosen) - len(unnoticed)} of {len(chosen)} {what}")
-    print(*(f"not: {name}" for name in sorted(unnoticed)), sep="\n", end="")
+    for name in sorted(unnoticed):
+        print(f"not: {name}")
     return 1 if unnoticed else 0
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
 import pytest
@@ -20,10 +21,11 @@ from transformers import (
 )
 
 from lpzero_hf import minibatch, score
+from lpzero_hf.capture.audit import Ran, left_out
 from lpzero_hf.capture.capture import capture
-from lpzero_hf.capture.spec import Captured, Reduction
+from lpzero_hf.capture.spec import LOSS, Captured, Reduced, Reduction
 from lpzero_hf.models.build import build_model
-from lpzero_hf.models.layout import layout_of
+from lpzero_hf.models.layout import find_layout, layout_of
 from lpzero_hf.models.objective import run_model, with_labels
 from lpzero_hf.models.running import running_layout
 from tests.support.families import FAMILIES, tiny_model
@@ -228,6 +230,17 @@ def test_a_linear_layer_of_an_unknown_class_is_said_to_be_unread() -> None:
         assert "1 of 14 linear layers" in scores[name].reason
         assert "model.layers.1.mlp.up_proj.kernel" in scores[name].reason
     assert scores["head_importance"].reason == ""
+
+
+def test_a_layer_that_is_read_less_often_than_it_runs_is_said_to_be_unread(gpt2: PreTrainedModel) -> None:
+    layout, reduction = find_layout(gpt2), Reduction("linear", ("A", "mask"), lambda A, mask: A.sum())
+    names = [site.name for site in layout.sites]
+    values = [Reduced(site.block, site.name, torch.zeros(())) for site in layout.sites]
+    ran = Ran(layers=Counter(names), blocks={0, 1})
+    assert left_out(reduction, values, layout, ran, LOSS) == ""
+    ran.layers[names[5]] += 1
+    assert f"A of 1 of {len(names)} linear layers" in left_out(reduction, values, layout, ran, LOSS)
+    assert left_out(reduction, [*values, values[5]], layout, ran, LOSS) == ""
 
 
 def test_the_context_is_what_attention_gives_where_experts_project_it() -> None:

@@ -15,7 +15,7 @@ from torch import Tensor
 from lpzero_hf.errors import UsageError
 from lpzero_hf.expressions.canonical import canonical, canonical_chain, facts
 from lpzero_hf.expressions.expression import BUILT_IN, FOLDS, Branch, Expression, parse
-from lpzero_hf.expressions.operations import BINARY
+from lpzero_hf.expressions.operations import BINARY, Rewrite, Unary
 
 SNIP = "sum(sum(product(abs(W), abs(G))))"
 chains = st.lists(st.sampled_from(sorted(BUILT_IN)), min_size=1, max_size=4).map(tuple)
@@ -106,6 +106,12 @@ def test_the_digest_is_the_same_in_every_process() -> None:
 
 
 # Canonical forms -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("exact", "expected"), [(True, ("no_op",)), (False, ("exp", "logarithm"))])
+def test_only_exact_rewrites_are_applied(exact: bool, expected: tuple[str, ...]) -> None:
+    undone = Unary("logarithm", lambda x: x.log(), "ln x", after={"exp": Rewrite((), exact=exact)})
+    assert canonical_chain("W", ("exp", "logarithm"), {**BUILT_IN, "logarithm": undone}) == expected
 
 
 @pytest.mark.parametrize(

@@ -235,6 +235,7 @@ def test_an_operation_does_not_see_what_it_does_not_act_on(operation: Unary) -> 
         ("sqrt", [-4.0, 0.0, 4.0], [0.0, 0.0, 2.0]),
         ("exp", [0.0, 80.0, 1e9], [1.0, math.exp(80), math.exp(80)]),
         ("invert", [0.0, 1.0, -1.0], [1e9, 1 / (1 + 1e-9), -1 / (1 + 1e-9)]),
+        ("invert", [-1e-9, 1e-9, -3e-9], [-5e8, 5e8, -2.5e8]),
         ("normalize", [5.0, 5.0, 5.0], [0.0, 0.0, 0.0]),
         ("min_max_normalize", [5.0, 5.0, 5.0], [0.0, 0.0, 0.0]),
         ("min_max_normalize", [1.0, 2.0, 5.0], [0.0, 0.25, 1.0]),

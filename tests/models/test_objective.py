@@ -62,7 +62,7 @@ from transformers import (
 from lpzero_hf import minibatch, score
 from lpzero_hf.errors import ModelWarning
 from lpzero_hf.models.build import build_model
-from lpzero_hf.models.objective import head_kind, objective, with_labels
+from lpzero_hf.models.objective import head_kind, masked_positions, objective, with_labels
 from tests.support.families import FAMILIES, VOCABULARY, tiny_model
 from tests.support.small_configs import small_config
 
@@ -291,6 +291,15 @@ def test_what_the_forward_takes_decides_not_the_name(batch: dict[str, Tensor]) -
     twin.load_state_dict(models[TokenModel].state_dict())
     values = [score(model, batch, "snip")["snip"].require() for model in (models[TokenModel], twin)]
     assert values[0] == pytest.approx(values[1], rel=1e-5)
+
+
+def test_a_seventh_of_the_real_tokens_is_predicted_and_at_least_one() -> None:
+    real = torch.tensor([40, 20, 6, 1])
+    mask = (torch.arange(40) < real[:, None]).long()
+    positions = masked_positions({"input_ids": torch.ones_like(mask), "attention_mask": mask}, 3)
+    assert positions.sum(1).tolist() == [6, 3, 1, 1]  # 15%, rounded down
+    assert not (positions & ~mask.bool()).any()
+    assert not torch.equal(positions[0], positions[1])
 
 
 def test_minibatches_of_pretraining_models_are_masked() -> None:

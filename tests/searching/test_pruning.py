@@ -445,3 +445,16 @@ def test_one_orientation_serves_every_benchmark() -> None:
     fitness, orientation = combined(correlations, "worst")
     assert fitness.tolist() == pytest.approx([0.5, 0.4, -0.5, -0.1])
     assert orientation.tolist() == [1, -1, -1, -1]
+
+
+def test_an_expression_that_ranks_the_other_way_round_has_an_orientation_of_minus_one() -> None:
+    class Weights(Stack):
+        def __init__(self) -> None:
+            self.n, self.device = 4, torch.device("cpu")
+
+        def score(self, expression: Expression) -> Tensor:
+            return torch.tensor([1.0, 2.0, 3.0, 4.0], dtype=torch.float64)
+
+    for truth, orientation in (([1.0, 2.0, 3.0, 4.0], 1), ([4.0, 3.0, 2.0, 1.0], -1)):
+        made = FitnessEvaluator([SearchPart(Weights(), RankCorrelation(truth))])(parse("sum(sum(sum(W, G)))"))
+        assert (made.fitness, made.orientation) == (pytest.approx(1), orientation)

@@ -32,9 +32,11 @@ from lpzero_hf.scoring.score import score
 from lpzero_hf.scoring.setting import Setting
 from lpzero_hf.searching.benchmark_scores import BenchmarkScores
 from lpzero_hf.searching.config import SearchConfig
+from lpzero_hf.searching.correlation import RankCorrelation
 from lpzero_hf.searching.result import SearchResult
 from lpzero_hf.searching.run_folder import read_history
 from lpzero_hf.searching.search import search
+from lpzero_hf.searching.selection import select
 from lpzero_hf.spaces.named import load_space
 from tests.support.searches import LOSSES, NAMES, OPTIONS, SHORT, timeless, write
 from tests.support.trained import write_benchmark
@@ -163,6 +165,23 @@ def test_splits_are_of_other_architectures_and_are_summed_up(made: str) -> None:
     assert summary["winner"]["spearman_sd"] == pytest.approx(statistics.pstdev(values))
     # a split is the search with its seed
     assert chosen(result)[1][0] == chosen(search(made, **BRIEF | {"seed": 43}))[0][0]
+
+
+def test_candidates_are_chosen_from_by_scores_times_their_orientation(
+    made: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    correlations: list[float] = []
+
+    def watched(scores: Any, truths: Any, *others: Any) -> Any:
+        correlations.extend(RankCorrelation(truths[0].tolist())(scores[0]).tolist())
+        return select(scores, truths, *others)
+
+    monkeypatch.setattr("lpzero_hf.searching.search.select", watched)
+    found = search(made, **BRIEF)
+    assert len(correlations) > 10
+    assert min(correlations) >= 0
+    assert max(correlations) == pytest.approx(found.splits[0].fittest[0].fitness)
+    assert {candidate.orientation for candidate in found.splits[0].fittest} == {1, -1}
 
 
 def test_a_search_on_everything_holds_nothing_out(made: str) -> None:
