@@ -32,7 +32,7 @@ from lpzero_hf.capture.reducer import Reducer, Where, widened
 from lpzero_hf.capture.spec import Moment
 from lpzero_hf.capture.tokens import TokenRows
 from lpzero_hf.errors import CaptureError, one_line
-from lpzero_hf.models.layout import Block, Mixer, ModelLayout, WeightSite, input_embeddings
+from lpzero_hf.models.layout import Block, Mixer, ModelLayout, WeightSite, input_embeddings, token_embedding
 from lpzero_hf.models.objective import Batch
 
 FP16_LOSS_SCALE = 2.0**12  # a power of two, undone exactly; keeps half-precision gradients from vanishing
@@ -138,7 +138,7 @@ class Recorder:
     def name_weights(self, model: PreTrainedModel, replaced: Mapping[int, nn.Parameter]) -> None:
         """Learn the names of the weights in the blocks and in other lists of modules, to tell which a product uses."""
         inside = {id(p) for block in self.layout.blocks for p in block.module.parameters()}
-        ends = [m for m in (model.get_input_embeddings(), model.get_output_embeddings()) if m is not None]
+        ends = [m for m in (token_embedding(model), model.get_output_embeddings()) if m is not None]
         embedding = {id(p) for module in ends for p in module.parameters()}
         for name, parameter in model.named_parameters():
             listed = id(parameter) not in embedding and any(part.isdigit() for part in name.split("."))

@@ -255,7 +255,7 @@ def count_body_parameters(model: PreTrainedModel, layout: ModelLayout | None = N
     inside = {id(m) for block in layout.blocks for m in block.module.modules()}
     embeddings = [m for m in model.modules() if isinstance(m, nn.Embedding) and id(m) not in inside]
     idle = [model.get_submodule(name) for name in layout.not_run]
-    outside = _distinct([*embeddings, model.get_input_embeddings(), *_heads(model, inside), *idle])
+    outside = _distinct([*embeddings, token_embedding(model), *_heads(model, inside), *idle])
     return sum(p.numel() for key, p in _distinct([_around(model, layout)]).items() if key not in outside)
 
 
@@ -295,13 +295,22 @@ def _overlaps(module: nn.Module, ids: set[int]) -> bool:
     return any(id(m) in ids for m in module.modules())
 
 
+def token_embedding(model: PreTrainedModel) -> nn.Module | None:
+    """The module that embeds token ids; None if the model does not name one."""
+    try:
+        found: nn.Module | None = model.get_input_embeddings()
+    except NotImplementedError:  # transformers' answer for a model that takes no text
+        return None
+    return found
+
+
 def input_embeddings(model: PreTrainedModel) -> list[nn.Module]:
     """Every module that embeds input ids; an encoder and a decoder may have one each, with tied weights."""
-    embedding = model.get_input_embeddings()
+    embedding = token_embedding(model)
     weight = getattr(embedding, "weight", None)
     candidates = [m for m in model.modules() if isinstance(m, nn.Embedding)]
     tied: list[nn.Module] = [m for m in candidates if weight is not None and m.weight is weight]
-    return tied or [embedding]
+    return tied or [embedding] if embedding is not None else []
 
 
 def _find_blocks(model: nn.Module) -> list[tuple[str, nn.Module]]:

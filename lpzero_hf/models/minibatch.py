@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from lpzero_hf import files
 from lpzero_hf.errors import LpzError, MinibatchError
+from lpzero_hf.models.layout import token_embedding
 from lpzero_hf.models.objective import head_kind, masked_positions
 from lpzero_hf.models.padding import without_padding
 from lpzero_hf.models.panics import reported
@@ -167,7 +168,7 @@ def check_minibatch(batch: Mapping[str, Any], model: PreTrainedModel) -> dict[st
 
 def vocabulary_size(model: PreTrainedModel) -> int:
     """The number of token ids of the model's input embedding."""
-    embedding = model.get_input_embeddings()
+    embedding = token_embedding(model)
     size = getattr(embedding, "num_embeddings", None) or getattr(model.config.get_text_config(), "vocab_size", 0)
     return int(size or 0)
 

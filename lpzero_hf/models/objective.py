@@ -13,6 +13,7 @@ from transformers import PreTrainedModel
 from transformers.models.auto import modeling_auto as auto
 
 from lpzero_hf.errors import CaptureError, ModelWarning, NotFinite
+from lpzero_hf.models.layout import token_embedding
 from lpzero_hf.models.padding import IGNORED, without_padding
 
 Batch = dict[str, Any]
@@ -98,7 +99,7 @@ def with_labels(model: PreTrainedModel, batch: Batch, seed: int) -> Batch:
 def padding_token(model: PreTrainedModel) -> int:
     """The id that the model takes for padding; 0 if it has none."""
     token = getattr(model.config.get_text_config(), "pad_token_id", None)
-    size = getattr(model.get_input_embeddings(), "num_embeddings", None) or 0
+    size = getattr(token_embedding(model), "num_embeddings", None) or 0
     return token if isinstance(token, int) and 0 <= token < size else 0
 
 

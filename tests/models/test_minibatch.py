@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
-from transformers import PreTrainedModel
+from transformers import GPT2Config, PreTrainedModel
 
 from lpzero_hf import minibatch, score
-from lpzero_hf.errors import MinibatchError
+from lpzero_hf.errors import LpzError, MinibatchError
 from lpzero_hf.models.minibatch import embedded_tokenizer, position_limit
 from lpzero_hf.models.objective import with_labels
 from scripts.make_data import DATA, train
@@ -144,3 +144,15 @@ def test_padding_changes_no_score_of_real_tokens(gpt2: PreTrainedModel, batch: d
     plain, longer = score(gpt2, batch, names), score(gpt2, padded, names)
     for name in names:
         assert longer[name].value == pytest.approx(plain[name].value, rel=1e-4), name
+
+
+def test_a_model_that_names_no_embedding_of_tokens_is_refused_in_one_line() -> None:
+    class Wordless(PreTrainedModel):
+        config_class = GPT2Config
+
+        def __init__(self, config: GPT2Config) -> None:
+            super().__init__(config)
+            self.layer = torch.nn.Linear(2, 2)
+
+    with pytest.raises(LpzError):
+        score(Wordless(GPT2Config()), minibatch(Wordless(GPT2Config())), "params")
