@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import multiprocessing
+import re
 import resource
 import sys
 import warnings
@@ -178,7 +179,8 @@ def page(found: list[Read]) -> str:
         "|---|---|---|--:|" + "--:|" * len(SITES) + "---|",
     ]
     for r in sorted(found, key=lambda r: (list(ORDER).index(r.verdict), r.model_type)):
-        said = "; ".join(f"{reason} ({number})" for reason, number in r.said.items()).replace("|", "/")
+        said = "; ".join(f"{reason} ({number})" for reason, number in r.said.items())
+        said = re.sub(r"([\\[\]<>*_`])", r"\\\1", said.replace("|", "/"))  # no Markdown
         counts = " | ".join(str(r.sites.get(name, "")) for name in SITES)
         layers = "" if r.layers is None else f"{r.layers:g}"
         lines.append(f"| {r.model_type} | {r.model} | {r.verdict} | {layers} | {counts} | {said} |")
