@@ -51,7 +51,7 @@ def test_what_does_not_fit_the_code_is_told(tmp_path: Path) -> None:
     assert len(list(problems(twice, tmp_path))) == 1
 
 
-@pytest.mark.integration
+@pytest.mark.slow
 def test_a_mutation_is_killed_or_survives_or_has_no_test() -> None:
     done = subprocess.run([sys.executable, "-c", TRIED, *TESTS], cwd=ROOT, capture_output=True, text=True)
     assert done.stdout.splitlines() == ["words 0", "front 1", "broken 2", "nowhere 4"], done.stderr

@@ -36,7 +36,7 @@ def check(rows: list[dict[str, object]], count: int) -> None:
 
 @pytest.mark.integration
 def test_a_few_mutated_configurations_are_scored_or_refused() -> None:
-    check(run(0, 60), 60)
+    check(run(0, 25), 25)
 
 
 @pytest.mark.slow
