@@ -49,9 +49,9 @@ def test_ctrl_c_ends_a_command_with_one_line(command: str, delay: float, tmp_pat
 
 
 def test_a_second_ctrl_c_ends_what_does_not_end(tmp_path: Path) -> None:
-    code = "import time\nfrom lpz_cli import main as m, entry\ndef run(arguments):\n    print('ready', flush=True)\n"
-    code += "    try:\n        time.sleep(600)\n    finally:\n        print('cleaning', flush=True)\n"
-    code += "        time.sleep(600)\n"
+    code = "import time\nfrom lpz_cli import main as m, entry\ndef run(arguments):\n"
+    code += "    try:\n        print('ready', flush=True)\n        time.sleep(600)\n"
+    code += "    finally:\n        print('cleaning', flush=True)\n        time.sleep(600)\n"
     code += "m.run = run\nentry.main()"
     process = subprocess.Popen(
         [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=tmp_path

@@ -63,8 +63,7 @@ def test_its_own_tests_fail_when_its_proxy_is_spoilt(strangers: tuple[Path, Path
     finally:
         installed.write_text(sound, encoding="utf-8")
     assert done.returncode == 1
-    assert "writes into W" in done.stdout
-    assert "remedy: " in done.stdout
+    assert "2 failed" in done.stdout
 
 
 @pytest.mark.parametrize(
