@@ -367,7 +367,10 @@ class Recorder:
     def _weight(self, tensor: Tensor) -> str | None:
         """The name of the weight that `tensor` is, shows or was computed from; None for other tensors."""
         whole = tensor if tensor._base is None else tensor._base
-        return self.parameters.get(id(whole)) or self.computed.get(tensor) or self.computed.get(whole)
+        name = self.parameters.get(id(whole))
+        if name is None and self.computed:
+            name = self.computed.get(tensor) or self.computed.get(whole)
+        return name
 
     def _on_mixer_end(self, module: nn.Module, inputs: Any, output: Any) -> None:
         running, self.mixer = self.mixer, None

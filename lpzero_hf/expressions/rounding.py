@@ -76,8 +76,8 @@ def disturbed(statistic: str, tensor: Tensor) -> Tensor:
     return torch.where(tensor.abs() <= ZERO * limit, 0.0, sign.mul_(limit).add_(tensor))
 
 
-def checked(name: str, score: float, again: float) -> float:
-    """`score`, if `again`, its value on disturbed tensors, is about the same.
+def checked(score: float, again: float) -> float:
+    """`score`, if `again`, its value on disturbed tensors, is about the same; warns (`RoundingWarning`) if not quite.
 
     Raises:
         InvalidScore: they differ by more than a tenth: the score is mostly rounding.
@@ -92,7 +92,7 @@ def checked(name: str, score: float, again: float) -> float:
         )
     if change > NOTICED:
         warnings.warn(
-            f"the score of '{name}' hangs on rounding here: another kernel or device may change it by "
+            "hangs on rounding here: another kernel or device may change it by "
             f"{'a percent or more' if change > 1e-2 else 'a tenth of a percent or more'}",
             RoundingWarning,
             stacklevel=2,

@@ -31,7 +31,7 @@ class ExpressionProxy(StatisticProxy):
 
     def finish(self, reduced: Sequence[Sequence[Reduced]], layout: ModelLayout) -> float:
         """The score, from a table of only this expression's branches."""
-        return scores_of(self.name, [self.expression], self.tables, reduced)[0]
+        return scores_of([self.expression], self.tables, reduced)[0]
 
     def parts(self) -> Mapping[str, object]:
         """The expression, and the operations in it that are not built in."""
@@ -56,10 +56,9 @@ def expression_proxy(
     Raises:
         UsageError: both branches are dropped.
     """
-    wanted = wanted_by([expression], operations)
-    if not wanted.chains:
+    tables = tables_for([expression], operations)
+    if not tables[0].chains:
         raise UsageError(f"'{expression}' drops both branches, so it has no score; keep at least one")
-    tables = tables_for(wanted, [expression])
     return ExpressionProxy(
         name=name or str(expression),
         formula=str(expression),
@@ -71,11 +70,11 @@ def expression_proxy(
     )
 
 
-def tables_for(wanted: Wanted, expressions: Sequence[Expression]) -> tuple[Wanted, ...]:
-    """What to capture: `wanted`, and the same of disturbed tensors where rounding may show in an expression."""
-    if all(steady(expression, wanted.operations) for expression in expressions):
-        return (wanted,)
-    return wanted, replace(wanted, disturb=disturbed)
+def tables_for(expressions: Sequence[Expression], operations: Operations) -> tuple[Wanted, ...]:
+    """What to capture: the branches of all; of those in which rounding may show, on disturbed tensors as well."""
+    unsteady = [expression for expression in expressions if not steady(expression, operations)]
+    again = (replace(wanted_by(unsteady, operations), disturb=disturbed),) if unsteady else ()
+    return wanted_by(expressions, operations), *again
 
 
 def reductions_of(tables: Sequence[Wanted]) -> tuple[Reduction, ...]:
@@ -84,7 +83,7 @@ def reductions_of(tables: Sequence[Wanted]) -> tuple[Reduction, ...]:
 
 
 def scores_of(
-    name: str, expressions: Sequence[Expression], tables: Sequence[Wanted], reduced: Sequence[Sequence[Reduced]]
+    expressions: Sequence[Expression], tables: Sequence[Wanted], reduced: Sequence[Sequence[Reduced]]
 ) -> list[float]:
     """The scores of one model under the expressions of a proxy, from the values of `reductions_of(tables)`.
 
@@ -93,8 +92,11 @@ def scores_of(
     """
     values = iter(reduced)
     stacks = [Stack([gather(wanted, dict(zip(wanted.reductions, values, strict=False)))], wanted) for wanted in tables]
-    scores = [[float(stack.score(expression)) for stack in stacks] for expression in expressions]
-    return [checked(name, values[0], values[-1]) for values in scores]
+    scores = [float(stacks[0].score(expression)) for expression in expressions]
+    return [
+        score if steady(expression, tables[0].operations) else checked(score, float(stacks[1].score(expression)))
+        for expression, score in zip(expressions, scores, strict=True)
+    ]
 
 
 def _unpickled(text: str, name: str, orientation: Orientation) -> ExpressionProxy:

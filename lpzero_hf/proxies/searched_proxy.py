@@ -15,7 +15,7 @@ from lpzero_hf.expressions.operations import installed_operations
 from lpzero_hf.expressions.tables import Wanted
 from lpzero_hf.models.layout import ModelLayout
 from lpzero_hf.proxies.base import StatisticProxy
-from lpzero_hf.proxies.expression_proxy import foreign, reductions_of, scores_of, tables_for, wanted_by
+from lpzero_hf.proxies.expression_proxy import foreign, reductions_of, scores_of, tables_for
 
 PAPER = "Dong et al. 2024, arXiv:2410.04808"
 
@@ -57,7 +57,7 @@ class SearchedProxy(StatisticProxy):
         scores = [
             member.orientation * score
             for member, score in zip(
-                self.artifact.members, scores_of(self.name, self.expressions, self.tables, reduced), strict=True
+                self.artifact.members, scores_of(self.expressions, self.tables, reduced), strict=True
             )
         ]
         if len(scores) == 1:
@@ -87,7 +87,7 @@ def searched_proxy(artifact: Artifact, operations: Operations = BUILT_IN) -> Sea
         LpzError: the artifact needs operations that are missing, or of other versions.
     """
     expressions = artifact.parsed(operations)
-    tables = tables_for(wanted_by(expressions, operations), expressions)
+    tables = tables_for(expressions, operations)
     signed = [
         ("" if member.orientation > 0 else "- ") + str(expression)
         for member, expression in zip(artifact.members, expressions, strict=True)

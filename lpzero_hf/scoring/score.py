@@ -360,7 +360,7 @@ def _run_own(
 def _scored(proxy: Proxy, evaluate: Callable[[], float], note: str) -> Score:
     start = time.perf_counter()
     try:
-        with Survived(), _noting_rounding() as rounding:
+        with Survived(), _noting_rounding(proxy.name) as rounding:
             value = float(evaluate())
     except NotApplicable as error:
         return _row(proxy, None, "not applicable", str(error), start)
@@ -372,13 +372,12 @@ def _scored(proxy: Proxy, evaluate: Callable[[], float], note: str) -> Score:
         return _row(proxy, None, "failed", one_line(error), start)
     if not math.isfinite(value):
         return _row(proxy, None, "invalid", f"the score is {value}", start)
-    rounding = [message.replace(f"the score of '{proxy.name}'", "it") for message in rounding]
     return _row(proxy, value, "ok", "; ".join(filter(None, [note, *rounding])), start)
 
 
 @contextmanager
-def _noting_rounding() -> Iterator[list[str]]:
-    """Notes the messages of `RoundingWarning`, which belong to the score, and repeats them as warnings afterwards."""
+def _noting_rounding(proxy: str) -> Iterator[list[str]]:
+    """Notes the messages of `RoundingWarning`, which belong to the score; afterwards warns of them with its proxy."""
     notes: list[str] = []
     with warnings.catch_warnings():
         warnings.simplefilter("always", RoundingWarning)
@@ -393,7 +392,7 @@ def _noting_rounding() -> Iterator[list[str]]:
         warnings.showwarning = noting
         yield notes
     for note in notes:
-        warnings.warn(note, RoundingWarning, stacklevel=4)
+        warnings.warn(f"the score of '{proxy}' {note}", RoundingWarning, stacklevel=4)
 
 
 def _failed(proxy: Proxy, error: Exception) -> Score:

@@ -167,13 +167,13 @@ def write_table(file: Path, table: Table) -> None:
     tensors |= {f"totals.{name}": tensor for name, tensor in table.totals.items()}
     tensors |= {f"products.{x}.{y}": tensor for (x, y), tensor in table.products.items()}
     tensors |= {f"matmuls.{x}.{y}": tensor for (x, y), tensor in table.matmuls.items()}
-    chains: dict[str, list[object]] = {name: list(all_) for name, all_ in table.chains.items()}
+    described = {"chains": {name: list(all_) for name, all_ in table.chains.items()}, "notes": table.notes}
     with replacing(file) as temporary:
         try:
             save_file(
                 {name: tensor.contiguous() for name, tensor in tensors.items()},
                 temporary,
-                {"chains": json.dumps(chains | ({"notes": list(table.notes)} if table.notes else {}))},
+                {"table": json.dumps(described)},
             )
         except SafetensorError as error:
             raise LpzError(f"cannot write '{file}': {one_line(error)}; free disk space, or set LPZ_CACHE") from error
@@ -184,8 +184,8 @@ def read_table(file: Path, wanted: Wanted) -> Table:
     table = Table(wanted.chains, {}, {}, {}, {})
     try:
         with safe_open(file, "pt") as opened:
-            chains = parse_json(opened.metadata()["chains"], "its list of chains", "make it again")
-            notes = chains.pop("notes", [])
+            described = parse_json(opened.metadata()["table"], "its description", "make it again")
+            chains, notes = described["chains"], described["notes"]
             for key in opened.keys():  # noqa: SIM118  # not a dict
                 kind, *names = key.split(".")
                 part = getattr(table, kind)

@@ -105,8 +105,8 @@ def read(model_type: str) -> Read:
         scores = score(model, batch)
     except LpzError as error:
         return Read(model_type, "refused", type(model).__name__, said={str(error): 1})
-    said = Counter(row.reason for row in scores.rows if row.reason and row.status != "invalid")
-    said = Counter({reason: n for reason, n in said.items() if not reason.startswith("it hangs on rounding")})
+    telling = [row for row in scores.rows if row.status != "invalid" and not row.reason.startswith("hangs on rounding")]
+    said = Counter(row.reason for row in telling if row.reason)
     nothing = all(row.status != "ok" for row in scores.rows if row.proxy not in COUNTS)
     verdict = "refused" if nothing else "partly" if said else "whole"
     layout = running_layout(model, layout_of(model), batch, 42)
