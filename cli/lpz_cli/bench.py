@@ -13,7 +13,7 @@ import typer
 from lpz_cli import options
 from lpz_cli.grouping import grouped
 from lpz_cli.listing import BETTER
-from lpz_cli.output import csv_text, print_csv, print_json, print_table, quiet_stdout, say, tell
+from lpz_cli.output import csv_text, print_csv, print_json, print_table, say, tell
 from lpz_cli.progress import counting, downloading
 from lpzero_hf.plugins import load_plugins
 
@@ -31,21 +31,20 @@ Name = Annotated[
 @bench_app.command(name="list")
 def list_benchmarks(json: options.Json = False, no_plugin: options.NoPlugin = None) -> None:
     """List the benchmarks, and which of them are here."""
-    with quiet_stdout():
-        from lpzero_hf.benchmarks.benchmark import installed_benchmarks
+    from lpzero_hf.benchmarks.benchmark import installed_benchmarks
 
-        claims = installed_benchmarks(load_plugins(no_plugin or ()))
-        rows: list[dict[str, Any]] = [
-            {
-                "benchmark": name,
-                "space": claim.item.space.name,
-                "metric": claim.item.metric,
-                "here": claim.item.here(),
-                "summary": claim.item.summary,
-                "distribution": claim.distribution,
-            }
-            for name, claim in claims.items()
-        ]
+    claims = installed_benchmarks(load_plugins(no_plugin or ()))
+    rows: list[dict[str, Any]] = [
+        {
+            "benchmark": name,
+            "space": claim.item.space.name,
+            "metric": claim.item.metric,
+            "here": claim.item.here(),
+            "summary": claim.item.summary,
+            "distribution": claim.distribution,
+        }
+        for name, claim in claims.items()
+    ]
     if json:
         print_json({"benchmarks": rows})
         return
@@ -64,7 +63,7 @@ def get(name: Name, json: options.Json = False, no_plugin: options.NoPlugin = No
     if benchmark.fetch is None:
         where = None
     else:
-        with quiet_stdout(), downloading() as progress:
+        with downloading() as progress:
             where = str(benchmark.fetch(progress))
     if json:
         print_json({"benchmark": benchmark.name, "folder": where})
@@ -77,8 +76,7 @@ def show(name: Name = DEFAULT, json: options.Json = False, no_plugin: options.No
     """Describe a benchmark: what was trained, how the results spread, and how much of that is noise."""
     from lpzero_hf.benchmarks.benchmark import describe, load_benchmark
 
-    with quiet_stdout():
-        facts = describe(load_benchmark(name, load_plugins(no_plugin or ())))
+    facts = describe(load_benchmark(name, load_plugins(no_plugin or ())))
     if json:
         print_json(facts)
         return
@@ -119,33 +117,32 @@ def evaluate(
 
     Example: `lpz bench eval tiny-gpt2 --proxy snip --proxy fisher --plots plots`
     """
-    with quiet_stdout():
-        from lpzero_hf.benchmarks.benchmark import load_benchmark
+    from lpzero_hf.benchmarks.benchmark import load_benchmark
 
-        registry = load_plugins(no_plugin or ())
-        benchmark = load_benchmark(name, registry)
-        if plots is not None:
-            from lpz_cli.plots.scatter import draw, need_matplotlib
+    registry = load_plugins(no_plugin or ())
+    benchmark = load_benchmark(name, registry)
+    if plots is not None:
+        from lpz_cli.plots.scatter import draw, need_matplotlib
 
-            need_matplotlib()
+        need_matplotlib()
 
-        from lpzero_hf.benchmarks.grade import grade
-        from lpzero_hf.scoring.cache import ScoreCache
+    from lpzero_hf.benchmarks.grade import grade
+    from lpzero_hf.scoring.cache import ScoreCache
 
-        setting = conditions.setting(batch_size or benchmark.batch_size, seq_len or benchmark.seq_len)
-        with (
-            workers.start(setting.device, registry) as executor,
-            nullcontext() if no_cache else ScoreCache() as cache,
-            counting("architectures scored") as progress,
-        ):
-            report = grade(
-                benchmark, proxy or "all", setting, limit=limit, cache=cache,
-                executor=executor, plugins=registry, progress=progress,
-            )  # fmt: skip
-        if scores is not None:
-            _write_scores(report, scores)
-        if plots is not None:
-            draw(report, benchmark, plots)
+    setting = conditions.setting(batch_size or benchmark.batch_size, seq_len or benchmark.seq_len)
+    with (
+        workers.start(setting.device, registry) as executor,
+        nullcontext() if no_cache else ScoreCache() as cache,
+        counting("architectures scored") as progress,
+    ):
+        report = grade(
+            benchmark, proxy or "all", setting, limit=limit, cache=cache,
+            executor=executor, plugins=registry, progress=progress,
+        )  # fmt: skip
+    if scores is not None:
+        _write_scores(report, scores)
+    if plots is not None:
+        draw(report, benchmark, plots)
     if form.json:
         print_json(report.to_dict())
     elif form.csv:
@@ -258,7 +255,7 @@ def train(
         windows=windows,
     )
     registry = load_plugins(no_plugin or ())
-    with quiet_stdout(), workers.start(chosen, registry) as executor, counting("models trained") as progress:
+    with workers.start(chosen, registry) as executor, counting("models trained") as progress:
         file = make_benchmark(
             BenchmarkSpec(space, n, repeats, seeds, seed, sample, min_params, max_params, recipe),
             load_space(space, registry),

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from lpz_cli import options
-from lpz_cli.output import print_json, quiet_stdout, say
+from lpz_cli.output import print_json, say
 from lpzero_hf.errors import LpzError, UsageError
 
 if TYPE_CHECKING:
@@ -41,35 +41,34 @@ def export(
 
     Example: `lpz export runs/flexibert --to plugin --name my-winner`
     """
-    with quiet_stdout():
-        from lpzero_hf.expressions.operations import installed_operations
-        from lpzero_hf.plugins import load_plugins
+    from lpzero_hf.expressions.operations import installed_operations
+    from lpzero_hf.plugins import load_plugins
 
-        registry = load_plugins(no_plugin or ())
-        operations = installed_operations(registry)
-        if "(" in run and not Path(run).exists():
-            artifact = _by_hand(run, name, -1 if lower else 1, date, note, operations)
-        elif lower:
-            raise UsageError("--lower is for an expression of your own; leave it out, a search finds the orientation")
-        else:
-            artifact = _from_search(run, name, which, split, date, note, operations)
-        if to == "artifact":
-            from lpzero_hf.artifacts.artifact import write_artifact
+    registry = load_plugins(no_plugin or ())
+    operations = installed_operations(registry)
+    if "(" in run and not Path(run).exists():
+        artifact = _by_hand(run, name, -1 if lower else 1, date, note, operations)
+    elif lower:
+        raise UsageError("--lower is for an expression of your own; leave it out, a search finds the orientation")
+    else:
+        artifact = _from_search(run, name, which, split, date, note, operations)
+    if to == "artifact":
+        from lpzero_hf.artifacts.artifact import write_artifact
 
-            place = out or Path(f"{artifact.name}.json")
-            _refuse_to_overwrite(place, operations)
-            write_artifact(place, artifact, operations)
-            then = f"lpz score gpt2-variant --proxy {shlex.quote(str(place))}"
-        else:
-            from lpzero_hf.packaging.artifact_template import package_of
-            from lpzero_hf.packaging.package import refuse_taken, write_package
+        place = out or Path(f"{artifact.name}.json")
+        _refuse_to_overwrite(place, operations)
+        write_artifact(place, artifact, operations)
+        then = f"lpz score gpt2-variant --proxy {shlex.quote(str(place))}"
+    else:
+        from lpzero_hf.packaging.artifact_template import package_of
+        from lpzero_hf.packaging.package import refuse_taken, write_package
 
-            package = package_of(artifact)
-            refuse_taken(package, [artifact.name], registry, new_version=True)
-            place = out or Path(package.distribution)
-            write_package(place, package)
-            shown = str(place if place.is_absolute() else f"./{place}")
-            then = f"pip install {shlex.quote(shown)} && lpz score gpt2-variant --proxy {artifact.name}"
+        package = package_of(artifact)
+        refuse_taken(package, [artifact.name], registry, new_version=True)
+        place = out or Path(package.distribution)
+        write_package(place, package)
+        shown = str(place if place.is_absolute() else f"./{place}")
+        then = f"pip install {shlex.quote(shown)} && lpz score gpt2-variant --proxy {artifact.name}"
     if json:
         facts = {"name": artifact.name, "to": to, "path": str(place), "sha256": artifact.digest}
         print_json(facts | {"expressions": list(artifact.expressions), "orientations": list(artifact.orientations)})

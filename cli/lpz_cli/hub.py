@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from lpz_cli import options
-from lpz_cli.output import print_json, quiet_stdout, say, tell
+from lpz_cli.output import print_json, say, tell
 from lpzero_hf.plugins import load_plugins
 
 
@@ -27,14 +27,13 @@ def push(
 
     Example: `lpz push lpzero-any.json user/lpzero-any --private`
     """
-    with quiet_stdout():
-        from lpzero_hf.artifacts.hub import push_to_hub
-        from lpzero_hf.expressions.operations import installed_operations
+    from lpzero_hf.artifacts.hub import push_to_hub
+    from lpzero_hf.expressions.operations import installed_operations
 
-        operations = installed_operations(load_plugins(no_plugin or ()))
-        pushed = push_to_hub(
-            artifact, repo, private=private, message=message, branch=branch, operations=operations
-        )  # fmt: skip
+    operations = installed_operations(load_plugins(no_plugin or ()))
+    pushed = push_to_hub(
+        artifact, repo, private=private, message=message, branch=branch, operations=operations
+    )  # fmt: skip
     if json:
         print_json(
             {
@@ -62,15 +61,14 @@ def pull(
 
     Example: `lpz pull user/lpzero-any@main --out lpzero-any.json`
     """
-    with quiet_stdout():
-        from lpzero_hf.artifacts.artifact import write_artifact
-        from lpzero_hf.artifacts.hub import pull as pull_from_hub
-        from lpzero_hf.expressions.operations import installed_operations
+    from lpzero_hf.artifacts.artifact import write_artifact
+    from lpzero_hf.artifacts.hub import pull as pull_from_hub
+    from lpzero_hf.expressions.operations import installed_operations
 
-        operations = installed_operations(load_plugins(no_plugin or ()))
-        pulled = pull_from_hub(repo, offline=offline, operations=operations)
-        if out is not None:
-            write_artifact(out, pulled.artifact, operations)
+    operations = installed_operations(load_plugins(no_plugin or ()))
+    pulled = pull_from_hub(repo, offline=offline, operations=operations)
+    if out is not None:
+        write_artifact(out, pulled.artifact, operations)
     if pulled.unreachable:
         tell(f"warning: from the cache, the Hub was not contacted ({pulled.unreachable})")
     path = out or pulled.path

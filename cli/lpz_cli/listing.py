@@ -8,7 +8,7 @@ from typing import Any
 import typer
 
 from lpz_cli import options
-from lpz_cli.output import print_json, print_table, quiet_stdout, say, tell
+from lpz_cli.output import print_json, print_table, say, tell
 from lpzero_hf.errors import PluginError
 from lpzero_hf.plugins import load_plugins
 
@@ -18,10 +18,9 @@ zoo_app = typer.Typer(help="Architectures by name, and spaces of them.")
 
 def proxies(json: options.Json = False, no_plugin: options.NoPlugin = None) -> None:
     """List every proxy: its formula, source, orientation and the passes it needs."""
-    with quiet_stdout():
-        from lpzero_hf.proxies.resolve import installed_proxies
+    from lpzero_hf.proxies.resolve import installed_proxies
 
-        claims = installed_proxies(load_plugins(no_plugin or []))
+    claims = installed_proxies(load_plugins(no_plugin or []))
     rows = [
         {
             "proxy": name,
@@ -43,19 +42,18 @@ def proxies(json: options.Json = False, no_plugin: options.NoPlugin = None) -> N
 
 def plugins(json: options.Json = False, no_plugin: options.NoPlugin = None) -> None:
     """List every installed plugin, those turned off or broken too."""
-    with quiet_stdout():
-        from lpzero_hf.benchmarks.benchmark import installed_benchmarks
-        from lpzero_hf.executors.offer import installed_executors
-        from lpzero_hf.proxies.resolve import installed_proxies
-        from lpzero_hf.spaces.named import installed_models, installed_spaces
+    from lpzero_hf.benchmarks.benchmark import installed_benchmarks
+    from lpzero_hf.executors.offer import installed_executors
+    from lpzero_hf.proxies.resolve import installed_proxies
+    from lpzero_hf.spaces.named import installed_models, installed_spaces
 
-        registry = load_plugins(no_plugin or [])
-        problems = list(registry.conflicts)
-        kinds = (installed_proxies, installed_models, installed_spaces, installed_benchmarks, installed_executors)
-        try:
-            offers = [claim.plugin for installed in kinds for claim in installed(registry).values()]
-        except PluginError as error:  # a conflict of names; it is shown, the list is still wanted
-            problems, offers = problems or [str(error)], []
+    registry = load_plugins(no_plugin or [])
+    problems = list(registry.conflicts)
+    kinds = (installed_proxies, installed_models, installed_spaces, installed_benchmarks, installed_executors)
+    try:
+        offers = [claim.plugin for installed in kinds for claim in installed(registry).values()]
+    except PluginError as error:  # a conflict of names; it is shown, the list is still wanted
+        problems, offers = problems or [str(error)], []
     rows = [asdict(status) | {"offers": offers.count(status.name)} for status in registry.statuses.values()]
     if json:
         print_json({"plugins": rows, "conflicts": problems})
@@ -74,15 +72,14 @@ def zoo(context: typer.Context, json: options.Json = False, no_plugin: options.N
     """List the architectures that `lpz score` builds by name, and the spaces that hold more of them."""
     if context.invoked_subcommand is not None:
         return
-    with quiet_stdout():
-        from lpzero_hf.spaces.named import installed_models, installed_spaces
+    from lpzero_hf.spaces.named import installed_models, installed_spaces
 
-        registry = load_plugins(no_plugin or [])
-        models = [[name, claim.item.summary, claim.distribution] for name, claim in installed_models(registry).items()]
-        spaces: list[list[Any]] = [
-            [name, claim.item.size(), claim.item.summary, claim.distribution]
-            for name, claim in installed_spaces(registry).items()
-        ]
+    registry = load_plugins(no_plugin or [])
+    models = [[name, claim.item.summary, claim.distribution] for name, claim in installed_models(registry).items()]
+    spaces: list[list[Any]] = [
+        [name, claim.item.size(), claim.item.summary, claim.distribution]
+        for name, claim in installed_spaces(registry).items()
+    ]
     of_model, of_space = ("model", "summary", "distribution"), ("space", "size", "summary", "distribution")
     if json:
         print_json(
@@ -105,11 +102,10 @@ def show(
     no_plugin: options.NoPlugin = None,
 ) -> None:
     """Describe a space: its size, its choices, and an architecture drawn from it."""
-    with quiet_stdout():
-        from lpzero_hf.spaces.named import load_space
+    from lpzero_hf.spaces.named import load_space
 
-        home = load_space(space, load_plugins(no_plugin or []))
-        example = f"{space}:{home.text(home.samples(1, seed, 'choice')[0])}"
+    home = load_space(space, load_plugins(no_plugin or []))
+    example = f"{space}:{home.text(home.samples(1, seed, 'choice')[0])}"
     choices = [("model", choice) for choice in home.shared] + [("layer", choice) for choice in home.layer]
     depths = list(home.depths)
     if json:

@@ -18,7 +18,7 @@ from lpz_cli.bench import bench_app
 from lpz_cli.export import export
 from lpz_cli.hub import pull, push
 from lpz_cli.nas import nas
-from lpz_cli.output import quiet_stdout, tell
+from lpz_cli.output import tell
 from lpz_cli.plugin import plugin_app
 from lpz_cli.rank import rank
 from lpz_cli.report import report
@@ -34,7 +34,7 @@ from lpzero_hf.errors import (
     one_line,
     printable,
 )
-from lpzero_hf.foreign import Survived
+from lpzero_hf.foreign import Survived, stdout_kept
 from lpzero_hf.plugins import DISABLE_VARIABLE, load_plugins
 
 app = typer.Typer(
@@ -162,8 +162,8 @@ def _kept(callback: Callable[..., None]) -> Callable[..., None]:
     @functools.wraps(callback)
     def quiet(*arguments: Any, **options: Any) -> None:
         if entry.running():  # what is printed while the process ends is no result either
-            _until_the_end.enter_context(quiet_stdout())
-        with quiet_stdout(), Survived():
+            _until_the_end.enter_context(stdout_kept())
+        with stdout_kept(), Survived():
             callback(*arguments, **options)
 
     return quiet

@@ -9,7 +9,7 @@ import typer
 
 from lpz_cli import options
 from lpz_cli.grouping import grouped
-from lpz_cli.output import print_json, print_table, quiet_stdout, say, tell
+from lpz_cli.output import print_json, print_table, say, tell
 from lpz_cli.progress import counting
 from lpz_cli.score import shown
 from lpzero_hf.errors import UsageError
@@ -59,43 +59,42 @@ def nas(
 
     Example: `lpz nas tiny-gpt2 --proxy synflow --max-params 1000000 --trials 50 --out nas`
     """
-    with quiet_stdout():
-        if plots:
-            from lpz_cli.plots.scatter import need_matplotlib
+    if plots:
+        from lpz_cli.plots.scatter import need_matplotlib
 
-            need_matplotlib()
+        need_matplotlib()
 
-        from lpz_nas import Budget, find_architecture
+    from lpz_nas import Budget, find_architecture
 
-        from lpzero_hf.benchmarks.benchmark import load_benchmark
-        from lpzero_hf.plugins import load_plugins
-        from lpzero_hf.scoring.cache import ScoreCache
+    from lpzero_hf.benchmarks.benchmark import load_benchmark
+    from lpzero_hf.plugins import load_plugins
+    from lpzero_hf.scoring.cache import ScoreCache
 
-        budget = Budget(max_params, min_params)
-        registry = load_plugins(no_plugin or ())
-        rows, tokens = 16, 64
-        if among is not None:
-            benchmark = load_benchmark(among, registry)
-            rows, tokens = benchmark.batch_size, benchmark.seq_len
-        setting = conditions.setting(batch_size or rows, seq_len or tokens)
-        executor = workers.start(setting.device, registry)
-        if among is None and workers.executor not in (None, "local"):
-            raise UsageError(
-                f"--executor {workers.executor} works only with --among BENCH; add it, or use --executor local"
-            )
-        with (
-            executor,
-            ScoreCache() as cache,
-            counting("architectures scored") as progress,
-        ):
-            found = find_architecture(
-                space, proxy, budget, trials=trials, out=out, resume=resume, among=among, front=front,
-                setting=setting, cache=cache, executor=executor, plugins=registry, progress=progress,
-            )  # fmt: skip
-        if plots:
-            from lpz_cli.plots.nas_plots import draw_front
+    budget = Budget(max_params, min_params)
+    registry = load_plugins(no_plugin or ())
+    rows, tokens = 16, 64
+    if among is not None:
+        benchmark = load_benchmark(among, registry)
+        rows, tokens = benchmark.batch_size, benchmark.seq_len
+    setting = conditions.setting(batch_size or rows, seq_len or tokens)
+    executor = workers.start(setting.device, registry)
+    if among is None and workers.executor not in (None, "local"):
+        raise UsageError(
+            f"--executor {workers.executor} works only with --among BENCH; add it, or use --executor local"
+        )
+    with (
+        executor,
+        ScoreCache() as cache,
+        counting("architectures scored") as progress,
+    ):
+        found = find_architecture(
+            space, proxy, budget, trials=trials, out=out, resume=resume, among=among, front=front,
+            setting=setting, cache=cache, executor=executor, plugins=registry, progress=progress,
+        )  # fmt: skip
+    if plots:
+        from lpz_cli.plots.nas_plots import draw_front
 
-            draw_front(found, out / "plots" / "front.png")
+        draw_front(found, out / "plots" / "front.png")
     if json:
         print_json(found.to_json())
     else:

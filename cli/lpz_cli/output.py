@@ -22,16 +22,6 @@ FORMULA = tuple("=+-@\t\r\n\uff1d\uff0b\uff0d\uff20")  # at the start of a cell,
 
 
 @contextmanager
-def quiet_stdout() -> Iterator[None]:
-    """Send what models and plugins print to standard error, so that standard output has only results.
-
-    The functions below print results inside it too.
-    """
-    with stdout_kept():
-        yield
-
-
-@contextmanager
 def _results() -> Iterator[TextIO]:
     with stdout_kept() as stream:
         yield stream

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from lpz_cli import options
-from lpz_cli.output import print_json, quiet_stdout, say
+from lpz_cli.output import print_json, say
 
 plugin_app = typer.Typer(help="Packages of your own that offer proxies.", no_args_is_help=True)
 
@@ -36,8 +36,7 @@ def new(
 
     package = scaffold(name)
     place = out or Path(package.distribution)
-    with quiet_stdout():
-        refuse_taken(package, [package.module], load_plugins(no_plugin or ()))
+    refuse_taken(package, [package.module], load_plugins(no_plugin or ()))
     written = write_package(place, package)
     if json:
         print_json({"package": package.distribution, "proxy": package.module, "folder": str(place), "files": written})

@@ -8,7 +8,7 @@ import typer
 
 from lpz_cli import options
 from lpz_cli.grouping import grouped
-from lpz_cli.output import print_csv, print_json, print_table, quiet_stdout, tell
+from lpz_cli.output import print_csv, print_json, print_table, tell
 from lpz_cli.progress import counting
 from lpz_cli.score import shown
 from lpzero_hf.plugins import load_plugins
@@ -35,21 +35,20 @@ def rank(
 
     Example: `lpz rank tiny-gpt2 --proxy synaptic_diversity --n 100`
     """
-    with quiet_stdout():
-        registry = load_plugins(no_plugin or ())
-        from lpzero_hf.scoring.cache import ScoreCache
-        from lpzero_hf.scoring.rank import rank as rank_architectures
+    registry = load_plugins(no_plugin or ())
+    from lpzero_hf.scoring.cache import ScoreCache
+    from lpzero_hf.scoring.rank import rank as rank_architectures
 
-        setting = conditions.setting(batch_size, seq_len)
-        with (
-            workers.start(setting.device, registry) as executor,
-            ScoreCache() as cache,
-            counting("architectures scored") as progress,
-        ):
-            ranking = rank_architectures(
-                space, proxy, n=n, by=sample, setting=setting, cache=cache,
-                executor=executor, plugins=registry, progress=progress,
-            )  # fmt: skip
+    setting = conditions.setting(batch_size, seq_len)
+    with (
+        workers.start(setting.device, registry) as executor,
+        ScoreCache() as cache,
+        counting("architectures scored") as progress,
+    ):
+        ranking = rank_architectures(
+            space, proxy, n=n, by=sample, setting=setting, cache=cache,
+            executor=executor, plugins=registry, progress=progress,
+        )  # fmt: skip
     names = list(ranking[0].rows)
     rows: list[dict[str, Any]] = [
         {"place": place, "architecture": f"{space}:{ranked.name}", "rank": ranked.rank}

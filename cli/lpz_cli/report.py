@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from lpz_cli import options
-from lpz_cli.output import print_json, quiet_stdout, say
+from lpz_cli.output import print_json, say
 
 
 def report(
@@ -29,17 +29,16 @@ def report(
 
     Example: `lpz report runs/mine -o report.html`
     """
-    with quiet_stdout():
-        from lpz_report import report as make
+    from lpz_report import report as make
 
-        from lpzero_hf.errors import UsageError
-        from lpzero_hf.files import write_text
-        from lpzero_hf.plugins import load_plugins
+    from lpzero_hf.errors import UsageError
+    from lpzero_hf.files import write_text
+    from lpzero_hf.plugins import load_plugins
 
-        if out.is_dir():
-            raise UsageError(f"'{out}' is a folder; name the file to write, such as {out / 'report.html'}")
-        page, facts = make(runs, title=title, plugins=load_plugins(no_plugin or ()))
-        write_text(out, page)
+    if out.is_dir():
+        raise UsageError(f"'{out}' is a folder; name the file to write, such as {out / 'report.html'}")
+    page, facts = make(runs, title=title, plugins=load_plugins(no_plugin or ()))
+    write_text(out, page)
     if json:
         print_json({"report": str(out), "bytes": out.stat().st_size, "runs": facts})
     else:

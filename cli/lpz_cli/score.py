@@ -12,7 +12,7 @@ import typer
 from lpz_cli import options
 from lpz_cli.grouping import grouped
 from lpz_cli.listing import BETTER
-from lpz_cli.output import print_csv, print_json, print_table, quiet_stdout, say, tell
+from lpz_cli.output import print_csv, print_json, print_table, say, tell
 from lpz_cli.progress import progress_bar
 from lpzero_hf.errors import LpzError, UsageError, one_line
 from lpzero_hf.plugins import PluginRegistry, load_plugins
@@ -79,12 +79,11 @@ def score(
     if form.csv and plan:
         raise UsageError("--plan has no CSV; leave out --csv, or ask for --json")
     seed = conditions.seed
-    with quiet_stdout():
-        from lpzero_hf.proxies.resolve import ALL, resolve
+    from lpzero_hf.proxies.resolve import ALL, resolve
 
-        device = options.resolve_device(conditions.device)
-        registry = load_plugins(no_plugin or [])
-        selection = resolve(proxy or ALL, registry)
+    device = options.resolve_device(conditions.device)
+    registry = load_plugins(no_plugin or [])
+    selection = resolve(proxy or ALL, registry)
 
     def work(model: str, progress: Callable[[str, int, int], None]) -> Result:
         import torch
@@ -138,7 +137,7 @@ def score(
             result.error = LpzError(f"'{model}' could not be scored: {one_line(error)}; --debug shows the traceback")
         return result
 
-    with quiet_stdout(), _progress(len(models)) as start:
+    with _progress(len(models)) as start:
         results = [work(model, start(index, model)) for index, model in enumerate(models)]
     if form.json:
         _as_json(results, registry, {"seed": seed, "dtype": conditions.dtype, "device": str(device)})

@@ -11,7 +11,7 @@ import typer
 
 from lpz_cli import options
 from lpz_cli.grouping import grouped
-from lpz_cli.output import print_json, print_table, quiet_stdout, say
+from lpz_cli.output import print_json, print_table, say
 from lpz_cli.progress import progress_bar
 from lpzero_hf.errors import UsageError
 
@@ -73,35 +73,34 @@ def search(
 
     Example: `lpz search tiny-gpt2 --strategy exhaustive --train 50 --splits 3`
     """
-    with quiet_stdout():
-        if (plots or resume) and out is None:
-            raise UsageError("--plots and --resume need the folder of the search; name it with --out")
-        if plots:
-            from lpz_cli.plots.scatter import need_matplotlib
+    if (plots or resume) and out is None:
+        raise UsageError("--plots and --resume need the folder of the search; name it with --out")
+    if plots:
+        from lpz_cli.plots.scatter import need_matplotlib
 
-            need_matplotlib()
+        need_matplotlib()
 
-        from lpzero_hf.plugins import load_plugins
-        from lpzero_hf.searching.config import SearchConfig
-        from lpzero_hf.searching.search import search as run
+    from lpzero_hf.plugins import load_plugins
+    from lpzero_hf.searching.config import SearchConfig
+    from lpzero_hf.searching.search import search as run
 
-        setting = conditions.setting(batch_size, seq_len)
-        registry = load_plugins(no_plugin or ())
-        config = SearchConfig(
-            tuple(benchmarks), strategy, _lengths(unary), _folds(reduce), _folds(aggregate),
-            fitness=fitness, combine=combine, train=train or None, splits=splits, select=select,
-            prune=not no_prune, early=early, iterations=iterations, population=population, seed=conditions.seed,
-            limit=limit, setting=setting,
+    setting = conditions.setting(batch_size, seq_len)
+    registry = load_plugins(no_plugin or ())
+    config = SearchConfig(
+        tuple(benchmarks), strategy, _lengths(unary), _folds(reduce), _folds(aggregate),
+        fitness=fitness, combine=combine, train=train or None, splits=splits, select=select,
+        prune=not no_prune, early=early, iterations=iterations, population=population, seed=conditions.seed,
+        limit=limit, setting=setting,
+    )  # fmt: skip
+    with workers.start(setting.device, registry) as executor, _progress() as progress:
+        result = run(
+            config, out=out, resume=resume, test=test or (), ceiling=ceiling,
+            executor=executor, plugins=registry, progress=progress,
         )  # fmt: skip
-        with workers.start(setting.device, registry) as executor, _progress() as progress:
-            result = run(
-                config, out=out, resume=resume, test=test or (), ceiling=ceiling,
-                executor=executor, plugins=registry, progress=progress,
-            )  # fmt: skip
-        if plots and out is not None:
-            from lpz_cli.plots.search_plots import draw_search
+    if plots and out is not None:
+        from lpz_cli.plots.search_plots import draw_search
 
-            draw_search(out, result)
+        draw_search(out, result)
     if json:
         print_json(result.to_json())
     else:
