@@ -50,9 +50,9 @@ if TYPE_CHECKING:
     from lpzero_hf.proxies.searched_proxy import shipped_proxy as shipped_proxy
     from lpzero_hf.scoring.load_proxy import load_proxy as load_proxy
     from lpzero_hf.scoring.rank import rank as rank
-    from lpzero_hf.scoring.score import Score as Score
-    from lpzero_hf.scoring.score import Scores as Scores
     from lpzero_hf.scoring.score import score as score
+    from lpzero_hf.scoring.scores import Score as Score
+    from lpzero_hf.scoring.scores import Scores as Scores
     from lpzero_hf.scoring.setting import Setting as Setting
     from lpzero_hf.searching.config import SearchConfig as SearchConfig
     from lpzero_hf.searching.result import SearchResult as SearchResult
@@ -97,8 +97,8 @@ _HOMES = {
     "shipped_proxy": "proxies.searched_proxy",
     "load_proxy": "scoring.load_proxy",
     "rank": "scoring.rank",
-    "Score": "scoring.score",
-    "Scores": "scoring.score",
+    "Score": "scoring.scores",
+    "Scores": "scoring.scores",
     "score": "scoring.score",
     "Setting": "scoring.setting",
     "SearchConfig": "searching.config",

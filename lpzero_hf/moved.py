@@ -51,7 +51,7 @@ MODULES: dict[str, tuple[str, ...]] = {  # where the names of an old module are 
     "hub_errors": ("artifacts.hub_errors",),
     "isolation": ("models.isolation",),
     "judging": ("searching.fitness",),
-    "layout": ("models.layout",),
+    "layout": ("models.layout", "models.body_parameters", "models.embeddings"),
     "lazy": ("models.lazy",),
     "loading": ("scoring.load_proxy",),
     "making": ("benchmarks.make",),

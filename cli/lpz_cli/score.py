@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from lpzero_hf.scoring.memory_estimate import MemoryEstimate
-    from lpzero_hf.scoring.score import Scores
+    from lpzero_hf.scoring.scores import Scores
 
 NOTABLE = 2**30  # bytes: a run that needs more says so before it starts
 

@@ -20,8 +20,8 @@ from lpzero_hf.errors import LpzError, MinibatchError, UsageError, listed, one_l
 from lpzero_hf.executors.base import Executor, Failure
 from lpzero_hf.executors.local import LocalExecutor
 from lpzero_hf.files import one_process, read_json, same_settings, write_json
+from lpzero_hf.models.body_parameters import count_body_parameters
 from lpzero_hf.models.build import build_model
-from lpzero_hf.models.layout import count_body_parameters
 from lpzero_hf.models.minibatch import embedded_tokenizer, token_stream
 from lpzero_hf.spaces.space import Architecture, Space
 

@@ -13,8 +13,9 @@ from torch import Tensor
 from transformers import get_cosine_schedule_with_warmup
 
 from lpzero_hf.errors import UsageError
+from lpzero_hf.models.body_parameters import count_body_parameters
 from lpzero_hf.models.build import build_model
-from lpzero_hf.models.layout import count_body_parameters, count_parameters
+from lpzero_hf.models.layout import count_parameters
 from lpzero_hf.models.minibatch import check_minibatch
 from lpzero_hf.models.objective import head_kind, masked_positions, unchecked_objective
 

@@ -170,7 +170,7 @@ class _Pass:
                     recorder.read_weight(sites[key], parameter if read is None else substitute(read(original)))
             if moments <= {"weight"}:
                 return self._audited(reducer.result(), recorder.ran)
-            recorder.name_weights(model, replaced)
+            recorder.weights.learn(model, replaced)
             with (
                 self.network.context(model, layout),
                 recorder.watching(model),
@@ -198,7 +198,7 @@ class _Pass:
             recorder.begin(batch)
             with recorder.failing(self.model, "forward", "gradient", "backward"):
                 scalar = self._objective(batch, part, divided)
-                recorder.end_forward()
+                recorder.end_feed_forward()
             if fresh := recorder.overwritten() - protected:
                 return fresh
             if gradients and not recorder.broken:

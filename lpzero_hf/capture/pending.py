@@ -12,9 +12,38 @@ from functools import partial
 
 from torch import Tensor
 
+from lpzero_hf.capture.reducer import Where
+from lpzero_hf.capture.tokens import TokenRows
 from lpzero_hf.errors import CaptureError
 
 Event = tuple[int, int]  # (index of a block, index of one of its layers and mixers), in the order in which they run
+
+
+@dataclass
+class LayerOutput:
+    """The output of a layer, with its places, its block, how it is read, and the tensor's version then."""
+
+    name: str
+    tensor: Tensor
+    places: tuple[str, ...]
+    block: int
+    call: int
+    rows: TokenRows
+    event: Event | None = None
+    version: int = -1
+
+    def __post_init__(self) -> None:
+        self.version = self.tensor._version
+
+    @property
+    def overwritten(self) -> bool:
+        """Whether the model has written into it since."""
+        return self.tensor._version != self.version
+
+    @property
+    def where(self) -> Where:
+        """The place it is read at."""
+        return Where(self.places, self.block, self.name, self.call)
 
 
 @dataclass

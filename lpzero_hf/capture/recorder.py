@@ -14,55 +14,31 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint, set_checkpoint_early_stop
-from torch.utils.weak import WeakIdKeyDictionary
 from transformers import PreTrainedModel
 
 from lpzero_hf.capture.attention import AttentionWatch
 from lpzero_hf.capture.audit import Ran
 from lpzero_hf.capture.mixing import RunningMixer
-from lpzero_hf.capture.pending import Event, GradientPair, PendingOutputs
+from lpzero_hf.capture.pending import Event, GradientPair, LayerOutput, PendingOutputs
 from lpzero_hf.capture.reducer import Reducer, Where, widened
 from lpzero_hf.capture.spec import Moment
 from lpzero_hf.capture.tokens import TokenRows
+from lpzero_hf.capture.used_weights import UsedWeights
 from lpzero_hf.errors import CaptureError, one_line
-from lpzero_hf.models.layout import Block, Mixer, ModelLayout, WeightSite, input_embeddings, token_embedding
+from lpzero_hf.models.embeddings import input_embeddings
+from lpzero_hf.models.layout import Block, Mixer, ModelLayout, WeightSite
 from lpzero_hf.models.objective import Batch
 
 FP16_LOSS_SCALE = 2.0**12  # a power of two, undone exactly; keeps half-precision gradients from vanishing
 _Part = TypeVar("_Part")
 NO_GRADIENT = "no gradient reaches the model's blocks: its objective does not depend on them"
-
-
-@dataclass
-class _Output:
-    """The output of a layer, with its places, its block, how it is read, and the tensor's version then."""
-
-    name: str
-    tensor: Tensor
-    places: tuple[str, ...]
-    block: int
-    call: int
-    rows: TokenRows
-    event: Event | None = None
-    version: int = -1
-
-    def __post_init__(self) -> None:
-        self.version = self.tensor._version
-
-    @property
-    def overwritten(self) -> bool:
-        return self.tensor._version != self.version
-
-    @property
-    def where(self) -> Where:
-        return Where(self.places, self.block, self.name, self.call)
 
 
 class Recorder:
@@ -85,7 +61,7 @@ class Recorder:
         self.broken = False  # whether the pass was aborted
         self.overwritten_early: set[str] = set()  # layers whose outputs were overwritten before they were read
         self.pending = PendingOutputs()
-        self.feed_forward: list[_Output] = []
+        self.feed_forward: list[LayerOutput] = []
         self.calls: Counter[tuple[int, str]] = Counter()
         self.ran = Ran()
         self.indices = dict(zip(layout.blocks, layout.indices, strict=True))
@@ -101,8 +77,7 @@ class Recorder:
         for block in layout.blocks:
             for mixer in block.mixers:
                 self.mixers.setdefault(id(mixer.module), {})[self.indices[block]] = mixer
-        self.parameters: dict[int, str] = {}  # names of the weights in the blocks, by the parameters of the pass
-        self.computed = WeakIdKeyDictionary()  # names of the weights that tensors were computed from, by the tensors
+        self.weights = UsedWeights(layout)
         self.differentiating = False  # whether the backward pass runs, in which a model may run parts a second time
 
     def begin(self, batch: Batch) -> None:
@@ -134,20 +109,6 @@ class Recorder:
         assert gradient is not None
         self.reached = True
         self.reducer.take_gradient(site, parameter, self._unscaled(gradient))
-
-    def name_weights(self, model: PreTrainedModel, replaced: Mapping[int, nn.Parameter]) -> None:
-        """Learn the names of the weights in the blocks and in other lists of modules, to tell which a product uses."""
-        inside = {id(p) for block in self.layout.blocks for p in block.module.parameters()}
-        ends = [m for m in (token_embedding(model), model.get_output_embeddings()) if m is not None]
-        embedding = {id(p) for module in ends for p in module.parameters()}
-        for name, parameter in model.named_parameters():
-            listed = id(parameter) not in embedding and any(part.isdigit() for part in name.split("."))
-            listed = listed or id(parameter) in inside
-            if listed and parameter.dim() > 1:
-                self.parameters[id(parameter)] = name
-        for site in self.layout.sites:
-            if id(site.parameter) in replaced:
-                self.parameters[id(replaced[id(site.parameter)])] = site.name
 
     # The forward pass --------------------------------------------------------------------------------
 
@@ -234,22 +195,18 @@ class Recorder:
         self._start(block)
 
     def _start(self, block: Block) -> None:
-        self._end_feed_forward()
+        self.end_feed_forward()
         self.run += 1
         self.event, self.block = 0, block
         self.rows = self.rows.of_block(block.name)
         self.ran.blocks.add(self.indices[block])
 
     def _on_block_end(self, block: Block, module: nn.Module, inputs: Any, output: Any) -> None:
-        self._end_feed_forward()
+        self.end_feed_forward()
         self.overwritten_early |= self.pending.release(self.run)
         self.block = None
 
-    def end_forward(self) -> None:
-        """The forward pass is over."""
-        self._end_feed_forward()
-
-    def _end_feed_forward(self) -> None:
+    def end_feed_forward(self) -> None:
         """The last feed-forward layer of the block that ran is its output, the others are its pre-activations."""
         experts = None if self.block is None else self.block.experts
         for index, layer in enumerate(self.feed_forward):
@@ -274,9 +231,9 @@ class Recorder:
             self.pending.take(event, output)
             return output.clone() if site.name in self.protected else None
         places = ("linear", f"{site.part}_linear")
-        self._read_output(_Output(site.name, output, places, index, call, rows, event))
+        self._read_output(LayerOutput(site.name, output, places, index, call, rows, event))
         if self.mixer is None:
-            self.feed_forward.append(_Output(site.name, output, (), index, call, rows, event))
+            self.feed_forward.append(LayerOutput(site.name, output, (), index, call, rows, event))
         return output.clone() if site.name in self.protected else None
 
     def _place(self, module: nn.Module, known: Mapping[int, Mapping[int, _Part]]) -> tuple[_Part, int]:
@@ -300,15 +257,15 @@ class Recorder:
             self.pending.take(event, tensor)
             return
         index = self.indices[block]
-        self.feed_forward.append(_Output(name, tensor, (), index, self._call(name, index), self.rows, event))
+        self.feed_forward.append(LayerOutput(name, tensor, (), index, self._call(name, index), self.rows, event))
 
     def _on_embedding(self, module: nn.Module, inputs: Any, output: Tensor) -> Tensor:
         """Read the embeddings, and let gradients reach a first mixer that comes before any weight."""
         leaf = output.detach().requires_grad_(torch.is_grad_enabled())
-        self._read_output(_Output("embedding", leaf, ("embedding",), 0, self._call("embedding", 0), self.rows))
+        self._read_output(LayerOutput("embedding", leaf, ("embedding",), 0, self._call("embedding", 0), self.rows))
         return leaf.clone()  # which the model may scale in place
 
-    def _read_output(self, output: _Output) -> None:
+    def _read_output(self, output: LayerOutput) -> None:
         """Reduce A now; keep it until J arrives where a reduction reads both."""
         if output.overwritten:
             self.overwritten_early.add(output.name)
@@ -354,23 +311,14 @@ class Recorder:
     def on_product(self, operands: Sequence[Tensor], product: Tensor) -> None:
         """See `AttentionWatch`."""
         for operand in operands:
-            if (name := self._weight(operand)) is not None:
+            if (name := self.weights.name_of(operand)) is not None:
                 self.ran.used.add(name)
         if self.mixer is not None:
             self.mixer.on_product(operands[0], product)
 
     def on_step(self, tensor: Tensor, result: Tensor) -> None:
-        """See `AttentionWatch`. A weight may be scaled, normalized or cast before it is used."""
-        if tensor.numel() == result.numel() and (name := self._weight(tensor)) is not None:
-            self.computed[result] = name
-
-    def _weight(self, tensor: Tensor) -> str | None:
-        """The name of the weight that `tensor` is, shows or was computed from; None for other tensors."""
-        whole = tensor if tensor._base is None else tensor._base
-        name = self.parameters.get(id(whole))
-        if name is None and self.computed:
-            name = self.computed.get(tensor) or self.computed.get(whole)
-        return name
+        """See `AttentionWatch`."""
+        self.weights.follow(tensor, result)
 
     def _on_mixer_end(self, module: nn.Module, inputs: Any, output: Any) -> None:
         running, self.mixer = self.mixer, None

@@ -90,7 +90,7 @@ class ModelRecipe:
         if self.device.type == "meta":
             return self._on_meta(failure)
         if self.device.type == "cpu" and attention_of(self.config) == "flex_attention":
-            raise NotImplementedError("it has no backward pass on a CPU")
+            raise RuntimeError("it has no backward pass on a CPU")
         if not self.force and may_be_large(self.config.to_dict()):
             self._check_memory(failure)
         with torch.random.fork_rng():

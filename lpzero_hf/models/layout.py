@@ -9,7 +9,6 @@ correctly through the hook `lpz_model_layout`.
 
 from __future__ import annotations
 
-import inspect
 import re
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, replace
@@ -31,7 +30,6 @@ ATTENTION = {"attn", "attention"}
 MIXER = ATTENTION | {"mixer", "mamba", "ssm", "fourier", "recurrent", "temporal", "retention", "mlstm"}
 NOT_MIXER = {"mlp", "ffn", "moe", "experts", "bottleneck", "embedding", "embeddings"}
 ROUTER = {"router", "gate"}
-TARGETS = {"labels", "start_positions"}  # what the forward of a model with a head takes to compute its loss
 HEAD_COUNTS = ("num_heads", "num_attention_heads", "n_heads", "n_head", "num_attn_heads")
 
 
@@ -235,7 +233,7 @@ def weight_sites(index: int, block: Block) -> Iterator[WeightSite]:
             for key, parameter in module.named_parameters(prefix=name, recurse=False):
                 if parameter.dim() == 3:
                     yield WeightSite(key, index, part, parameter, shape)
-        elif ROUTER & {*_words(name.rpartition(".")[2]), *_words(type(module).__name__)}:
+        elif ROUTER & {*words_of(name.rpartition(".")[2]), *words_of(type(module).__name__)}:
             weight: Any = module._parameters.get("weight")
             if weight is not None and weight.dim() == 2 and not isinstance(module, nn.Embedding):
                 yield WeightSite(f"{name}.weight", index, part, weight)
@@ -243,74 +241,12 @@ def weight_sites(index: int, block: Block) -> Iterator[WeightSite]:
 
 def count_parameters(*modules: nn.Module) -> int:
     """Number of parameters in `modules`, each shared one once, whether it is trained or frozen."""
-    return sum(p.numel() for p in _distinct(modules).values())
+    return sum(p.numel() for p in distinct_parameters(modules).values())
 
 
-def count_body_parameters(model: PreTrainedModel, layout: ModelLayout | None = None) -> int:
-    """Number of parameters, trained or frozen, outside embeddings and output heads: the same for a bare model and for
-    every model that puts a head on it. Relative-position embeddings inside a block count as part of the block. Blocks
-    that do not run do not count, nor what is outside of the blocks' model in a composite one (it embeds images).
-    """
-    layout = find_layout(model) if layout is None else layout
-    inside = {id(m) for block in layout.blocks for m in block.module.modules()}
-    embeddings = [m for m in model.modules() if isinstance(m, nn.Embedding) and id(m) not in inside]
-    idle = [model.get_submodule(name) for name in layout.not_run]
-    outside = _distinct([*embeddings, token_embedding(model), *_heads(model, inside), *idle])
-    return sum(p.numel() for key, p in _distinct([_around(model, layout)]).items() if key not in outside)
-
-
-def _around(model: PreTrainedModel, layout: ModelLayout) -> PreTrainedModel:
-    """The innermost model that holds all blocks of `layout`."""
-    blocks = {id(block.module) for block in layout.blocks}
-    models = [m for m in model.modules() if isinstance(m, PreTrainedModel)]
-    return [m for m in models if blocks <= {id(part) for part in m.modules()}][-1]
-
-
-def _distinct(modules: Iterable[nn.Module | None]) -> dict[int, nn.Parameter]:
+def distinct_parameters(modules: Iterable[nn.Module | None]) -> dict[int, nn.Parameter]:
+    """The parameters of `modules`, each shared one once, by their `id`."""
     return {id(p): p for module in modules if module is not None for p in module.parameters()}
-
-
-def _heads(model: PreTrainedModel, inside: set[int]) -> Iterator[nn.Module | None]:
-    """The modules of `model` that turn hidden states into its outputs: poolers, the output embeddings, heads of the
-    models that it is made of, and in a headed model that is its own base what follows the last blocks, but for norms.
-
-    Args:
-        inside: the ids of all modules of blocks.
-    """
-    base, children = model.base_model, list(model.base_model.children())
-    blocks = [index for index, child in enumerate(children) if _overlaps(child, inside)]
-    headed = base is model and TARGETS & {*inspect.signature(model.forward).parameters}
-    for child in children[max(blocks, default=-1) + 1 :]:
-        if headed and "norm" not in type(child).__name__.lower():
-            yield child
-    for part in model.modules():
-        if isinstance(part, PreTrainedModel):
-            yield part.get_output_embeddings()
-            yield from (child for name, child in part.named_children() if "pooler" in _words(name))
-            if part.base_model is not part:
-                yield from (child for child in part.children() if not _overlaps(child, {id(part.base_model), *inside}))
-
-
-def _overlaps(module: nn.Module, ids: set[int]) -> bool:
-    return any(id(m) in ids for m in module.modules())
-
-
-def token_embedding(model: PreTrainedModel) -> nn.Module | None:
-    """The module that embeds token ids; None if the model does not name one."""
-    try:
-        found: nn.Module | None = model.get_input_embeddings()
-    except NotImplementedError:  # transformers' answer for a model that takes no text
-        return None
-    return found
-
-
-def input_embeddings(model: PreTrainedModel) -> list[nn.Module]:
-    """Every module that embeds input ids; an encoder and a decoder may have one each, with tied weights."""
-    embedding = token_embedding(model)
-    weight = getattr(embedding, "weight", None)
-    candidates = [m for m in model.modules() if isinstance(m, nn.Embedding)]
-    tied: list[nn.Module] = [m for m in candidates if weight is not None and m.weight is weight]
-    return tied or [embedding] if embedding is not None else []
 
 
 def _find_blocks(model: nn.Module) -> list[tuple[str, nn.Module]]:
@@ -379,21 +315,21 @@ def _find_mixers(name: str, block: nn.Module, config: Any) -> Iterator[Mixer]:
         inside = any(path.startswith(f"{other}.") for other in taken)
         if not inside and any(True for _ in module.children()) and _is_mixer(path, name, module, block):
             taken.append(path)
-            attention = any(ATTENTION & set(_words(type(m).__name__)) for m in module.modules())
+            attention = any(ATTENTION & set(words_of(type(m).__name__)) for m in module.modules())
             yield Mixer(path, module, _head_count(module, config, attention), _head_size(module), attention)
 
 
 def _is_mixer(path: str, name: str, module: nn.Module, block: nn.Module) -> bool:
     """Whether the words of a module's class, without those of its family, or of its attribute name a mixer."""
-    own = _words(type(module).__name__)
+    own = words_of(type(module).__name__)
     if path == name:  # a bare mixer in a list of its own, not a block around one
-        return bool(MIXER & set(own)) and not any(MIXER & set(_words(child)) for child, _ in block.named_children())
-    family = [a for a, b in zip(own, _words(type(block).__name__), strict=False) if a == b]
-    words = {*own[len(family) :], *_words(path.rpartition(".")[2])}
+        return bool(MIXER & set(own)) and not any(MIXER & set(words_of(child)) for child, _ in block.named_children())
+    family = [a for a, b in zip(own, words_of(type(block).__name__), strict=False) if a == b]
+    words = {*own[len(family) :], *words_of(path.rpartition(".")[2])}
     return bool(MIXER & words) and not NOT_MIXER & words
 
 
-def _words(name: str) -> list[str]:
+def words_of(name: str) -> list[str]:
     """The words of a CamelCase or underscored name in lower case."""
     return [word.lower() for word in WORD.findall(name)]
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from lpzero_hf import files
 from lpzero_hf.errors import LpzError, MinibatchError
-from lpzero_hf.models.layout import token_embedding
+from lpzero_hf.models.embeddings import token_embedding
 from lpzero_hf.models.objective import head_kind, masked_positions
 from lpzero_hf.models.padding import without_padding
 from lpzero_hf.models.panics import reported

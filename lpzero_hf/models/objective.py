@@ -13,7 +13,7 @@ from transformers import PreTrainedModel
 from transformers.models.auto import modeling_auto as auto
 
 from lpzero_hf.errors import CaptureError, ModelWarning, NotFinite
-from lpzero_hf.models.layout import token_embedding
+from lpzero_hf.models.embeddings import token_embedding
 from lpzero_hf.models.padding import IGNORED, without_padding
 
 Batch = dict[str, Any]

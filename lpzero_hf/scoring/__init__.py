@@ -2,4 +2,4 @@
 
 from lpzero_hf.moved import names_of
 
-__getattr__ = names_of("scoring.score", "proxies.resolve")  # a module in 0.1.0
+__getattr__ = names_of("scoring.score", "scoring.scores", "proxies.resolve")  # a module in 0.1.0

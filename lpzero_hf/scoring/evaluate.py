@@ -19,7 +19,8 @@ from lpzero_hf.proxies.base import Proxy, StatisticProxy, source_digest
 from lpzero_hf.proxies.resolve import PortableProxies, claim_of
 from lpzero_hf.scoring.cache import ScoreCache
 from lpzero_hf.scoring.cache_key import architecture_key
-from lpzero_hf.scoring.score import Score, score_proxies
+from lpzero_hf.scoring.score import score_proxies
+from lpzero_hf.scoring.scores import Score
 from lpzero_hf.scoring.setting import Setting
 
 if TYPE_CHECKING:

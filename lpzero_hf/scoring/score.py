@@ -7,9 +7,8 @@ import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, replace
 from functools import partial
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -18,7 +17,7 @@ from transformers import PreTrainedModel
 from lpzero_hf.capture.audit import not_run
 from lpzero_hf.capture.capture import capture
 from lpzero_hf.capture.spec import WORDS, Captured, Network, Reduced, Reduction
-from lpzero_hf.errors import InvalidScore, LpzError, ModelWarning, NotApplicable, RoundingWarning, UsageError, one_line
+from lpzero_hf.errors import InvalidScore, ModelWarning, NotApplicable, RoundingWarning, UsageError, one_line
 from lpzero_hf.foreign import Survived
 from lpzero_hf.models.isolation import isolated
 from lpzero_hf.models.layout import ModelLayout, layout_of
@@ -31,80 +30,14 @@ from lpzero_hf.models.readable import check_readable
 from lpzero_hf.models.running import running_layout
 from lpzero_hf.models.unwrap import unwrapped
 from lpzero_hf.plugins import PluginRegistry, load_plugins
-from lpzero_hf.proxies.base import FunctionProxy, ModelProxy, Orientation, Proxy, StatisticProxy, Subject
+from lpzero_hf.proxies.base import FunctionProxy, ModelProxy, Proxy, StatisticProxy, Subject
 from lpzero_hf.proxies.resolve import ALL, ProxyLike, resolve
+from lpzero_hf.scoring.scores import Score, Scores, Status
 
 PROJECTED = "gradients are those of a random projection of the output, for want of a loss"
-Status = Literal["ok", "not applicable", "invalid", "failed"]
 OUT_OF_MEMORY = (
     "out of memory, and passes of its own run on the whole minibatch; a smaller --batch-size or --seq-len needs less"
 )
-
-
-class ScoreError(LpzError):
-    """A score is required but is not a finite number; the message says why."""
-
-
-@dataclass(frozen=True)
-class Score:
-    """The score of one model by one proxy.
-
-    Args:
-        proxy: its name.
-        value: the score, or None unless `status` is "ok".
-        status: "ok"; "not applicable" (no meaning on this model); "invalid" (NaN or infinite); "failed".
-        reason: why there is no value; of a value, what to know of it (what of the model it leaves out), or nothing.
-        orientation: 1 if higher is better, -1 if lower is better.
-        passes: what the proxy runs.
-        seconds: the time of the proxy's own passes and sums; the shared pass is in `Scores.seconds`.
-    """
-
-    proxy: str
-    value: float | None
-    status: Status
-    reason: str
-    orientation: Orientation
-    passes: str
-    seconds: float
-
-    def noted(self, note: str) -> Score:
-        """The same, with a further note if it has a value."""
-        return self if self.value is None else replace(self, reason="; ".join(filter(None, [self.reason, note])))
-
-    def require(self) -> float:
-        """The value. Raises `ScoreError` if there is none."""
-        if self.value is None:
-            raise ScoreError(f"proxy '{self.proxy}' is {self.status}: {self.reason}")
-        return self.value
-
-
-@dataclass(frozen=True)
-class Scores(Mapping[str, Score]):
-    """The scores of one model by the names of the proxies, in the requested order.
-
-    Args:
-        rows: the scores.
-        seconds: the time of each shared pass, by the name of its network.
-    """
-
-    rows: tuple[Score, ...]
-    seconds: dict[str, float] = field(default_factory=dict)
-
-    def __getitem__(self, name: str) -> Score:
-        for row in self.rows:
-            if row.proxy == name:
-                return row
-        raise KeyError(name)
-
-    def __iter__(self) -> Iterator[str]:
-        return (row.proxy for row in self.rows)
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    def to_dict(self) -> dict[str, Any]:
-        """The scores as plain data for JSON."""
-        return {"scores": [asdict(row) for row in self.rows], "shared_seconds": self.seconds}
 
 
 def score(

@@ -20,7 +20,8 @@ from lpzero_hf.models.objective import with_labels
 from lpzero_hf.plugins import PluginRegistry
 from lpzero_hf.proxies.base import FunctionProxy, Proxy, StatisticProxy
 from lpzero_hf.proxies.resolve import installed_proxies
-from lpzero_hf.scoring.score import Score, score
+from lpzero_hf.scoring.score import score
+from lpzero_hf.scoring.scores import Score
 from lpzero_hf.testing.model_state import changes, disturb, state
 from lpzero_hf.testing.tiny_models import MakeConfig, tiny_batch, tiny_model
 

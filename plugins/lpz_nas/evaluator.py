@@ -21,7 +21,8 @@ from lpzero_hf.scoring.cache import ScoreCache, digest
 from lpzero_hf.scoring.cache_key import identity
 from lpzero_hf.scoring.evaluate import evaluate
 from lpzero_hf.scoring.load_proxy import LoadedProxy
-from lpzero_hf.scoring.score import ScoreError, score_proxies
+from lpzero_hf.scoring.score import score_proxies
+from lpzero_hf.scoring.scores import ScoreError
 from lpzero_hf.scoring.setting import Setting
 from lpzero_hf.spaces.named import load_space, named_config
 from lpzero_hf.spaces.space import Architecture, Space

@@ -10,9 +10,9 @@ from torch import Tensor, nn
 from lpzero_hf.capture.capture import capture
 from lpzero_hf.capture.spec import Reduction
 from lpzero_hf.errors import NotApplicable
+from lpzero_hf.models.embeddings import input_embeddings
 from lpzero_hf.models.isolation import isolated
 from lpzero_hf.models.kernels import plain_kernels
-from lpzero_hf.models.layout import input_embeddings
 from lpzero_hf.models.objective import first_output, objective, real_targets, run_model
 from lpzero_hf.proxies.base import ModelProxy, Proxy, Subject
 

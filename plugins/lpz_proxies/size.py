@@ -7,9 +7,10 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from lpz_proxies.block_counts import KindsCounted
 from lpzero_hf.errors import NotApplicable
+from lpzero_hf.models.body_parameters import count_body_parameters
 from lpzero_hf.models.isolation import Substitute, isolated, same
 from lpzero_hf.models.kernels import plain_kernels
-from lpzero_hf.models.layout import count_body_parameters, count_parameters
+from lpzero_hf.models.layout import count_parameters
 from lpzero_hf.models.meta_device import ShapesOnly
 from lpzero_hf.models.objective import Batch, run_model
 from lpzero_hf.proxies.base import ModelProxy, Proxy, Subject

@@ -24,8 +24,9 @@ from transformers import PreTrainedModel
 
 from lpzero_hf.capture.attention import SOFTMAXES
 from lpzero_hf.capture.spec import Network, Reduction
+from lpzero_hf.models.embeddings import input_embeddings
 from lpzero_hf.models.kernels import plain_kernels
-from lpzero_hf.models.layout import ModelLayout, input_embeddings
+from lpzero_hf.models.layout import ModelLayout
 from lpzero_hf.models.objective import Batch, first_output, padding_token, run_model, with_labels
 from lpzero_hf.models.padding import without_padding
 from lpzero_hf.models.snapshot import Snapshot

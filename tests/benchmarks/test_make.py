@@ -38,8 +38,9 @@ from lpzero_hf.benchmarks.train import Recipe, TrainingOutcome, train, validatio
 from lpzero_hf.errors import LpzError, MinibatchError, UsageError
 from lpzero_hf.executors.local import LocalExecutor
 from lpzero_hf.executors.process import ProcessExecutor
+from lpzero_hf.models.body_parameters import count_body_parameters
 from lpzero_hf.models.build import build_model
-from lpzero_hf.models.layout import count_body_parameters, count_parameters
+from lpzero_hf.models.layout import count_parameters
 from lpzero_hf.models.minibatch import embedded_tokenizer, token_stream
 from lpzero_hf.models.objective import objective
 from lpzero_hf.plugins import PluginRegistry

@@ -26,7 +26,7 @@ from lpzero_hf.plugins import load_plugins
 from lpzero_hf.proxies.base import StatisticProxy
 from lpzero_hf.proxies.resolve import installed_proxies
 from lpzero_hf.scoring.cache import ScoreCache
-from lpzero_hf.scoring.score import Scores
+from lpzero_hf.scoring.scores import Scores
 from lpzero_hf.scoring.setting import Setting
 from lpzero_hf.searching.expression_space import ExpressionSpace
 from lpzero_hf.searching.table_cache import make_tables

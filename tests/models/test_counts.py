@@ -21,7 +21,8 @@ from transformers import (
 )
 
 from lpzero_hf import minibatch, score
-from lpzero_hf.models.layout import count_body_parameters, count_parameters, layout_of
+from lpzero_hf.models.body_parameters import count_body_parameters
+from lpzero_hf.models.layout import count_parameters, layout_of
 from tests.support.families import FAMILIES, tiny_model
 
 T5_LIKE = dict(num_layers=2, d_model=32, num_heads=4, d_kv=8, d_ff=64, vocab_size=500, decoder_start_token_id=0)

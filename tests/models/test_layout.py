@@ -26,8 +26,9 @@ from lpzero_hf import minibatch, score
 from lpzero_hf.capture.capture import capture
 from lpzero_hf.capture.spec import Reduction
 from lpzero_hf.errors import CaptureError, LayoutError
+from lpzero_hf.models.body_parameters import count_body_parameters
 from lpzero_hf.models.build import build_model
-from lpzero_hf.models.layout import count_body_parameters, find_layout, layout_of
+from lpzero_hf.models.layout import find_layout, layout_of
 from lpzero_hf.models.objective import objective, real_targets, with_labels
 from tests.support.families import FAMILIES, tiny_model
 from tests.support.small_configs import small_config

@@ -20,7 +20,7 @@ from lpzero_hf.errors import LpzError, UsageError
 from lpzero_hf.models.build import build_model
 from lpzero_hf.models.layout import count_parameters
 from lpzero_hf.models.minibatch import embedded_tokenizer
-from lpzero_hf.scoring.score import ScoreError
+from lpzero_hf.scoring.scores import ScoreError
 from lpzero_hf.spaces.named import load_space
 from studies.nas import choosing
 

@@ -14,8 +14,9 @@ from torch import Tensor, nn
 from transformers import AutoConfig, AutoModel, AutoModelForCausalLM
 
 from lpzero_hf import find_layout, load_model, score
+from lpzero_hf.models.body_parameters import count_body_parameters
 from lpzero_hf.models.build import build_model
-from lpzero_hf.models.layout import count_body_parameters, count_parameters
+from lpzero_hf.models.layout import count_parameters
 
 VOCABULARY, CUTOFFS = 60, (20, 45)
 LAYERS = [{"heads": 2, "inner": 12}, {"heads": 4, "inner": 20}]

@@ -1,0 +1,78 @@
+"""What scoring one model gives: a number per proxy, or the reason why there is none."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any, Literal
+
+from lpzero_hf.errors import LpzError
+from lpzero_hf.proxies.base import Orientation
+
+Status = Literal["ok", "not applicable", "invalid", "failed"]
+
+
+class ScoreError(LpzError):
+    """A score is required but is not a finite number; the message says why."""
+
+
+@dataclass(frozen=True)
+class Score:
+    """The score of one model by one proxy.
+
+    Args:
+        proxy: its name.
+        value: the score, or None unless `status` is "ok".
+        status: "ok"; "not applicable" (no meaning on this model); "invalid" (NaN or infinite); "failed".
+        reason: why there is no value; of a value, what to know of it (what of the model it leaves out), or nothing.
+        orientation: 1 if higher is better, -1 if lower is better.
+        passes: what the proxy runs.
+        seconds: the time of the proxy's own passes and sums; the shared pass is in `Scores.seconds`.
+    """
+
+    proxy: str
+    value: float | None
+    status: Status
+    reason: str
+    orientation: Orientation
+    passes: str
+    seconds: float
+
+    def noted(self, note: str) -> Score:
+        """The same, with a further note if it has a value."""
+        return self if self.value is None else replace(self, reason="; ".join(filter(None, [self.reason, note])))
+
+    def require(self) -> float:
+        """The value. Raises `ScoreError` if there is none."""
+        if self.value is None:
+            raise ScoreError(f"proxy '{self.proxy}' is {self.status}: {self.reason}")
+        return self.value
+
+
+@dataclass(frozen=True)
+class Scores(Mapping[str, Score]):
+    """The scores of one model by the names of the proxies, in the requested order.
+
+    Args:
+        rows: the scores.
+        seconds: the time of each shared pass, by the name of its network.
+    """
+
+    rows: tuple[Score, ...]
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    def __getitem__(self, name: str) -> Score:
+        for row in self.rows:
+            if row.proxy == name:
+                return row
+        raise KeyError(name)
+
+    def __iter__(self) -> Iterator[str]:
+        return (row.proxy for row in self.rows)
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The scores as plain data for JSON."""
+        return {"scores": [asdict(row) for row in self.rows], "shared_seconds": self.seconds}
