@@ -7,6 +7,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -128,56 +129,11 @@ def score_proxies(
     given = NoMinibatch() if batch is None else dict(batch)
     if any(_differentiates(proxy) for proxy in proxies) and not has_own_loss(model, given):
         warnings.warn(projection_warning(model), ModelWarning, stacklevel=3)
+    passes = _Passes(model, given, seed, dtype, checkpointing, micro_batch, plugins)
     with plain_layers(model):
         captures = any(isinstance(proxy, StatisticProxy) and proxy.passes != "none" for proxy in proxies)
         layout = running_layout(model, layout_of(model, plugins), given, seed, told_later=captures)
-        return _score_plain(model, given, proxies, layout, seed, dtype, checkpointing, micro_batch, plugins, progress)
-
-
-def _score_plain(
-    model: PreTrainedModel,
-    batch: dict[str, Any],
-    proxies: Sequence[Proxy],
-    layout: ModelLayout,
-    seed: int,
-    dtype: torch.dtype | None,
-    checkpointing: bool,
-    micro_batch: int | None,
-    plugins: PluginRegistry,
-    progress: Callable[[str, int, int], None] | None,
-) -> Scores:
-    shared = _by_network(proxies)
-    own = [p for p in proxies if isinstance(p, ModelProxy | FunctionProxy)]
-    steps = [f"{network.name} pass" for network in shared] + [p.name for p in own]
-
-    def step(done: int) -> None:
-        if progress is not None:
-            progress(steps[done] if done < len(steps) else "", done, len(steps))
-
-    done = 0
-    rows: dict[str, Score] = {}
-    seconds: dict[str, float] = {}
-    for network, members in shared.items():
-        step(done)
-        start = time.perf_counter()
-        found, idle = _run_shared(model, batch, network, members, layout, seed, dtype, checkpointing, micro_batch)
-        if idle:  # once more, without the blocks that turned out not to run
-            running = layout.only({block.name for block in layout.blocks} - idle)
-            return _score_plain(
-                model, batch, proxies, running, seed, dtype, checkpointing, micro_batch, plugins, progress
-            )
-        rows |= found
-        seconds[network.name] = time.perf_counter() - start
-        done += 1
-    for proxy in own:
-        step(done)
-        rows[proxy.name] = _run_own(model, batch, proxy, layout, plugins, seed)
-        done += 1
-    step(done)
-    if not has_own_loss(model, batch):
-        names = [proxy.name for proxy in proxies if _differentiates(proxy)]
-        rows |= {name: rows[name].noted(PROJECTED) for name in names}
-    return Scores(tuple(rows[p.name] for p in proxies), seconds)
+        return passes.scores(proxies, layout, progress)
 
 
 def _sufficient(model: PreTrainedModel, proxies: Sequence[Proxy]) -> PreTrainedModel:
@@ -210,39 +166,103 @@ def _by_network(proxies: Sequence[Proxy]) -> dict[Network, list[StatisticProxy]]
     return groups
 
 
-def _run_shared(
-    model: PreTrainedModel,
-    batch: dict[str, Any],
-    network: Network,
-    proxies: list[StatisticProxy],
-    layout: ModelLayout,
-    seed: int,
-    dtype: torch.dtype | None,
-    checkpointing: bool,
-    micro_batch: int | None,
-) -> tuple[dict[str, Score], frozenset[str]]:
-    """The scores, and the names of the blocks that did not run."""
-    reductions = list(dict.fromkeys(r for proxy in proxies for r in proxy.reductions))
-    try:
-        if isinstance(batch, NoMinibatch):  # only W is read, and nothing runs
-            batch = {"input_ids": torch.zeros(1, 2, dtype=torch.long)}
-        with Survived():
-            captured = capture(
-                model, batch, reductions, layout, network=network, dtype=dtype, seed=seed, checkpointing=checkpointing,
-                micro_batch=micro_batch,
-            )  # fmt: skip
-    except Exception as error:  # any error of a third-party model is reported in the rows
-        return {proxy.name: _failed(proxy, error) for proxy in proxies}, frozenset()
+@dataclass(frozen=True)
+class _Passes:
+    """The settings of the passes over one model, see `score`."""
 
-    def combined(proxy: StatisticProxy) -> float:
-        return proxy.finish([_reduced(captured, r, layout) for r in proxy.reductions], layout)
+    model: PreTrainedModel
+    batch: dict[str, Any]
+    seed: int
+    dtype: torch.dtype | None
+    checkpointing: bool
+    micro_batch: int | None
+    plugins: PluginRegistry
 
-    def note(proxy: StatisticProxy) -> str:
-        return "; ".join(dict.fromkeys(captured.notes[r] for r in proxy.reductions if r in captured.notes))
+    def scores(
+        self, proxies: Sequence[Proxy], layout: ModelLayout, progress: Callable[[str, int, int], None] | None
+    ) -> Scores:
+        """The scores, from the blocks of `layout`, or of those that turn out to run."""
+        shared = _by_network(proxies)
+        own = [p for p in proxies if isinstance(p, ModelProxy | FunctionProxy)]
+        steps = [f"{network.name} pass" for network in shared] + [p.name for p in own]
 
-    if captured.idle:
-        return {}, captured.idle
-    return {proxy.name: _scored(proxy, partial(combined, proxy), note(proxy)) for proxy in proxies}, frozenset()
+        def step(done: int) -> None:
+            if progress is not None:
+                progress(steps[done] if done < len(steps) else "", done, len(steps))
+
+        rows: dict[str, Score] = {}
+        seconds: dict[str, float] = {}
+        for done, (network, members) in enumerate(shared.items()):
+            step(done)
+            start = time.perf_counter()
+            found, idle = self._shared(network, members, layout)
+            if idle:  # once more, without the blocks that turned out not to run
+                return self.scores(proxies, layout.only({block.name for block in layout.blocks} - idle), progress)
+            rows |= found
+            seconds[network.name] = time.perf_counter() - start
+        for done, proxy in enumerate(own, len(shared)):
+            step(done)
+            rows[proxy.name] = self._own(proxy, layout)
+        step(len(steps))
+        if not has_own_loss(self.model, self.batch):
+            names = [proxy.name for proxy in proxies if _differentiates(proxy)]
+            rows |= {name: rows[name].noted(PROJECTED) for name in names}
+        return Scores(tuple(rows[p.name] for p in proxies), seconds)
+
+    def _shared(
+        self, network: Network, proxies: list[StatisticProxy], layout: ModelLayout
+    ) -> tuple[dict[str, Score], frozenset[str]]:
+        """The scores, and the names of the blocks that did not run."""
+        reductions = list(dict.fromkeys(r for proxy in proxies for r in proxy.reductions))
+        # Without a minibatch only W is read, and nothing runs.
+        batch = {"input_ids": torch.zeros(1, 2, dtype=torch.long)} if self._without_batch else self.batch
+        try:
+            with Survived():
+                captured = capture(
+                    self.model, batch, reductions, layout, network=network, dtype=self.dtype, seed=self.seed,
+                    checkpointing=self.checkpointing, micro_batch=self.micro_batch,
+                )  # fmt: skip
+        except Exception as error:  # any error of a third-party model is reported in the rows
+            return {proxy.name: _failed(proxy, error) for proxy in proxies}, frozenset()
+        if captured.idle:
+            return {}, captured.idle
+
+        def combined(proxy: StatisticProxy) -> float:
+            return proxy.finish([_reduced(captured, r, layout) for r in proxy.reductions], layout)
+
+        def note(proxy: StatisticProxy) -> str:
+            return "; ".join(dict.fromkeys(captured.notes[r] for r in proxy.reductions if r in captured.notes))
+
+        return {proxy.name: _scored(proxy, partial(combined, proxy), note(proxy)) for proxy in proxies}, frozenset()
+
+    def _own(self, proxy: ModelProxy | FunctionProxy, layout: ModelLayout) -> Score:
+        source = source_of(self.model)
+        running = {block.name for block in layout.blocks}
+        lacking = source is not None or any(parameter.is_meta for parameter in self.model.parameters())
+
+        def evaluate(model: PreTrainedModel) -> float:
+            with isolated(model, trainable=Tensor.is_floating_point, seed=self.seed):
+                fed = self.batch if self._without_batch else with_labels(model, self.batch, self.seed)
+                if isinstance(proxy, FunctionProxy):
+                    fed = {name: fed[name] for name in self.batch}
+                return proxy.evaluate(Subject(model, fed, layout_of(model, self.plugins).only(running), self.seed))
+
+        def on_shapes() -> float:
+            try:
+                with ShapesOnly():
+                    return evaluate(self.model)
+            except (NotApplicable, InvalidScore):
+                raise
+            except Exception:  # a model whose control flow depends on values
+                if source is None:
+                    raise
+                return evaluate(source.whole())
+
+        return _scored(proxy, on_shapes if lacking else partial(evaluate, self.model), not_run(layout))
+
+    @property
+    def _without_batch(self) -> bool:
+        return isinstance(self.batch, NoMinibatch)
 
 
 def _reduced(captured: Captured, reduction: Reduction, layout: ModelLayout) -> list[Reduced]:
@@ -255,39 +275,6 @@ def _reduced(captured: Captured, reduction: Reduction, layout: ModelLayout) -> l
         note = f"; {captured.notes[reduction]}" if reduction in captured.notes else ""
         raise NotApplicable(f"this model shows no {WORDS[reduction.place]}{note}{hint if hidden else ''}")
     return reduced
-
-
-def _run_own(
-    model: PreTrainedModel,
-    batch: dict[str, Any],
-    proxy: ModelProxy | FunctionProxy,
-    layout: ModelLayout,
-    plugins: PluginRegistry,
-    seed: int,
-) -> Score:
-    source = source_of(model)
-    running = {block.name for block in layout.blocks}
-    lacking = source is not None or any(parameter.is_meta for parameter in model.parameters())
-
-    def evaluate(model: PreTrainedModel) -> float:
-        with isolated(model, trainable=Tensor.is_floating_point, seed=seed):
-            fed = batch if isinstance(batch, NoMinibatch) else with_labels(model, batch, seed)
-            if isinstance(proxy, FunctionProxy):
-                fed = {name: fed[name] for name in batch}
-            return proxy.evaluate(Subject(model, fed, layout_of(model, plugins).only(running), seed))
-
-    def on_shapes() -> float:
-        try:
-            with ShapesOnly():
-                return evaluate(model)
-        except (NotApplicable, InvalidScore):
-            raise
-        except Exception:  # a model whose control flow depends on values
-            if source is None:
-                raise
-            return evaluate(source.whole())
-
-    return _scored(proxy, on_shapes if lacking else partial(evaluate, model), not_run(layout))
 
 
 def _scored(proxy: Proxy, evaluate: Callable[[], float], note: str) -> Score:
