@@ -57,9 +57,10 @@ if TYPE_CHECKING:
     from lpzero_hf.searching.config import SearchConfig as SearchConfig
     from lpzero_hf.searching.result import SearchResult as SearchResult
     from lpzero_hf.searching.search import search as search
+    from lpzero_hf.spaces.base import Architecture as Architecture
+    from lpzero_hf.spaces.base import SearchSpace as SearchSpace
     from lpzero_hf.spaces.named import ZooModel as ZooModel
     from lpzero_hf.spaces.named import load_space as load_space
-    from lpzero_hf.spaces.space import Architecture as Architecture
     from lpzero_hf.spaces.space import Choice as Choice
     from lpzero_hf.spaces.space import Space as Space
 
@@ -104,9 +105,10 @@ _HOMES = {
     "SearchConfig": "searching.config",
     "SearchResult": "searching.result",
     "search": "searching.search",
+    "Architecture": "spaces.base",
+    "SearchSpace": "spaces.base",
     "ZooModel": "spaces.named",
     "load_space": "spaces.named",
-    "Architecture": "spaces.space",
     "Choice": "spaces.space",
     "Space": "spaces.space",
 }

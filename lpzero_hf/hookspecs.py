@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     import typer
     from transformers import PreTrainedModel
 
-    from lpzero_hf import Benchmark, ExecutorOffer, ModelLayout, Proxy, Space, Unary, ZooModel
+    from lpzero_hf import Benchmark, ExecutorOffer, ModelLayout, Proxy, SearchSpace, Unary, ZooModel
 
 PROJECT = "lpzero_hf"
 hookspec = pluggy.HookspecMarker(PROJECT)
@@ -38,7 +38,7 @@ def lpz_models() -> Iterable[ZooModel]:
 
 
 @hookspec
-def lpz_spaces() -> Iterable[Space]:
+def lpz_spaces() -> Iterable[SearchSpace]:
     """Return spaces of architectures."""
     return ()
 

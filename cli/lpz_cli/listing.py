@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
@@ -11,6 +11,9 @@ from lpz_cli import options
 from lpz_cli.output import print_json, print_table, say, tell
 from lpzero_hf.errors import PluginError
 from lpzero_hf.plugins import load_plugins
+
+if TYPE_CHECKING:
+    from lpzero_hf.spaces.base import Count
 
 BETTER = {1: "higher", -1: "lower"}
 zoo_app = typer.Typer(help="Architectures by name, and spaces of them.")
@@ -77,7 +80,7 @@ def zoo(context: typer.Context, json: options.Json = False, no_plugin: options.N
     registry = load_plugins(no_plugin or [])
     models = [[name, claim.item.summary, claim.distribution] for name, claim in installed_models(registry).items()]
     spaces: list[list[Any]] = [
-        [name, claim.item.size(), claim.item.summary, claim.distribution]
+        [name, claim.item.count(), claim.item.summary, claim.distribution]
         for name, claim in installed_spaces(registry).items()
     ]
     of_model, of_space = ("model", "summary", "distribution"), ("space", "size", "summary", "distribution")
@@ -85,12 +88,12 @@ def zoo(context: typer.Context, json: options.Json = False, no_plugin: options.N
         print_json(
             {
                 "models": [dict(zip(of_model, row, strict=True)) for row in models],
-                "spaces": [dict(zip(of_space, row, strict=True)) for row in spaces],
+                "spaces": [dict(zip(of_space, [name, size.value, *rest], strict=True)) for name, size, *rest in spaces],
             }
         )
         return
     print_table(f"{len(models)} models", of_model, models)
-    cells = [[name, _counted(size), *rest] for name, size, *rest in spaces]
+    cells = [[name, _shown(size), *rest] for name, size, *rest in spaces]
     print_table(f"{len(spaces)} spaces", of_space, cells, [1])
 
 
@@ -106,29 +109,28 @@ def show(
 
     home = load_space(space, load_plugins(no_plugin or []))
     example = f"{space}:{home.text(home.samples(1, seed, 'choice')[0])}"
-    choices = [("model", choice) for choice in home.shared] + [("layer", choice) for choice in home.layer]
-    depths = list(home.depths)
+    choices, count = home.described(), home.count()
     if json:
         print_json(
             {
                 "space": space,
-                "size": home.size(),
+                "size": count.value,
+                "interval": [count.low, count.high],
                 "summary": home.summary,
                 "citation": home.citation,
-                "layers": depths,
-                "choices": [
-                    {"per": per, "name": choice.name, "symbol": choice.symbol, "values": list(choice.values)}
-                    for per, choice in choices
-                ],
+                "choices": [{key: value for key, value in row.items() if key != "shown"} for row in choices],
                 "example": example,
             }
         )
         return
-    rows = [[choice.name, f"every {per}", choice.describe()] for per, choice in choices]
-    rows.insert(len(home.shared), ["layers", "every model", ", ".join(map(str, depths))])
-    print_table(f"{space}: {_counted(home.size())} architectures", ["choice", "made for", "values"], rows)
+    rows = [[row["name"], f"every {row['per']}", row["shown"]] for row in choices]
+    print_table(f"{space}: {_shown(count)} architectures", ["choice", "made for", "values"], rows)
     say(home.summary, home.citation, f"For example `lpz score {example}`")
 
 
-def _counted(size: int) -> str:
-    return f"{size:,}" if size < 10**15 else f"{size:.3e}"
+def _shown(count: Count) -> str:
+    """A number of architectures; an estimate as one, with its interval."""
+    value, low, high = (
+        f"{size:,}" if size < 10**15 else f"{size:.3e}" for size in (count.value, count.low, count.high)
+    )
+    return value if count.exact else f"about {value} ({low} to {high})"

@@ -13,8 +13,8 @@ from typing import Any
 from lpzero_hf.errors import LpzError, UsageError, did_you_mean
 from lpzero_hf.files import read_json, reading
 from lpzero_hf.plugins import Claim, PluginRegistry, instance_of, load_plugins
+from lpzero_hf.spaces.base import Architecture, SearchSpace
 from lpzero_hf.spaces.named import load_space
-from lpzero_hf.spaces.space import Architecture, Space
 
 FORMAT = "lpzero-hf benchmark"
 VERSION = 1
@@ -60,7 +60,7 @@ class Benchmark:
 
     name: str
     summary: str
-    space: Space
+    space: SearchSpace
     metric: str
     larger_is_better: bool
     read: Callable[[], Sequence[Trained]]
@@ -175,7 +175,7 @@ def read_made(path: Path) -> dict[str, Any]:
     return document
 
 
-def first_seed(document: Mapping[str, Any], space: Space) -> list[Trained]:
+def first_seed(document: Mapping[str, Any], space: SearchSpace) -> list[Trained]:
     """The architectures of a made benchmark with the loss that their first seed reached; those that
     diverged are left out.
 

@@ -16,7 +16,7 @@ from lpzero_hf.plugins import PluginRegistry
 from lpzero_hf.proxies.base import Proxy
 from lpzero_hf.scoring.cache import digest
 from lpzero_hf.scoring.cache_key import identity
-from lpzero_hf.spaces.space import Architecture, Space
+from lpzero_hf.spaces.base import Architecture, SearchSpace
 
 MARK = 16  # hexadecimal digits
 NOT_ARCHITECTURE = {  # how a model is run, read out, or called
@@ -27,7 +27,7 @@ NOT_ARCHITECTURE = {  # how a model is run, read out, or called
 }  # fmt: skip
 
 
-def marks_of(space: Space, architecture: Architecture) -> frozenset[str]:
+def marks_of(space: SearchSpace, architecture: Architecture) -> frozenset[str]:
     """Two names of an architecture by its content; of equal architectures, at least one is equal.
 
     One is a digest of its configuration, which is the same in whatever space; the other a digest of the names of its

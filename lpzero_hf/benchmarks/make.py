@@ -23,7 +23,7 @@ from lpzero_hf.files import one_process, read_json, same_settings, write_json
 from lpzero_hf.models.body_parameters import count_body_parameters
 from lpzero_hf.models.build import build_model
 from lpzero_hf.models.minibatch import embedded_tokenizer, token_stream
-from lpzero_hf.spaces.space import Architecture, Space
+from lpzero_hf.spaces.base import Architecture, SearchSpace
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class BenchmarkSpec:
         if self.n < 1 or self.seeds < 1:
             raise UsageError("a benchmark needs at least one architecture and one seed")
 
-    def architectures(self, space: Space) -> list[Architecture]:
+    def architectures(self, space: SearchSpace) -> list[Architecture]:
         """The architectures to train, each once.
 
         Raises:
@@ -82,7 +82,7 @@ class BenchmarkSpec:
                 )
         return found
 
-    def runs(self, space: Space) -> list[tuple[str, int]]:
+    def runs(self, space: SearchSpace) -> list[tuple[str, int]]:
         """Every (text id, seed) to train: all architectures with the first seed, then some with the others."""
         names = [space.text(architecture) for architecture in self.architectures(space)]
         first = [(name, self.seed) for name in names]
@@ -90,7 +90,7 @@ class BenchmarkSpec:
         return first + further
 
 
-def body_parameters(space: Space, architecture: Architecture) -> int:
+def body_parameters(space: SearchSpace, architecture: Architecture) -> int:
     """Parameters outside embeddings and output head, without drawing any weights."""
     with torch.device("meta"):
         return count_body_parameters(build_model(space.config(architecture), device="meta"))
@@ -99,7 +99,7 @@ def body_parameters(space: Space, architecture: Architecture) -> int:
 @one_process
 def make_benchmark(
     spec: BenchmarkSpec,
-    space: Space,
+    space: SearchSpace,
     out: Path,
     *,
     name: str,

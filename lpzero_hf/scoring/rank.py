@@ -15,8 +15,8 @@ from lpzero_hf.proxies.resolve import ProxyLike, resolve
 from lpzero_hf.scoring.cache import ScoreCache
 from lpzero_hf.scoring.evaluate import Row, evaluate
 from lpzero_hf.scoring.setting import Setting
+from lpzero_hf.spaces.base import SearchSpace
 from lpzero_hf.spaces.named import load_space
-from lpzero_hf.spaces.space import Space
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig
@@ -38,7 +38,7 @@ class Ranked:
 
 
 def rank(
-    architectures: str | Space | Mapping[str, PreTrainedConfig] | Iterable[PreTrainedConfig],
+    architectures: str | SearchSpace | Mapping[str, PreTrainedConfig] | Iterable[PreTrainedConfig],
     proxies: ProxyLike | Iterable[ProxyLike],
     *,
     n: int = 100,
@@ -81,7 +81,7 @@ def rank(
     setting = setting or Setting()
     if isinstance(architectures, str):
         architectures = load_space(architectures, plugins)
-    if isinstance(architectures, Space):
+    if isinstance(architectures, SearchSpace):
         space = architectures
         drawn = space.samples(n, setting.seed, by)
         architectures = {space.text(architecture): space.config(architecture) for architecture in drawn}

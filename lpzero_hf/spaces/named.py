@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from lpzero_hf.errors import UsageError, did_you_mean
 from lpzero_hf.plugins import Claim, PluginRegistry, instance_of, load_plugins
-from lpzero_hf.spaces.space import Space
+from lpzero_hf.spaces.base import SearchSpace
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig
@@ -34,12 +34,12 @@ def installed_models(plugins: PluginRegistry) -> dict[str, Claim[ZooModel]]:
     return plugins.offers("lpz_models", "zoo model", instance_of(ZooModel))
 
 
-def installed_spaces(plugins: PluginRegistry) -> dict[str, Claim[Space]]:
+def installed_spaces(plugins: PluginRegistry) -> dict[str, Claim[SearchSpace]]:
     """Every offered space by name. Raises `PluginError` if two distributions claim one name."""
-    return plugins.offers("lpz_spaces", "space", instance_of(Space))
+    return plugins.offers("lpz_spaces", "space", instance_of(SearchSpace))  # type: ignore[type-abstract]  # a check by isinstance
 
 
-def load_space(name: str, plugins: PluginRegistry | None = None) -> Space:
+def load_space(name: str, plugins: PluginRegistry | None = None) -> SearchSpace:
     """The space called `name`.
 
     Args:

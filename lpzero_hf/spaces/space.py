@@ -1,4 +1,4 @@
-"""Search spaces: the architectures spanned by a table of choices, their text ids and configurations."""
+"""Spaces of layered architectures: some choices for the whole model, some for each of its layers."""
 
 from __future__ import annotations
 
@@ -7,15 +7,16 @@ import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, cast
 
 from lpzero_hf.errors import UsageError
+from lpzero_hf.spaces.base import Architecture as Architecture
+from lpzero_hf.spaces.base import By, Count, Pick, Row, SearchSpace, Value, listed
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig
 
-Value = int | str
-Row = tuple[Value, ...]
+DEPTH = "number of layers"
 
 
 @dataclass(frozen=True)
@@ -53,21 +54,8 @@ class Choice:
         return ", ".join(self.write(value) for value in values)
 
 
-@dataclass(frozen=True)
-class Architecture:
-    """One member of a space.
-
-    Args:
-        shared: the values of the space's shared choices, in their order.
-        layers: for each layer, the values of the space's layer choices.
-    """
-
-    shared: Row
-    layers: tuple[Row, ...]
-
-
 @dataclass(frozen=True, kw_only=True)
-class Space:
+class Space(SearchSpace):
     """All architectures that some shared choices, a number of layers, and some choices per layer span.
 
     Args:
@@ -102,10 +90,11 @@ class Space:
     layer: tuple[Choice, ...]
     build: Callable[[Mapping[str, Value], Sequence[Mapping[str, Value]]], PreTrainedConfig]
 
-    def size(self) -> int:
+    def count(self) -> Count:
         """The number of architectures, exactly."""
         per_layer = _count(self.layer)
-        return _count(self.shared) * sum(math.prod([per_layer] * depth) for depth in self.depths)
+        number = _count(self.shared) * sum(math.prod([per_layer] * depth) for depth in self.depths)
+        return Count(number, number, number)
 
     def nth(self, index: int) -> Architecture:
         """The architecture with number `index`, from 0 to `size() - 1`; every architecture has one number.
@@ -127,7 +116,7 @@ class Space:
             layers.append(row)
         return Architecture(shared, tuple(layers))
 
-    def sample(self, rng: random.Random, by: Literal["architecture", "choice"] = "architecture") -> Architecture:
+    def sample(self, rng: random.Random, by: By = "architecture") -> Architecture:
         """A random architecture.
 
         Args:
@@ -142,23 +131,15 @@ class Space:
         shared, depth = _draw(self.shared, rng), rng.choice(self.depths)
         return Architecture(shared, tuple(_draw(self.layer, rng) for _ in range(depth)))
 
-    def samples(
-        self, n: int, seed: int = 42, by: Literal["architecture", "choice"] = "architecture"
-    ) -> list[Architecture]:
+    def samples(self, n: int, seed: int = 42, by: By = "architecture") -> list[Architecture]:
         """`n` different random architectures.
 
         Raises:
             UsageError: the space has fewer.
         """
-        if n > self.size():
-            raise UsageError(f"space '{self.name}' has only {self.size()} architectures; ask for no more")
-        rng = random.Random(seed)
-        if by == "architecture" and n > self.size() // 2:  # drawing again until it is new would take long
-            return [self.nth(index) for index in rng.sample(range(self.size()), n)]
-        found: dict[Architecture, None] = {}
-        while len(found) < n:
-            found.setdefault(self.sample(rng, by))
-        return list(found)
+        if by == "architecture" and self.size() // 2 < n <= self.size():  # drawing again until it is new takes long
+            return [self.nth(index) for index in random.Random(seed).sample(range(self.size()), n)]
+        return super().samples(n, seed, by)
 
     def check(self, architecture: Architecture) -> Architecture:
         """`architecture` itself. Raises `UsageError`, naming what is wrong, if it is not of this space."""
@@ -206,6 +187,35 @@ class Space:
     def layers(self, architecture: Architecture) -> list[dict[str, Value]]:
         """The values of each layer by name."""
         return [_named(self.layer, row) for row in architecture.layers]
+
+    def parameters(self) -> dict[str, list[Value]]:
+        """The shared choices, "number of layers", then "layers.0.<choice>", ... of the deepest architectures."""
+        depth = max(self.depths)
+        layers = {f"layers.{i}.{choice.name}": list(choice.values) for i in range(depth) for choice in self.layer}
+        shared = {choice.name: list(choice.values) for choice in self.shared}
+        return shared | {DEPTH: list(self.depths)} | layers
+
+    def assemble(self, pick: Pick) -> Architecture:
+        """The architecture whose values `pick` chooses, see `SearchSpace.assemble`."""
+
+        def row(choices: tuple[Choice, ...], prefix: str = "") -> Row:
+            return tuple(pick(prefix + choice.name, choice.values) for choice in choices)
+
+        shared = row(self.shared)
+        depth = int(cast("int", pick(DEPTH, self.depths)))
+        return self.check(Architecture(shared, tuple(row(self.layer, f"layers.{i}.") for i in range(depth))))
+
+    def described(self) -> list[Mapping[str, Any]]:
+        """A row for every choice and the number of layers, see `SearchSpace.described`."""
+        shared, layer = (
+            [
+                {"per": per, "name": choice.name, "values": list(choice.values), "shown": choice.describe()}
+                for choice in choices
+            ]
+            for per, choices in (("model", self.shared), ("layer", self.layer))
+        )
+        depths = list(self.depths)
+        return [*shared, {"per": "model", "name": "layers", "values": depths, "shown": listed(depths)}, *layer]
 
 
 def _number(text: str) -> Value:

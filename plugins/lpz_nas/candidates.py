@@ -14,13 +14,13 @@ from lpzero_hf.proxies.base import Proxy
 from lpzero_hf.scoring.cache import ScoreCache
 from lpzero_hf.scoring.evaluate import evaluate
 from lpzero_hf.scoring.setting import Setting
-from lpzero_hf.spaces.space import Architecture, Space
+from lpzero_hf.spaces.base import Architecture, SearchSpace
 
 Progress = Callable[[int, int, float | None], None]
 
 
 def compare(
-    space: Space,
+    space: SearchSpace,
     architectures: Iterable[Architecture],
     proxy: Proxy,
     budget: Budget,

@@ -24,8 +24,8 @@ from lpzero_hf.scoring.load_proxy import LoadedProxy
 from lpzero_hf.scoring.score import score_proxies
 from lpzero_hf.scoring.scores import ScoreError
 from lpzero_hf.scoring.setting import Setting
+from lpzero_hf.spaces.base import Architecture, SearchSpace
 from lpzero_hf.spaces.named import load_space, named_config
-from lpzero_hf.spaces.space import Architecture, Space
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -72,7 +72,7 @@ class ProxyEvaluator:
         self,
         proxy: ProxyLike | LoadedProxy,
         *,
-        space: str | Space | None = None,
+        space: str | SearchSpace | None = None,
         setting: Setting | None = None,
         cache: ScoreCache | None = None,
         threads: int = 1,

@@ -34,8 +34,8 @@ from lpzero_hf.proxies.resolve import ProxyLike, warn_of_minibatch
 from lpzero_hf.scoring.cache import ScoreCache
 from lpzero_hf.scoring.load_proxy import LoadedProxy
 from lpzero_hf.scoring.setting import Setting
+from lpzero_hf.spaces.base import Architecture, SearchSpace
 from lpzero_hf.spaces.named import load_space
-from lpzero_hf.spaces.space import Architecture, Space
 
 if TYPE_CHECKING:
     from lpzero_hf.benchmarks.benchmark import Benchmark
@@ -45,7 +45,7 @@ Progress = Callable[[int, int, float | None], None]
 
 @one_process
 def find_architecture(
-    space: str | Space,
+    space: str | SearchSpace,
     proxy: ProxyLike | LoadedProxy,
     budget: Budget,
     *,
@@ -178,7 +178,7 @@ def _without_bars() -> Iterator[None]:
             logging.enable_progress_bar()
 
 
-def _benchmark(name: str, space: Space, plugins: PluginRegistry) -> Benchmark:
+def _benchmark(name: str, space: SearchSpace, plugins: PluginRegistry) -> Benchmark:
     benchmark = load_benchmark(name, plugins)
     if benchmark.space.name != space.name:
         raise UsageError(
@@ -203,7 +203,7 @@ def _unseen(benchmark: Benchmark, proxy: Proxy, plugins: PluginRegistry) -> tupl
 
 
 def _request(
-    space: Space, proxy: Proxy, budget: Budget, among: str | None, front: bool, setting: Setting, threads: int
+    space: SearchSpace, proxy: Proxy, budget: Budget, among: str | None, front: bool, setting: Setting, threads: int
 ) -> dict[str, Any]:
     """Everything that determines the outcome except the number of trials, as plain data."""
     content = hashlib.sha256(read_text(setting.text).encode()).hexdigest()

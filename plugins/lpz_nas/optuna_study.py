@@ -27,21 +27,20 @@ from optuna.distributions import BaseDistribution
 from optuna.samplers import BaseSampler, TPESampler
 from optuna.trial import FrozenTrial, TrialState
 
-from lpz_nas.assembling import assemble, extreme
 from lpz_nas.budget import Budget, count
 from lpz_nas.evaluator import ProxyEvaluator
 from lpz_nas.outcome import Tried
 from lpzero_hf.errors import LpzError, UsageError, one_line
-from lpzero_hf.spaces.space import Architecture, Space, Value
+from lpzero_hf.spaces.base import Architecture, SearchSpace, Value
 
 FINISHED = (TrialState.COMPLETE, TrialState.PRUNED)
 
 
-def suggest(trial: optuna.Trial, space: Space) -> Architecture:
+def suggest(trial: optuna.Trial, space: SearchSpace) -> Architecture:
     """The architecture that Optuna proposes in a trial.
 
     Numbers in equal steps become integers, everything else a categorical choice; a layer's choices are suggested only
-    if the architecture has that layer. The names are those of `lpz_nas.assembling.assemble`.
+    if the architecture has that layer. The names are those of `space.parameters()`.
     """
 
     def pick(name: str, values: Sequence[Value]) -> Value:
@@ -51,7 +50,7 @@ def suggest(trial: optuna.Trial, space: Space) -> Architecture:
             return trial.suggest_int(name, numbers[0], numbers[-1], step=steps.pop())
         return cast("Value", trial.suggest_categorical(name, list(values)))
 
-    return assemble(space, pick)
+    return space.assemble(pick)
 
 
 class Objective:
@@ -189,11 +188,23 @@ def _url_of(file: Path) -> str:
     return url.replace("{", "{{").replace("}", "}}")  # Optuna fills in templates
 
 
-def corners(space: Space, budget: Budget) -> list[dict[str, Value]]:
+def corners(space: SearchSpace, budget: Budget) -> list[dict[str, Value]]:
     """First proposals for a study: the smallest architecture of a space if the budget has a maximum, the largest if it
     has a minimum, so that a budget that can be met is met by the first trials."""
     sides = [budget.max_params is not None, budget.min_params is not None]
     return [extreme(space, largest) for bounded, largest in zip(sides, (False, True), strict=True) if bounded]
+
+
+def extreme(space: SearchSpace, largest: bool) -> dict[str, Value]:
+    """The largest, or smallest, value of every parameter of a space; for words, the first."""
+
+    def end(values: Sequence[Value]) -> Value:
+        numbers = [value for value in values if isinstance(value, int | float)]
+        if len(numbers) < len(values):
+            return values[0]
+        return max(numbers) if largest else min(numbers)
+
+    return {name: end(values) for name, values in space.parameters().items()}
 
 
 def forget_interrupted(study: optuna.Study) -> None:

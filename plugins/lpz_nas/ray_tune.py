@@ -11,17 +11,16 @@ from typing import Any
 
 from ray import tune
 
-from lpz_nas.assembling import assemble, values_of
 from lpz_nas.budget import Budget, count
 from lpz_nas.evaluator import ProxyEvaluator
 from lpzero_hf.errors import UsageError
-from lpzero_hf.spaces.space import Space
+from lpzero_hf.spaces.base import SearchSpace
 
 
-def param_space(space: Space) -> dict[str, Any]:
+def param_space(space: SearchSpace) -> dict[str, Any]:
     """A space as Ray Tune's `param_space`: every value drawn uniformly, with the layers of the deepest architecture;
-    a shallower one ignores the rest. The names are those of `lpz_nas.assembling.assemble`."""
-    return {name: tune.choice(values) for name, values in values_of(space).items()}
+    a shallower one ignores the rest. The names are those of `space.parameters()`."""
+    return {name: tune.choice(values) for name, values in space.parameters().items()}
 
 
 def trainable(evaluator: ProxyEvaluator, budget: Budget | None = None) -> Callable[[Mapping[str, Any]], None]:
@@ -43,7 +42,7 @@ def trainable(evaluator: ProxyEvaluator, budget: Budget | None = None) -> Callab
         raise UsageError("Ray Tune searches a space; name it with ProxyEvaluator(..., space=...)")
 
     def run(config: Mapping[str, Any]) -> None:
-        architecture = assemble(space, lambda name, values: config[name])
+        architecture = space.assemble(lambda name, values: config[name])
         built = space.config(architecture)
         params, value, reason = count(built), None, ""
         if bounds.allows(params):

@@ -13,7 +13,7 @@ from lpzero_hf.benchmarks.grade import spaced
 from lpzero_hf.models.build import build_model
 from lpzero_hf.models.minibatch import embedded_tokenizer, minibatch
 from lpzero_hf.plugins import load_plugins
-from lpzero_hf.spaces.space import Architecture
+from lpzero_hf.spaces.base import Architecture
 from studies.markdown import signed, table
 from studies.study import WORKERS, Progress, Runs, Study, executor_of
 

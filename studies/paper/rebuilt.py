@@ -15,8 +15,8 @@ from lpzero_hf.benchmarks.benchmark import load_benchmark
 from lpzero_hf.benchmarks.grade import spaced
 from lpzero_hf.models.build import build_model
 from lpzero_hf.models.minibatch import embedded_tokenizer, minibatch
+from lpzero_hf.spaces.base import Architecture
 from lpzero_hf.spaces.named import load_space
-from lpzero_hf.spaces.space import Architecture
 from studies.markdown import signed, table
 from studies.study import WORKERS, Progress, Runs, Study, executor_of
 

@@ -13,7 +13,7 @@ from lpzero_hf.benchmarks.agreement import kendall, spearman
 from lpzero_hf.benchmarks.benchmark import load_benchmark
 from lpzero_hf.benchmarks.held_out import marks_of, unseen
 from lpzero_hf.plugins import load_plugins
-from lpzero_hf.spaces.space import Architecture
+from lpzero_hf.spaces.base import Architecture
 from studies.markdown import spread, table
 from studies.study import Progress, Runs, Study
 

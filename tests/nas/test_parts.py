@@ -11,8 +11,7 @@ import optuna
 import pytest
 import torch
 from lpz_nas import Budget, ProxyEvaluator, Tried, count
-from lpz_nas.assembling import assemble, extreme, values_of
-from lpz_nas.optuna_study import Objective, corners, create_study, forget_interrupted, suggest
+from lpz_nas.optuna_study import Objective, corners, create_study, extreme, forget_interrupted, suggest
 from lpz_nas.outcome import pareto
 
 from lpzero_hf import Choice, ModelProxy, Setting, Space, load_model, load_proxy, minibatch
@@ -75,18 +74,18 @@ def test_every_architecture_can_be_assembled_from_named_values(space: Space) -> 
         for i, (heads, inner) in enumerate(wanted.layers):
             values |= {f"layers.{i}.heads": heads, f"layers.{i}.inner": inner}
         asked = []
-        assert assemble(space, lambda name, _: asked.append(name) or values[name]) == wanted  # noqa: B023
+        assert space.assemble(lambda name, _: asked.append(name) or values[name]) == wanted  # noqa: B023
         assert asked == list(values)
-        assert all(values[name] in values_of(space)[name] for name in values)
+        assert all(values[name] in space.parameters()[name] for name in values)
     with pytest.raises(UsageError, match="d_model 65"):
-        assemble(space, lambda name, values: 65 if name == "d_model" else values[0])
+        space.assemble(lambda name, values: 65 if name == "d_model" else values[0])
 
 
 def test_the_ends_of_a_space() -> None:
     space = load_space("flexibert")
     least, most = (extreme(space, largest) for largest in (False, True))
-    assert space.text(assemble(space, lambda name, _: least[name])) == "h128-sdp.a2.f512.n1-sdp.a2.f512.n1"
-    assert space.text(assemble(space, lambda name, _: most[name])) == "h256" + "-sdp.a4.f1024.n3" * 4
+    assert space.text(space.assemble(lambda name, _: least[name])) == "h128-sdp.a2.f512.n1-sdp.a2.f512.n1"
+    assert space.text(space.assemble(lambda name, _: most[name])) == "h256" + "-sdp.a4.f1024.n3" * 4
 
 
 # The evaluator ---------------------------------------------------------------------------------------------

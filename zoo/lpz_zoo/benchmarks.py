@@ -12,7 +12,7 @@ from lpz_zoo.spaces import FLEXIBERT, LITE, SPACES
 from lpzero_hf.benchmarks.benchmark import Benchmark, Trained, first_seed, read_made
 from lpzero_hf.errors import LpzError, one_line
 from lpzero_hf.files import read_json, read_text, reading
-from lpzero_hf.spaces.space import Architecture, Row
+from lpzero_hf.spaces.base import Architecture, Row
 
 SPACE = {space.name: space for space in SPACES}
 REGISTRIES = Path(__file__).parent / "data"

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
-from lpzero_hf.spaces.space import Choice, Space, Value
+from lpzero_hf.spaces.base import Value
+from lpzero_hf.spaces.space import Choice, Space
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig
