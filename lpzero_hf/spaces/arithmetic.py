@@ -306,9 +306,9 @@ def _value(node: ast.expr, fields: Mapping[str, Any], text: str) -> Any:
             return tuple(of(item) for item in items)
         case ast.Compare(left=left, ops=ops, comparators=others):
             before = of(left)
-            for op, right in zip(ops, others, strict=True):
+            for comparison, right in zip(ops, others, strict=True):
                 after = of(right)
-                if not _computed(node, text, COMPARE[type(op)], before, after):
+                if not _computed(node, text, COMPARE[type(comparison)], before, after):
                     return False
                 before = after
             return True

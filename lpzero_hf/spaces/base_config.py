@@ -1,8 +1,8 @@
 """The configuration that the members of a space begin with: only what it really sets, so that all else follows.
 
-A class of configurations computes some fields from others where they are left out: the width of a head, the types of the
-layers. In a saved configuration, or an object, they stand beside those that somebody chose. So here every field is left
-out in turn; where the class makes the same configuration without it, it is not kept.
+A class of configurations computes some fields from others where they are left out: the width of a head, the types of
+the layers. In a saved configuration, or an object, they stand beside those that somebody chose. So here every field is
+left out in turn; where the class makes the same configuration without it, it is not kept.
 """
 
 from __future__ import annotations
@@ -94,10 +94,10 @@ class BaseConfig:
             path.append(_own_name(holder, part))
             inner = _part(holder, path[-1])
             if not isinstance(inner, Mapping) and not _is_config(inner):
-                known = ", ".join(
+                nested = ", ".join(
                     sorted(key for key, one in _parts(holder) if _is_config(one) or isinstance(one, Mapping))
                 )
-                raise SpaceProblem((), f"'{'.'.join(path)}' holds no fields in {self._of(holder)} (these do: {known})")
+                raise SpaceProblem((), f"'{'.'.join(path)}' holds no fields in {self._of(holder)} (these do: {nested})")
             holder = inner
         last = _own_name(holder, last)
         full = ".".join([*path, last])
@@ -305,14 +305,15 @@ def _known(holder: Any, path: list[str]) -> set[str]:
             known |= set(RopeParameters.__annotations__)
         return known
     unset = {name for of in type(holder).__mro__ for name, one in vars(of).items() if _is_read_only(one)}
-    return ({*known_keys(type(holder))} | {key for key in vars(holder) if not key.startswith("_")}) - unset
+    kind: Any = type(holder)
+    return ({*known_keys(kind)} | {key for key in vars(holder) if not key.startswith("_")}) - unset
 
 
 def _is_read_only(value: Any) -> bool:
     return isinstance(value, property) and value.fset is None
 
 
-def _declared(kind: type, name: str) -> Any:
+def _declared(kind: Any, name: str) -> Any:
     """The value of a field that its class declares for where it is left out."""
     if dataclasses.is_dataclass(kind):
         for one in dataclasses.fields(kind):

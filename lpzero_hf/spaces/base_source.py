@@ -18,8 +18,8 @@ def find_base(source: Any, folder: Path | None = None, plugins: PluginRegistry |
     """The base that a user means.
 
     Args:
-        source: a configuration; a mapping with `model_type`, all of whose fields are set; a path, a name of the zoo or a
-            Hub id, of whose configuration only what its class would not compute is set.
+        source: a configuration; a mapping with `model_type`, all of whose fields are set; a path, a name of the zoo or
+            a Hub id, of whose configuration only what its class would not compute is set.
         folder: that paths are relative to.
         plugins: where names are looked up.
 

@@ -39,8 +39,8 @@ class ConfigSpace(SearchSpace):
 
     Nothing in it is run as code: derived fields and constraints are arithmetic in Python's syntax, over fields that are
     chosen, derived, or set in the base. A field that its class computes from others where it is left out, such as
-    `head_dim`, follows the chosen ones, unless it is chosen or derived itself. The numbers of members and draws from them
-    are exact; only constraints on values per layer, or over more than a million combinations of values, are met by
+    `head_dim`, follows the chosen ones, unless it is chosen or derived itself. The numbers of members and draws from
+    them are exact; only constraints on values per layer, or over more than a million combinations of values, are met by
     drawing again, and then the number of members is an estimate with a 95% interval. Where arithmetic has no value (a
     division by zero), there is no member.
 
@@ -286,7 +286,7 @@ class ConfigSpace(SearchSpace):
     def _rule(
         self, path: Path, written: Any, known: set[str], fixed: dict[str, Value], *, condition: bool = False
     ) -> Rule:
-        """The rule that a user has written, over paths of fields; the fields of the base that it reads go to `fixed`."""
+        """The rule that a user has written, over paths of fields; what it reads of the base goes to `fixed`."""
         if isinstance(written, bool | int | float) and not condition:
             written = repr(written)
         if not isinstance(written, str):
@@ -396,8 +396,8 @@ class ConfigSpace(SearchSpace):
         raise self.places.error(
             SpaceProblem(
                 worst.path,
-                f"none of {MOST_DRAWS:,} random members satisfies '{_told(worst)}' and the other constraints; loosen it, or "
-                "write it over fewer values and fields that are chosen once",
+                f"none of {MOST_DRAWS:,} random members satisfies '{_told(worst)}' and all other constraints; loosen it, "
+                "or write it over fewer values and fields that are chosen once",
             )
         )
 

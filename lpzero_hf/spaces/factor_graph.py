@@ -1,8 +1,9 @@
 """Counts and draws the assignments of a few variables that satisfy relations between them, exactly.
 
-Variables are eliminated one after the other (Dechter, "Bucket elimination: a unifying framework for reasoning", 1999): the
-number of ways to complete every assignment of the variables that are left is kept in a table. So an assignment is drawn
-uniformly, or in order with only values that can be completed, by reading the tables backwards. Numbers are integers.
+Variables are eliminated one after the other (Dechter, "Bucket elimination: a unifying framework for reasoning", 1999):
+the number of ways to complete every assignment of the variables that are left is kept in a table. So an assignment is
+drawn uniformly, or in order with only values that can be completed, by reading the tables backwards. Numbers are
+integers.
 """
 
 from __future__ import annotations

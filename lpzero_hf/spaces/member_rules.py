@@ -1,7 +1,7 @@
 """What the members of a space must satisfy: derived fields, constraints and numbers of layers, over the chosen fields.
 
-A rule over fields that are chosen once becomes a relation between them, so that members are counted and drawn exactly. One
-over fields that are chosen per layer, or over too many values, is checked of every member that is drawn.
+A rule over fields that are chosen once becomes a relation between them, so that members are counted and drawn exactly.
+One over fields that are chosen per layer, or over too many values, is checked of every member that is drawn.
 """
 
 from __future__ import annotations

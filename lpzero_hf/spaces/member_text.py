@@ -1,10 +1,11 @@
-"""Text ids of the members of spaces over configurations: `hidden_size=256,layer_types=full_attention|sliding_attention`."""
+"""Text ids of members of spaces over configurations: `hidden_size=256,layer_types=full_attention|full_attention`."""
 
 from __future__ import annotations
 
 import json
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 from lpzero_hf.errors import UsageError, did_you_mean
@@ -93,10 +94,8 @@ def _known(item: str, known: Mapping[str, Value], choice: FieldChoice) -> Value:
     if item in known:
         return known[item]
     value: Any = item
-    try:
+    with suppress(ValueError, RecursionError):
         value = json.loads(item, parse_constant=str)
-    except (ValueError, RecursionError):
-        pass
     same = [mine for text, mine in known.items() if type(mine) is type(value) and text == written(_frozen(value))]
     if not same and isinstance(value, int | float) and not isinstance(value, bool):
         same = [mine for mine in known.values() if type(mine) in (int, float) and mine == value]

@@ -88,8 +88,8 @@ def _is_file(name: str) -> bool:
 
 
 def named_config(source: str, plugins: PluginRegistry | None = None) -> PreTrainedConfig | None:
-    """The configuration of the zoo model called `source`, or of the architecture that `SPACE:ID` names, where `SPACE` is
-    the name of a space or its file; None if no zoo model and no space has that name.
+    """The configuration of the zoo model called `source`, or of the architecture that `SPACE:ID` names, where `SPACE`
+    is the name of a space or its file; None if no zoo model and no space has that name.
 
     Raises:
         UsageError: the space has no architecture with that id.

@@ -8,10 +8,11 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-import yaml
+import yaml  # type: ignore[import-untyped]  # it comes without types
 
 from lpzero_hf.errors import UsageError, did_you_mean, one_line
 from lpzero_hf.files import parse_json, read_text
@@ -146,10 +147,8 @@ def _twice(text: str) -> bool:
         nonlocal twice
         twice = twice or len({key for key, _ in items}) < len(items)
 
-    try:
+    with suppress(ValueError, RecursionError):
         json.loads(text, object_pairs_hook=pairs)
-    except (ValueError, RecursionError):
-        pass
     return twice
 
 
@@ -186,7 +185,7 @@ def _plain(node: yaml.Node, path: Place, lines: dict[Place, int], source: str) -
         place = f"{source}:{key_node.start_mark.line + 1}"
         if not isinstance(key_node, yaml.ScalarNode):
             raise UsageError(f"{place}: a list or mapping is no key; write names")
-        key = _plain(key_node, (*path, None), {}, source)
+        key = _plain(key_node, (), {}, source)
         key = key if isinstance(key, str | int) and not isinstance(key, bool) else key_node.value
         if key in found:
             raise UsageError(f"{place}: '{key}' stands twice; remove one")

@@ -1,7 +1,7 @@
 """Computes a formula for all combinations of values at once, with the same results as one by one.
 
-Every part is an array of values and an array of the places where it is undefined, so that `and`, `or` and `if` read only
-what Python would read. What numpy would compute otherwise than Python (large integers, texts, lists) is not vectorised.
+Every part is an array of values and an array of the places where it is undefined, so that `and`, `or` and `if` read
+only what Python would read. What numpy would compute otherwise than Python (large integers, texts, lists) is not.
 """
 
 from __future__ import annotations
@@ -265,8 +265,8 @@ def _called(name: str, arguments: list[Column]) -> Column:
         return Column(result, undefined)
     if name == "sum":
         total = arguments[0]
-        for other in arguments[1:]:
-            total = _binary(ast.Add(), total, other)
+        for further in arguments[1:]:
+            total = _binary(ast.Add(), total, further)
         return total
     if len(arguments) > 1 or name == "len":
         raise NotVectorised
