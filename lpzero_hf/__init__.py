@@ -59,6 +59,7 @@ if TYPE_CHECKING:
     from lpzero_hf.searching.search import search as search
     from lpzero_hf.spaces.base import Architecture as Architecture
     from lpzero_hf.spaces.base import SearchSpace as SearchSpace
+    from lpzero_hf.spaces.config_space import ConfigSpace as ConfigSpace
     from lpzero_hf.spaces.named import ZooModel as ZooModel
     from lpzero_hf.spaces.named import load_space as load_space
     from lpzero_hf.spaces.space import Choice as Choice
@@ -107,6 +108,7 @@ _HOMES = {
     "search": "searching.search",
     "Architecture": "spaces.base",
     "SearchSpace": "spaces.base",
+    "ConfigSpace": "spaces.config_space",
     "ZooModel": "spaces.named",
     "load_space": "spaces.named",
     "Choice": "spaces.space",

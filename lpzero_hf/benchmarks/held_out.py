@@ -30,11 +30,11 @@ NOT_ARCHITECTURE = {  # how a model is run, read out, or called
 def marks_of(space: SearchSpace, architecture: Architecture) -> frozenset[str]:
     """Two names of an architecture by its content; of equal architectures, at least one is equal.
 
-    One is a digest of its configuration, which is the same in whatever space; the other a digest of the names of its
-    space and of it there, which a release of transformers with other defaults does not change.
+    One is a digest of its configuration, which is the same in whatever space; the other a digest of its space, by name
+    or by definition, and of its text id there, which a release of transformers with other defaults does not change.
     """
     config = _plain(identity(space.config(architecture)))
-    named = digest("named", space.name, space.text(architecture))
+    named = digest("named", space.fingerprint(), space.text(architecture))
     return frozenset((digest("config", config)[:MARK], named[:MARK]))
 
 
