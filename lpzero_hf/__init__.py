@@ -62,6 +62,7 @@ if TYPE_CHECKING:
     from lpzero_hf.spaces.config_space import ConfigSpace as ConfigSpace
     from lpzero_hf.spaces.named import ZooModel as ZooModel
     from lpzero_hf.spaces.named import load_space as load_space
+    from lpzero_hf.spaces.shipped_space import ShippedSpace as ShippedSpace
     from lpzero_hf.spaces.space import Choice as Choice
     from lpzero_hf.spaces.space import Space as Space
 
@@ -111,6 +112,7 @@ _HOMES = {
     "ConfigSpace": "spaces.config_space",
     "ZooModel": "spaces.named",
     "load_space": "spaces.named",
+    "ShippedSpace": "spaces.shipped_space",
     "Choice": "spaces.space",
     "Space": "spaces.space",
 }

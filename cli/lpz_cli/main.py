@@ -13,7 +13,7 @@ from typing import Any
 
 import typer
 
-from lpz_cli import entry, listing, options
+from lpz_cli import entry, listing, options, zoo
 from lpz_cli.bench import bench_app
 from lpz_cli.export import export
 from lpz_cli.hub import pull, push
@@ -55,7 +55,7 @@ app.command()(push)
 app.command()(pull)
 app.command()(listing.proxies)
 app.command()(listing.plugins)
-app.add_typer(listing.zoo_app, name="zoo")
+app.add_typer(zoo.zoo_app, name="zoo")
 app.add_typer(bench_app, name="bench")
 app.add_typer(plugin_app, name="plugin")
 BUILT_IN = {command.callback.__name__ for command in app.registered_commands if command.callback}

@@ -53,8 +53,12 @@ def space_from_file(path: Path, plugins: PluginRegistry | None = None) -> Config
         raise UsageError(f"'{path}' is no file of a space by its name; it should end in {', '.join(SUFFIXES)}")
     text = read_text(path, REMEDY, MOST).removeprefix("\ufeff")
     document, lines = read_document(text, str(path), path.suffix.lower() == ".json")
-    name = re.sub(r"[^A-Za-z0-9_.-]+", "-", path.stem).strip(".-") or "space"
-    return space_from(document, Places(str(path), lines), name, path.parent, plugins)
+    return space_from(document, Places(str(path), lines), name_of(path), path.parent, plugins)
+
+
+def name_of(path: Path) -> str:
+    """The name of a space whose file does not say it."""
+    return re.sub(r"[^A-Za-z0-9_.-]+", "-", path.stem).strip(".-") or "space"
 
 
 def space_from(

@@ -11,8 +11,8 @@ from lpzero_hf.hookspecs import hookimpl
 if TYPE_CHECKING:
     from lpzero_hf.benchmarks.benchmark import Benchmark
     from lpzero_hf.proxies.base import Proxy
+    from lpzero_hf.spaces.base import SearchSpace
     from lpzero_hf.spaces.named import ZooModel
-    from lpzero_hf.spaces.space import Space
 
 
 WINNERS = ("lpzero-flexibert", "lpzero-gpt2", "lpzero-any")
@@ -35,11 +35,11 @@ def lpz_models() -> Iterable[ZooModel]:
 
 
 @hookimpl
-def lpz_spaces() -> Iterable[Space]:
+def lpz_spaces() -> Iterable[SearchSpace]:
     """The spaces of this package."""
-    from lpz_zoo.spaces import SPACES
+    from lpz_zoo.spaces import SPACES, space_files
 
-    return SPACES
+    return [*SPACES, *space_files()]
 
 
 @hookimpl

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from lpzero_hf.spaces.base import Value
+from lpzero_hf.spaces.shipped_space import ShippedSpace
 from lpzero_hf.spaces.space import Choice, Space
+
+FOLDER = Path(__file__).parent / "data" / "spaces"
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig
@@ -46,6 +50,20 @@ def tiny_gpt2_config(shared: Mapping[str, Value], layers: Sequence[Mapping[str, 
         max_position_embeddings=128,
         dropout=0.0,
     )
+
+
+def space_files() -> list[ShippedSpace]:
+    """The spaces of this package that are files: `lpz zoo show llama` tells what is in one."""
+    return [
+        ShippedSpace(
+            "llama", "Llama decoders: width, depth, heads, key-value heads, feed-forward", FOLDER / "llama.yaml"
+        ),
+        ShippedSpace("bert", "BERT encoders: width, depth, heads, feed-forward width", FOLDER / "bert.yaml"),
+        ShippedSpace("mamba2", "Mamba-2 decoders: width, depth, expansion, heads, state", FOLDER / "mamba2.yaml"),
+        ShippedSpace(
+            "hybrid", "decoders whose layers attend or update a state, layer by layer", FOLDER / "hybrid.yaml"
+        ),
+    ]
 
 
 SPACES = [
