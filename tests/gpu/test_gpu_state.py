@@ -18,14 +18,16 @@ from tests.support.families import tiny_model
 
 pytestmark = pytest.mark.gpu
 FAMILIES = ("gpt2", "llama", "bert", "mamba2", "mixtral", "t5", "rwkv")  # the last divides weights in place
-WRITES: dict[str, Callable[[Any], object]] = {
-    "in place": lambda layer: layer.weight.div_(2),
-    "through data": lambda layer: layer.weight.data.mul_(2),
-    "copied": lambda layer: layer.weight.copy_(layer.weight * 2),
-    "noise": lambda layer: layer.weight.normal_(),
+CHANGES: dict[str, Callable[[Any], object]] = {
     "buffer": lambda layer: layer.mean.add_(1),
-    "attribute": lambda layer: setattr(layer, "seen", layer.weight * 2),
-    "frozen": lambda layer: layer.requires_grad_(False),
+    "attribute": lambda layer: setattr(layer, "seen", layer.spare * 2),
+    "frozen": lambda layer: layer.spare.requires_grad_(False),
+    "gradient": lambda layer: setattr(layer.spare, "grad", torch.ones_like(layer.spare)),
+}
+WRITES: dict[str, Callable[[Any], object]] = {
+    "in place": lambda layer: layer.spare.div_(2),
+    "copied": lambda layer: layer.spare.copy_(layer.spare * 2),
+    "noise": lambda layer: layer.spare.normal_(),
 }
 
 
@@ -54,7 +56,8 @@ class Backwards(nn.Linear):
 
     def __init__(self, like: nn.Linear, change: Callable[[Any], object]) -> None:
         super().__init__(like.in_features, like.out_features, bias=False, device=like.weight.device)
-        self.change, self.changed, self.seen = change, [0], None
+        self.change, self.seen = change, None
+        self.spare = nn.Parameter(torch.ones(3, device=like.weight.device))  # the pass itself needs the others
         self.register_buffer("mean", torch.zeros(2, device=like.weight.device))
 
     def forward(self, x: Tensor) -> Tensor:
@@ -77,15 +80,15 @@ def backwards(card: torch.device, change: Callable[[Any], object]) -> PreTrained
 
 
 @pytest.mark.parametrize("checkpointing", [False, True])
-@pytest.mark.parametrize("change", WRITES)
-def test_what_a_model_writes_in_its_backward_pass_is_put_back(
+@pytest.mark.parametrize("change", CHANGES)
+def test_what_a_model_changes_in_its_backward_pass_is_put_back(
     change: str, checkpointing: bool, card: torch.device
 ) -> None:
     times: list[int] = []
 
     def counted(layer: Any) -> None:
         times.append(1)
-        WRITES[change](layer)
+        CHANGES[change](layer)
 
     model = backwards(card, counted)
     batch = tiny_batch(model)
@@ -98,12 +101,29 @@ def test_what_a_model_writes_in_its_backward_pass_is_put_back(
     assert [row.value for row in first.rows] == [row.value for row in again.rows]
 
 
-def test_a_write_in_the_backward_pass_that_no_one_saw_is_named(card: torch.device) -> None:
-    def unseen(layer: Any) -> None:
-        with torch._C.DisableTorchFunction():
-            layer.weight.mul_(2)
-
-    model = backwards(card, unseen)
+@pytest.mark.parametrize("change", WRITES)
+def test_a_weight_that_is_written_in_the_backward_pass_is_named(change: str, card: torch.device) -> None:
+    """Torch's modes, which notice writes, are off while it differentiates; the versions of the weights tell."""
+    model = backwards(card, WRITES[change])
     row = score(model, tiny_batch(model), "snip")["snip"]
     assert row.status == "failed"
     assert "load it again" in row.reason
+
+
+def halving(layer: nn.Linear, inputs: Any) -> None:
+    """A layer that overwrites its weight whenever it runs."""
+    with torch.no_grad():
+        layer.weight.div_(2)
+
+
+@pytest.mark.parametrize("checkpointing", [False, True])
+def test_weights_that_blocks_overwrite_when_they_run_again_are_put_back(
+    checkpointing: bool, card: torch.device
+) -> None:
+    """With checkpointing they run a second time within the backward pass."""
+    model = small_model("llama", device=card)
+    model.model.layers[1].mlp.down_proj.register_forward_pre_hook(halving)
+    batch = tiny_batch(model)
+    before = state(model, batch)
+    score(model, batch, ["snip", "grad_norm"], checkpointing=checkpointing)
+    assert changes(before, state(model, batch)) == []
