@@ -18,7 +18,6 @@ import argparse
 import datetime
 import gc
 import math
-import shlex
 import sys
 import time
 import traceback
@@ -113,7 +112,7 @@ def make(row: Row, folder: Path, device: torch.device, small: bool, left: Callab
     start = time.perf_counter()
     document: dict[str, Any] = {
         "what": row.what + ", in small" * small,
-        "command": f"python -m studies.cost.owed {shlex.join(sys.argv[1:])}",
+        "command": f"python -m studies.cost.owed --out FOLDER --device {device.type}" + " --small" * small,
         "made": str(datetime.date.today()),
         "machine": machine() | card(device),
         "device": device.type,
@@ -130,7 +129,7 @@ def make(row: Row, folder: Path, device: torch.device, small: bool, left: Callab
         keep({"complete": True})
     except Exception as error:  # the other rows must not be lost with this one
         traceback.print_exc()
-        keep({"error": f"{type(error).__name__}: {one_line(error)}"})
+        keep({"error": one_line(error)})
     _free(device)
     return "error" not in document
 
