@@ -51,8 +51,8 @@ from studies.study import WORKERS, executor_of, write_records
 
 SAMPLED = 1000  # expressions whose ranks on both devices are compared
 CHUNK = 5  # architectures captured between two looks at the clock
-AFTER_CAPTURE = 75.0  # seconds that enumeration and the comparison with the CPU take on a GPU, roughly
-AFTER_ENUMERATION = 40.0  # seconds that the comparison takes
+AFTER_CAPTURE = 100.0  # seconds that enumeration and the comparison with the CPU take on a GPU, roughly
+AFTER_ENUMERATION = 55.0  # seconds that the comparison takes
 
 
 def searched(

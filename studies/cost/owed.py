@@ -23,6 +23,7 @@ import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,8 @@ from studies.cost.large import Keep, large
 from studies.machine import card, machine
 from studies.study import write_records
 
+OTHER_SIZES = 40.0  # seconds that the largest model leaves to the others
+
 
 @dataclass(frozen=True)
 class Task:
@@ -46,7 +49,7 @@ class Task:
     Args:
         device: to measure.
         small: only try it.
-        left: the seconds that may still be used.
+        left: the seconds that may still be used, without those that the next rows need to begin.
         keep: called with all that is measured so far, after each step.
     """
 
@@ -54,6 +57,10 @@ class Task:
     small: bool
     left: Callable[[], float]
     keep: Keep
+
+    def left_but(self, reserved: float) -> float:
+        """The seconds left without some that are kept for later."""
+        return self.left() - reserved
 
 
 @dataclass(frozen=True)
@@ -74,7 +81,7 @@ class Row:
 
 
 def _agreement(task: Task) -> None:
-    agreement(task.device, *(2, 6) if task.small else (4, 24), task.keep)
+    agreement(task.device, *(2, 6) if task.small else (4, 12), task.keep)
 
 
 def _search(task: Task) -> None:
@@ -87,23 +94,28 @@ def _search(task: Task) -> None:
 
 def _large(task: Task) -> None:
     made: dict[str, Any] = {"models": []}
-    cases = (("10M", True), ("10M", False)) if task.small else (("7B", True), ("1B", False))
-    for size, checkpointing in cases:
+    cases = (("10M", True), ("10M", False)) if task.small else (("7B", True), ("1B", False), ("300M", False))
+    for place, (size, checkpointing) in enumerate(cases):
         others = list(made["models"])
+        if place == 2 and "left_out" not in others[-1]:
+            break  # it is for the price of all proxies where that of the larger ones is too high
 
         def keep(model: Mapping[str, Any], others: list[Any] = others) -> None:
             made["models"] = [*others, dict(model)]
             task.keep(made)
 
-        minibatch_of = (2, 16) if task.small else (16, 128)
-        large(size, task.device, checkpointing=checkpointing, minibatch_of=minibatch_of, left=task.left, keep=keep)
+        reserved = OTHER_SIZES if place == 0 and not task.small else 0.0
+        large(
+            size, task.device, checkpointing=checkpointing, minibatch_of=(2, 16) if task.small else (16, 128),
+            left=partial(task.left_but, reserved), keep=keep,
+        )  # fmt: skip
         _free(task.device)
 
 
 ROWS: Mapping[int, Row] = {
     1: Row("gpu_agreement", "scores of all proxies, tables and a search, on a GPU and on the CPU", 60, _agreement),
     2: Row("gpu_search", "the two-unary space on 50 FlexiBERT models on a GPU", 120, _search),
-    3: Row("gpu_large", "proxies that share one backward pass on large models on a GPU", 45, _large),
+    3: Row("gpu_large", "proxies that share one backward pass on large models on a GPU", 75, _large),
 }
 
 
@@ -171,12 +183,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     torch.set_num_threads(1)  # of the CPU; their number decides how sums are rounded
 
-    def left() -> float:
-        return end - time.monotonic()
+    def left(reserved: float = 0.0) -> float:
+        return end - time.monotonic() - reserved
 
     good = True
-    for number in chosen.rows:
+    for place, number in enumerate(chosen.rows):
         row = ROWS[number]
+        reserved = sum(ROWS[later].seconds for later in chosen.rows[place + 1 :])
         file = chosen.out / f"{row.file}.json"
         if file.exists() and read_json(file, "delete it")["complete"]:
             print(f"row {number}: {file} is complete", flush=True)
@@ -185,7 +198,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             good = False
         else:
             print(f"row {number}: {row.what}, {left():.0f} s are left", flush=True)
-            good = make(row, chosen.out, device, chosen.small, left) and good
+            good = make(row, chosen.out, device, chosen.small, partial(left, reserved)) and good
     print(f"{left():.0f} s are left", flush=True)
     return 0 if good else 1
 

@@ -65,6 +65,18 @@ def test_a_row_begins_only_if_there_is_time_and_is_not_made_twice(
     assert (tmp_path / "two.json").stat().st_mtime_ns == before
 
 
+def test_a_row_leaves_the_next_ones_the_time_that_they_need(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    told: dict[str, float] = {}
+    made = {
+        number: Row(f"row{number}", "", seconds, lambda task, number=number: told.update({str(number): task.left()}))
+        for number, seconds in ((1, 10), (2, 40), (3, 200))
+    }
+    monkeypatch.setattr(owed, "ROWS", made)
+    assert owed.main(["--out", str(tmp_path), *CPU, "--minutes", "10"]) == 0
+    assert told["1"] < 600 - 240
+    assert told["2"] < 600 - 200 < told["3"] < 600
+
+
 @pytest.mark.parametrize("rows", ["0", "1,9", "x"])
 def test_an_unknown_row_is_wrong_usage(rows: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stopped:
