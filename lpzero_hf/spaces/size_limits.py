@@ -17,7 +17,7 @@ LIMITS: tuple[tuple[frozenset[str], int], ...] = (  # the most that a key with o
 )
 LARGEST = 2**31 - 1  # of any other number that can be the size of something
 NO_SIZES = frozenset({"id", "ids", "theta", "base", "freq", "frequency", "seed", "window", "token", "index", "idx"})
-NO_SIZE_KEYS = frozenset({"max_length", "min_length", "model_max_length"})
+NO_SIZE_KEYS = frozenset({"max_length", "min_length", "model_max_length", "vision_feature_layers"})
 COUNTED = re.compile(r"(n|num|d)_.*|.*(_size|_dim|_layers|_heads|_experts|embd)|vocab.*|depths?")  # sizes, or how many
 NEVER_NEGATIVE = frozenset({"layer", "layers", "head", "heads", "hidden", "vocab", "embd", "experts", "blocks"})
 WIDTHS = frozenset({"channels", "size", "dim", "width", "widths"})  # of a layer or a head, and not how many there are

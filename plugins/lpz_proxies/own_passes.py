@@ -54,7 +54,7 @@ def zen(subject: Subject) -> float:
 
     def run(perturbed: bool) -> Tensor:
         def perturb(module: nn.Module, inputs: Any, output: Tensor) -> Tensor:
-            return output + NOISE * torch.randn_like(output) if perturbed else output
+            return output + NOISE * _noise(output) if perturbed else output
 
         handles = [module.register_forward_hook(perturb) for module in input_embeddings(subject.model)]
         try:
@@ -68,6 +68,11 @@ def zen(subject: Subject) -> float:
         clean = run(perturbed=False)
         distances = [torch.linalg.vector_norm(run(perturbed=True) - clean) for _ in range(REPEATS)]
     return float(torch.stack(distances).mean().log())
+
+
+def _noise(like: Tensor) -> Tensor:
+    """Standard Gaussian noise of that shape: drawn on the CPU, so that a seed gives the same on every device."""
+    return torch.randn_like(like, device="cpu").to(like.device)
 
 
 def zico(subject: Subject) -> float:

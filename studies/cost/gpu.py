@@ -8,8 +8,8 @@ reach, and whether its ranks are the CPU's.
    expression of the space gives.
 2. The Gram matrices of one linear site as large as the largest of those architectures: floating-point operations per
    second, against those of a large square matrix product in the same precision, which stands for the card's peak.
-3. All proxies that share one backward pass on a Llama-shaped model in bfloat16 with checkpointing (`--size none` leaves
-   it out).
+3. A plain forward and backward pass, and all proxies that share one, on a Llama-shaped model in bfloat16 with
+   checkpointing (`--size none` leaves it out).
 
 It runs on `--device cpu` too, with small settings, to check that it works.
 """
@@ -17,12 +17,13 @@ It runs on `--device cpu` too, with small settings, to check that it works.
 from __future__ import annotations
 
 import argparse
+import math
 import random
 import statistics
 import sys
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -31,78 +32,93 @@ import torch
 from rich.console import Console
 from rich.table import Table as Rows
 
-from lpzero_hf import minibatch, score
 from lpzero_hf.benchmarks.agreement import spearman
 from lpzero_hf.benchmarks.benchmark import load_benchmark
 from lpzero_hf.benchmarks.grade import spaced
 from lpzero_hf.expressions.operations import installed_operations
 from lpzero_hf.expressions.stacked import Stack
-from lpzero_hf.expressions.tables import Wanted, gram
-from lpzero_hf.models.build import build_model
+from lpzero_hf.expressions.tables import Table, Wanted, gram
 from lpzero_hf.plugins import load_plugins
 from lpzero_hf.searching.config import SearchConfig
 from lpzero_hf.searching.correlation import RankCorrelation
 from lpzero_hf.searching.fitness import FitnessEvaluator, SearchPart
 from lpzero_hf.searching.strategies import Exhaustive
 from lpzero_hf.searching.table_cache import make_tables
-from studies.cost.score import single_backward_proxies
-from studies.cost.sizes import SIZES, llama
-from studies.study import write_records
+from studies.cost.large import Keep, large, timed
+from studies.cost.sizes import SIZES
+from studies.machine import card, machine
+from studies.study import WORKERS, executor_of, write_records
 
 SAMPLED = 1000  # expressions whose ranks on both devices are compared
+CHUNK = 5  # architectures captured between two looks at the clock
+AFTER_CAPTURE = 100.0  # seconds that enumeration and the comparison with the CPU take on a GPU, roughly
+AFTER_ENUMERATION = 55.0  # seconds that the comparison takes
 
 
-def timed(device: torch.device, work: Callable[[], Any]) -> tuple[float, Any]:
-    """Seconds until all kernels of `work` are done, and what it returns."""
+def searched(
+    name: str,
+    unary: int,
+    limit: int,
+    device: torch.device,
+    compare: int,
+    *,
+    left: Callable[[], float] = lambda: math.inf,
+    keep: Keep = lambda found: None,
+) -> dict[str, Any]:
+    """Times of capture and enumeration, and the agreement of ranks with those of tables made on the CPU.
 
-    def wait() -> None:
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
-
-    wait()
-    start = time.perf_counter()
-    made = work()
-    wait()
-    return time.perf_counter() - start, made
-
-
-def searched(name: str, unary: int, limit: int, device: torch.device, compare: int) -> dict[str, Any]:
-    """Times of capture and enumeration, and the agreement of ranks with those of tables made on the CPU."""
+    Args:
+        name: of the benchmark.
+        unary: operations in each branch.
+        limit: maximum number of architectures, evenly spaced.
+        device: to capture and enumerate on.
+        compare: architectures that are captured on the CPU as well, on all its cores.
+        left: the seconds that may still be used; fewer architectures are captured, and fewer expressions evaluated,
+            where they do not suffice.
+        keep: called with what is found after each step.
+    """
     plugins = load_plugins()
     plan = SearchConfig((name,), strategy="exhaustive", unary=(unary, unary))
-    plan = replace(plan, setting=replace(plan.setting, device=str(device)))
+    setting = replace(plan.setting, device=str(device))
     benchmark = load_benchmark(name, plugins)
     entries = spaced(benchmark.trained(), limit)
-    configs = {entry.key: benchmark.space.config(entry.architecture) for entry in entries}
+    random.Random(42).shuffle(entries)  # so that the first few are a fair sample as well
     space = plan.space(installed_operations(plugins))
-    with TemporaryDirectory() as folder:
-        capture, tables = timed(
-            device, lambda: make_tables(configs, space.wanted, plan.setting, Path(folder), plugins=plugins)
-        )
-    upload, stack = timed(device, lambda: Stack(tables, space.wanted, device))
-    fitness = RankCorrelation([benchmark.target(entry) for entry in entries], device=device)
-
-    def enumerate_all() -> Exhaustive:
-        search = Exhaustive(space, FitnessEvaluator([SearchPart(stack, fitness)]))
-        while search.done < search.total:
-            search.iterate()
-        return search
-
-    enumeration, search = timed(device, enumerate_all)
-    found = {
-        "benchmark": name,
-        "architectures": len(entries),
-        "evaluated": search.evaluated,
-        "best": str(search.archive.fittest()[0].expression),
-        "fitness": search.archive.best,
-        "seconds": {"capture": capture, "upload": upload, "enumeration": enumeration},
-    }
-    if compare:
-        some = dict(list(configs.items())[:compare])
-        setting = replace(plan.setting, device="cpu")
+    found: dict[str, Any] = {"benchmark": name, "unary": unary, "seconds": {}}
+    tables: list[Table] = []
+    spent = 0.0
+    while len(tables) < len(entries) and spent / max(1, len(tables)) * CHUNK < left() - AFTER_CAPTURE:
+        some = entries[len(tables) : len(tables) + CHUNK]
         with TemporaryDirectory() as folder:
-            reference = Stack(make_tables(some, space.wanted, setting, Path(folder), plugins=plugins), space.wanted)
-        found["ranks"] = ranks(stack.part(range(len(some))), reference, space)
+            configs = {entry.key: benchmark.space.config(entry.architecture) for entry in some}
+            make = partial(make_tables, configs, space.wanted, setting, Path(folder), plugins=plugins)
+            seconds, made = timed(device, make)
+        tables += made
+        spent += seconds
+        found["architectures"], found["seconds"]["capture"] = len(tables), spent
+        keep(found)
+    found["seconds"]["upload"], stack = timed(device, lambda: Stack(tables, space.wanted, device))
+    fitness = RankCorrelation([benchmark.target(entry) for entry in entries[: len(tables)]], device=device)
+    search = Exhaustive(space, FitnessEvaluator([SearchPart(stack, fitness)]))
+
+    def enumerate_all() -> None:
+        while search.done < search.total and left() > AFTER_ENUMERATION:
+            search.iterate()
+
+    found["seconds"]["enumeration"], _ = timed(device, enumerate_all)
+    best = search.archive.fittest()[0].expression
+    found |= {"done": search.done, "total": search.total, "evaluated": search.evaluated}
+    found |= {"best": str(best), "fitness": search.archive.best}
+    keep(found)
+    compare = min(compare, len(tables))
+    if compare and left() > 0:
+        configs = {entry.key: benchmark.space.config(entry.architecture) for entry in entries[:compare]}
+        executor = executor_of(min(WORKERS, compare))
+        with TemporaryDirectory() as folder:
+            on_cpu = make_tables(configs, space.wanted, plan.setting, Path(folder), executor=executor, plugins=plugins)
+        found["ranks"] = ranks(stack.part(range(compare)), Stack(on_cpu, space.wanted), space)
+        found["ranks"]["architectures"] = compare
+        keep(found)
     return found
 
 
@@ -137,19 +153,6 @@ def gemms(wanted: Wanted, device: torch.device, elements: int, repeats: int = 5)
     return {"rows": rows, "elements": elements, "tflops": made / 1e12, "peak_tflops": peak / 1e12, "share": made / peak}
 
 
-def large(size: str, device: torch.device) -> dict[str, Any]:
-    """Seconds and peak memory of all single-backward proxies on one large model."""
-    model = build_model(llama(size), dtype=torch.bfloat16, device=str(device))
-    batch = minibatch(model, batch_size=4, seq_len=128)
-    names = single_backward_proxies()
-    seconds, scores = timed(device, lambda: score(model, batch, names, checkpointing=True))
-    peak = torch.cuda.max_memory_allocated(device) if device.type == "cuda" else None
-    parameters = sum(parameter.numel() for parameter in model.parameters())
-    failed = {row.proxy: row.reason for row in scores.rows if row.status == "failed"}
-    about: Mapping[str, Any] = {"size": size, "parameters": parameters, "proxies": len(names)}
-    return {**about, "seconds": seconds, "peak_bytes": peak, "failed": failed}
-
-
 def shown(result: Mapping[str, Any]) -> Rows:
     """The result for people."""
     table = Rows(title=f"{result['device']}, torch {torch.__version__}")
@@ -167,12 +170,22 @@ def shown(result: Mapping[str, Any]) -> Rows:
     rows.append((f"Gram matrix of {gemm['rows']} x {gemm['elements']:,}", f"{gemm['tflops']:.2f} TFLOP/s"))
     rows.append(("share of a large square product's", f"{gemm['share']:.0%}"))
     if model := result.get("model"):
-        rows.append((f"{model['proxies']} proxies on {model['parameters']:,} parameters", f"{model['seconds']:.1f} s"))
-        if model["peak_bytes"]:
-            rows.append(("peak memory of the card", f"{model['peak_bytes'] / 2**30:.1f} GiB"))
+        for what, seconds in model["seconds"].items():
+            name = "plain forward + backward" if what == "plain" else f"{model['proxies'][what]} proxies"
+            rows.append((f"{name} on {model['parameters']:,} parameters", f"{statistics.median(seconds):.1f} s"))
+            if peak := model["peak_bytes"][what]:
+                rows.append(("its peak memory of the card", f"{peak / 2**30:.1f} GiB"))
     for row in rows:
         table.add_row(*row)
     return table
+
+
+def missing(device: torch.device) -> bool:
+    """Whether the device is not here, which is then said."""
+    if device.type != "cuda" or torch.cuda.is_available():
+        return False
+    print("error: no CUDA device here; `--device cpu` tries the same, slowly", file=sys.stderr)
+    return True
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -187,18 +200,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--json", type=Path)
     chosen = parser.parse_args(arguments)
     device = torch.device(chosen.device)
-    if device.type == "cuda" and not torch.cuda.is_available():
-        print("error: no CUDA device here; `--device cpu` tries the same, slowly", file=sys.stderr)
+    if missing(device):
         return 2
     wanted = SearchConfig((chosen.benchmark,), unary=(chosen.unary,) * 2).space(installed_operations()).wanted
     result: dict[str, Any] = {
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
-        "torch": torch.__version__,
+        "machine": machine() | card(device),
         "search": searched(chosen.benchmark, chosen.unary, chosen.limit, device, chosen.compare),
         "gemm": gemms(wanted, device, 256 * 1024),
     }
     if chosen.size != "none":
-        result["model"] = large(chosen.size, device)
+        result["model"] = large(chosen.size, device, checkpointing=True)
     Console(width=110).print(shown(result))
     if chosen.json:
         write_records(chosen.json, result)

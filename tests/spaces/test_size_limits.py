@@ -93,6 +93,7 @@ def test_numbers_that_are_no_sizes_may_be_anything() -> None:
         "seed": 10**18,
         "model_max_length": 10**30,
         "sliding_window": -1,
+        "vision_feature_layers": [-2, -5],
     }
     check_sizes(values | {"time_step_limit": [0.0, float("inf")], "rms_norm_eps": -1e300}, "no")
 
