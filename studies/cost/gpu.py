@@ -97,6 +97,8 @@ def searched(
         spent += seconds
         found["architectures"], found["seconds"]["capture"] = len(tables), spent
         keep(found)
+    if len(tables) < 3:
+        raise TimeoutError(f"only {len(tables)} models were captured in the time given; it takes 3 to rank")
     found["seconds"]["upload"], stack = timed(device, lambda: Stack(tables, space.wanted, device))
     fitness = RankCorrelation([benchmark.target(entry) for entry in entries[: len(tables)]], device=device)
     search = Exhaustive(space, FitnessEvaluator([SearchPart(stack, fitness)]))
@@ -123,7 +125,10 @@ def searched(
 
 
 def ranks(stack: Stack, reference: Stack, space: Any) -> dict[str, float]:
-    """The smallest and the median rank correlation of scores from both tables, over random expressions."""
+    """The rank correlations of scores from both tables, over random expressions: lowest, median, share above 0.999.
+
+    An expression may sum what nearly cancels; its ranks are those of rounding, on any device.
+    """
     rng = random.Random(42)
     found: list[float] = []
     while len(found) < SAMPLED:
@@ -134,7 +139,12 @@ def ranks(stack: Stack, reference: Stack, space: Any) -> dict[str, float]:
         good = torch.isfinite(one) & torch.isfinite(other)
         if int(good.sum()) > 2 and (rho := spearman(one[good].numpy(), other[good].numpy())) is not None:
             found.append(rho)
-    return {"expressions": len(found), "lowest": min(found), "median": statistics.median(found)}
+    return {
+        "expressions": len(found),
+        "lowest": min(found),
+        "median": statistics.median(found),
+        "share_equal": sum(rho > 0.999 for rho in found) / len(found),
+    }
 
 
 def gemms(wanted: Wanted, device: torch.device, elements: int, repeats: int = 5) -> dict[str, float]:

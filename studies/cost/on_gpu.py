@@ -69,7 +69,13 @@ def _agreement(document: Document) -> list[str]:
         equal = "equal" if made["counts_equal"] else "different"
         parts.append(
             f"Branch tables of {made['architectures']} architectures: counts are {equal}, and "
-            f"{made['share_equal']:.2%} of {made['entries']:,} entries agree to a thousandth."
+            f"{made['share_equal']:.2%} of {made['entries']:,} entries agree to a thousandth"
+            + (
+                f", and {made['share_of_steady_equal']:.2%} of the {made['steady']:,} that are the same in float64 on the "
+                "CPU; the others nearly cancel."
+                if "steady" in made
+                else ". The others are sums that nearly cancel."
+            )
         )
     if made := document.get("search"):
         parts.append(
@@ -100,7 +106,8 @@ def _search(document: Document) -> list[str]:
     if ranks := document.get("ranks"):
         parts.append(
             f"Ranks of {ranks['architectures']} architectures by {ranks['expressions']:,} random expressions, against "
-            f"tables made on the CPU: rho has the median {ranks['median']:.6f} and is at least {ranks['lowest']:.6f}."
+            f"tables made on the CPU: rho has the median {ranks['median']:.6f} and is at least {ranks['lowest']:.6f}, "
+            "that of an expression that sums what nearly cancels."
         )
     return parts
 

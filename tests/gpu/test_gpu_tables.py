@@ -14,13 +14,14 @@ pytestmark = pytest.mark.gpu
 def test_tables_are_those_of_the_cpu_to_rounding(card: torch.device) -> None:
     found = compare_tables(str(card), 6)
     assert found["counts_equal"]
-    assert found["share_equal"] > 0.99
+    assert found["steady"] > found["entries"] / 2
+    assert found["share_of_steady_equal"] > 0.999
 
 
 def test_tables_give_the_ranks_of_the_cpu(card: torch.device) -> None:
     found = gpu.searched("tiny-gpt2", 1, 8, card, compare=8)
     assert found["ranks"]["median"] == 1.0
-    assert found["ranks"]["lowest"] > 0.9
+    assert found["ranks"]["share_equal"] > 0.8
     assert found["done"] == found["total"]
 
 

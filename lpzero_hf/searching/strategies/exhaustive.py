@@ -63,10 +63,12 @@ class Exhaustive(Strategy):
     def iterate(self) -> Iteration:
         """Evaluate one grid."""
         left, right, op, reduce, aggregate = self.grids[self.done]
-        correlations = self.fitness.grid(left, right, op, reduce, aggregate, *self._places())
-        fitness, orientation = combined(correlations, self.fitness.combine)
+        device = self.fitness.tables[0].device
+        rows, columns = (chosen.to(device) for chosen in self._places())
+        correlations = self.fitness.grid(left, right, op, reduce, aggregate, rows, columns)
+        fitness, orientation = (part.cpu() for part in combined(correlations, self.fitness.combine))
         self._count(fitness)
-        best = torch.nan_to_num(fitness, nan=-1.0).cpu()
+        best = torch.nan_to_num(fitness, nan=-1.0)
         self.archive.add(
             Candidate(self._expression(i, j), float(best[i, j]), int(orientation[i, j])) for i, j in self._top(best)
         )
@@ -77,7 +79,7 @@ class Exhaustive(Strategy):
         return iteration
 
     def _places(self) -> tuple[Tensor, Tensor]:
-        """The chains of the two statistics that differ in their table values."""
+        """The chains of the two statistics that differ in their table values, on the CPU."""
         left, right, op, *_ = self.grids[self.done]
         met = op in ("product", "matmul") and GROUP[left] == GROUP[right]
         one = self._differing(left, right if met else None)
@@ -91,7 +93,7 @@ class Exhaustive(Strategy):
             for i, chain in enumerate(self.space.wanted.chains[name]):
                 branch = Branch(name, chain)
                 first.setdefault(tuple(stack.signature(branch, partner) for stack in stacks), i)
-            self._chosen[name, partner] = torch.tensor(list(first.values()), device=stacks[0].device)
+            self._chosen[name, partner] = torch.tensor(list(first.values()))
         return self._chosen[name, partner]
 
     def _expression(self, i: int, j: int) -> Expression:
