@@ -71,8 +71,8 @@ def _agreement(document: Document) -> list[str]:
             f"Branch tables of {made['architectures']} architectures: counts are {equal}, and "
             f"{made['share_equal']:.2%} of {made['entries']:,} entries agree to a thousandth"
             + (
-                f", and {made['share_of_steady_equal']:.2%} of the {made['steady']:,} that are the same in float64 on the "
-                "CPU; the others nearly cancel."
+                f", and {made['share_of_steady_equal']:.2%} of the {made['steady']:,} that are the same in float64 on "
+                "the CPU; the others nearly cancel."
                 if "steady" in made
                 else ". The others are sums that nearly cancel."
             )
