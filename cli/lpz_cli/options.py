@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     import torch
 
     from lpzero_hf.executors.base import Executor
+    from lpzero_hf.models.text_source import Source
     from lpzero_hf.plugins import PluginRegistry
     from lpzero_hf.scoring.setting import Setting
 
@@ -80,10 +81,66 @@ SeqLen = Annotated[int, typer.Option("--seq-len", min=2, help="Tokens per sequen
 
 
 @dataclass(frozen=True)
-class Conditions:
+class TextOptions:
+    """The text: a file, with a column if it is a table, or a dataset."""
+
+    text: Annotated[
+        Path | None,
+        typer.Option(
+            "--text",
+            metavar="FILE",
+            help="A text, or a table: .jsonl, .json, .csv, .tsv, .parquet, .arrow; also with .gz, .bz2, .xz. Default: "
+            "the embedded text.",
+            show_default=False,
+        ),
+    ] = None
+    dataset: Annotated[
+        str | None, typer.Option("--dataset", metavar="NAME", help="A dataset of the Hub, or its folder, for the text.")
+    ] = None
+    dataset_config: Annotated[
+        str | None, typer.Option("--dataset-config", metavar="NAME", help="The configuration of the dataset.")
+    ] = None
+    split: Annotated[
+        str | None,
+        typer.Option("--split", metavar="NAME", help="The split of the dataset.", show_default="train"),
+    ] = None
+    column: Annotated[
+        str | None,
+        typer.Option("--column", metavar="NAME", help="The column of dataset or table.", show_default="text"),
+    ] = None
+
+    def __post_init__(self) -> None:
+        if self.dataset is not None and self.text is not None:
+            raise UsageError("--dataset and --text are two sources of one text; choose one")
+        for option, value in (("--split", self.split), ("--dataset-config", self.dataset_config)):
+            if value is not None and self.dataset is None:
+                raise UsageError(f"{option} is of a dataset; name it with --dataset")
+
+    def source(self) -> Source | None:
+        """The source of the text; None for the embedded one.
+
+        Raises:
+            UsageError: there is a column, but no dataset and no file that has columns.
+        """
+        from lpzero_hf.models.file_rows import is_table
+        from lpzero_hf.models.text_source import DatasetText
+
+        column = "text" if self.column is None else self.column
+        if self.dataset is not None:
+            return DatasetText(self.dataset, self.split or "train", column, self.dataset_config)
+        if self.text is not None and is_table(self.text):
+            return DatasetText(str(self.text), column=column)
+        if self.column is not None:
+            raise UsageError(
+                "--column is of a dataset or a table; add --dataset NAME, or --text with a .jsonl, .csv or .parquet"
+            )
+        return self.text
+
+
+@dataclass(frozen=True)
+class Conditions(TextOptions):
     """Everything that determines scores, except the size of the minibatch."""
 
-    text: Annotated[Path | None, typer.Option("--text", help="Text for the minibatch; default: embedded.")] = None
     random_tokens: Annotated[bool, typer.Option("--random-tokens", help="Random token ids instead of text.")] = False
     dtype: Annotated[Precision, typer.Option("--dtype", help="Precision of the weights.")] = "float32"
     seed: Seed = 42
@@ -93,12 +150,19 @@ class Conditions:
         typer.Option("--attn", help="Implementation of attention.", show_default="the model's own"),
     ] = None
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.random_tokens and (self.dataset, self.text, self.column) != (None, None, None):
+            raise UsageError("--random-tokens are drawn instead of a text; leave out --text, --dataset and --column")
+
     def setting(self, batch_size: int, seq_len: int) -> Setting:
         """The setting with a minibatch of that size. Raises `UsageError` if the device is not available."""
         from lpzero_hf.scoring.setting import Setting
 
         place = str(resolve_device(self.device))
-        return Setting(batch_size, seq_len, self.text, self.random_tokens, self.seed, self.dtype, place, self.attn)
+        return Setting(
+            batch_size, seq_len, self.source(), self.random_tokens, self.seed, self.dtype, place, self.attn
+        )  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -94,11 +94,12 @@ def search(
     rows = _rows_to_test(searched, tested)
     if not config.tabled:
         create(config, space, FitnessEvaluator([]), config.seed)  # raises if the space is too large for the strategy
+    drawn = replace(config, setting=config.setting.portable())  # the text is read once, whatever it is
     if folder is not None:
         open_run(folder, config, resume, {benchmark.name: benchmark.content for benchmark in [*searched, *tested]})
     with ScoreCache() as cache:
         for benchmark in searched:
-            benchmark.capture(config, space.wanted if config.tabled else None, cache, executor, plugins, report)
+            benchmark.capture(drawn, space.wanted if config.tabled else None, cache, executor, plugins, report)
         captured = time.perf_counter() - start
         splits = [_search_split(number, config, space, searched, folder, report) for number in range(config.splits)]
         bound = _ceiling(config, space, searched, report) if ceiling else None
@@ -109,7 +110,7 @@ def search(
         {benchmark.name: benchmark.keys for benchmark in searched},
         {benchmark.name: benchmark.truth.tolist() for benchmark in searched},
         splits,
-        {b.name: b.test(winners, rows[b.name], config, executor, plugins, report) for b in tested},
+        {b.name: b.test(winners, rows[b.name], drawn, executor, plugins, report) for b in tested},
         bound,
         {"capture": captured, "all": time.perf_counter() - start},
         versions(),
