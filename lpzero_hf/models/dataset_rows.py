@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from lpzero_hf.errors import LpzError, MinibatchError, UsageError, did_you_mean, one_line
-from lpzero_hf.models.file_rows import Value, no_column, no_text
+from lpzero_hf.models.file_rows import Value, column_of, no_column, no_text, suffixes
 
 HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
+OWN = (".parquet", ".jsonl", ".ndjson")  # files in a folder that are read without `datasets`
 LOUD = 50  # CRITICAL in `logging`
 TIMEOUT = 10  # seconds
 
@@ -83,7 +84,11 @@ def _streamed(source: str, name: str, config: str | None) -> Mapping[str, Any]:
     from datasets.exceptions import DatasetNotFoundError
 
     try:
-        found: Mapping[str, Any] = datasets.load_dataset(source, config, streaming=True)
+        builder = datasets.load_dataset_builder(source, config)
+        files = {str(split): [*map(Path, some)] for split, some in (builder.config.data_files or {}).items()}
+        if files and all(suffixes(file)[0] in OWN and file.is_file() for some in files.values() for file in some):
+            return files  # streams of `datasets` read whole row groups, and do not know the number of a bad line
+        found: Mapping[str, Any] = builder.as_streaming_dataset()
         return found
     except EmptyDatasetError as error:
         raise UsageError(f"dataset '{name}' has no data files; give a folder of Parquet or JSON Lines") from error
@@ -101,7 +106,8 @@ def _streamed(source: str, name: str, config: str | None) -> Mapping[str, Any]:
     except ValueError as error:  # of configurations alone; others are classes of their own
         if "onfig" not in str(error):
             raise
-        raise UsageError(f"dataset '{name}': {one_line(error)}; choose one with --dataset-config") from error
+        reason = one_line(error).removeprefix("ValueError: ")
+        raise UsageError(f"dataset '{name}': {reason}; choose one with --dataset-config") from error
 
 
 def _check_on_hub(name: str) -> None:
@@ -133,14 +139,22 @@ def _unknown(name: str, reason: str) -> UsageError:
 
 
 def _unreachable(name: str, reason: str) -> MinibatchError:
+    remedy = (
+        "unset HF_HUB_OFFLINE, under which only a copy in the cache of `datasets` is used"
+        if "Offline" in reason
+        else "set HF_HUB_OFFLINE=1 to use the copy in the cache of `datasets`"
+    )
     return MinibatchError(
-        f"no folder '{name}' here, and the Hub cannot be reached ({reason}); give a local folder, or set "
-        "HF_HUB_OFFLINE=1 to use the copy in the cache of `datasets`"
+        f"no folder '{name}' here, and the Hub cannot be reached ({reason}); give a local folder, or {remedy}"
     )
 
 
 def _values(rows: Any, name: str, column: str) -> Iterator[Value]:
-    """The column of a `Dataset` or an `IterableDataset`."""
+    """The column of a `Dataset`, of an `IterableDataset`, or of the files of one."""
+    if isinstance(rows, list):
+        for file in rows:
+            yield from column_of(file, column)
+        return
     there = rows.column_names
     if there is None:  # unknown until a row is read
         there = list(next(iter(rows), {}))
