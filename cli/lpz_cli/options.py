@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -122,19 +122,40 @@ class TextOptions:
         Raises:
             UsageError: there is a column, but no dataset and no file that has columns.
         """
-        from lpzero_hf.models.file_rows import is_table
         from lpzero_hf.models.text_source import DatasetText
 
-        column = "text" if self.column is None else self.column
         if self.dataset is not None:
+            column = "text" if self.column is None else self.column
             return DatasetText(self.dataset, self.split or "train", column, self.dataset_config)
-        if self.text is not None and is_table(self.text):
-            return DatasetText(str(self.text), column=column)
-        if self.column is not None:
+        source = self._file(self.text)
+        if self.column is not None and not isinstance(source, DatasetText):
             raise UsageError(
                 "--column is of a dataset or a table; add --dataset NAME, or --text with a .jsonl, .csv or .parquet"
             )
-        return self.text
+        return source
+
+    def validation(self, file: Path | None, split: str | None) -> Source:
+        """The text to measure on: a file, or another split of the dataset.
+
+        Raises:
+            UsageError: it is none of these, or both.
+        """
+        from lpzero_hf.models.text_source import DatasetText
+
+        source = self.source()
+        if split is not None and file is None and self.dataset is not None and isinstance(source, DatasetText):
+            return replace(source, split=split)
+        if file is None or split is not None:
+            raise UsageError("name either a file as --validation, or with --dataset a --validation-split")
+        measured = self._file(file)
+        assert measured is not None
+        return measured
+
+    def _file(self, path: Path | None) -> Source | None:
+        from lpzero_hf.models.text_source import DatasetText, source_of
+
+        source = source_of(path)
+        return replace(source, column=self.column or "text") if isinstance(source, DatasetText) else source
 
 
 @dataclass(frozen=True)

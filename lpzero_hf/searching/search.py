@@ -27,7 +27,7 @@ from lpzero_hf.searching.config import SearchConfig
 from lpzero_hf.searching.expression_space import ExpressionSpace
 from lpzero_hf.searching.fitness import FitnessEvaluator
 from lpzero_hf.searching.result import SearchResult, Split, Winner
-from lpzero_hf.searching.run_folder import RESULT_FILE, SplitLog, open_run
+from lpzero_hf.searching.run_folder import RESULT_FILE, TEXT, SplitLog, open_run
 from lpzero_hf.searching.selection import select
 from lpzero_hf.searching.strategies import Strategy, create
 
@@ -96,7 +96,9 @@ def search(
         create(config, space, FitnessEvaluator([]), config.seed)  # raises if the space is too large for the strategy
     drawn = replace(config, setting=config.setting.portable())  # the text is read once, whatever it is
     if folder is not None:
-        open_run(folder, config, resume, {benchmark.name: benchmark.content for benchmark in [*searched, *tested]})
+        contents = {benchmark.name: benchmark.content for benchmark in [*searched, *tested]}
+        text = {} if config.setting.text is None else {TEXT: drawn.setting.content()}
+        open_run(folder, config, resume, contents | text)
     with ScoreCache() as cache:
         for benchmark in searched:
             benchmark.capture(drawn, space.wanted if config.tabled else None, cache, executor, plugins, report)
