@@ -109,7 +109,7 @@ def test_a_format_is_no_dataset(name: str, tmp_path: Path, monkeypatch: pytest.M
 
 
 def test_no_possible_id_is_unknown() -> None:
-    with pytest.raises(UsageError, match="unknown dataset 'no/such/folder'"):
+    with pytest.raises(UsageError, match="unknown dataset"):
         minibatch(text=DatasetText("no/such/folder"))
 
 
