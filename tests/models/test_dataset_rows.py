@@ -24,7 +24,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     data = datasets.Dataset.from_dict({"text": TEXTS, "label": [1] * 120})
     data.save_to_disk(home / "saved")
     datasets.DatasetDict({"train": data, "test": data.select([0, 1, 2])}).save_to_disk(home / "dict")
-    for folder in ("parquet", "jsonl", "csv", "gz", "nothing", "plain", "many", "broken"):
+    for folder in ("parquet", "jsonl", "csv", "gz", "nothing", "plain", "many", "broken", "array"):
         (home / folder).mkdir()
     data.to_parquet(home / "parquet" / "train.parquet")
     data.select([0, 1, 2]).to_parquet(home / "parquet" / "test.parquet")
@@ -33,6 +33,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     data.to_json(home / "gz" / "train.jsonl.gz", compression="gzip")
     (home / "plain" / "train.txt").write_text("\n".join(TEXTS))
     (home / "broken" / "train.jsonl").write_text('{"text": "a"}\n{"text"')
+    (home / "array" / "train.json").write_text('[{"text": "a"}, {"text"')
     for name in ("a", "b"):
         (home / "many" / name).mkdir()
         (home / "many" / name / "train.csv").write_text("text\n" + f"{name} word\n" * 99)
@@ -75,6 +76,7 @@ BAD: list[tuple[str, dict[str, Any], str, type[LpzError]]] = [
     ),
     *((name, {"column": "label"}, "not text", UsageError) for name in ("saved", "parquet", "jsonl", "csv")),
     ("broken", {}, "line 2 of", MinibatchError),
+    ("array", {}, "cannot be read", MinibatchError),
     ("script", {}, "no script is run", UsageError),
     ("parquet_script", {}, "no script is run", UsageError),
     ("script/script.py", {}, "no script is run", UsageError),

@@ -26,13 +26,14 @@ def table(tmp_path: Path) -> Path:
 
 
 def test_rows_are_packed_and_end_with_the_token_for_it(table: Path) -> None:
-    drawn = draw_rows(DatasetText(str(table)), embedded_tokenizer(), 3, 40, 42)
+    drawn = draw_rows(DatasetText(str(table)), embedded_tokenizer(), 6, 40, 42)
     tokens = []
     for row in drawn.rows:
         tokens += [*embedded_tokenizer()(row)["input_ids"], embedded_tokenizer().eos_token_id][:40]
-    assert minibatch(text=table, batch_size=3, seq_len=40)["input_ids"].flatten().tolist() == tokens[:120]
+    assert minibatch(text=table, batch_size=6, seq_len=40)["input_ids"].flatten().tolist() == tokens[:240]
     assert not drawn.whole
-    assert len(tokens) >= 120 > len(tokens) - 40  # no row more than needed
+    assert embedded_tokenizer().eos_token_id in tokens[:240]
+    assert len(tokens) >= 240 > len(tokens) - 40  # no row more than needed
 
 
 def test_the_seed_draws_the_rows(table: Path) -> None:
