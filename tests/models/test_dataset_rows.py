@@ -57,6 +57,15 @@ def test_a_split_is_chosen(name: str, home: Path) -> None:
     assert list(texts_of(DatasetText(str(home / name), split="test"))) == TEXTS[:3]
 
 
+def test_datasets_is_quiet_only_while_it_is_read(home: Path) -> None:
+    before = datasets.logging.get_verbosity(), datasets.are_progress_bars_disabled()
+    rows = texts_of(DatasetText(str(home / "saved")))
+    next(rows)
+    assert (datasets.logging.get_verbosity(), datasets.are_progress_bars_disabled()) == (50, True)
+    list(rows)
+    assert (datasets.logging.get_verbosity(), datasets.are_progress_bars_disabled()) == before
+
+
 def test_a_configuration_is_chosen(home: Path) -> None:
     assert set(texts_of(DatasetText(str(home / "many"), config="b"))) == {"b word"}
 
