@@ -97,14 +97,9 @@ def test_only_the_rows_asked_for_are_read(kind: str, end: bytes, tmp_path: Path)
 
 def test_a_row_group_of_parquet_is_not_read_whole(tmp_path: Path) -> None:
     path, text = tmp_path / "t.parquet", ["x" * 1000 + str(i) for i in range(100_000)]
-    pyarrow.parquet.write_table(
-        pyarrow.table({"text": text, "other": text}),
-        path,
-        row_group_size=10**9,
-        use_dictionary=False,
-        compression="none",
-    )
-    del text
+    table = pyarrow.table({"text": text, "other": text})
+    pyarrow.parquet.write_table(table, path, row_group_size=10**9, use_dictionary=False, compression="none")
+    del text, table
     tracemalloc.start()  # what is read of a file is bytes of Python
     rows = column_of(path, "text")
     assert len(list(islice(rows, 1000))) == 1000
