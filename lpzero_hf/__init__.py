@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from lpzero_hf.models.layout import find_layout as find_layout
     from lpzero_hf.models.load import load_model as load_model
     from lpzero_hf.models.minibatch import minibatch as minibatch
+    from lpzero_hf.models.text_source import DatasetText as DatasetText
     from lpzero_hf.plugins import load_plugins as load_plugins
     from lpzero_hf.proxies.base import ModelProxy as ModelProxy
     from lpzero_hf.proxies.base import Proxy as Proxy
@@ -92,6 +93,7 @@ _HOMES = {
     "find_layout": "models.layout",
     "load_model": "models.load",
     "minibatch": "models.minibatch",
+    "DatasetText": "models.text_source",
     "load_plugins": "plugins",
     "ModelProxy": "proxies.base",
     "Proxy": "proxies.base",

@@ -15,7 +15,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from itertools import accumulate
 from pathlib import Path
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, BinaryIO, ParamSpec, TypeVar
 
 from lpzero_hf.errors import LpzError, UsageError, one_line
 
@@ -66,6 +66,32 @@ def write_json(path: Path, document: Any, indent: int | None = 1) -> None:
     write_text(path, json.dumps(document, indent=indent, allow_nan=False) + "\n")
 
 
+@contextlib.contextmanager
+def regular_file(path: Path, remedy: str) -> Iterator[BinaryIO]:
+    """A regular file, opened to be read as bytes.
+
+    Args:
+        path: the file.
+        remedy: what to do if it cannot be read, as the end of the message.
+
+    Raises:
+        LpzError: it is missing, or no regular file: a device or a pipe, which may have no end. An error of the disk
+            while it is read is raised as such too.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))  # opening a pipe would wait for a writer
+        mode = os.fstat(descriptor).st_mode
+        if not stat.S_ISREG(mode):
+            os.close(descriptor)
+            what = "a folder" if stat.S_ISDIR(mode) else "a device or a pipe"
+            raise LpzError(f"'{path}' is {what}, not a file; {remedy}")
+        with os.fdopen(descriptor, "rb") as file:
+            yield file
+    except (OSError, ValueError) as error:  # ValueError: a NUL in its name
+        reason = getattr(error, "strerror", None) or error
+        raise LpzError(f"cannot read '{path}': {reason}; {remedy}") from error
+
+
 def read_bytes(path: Path, remedy: str, most: int = MOST) -> bytes:
     """The content of a regular file.
 
@@ -75,23 +101,14 @@ def read_bytes(path: Path, remedy: str, most: int = MOST) -> bytes:
         most: bytes that it may have.
 
     Raises:
-        LpzError: it is missing, larger, or no regular file: a device or a pipe, which may have no end.
+        LpzError: it is larger, or as `regular_file`.
     """
-    try:
-        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))  # opening a pipe would wait for a writer
-        status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode):
-            os.close(descriptor)
-            what = "a folder" if stat.S_ISDIR(status.st_mode) else "a device or a pipe"
-            raise LpzError(f"'{path}' is {what}, not a file; {remedy}")
-        with os.fdopen(descriptor, "rb") as file:
-            content = file.read(most + 1) if status.st_size <= most else b""
-            if status.st_size > most or len(content) > most:
-                raise LpzError(f"'{path}' is too large ({status.st_size:,} bytes; at most {most:,}); {remedy}")
-            return content
-    except (OSError, ValueError) as error:  # ValueError: a NUL in its name
-        reason = getattr(error, "strerror", None) or error
-        raise LpzError(f"cannot read '{path}': {reason}; {remedy}") from error
+    with regular_file(path, remedy) as file:
+        size = os.fstat(file.fileno()).st_size
+        content = file.read(most + 1) if size <= most else b""
+    if size > most or len(content) > most:
+        raise LpzError(f"'{path}' is too large ({size:,} bytes; at most {most:,}); {remedy}")
+    return content
 
 
 def read_text(path: Path, remedy: str, most: int = MOST) -> str:

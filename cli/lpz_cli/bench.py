@@ -219,8 +219,12 @@ def _write_scores(report: Report, file: Path) -> None:
 def train(
     space: options.Space,
     out: Annotated[Path, typer.Option("--out", help="Folder of the run; an interrupted run continues there.")],
-    validation: Annotated[Path, typer.Option("--validation", help="Text file to measure the loss on.")],
-    text: Annotated[Path | None, typer.Option("--text", help="Text file to train on; else the embedded one.")] = None,
+    validation: Annotated[
+        Path | None, typer.Option("--validation", help="Text file, or table, to measure the loss on.")
+    ] = None,
+    validation_split: Annotated[
+        str | None, typer.Option("--validation-split", metavar="NAME", help="The split of --dataset to measure it on.")
+    ] = None,
     n: Annotated[int, typer.Option("--n", min=1, help="Number of architectures.")] = 128,
     repeats: Annotated[int, typer.Option("--repeats", min=0, help="How many of them get further seeds.")] = 16,
     seeds: Annotated[int, typer.Option("--seeds", min=1, help="Number of seeds for those.")] = 3,
@@ -238,6 +242,7 @@ def train(
     json: options.Json = False,
     no_plugin: options.NoPlugin = None,
     *,
+    corpus: options.TextOptions,
     workers: options.Workers,
 ) -> None:
     """Make a benchmark: train architectures of a space on a text and record the loss of each."""
@@ -245,6 +250,7 @@ def train(
     from lpzero_hf.benchmarks.train import Recipe
     from lpzero_hf.spaces.named import load_space
 
+    text, measured = corpus.source(), corpus.validation(validation, validation_split)
     chosen = str(options.resolve_device(device))
     recipe = Recipe(
         steps=steps,
@@ -263,7 +269,7 @@ def train(
             out,
             name=name or out.resolve().name,
             text=text,
-            validation=validation,
+            validation=measured,
             executor=executor,
             device=chosen,
             command=shlex.join(["lpz", *sys.argv[1:]]),

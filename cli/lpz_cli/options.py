@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     import torch
 
     from lpzero_hf.executors.base import Executor
+    from lpzero_hf.models.text_source import Source
     from lpzero_hf.plugins import PluginRegistry
     from lpzero_hf.scoring.setting import Setting
 
@@ -80,10 +81,87 @@ SeqLen = Annotated[int, typer.Option("--seq-len", min=2, help="Tokens per sequen
 
 
 @dataclass(frozen=True)
-class Conditions:
+class TextOptions:
+    """The text: a file, with a column if it is a table, or a dataset."""
+
+    text: Annotated[
+        Path | None,
+        typer.Option(
+            "--text",
+            metavar="FILE",
+            help="A text, or a table: .jsonl, .json, .csv, .tsv, .parquet, .arrow; also with .gz, .bz2, .xz. Default: "
+            "the embedded text.",
+            show_default=False,
+        ),
+    ] = None
+    dataset: Annotated[
+        str | None, typer.Option("--dataset", metavar="NAME", help="A dataset of the Hub, or its folder, for the text.")
+    ] = None
+    dataset_config: Annotated[
+        str | None, typer.Option("--dataset-config", metavar="NAME", help="The configuration of the dataset.")
+    ] = None
+    split: Annotated[
+        str | None,
+        typer.Option("--split", metavar="NAME", help="The split of the dataset.", show_default="train"),
+    ] = None
+    column: Annotated[
+        str | None,
+        typer.Option("--column", metavar="NAME", help="The column of dataset or table.", show_default="text"),
+    ] = None
+
+    def __post_init__(self) -> None:
+        if self.dataset is not None and self.text is not None:
+            raise UsageError("--dataset and --text are two sources of one text; choose one")
+        for option, value in (("--split", self.split), ("--dataset-config", self.dataset_config)):
+            if value is not None and self.dataset is None:
+                raise UsageError(f"{option} is of a dataset; name it with --dataset")
+
+    def source(self) -> Source | None:
+        """The source of the text; None for the embedded one.
+
+        Raises:
+            UsageError: there is a column, but no dataset and no file that has columns.
+        """
+        from lpzero_hf.models.text_source import DatasetText
+
+        if self.dataset is not None:
+            column = "text" if self.column is None else self.column
+            return DatasetText(self.dataset, self.split or "train", column, self.dataset_config)
+        source = self._file(self.text)
+        if self.column is not None and not isinstance(source, DatasetText):
+            raise UsageError(
+                "--column is of a dataset or a table; add --dataset NAME, or --text with a .jsonl, .csv or .parquet"
+            )
+        return source
+
+    def validation(self, file: Path | None, split: str | None) -> Source:
+        """The text to measure on: a file, or another split of the dataset.
+
+        Raises:
+            UsageError: it is none of these, or both.
+        """
+        from lpzero_hf.models.text_source import DatasetText
+
+        source = self.source()
+        if split is not None and file is None and self.dataset is not None and isinstance(source, DatasetText):
+            return replace(source, split=split)
+        if file is None or split is not None:
+            raise UsageError("name either a file as --validation, or with --dataset a --validation-split")
+        measured = self._file(file)
+        assert measured is not None
+        return measured
+
+    def _file(self, path: Path | None) -> Source | None:
+        from lpzero_hf.models.text_source import DatasetText, source_of
+
+        source = source_of(path)
+        return replace(source, column=self.column or "text") if isinstance(source, DatasetText) else source
+
+
+@dataclass(frozen=True)
+class Conditions(TextOptions):
     """Everything that determines scores, except the size of the minibatch."""
 
-    text: Annotated[Path | None, typer.Option("--text", help="Text for the minibatch; default: embedded.")] = None
     random_tokens: Annotated[bool, typer.Option("--random-tokens", help="Random token ids instead of text.")] = False
     dtype: Annotated[Precision, typer.Option("--dtype", help="Precision of the weights.")] = "float32"
     seed: Seed = 42
@@ -93,12 +171,19 @@ class Conditions:
         typer.Option("--attn", help="Implementation of attention.", show_default="the model's own"),
     ] = None
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.random_tokens and (self.dataset, self.text, self.column) != (None, None, None):
+            raise UsageError("--random-tokens are drawn instead of a text; leave out --text, --dataset and --column")
+
     def setting(self, batch_size: int, seq_len: int) -> Setting:
         """The setting with a minibatch of that size. Raises `UsageError` if the device is not available."""
         from lpzero_hf.scoring.setting import Setting
 
         place = str(resolve_device(self.device))
-        return Setting(batch_size, seq_len, self.text, self.random_tokens, self.seed, self.dtype, place, self.attn)
+        return Setting(
+            batch_size, seq_len, self.source(), self.random_tokens, self.seed, self.dtype, place, self.attn
+        )  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -81,6 +81,7 @@ def score(
     seed = conditions.seed
     from lpzero_hf.proxies.resolve import ALL, resolve
 
+    source = conditions.source()
     device = options.resolve_device(conditions.device)
     registry = load_plugins(no_plugin or [])
     selection = resolve(proxy or ALL, registry)
@@ -102,7 +103,7 @@ def score(
                 attention=conditions.attn,
             )  # fmt: skip
             batch = minibatch(
-                loaded.model, text=conditions.text, tokenizer=loaded.tokenizer, batch_size=batch_size,
+                loaded.model, text=source, tokenizer=loaded.tokenizer, batch_size=batch_size,
                 seq_len=seq_len, seed=seed, random_tokens=conditions.random_tokens,
             ) if any(proxy.uses_minibatch for proxy in selection) else None  # fmt: skip
             sizes = (None, None) if batch is None else batch["input_ids"].shape

@@ -22,7 +22,8 @@ from lpzero_hf.executors.local import LocalExecutor
 from lpzero_hf.files import one_process, read_json, same_settings, write_json
 from lpzero_hf.models.body_parameters import count_body_parameters
 from lpzero_hf.models.build import build_model
-from lpzero_hf.models.minibatch import embedded_tokenizer, token_stream
+from lpzero_hf.models.text_source import DatasetText, Source, source_of
+from lpzero_hf.models.text_tokens import embedded_tokenizer, read_rows, token_stream
 from lpzero_hf.spaces.base import Architecture, SearchSpace
 
 
@@ -103,8 +104,8 @@ def make_benchmark(
     out: Path,
     *,
     name: str,
-    text: Path | None,
-    validation: Path,
+    text: str | Source | None,
+    validation: str | Source,
     executor: Executor | None = None,
     device: str = "cpu",
     command: str = "",
@@ -120,8 +121,9 @@ def make_benchmark(
         space: the one that `spec` names.
         out: the run's folder: `plan.json`, one file per trained model, and at the end `benchmark.json`.
         name: of the benchmark.
-        text: the file to train on (UTF-8); None for the embedded text.
-        validation: the file to measure on.
+        text: to train on: a text file (UTF-8), or a dataset or a file with columns, of which as many rows are read, in
+            an order drawn by the seed, as have the tokens of all steps; None for the embedded text.
+        validation: to measure on, likewise.
         executor: where to work; by default in this process, with one thread. Its threads decide the rounding, the
             number of workers does not; several may share one GPU.
         device: where to train.
@@ -141,7 +143,11 @@ def make_benchmark(
     threads = executor.threads
     runs = spec.runs(space)
     tokenizer = embedded_tokenizer()
-    streams = {"text": token_stream(text, tokenizer), "validation": token_stream(validation, tokenizer)}
+    recipe = spec.recipe
+    streams = {
+        "text": _stream(text, recipe.steps * recipe.batch_size * recipe.seq_len, spec.seed),
+        "validation": _stream(validation, recipe.windows * recipe.seq_len, spec.seed),
+    }
     corpus = {key: {"tokens": len(ids), "sha256": _fingerprint(ids)} for key, ids in streams.items()}
     settings = {"corpus": corpus, "threads": threads, "device": torch.device(device).type, "versions": versions()}
     definition = space.definition()
@@ -156,7 +162,7 @@ def make_benchmark(
         _train_one,
         configs={run[0]: space.config(space.parse(run[0])) for run in runs},
         streams=streams,
-        recipe=spec.recipe,
+        recipe=recipe,
         mask_id=tokenizer.mask_token_id,
         device=device,
     )
@@ -200,6 +206,14 @@ def make_benchmark(
             "the same command tries these again"
         )
     return out / "benchmark.json"
+
+
+def _stream(text: str | Source | None, tokens: int, seed: int) -> Tensor:
+    """The token ids [N] of a text, or of enough rows of a dataset."""
+    source = source_of(text)
+    if isinstance(source, DatasetText):
+        return read_rows(source, embedded_tokenizer(), tokens, seed)
+    return token_stream(source, embedded_tokenizer())
 
 
 def _train_one(

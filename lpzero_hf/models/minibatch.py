@@ -1,23 +1,20 @@
-"""Makes a tokenised minibatch that fits a model, from a text."""
+"""Makes a tokenised minibatch that fits a model, from a text or a dataset."""
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Mapping
-from dataclasses import dataclass
-from importlib import resources
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
-from lpzero_hf import files
-from lpzero_hf.errors import LpzError, MinibatchError
+from lpzero_hf.errors import MinibatchError
 from lpzero_hf.models.embeddings import token_embedding
 from lpzero_hf.models.objective import head_kind, masked_positions
 from lpzero_hf.models.padding import without_padding
-from lpzero_hf.models.panics import reported
+from lpzero_hf.models.text_source import DatasetText, DrawnRows, Source, source_of
+from lpzero_hf.models.text_tokens import draw_rows, row_stream, token_stream
+from lpzero_hf.models.text_tokens import embedded_tokenizer as embedded_tokenizer
 from lpzero_hf.models.unwrap import unwrapped
 
 if TYPE_CHECKING:
@@ -25,46 +22,34 @@ if TYPE_CHECKING:
 
 BATCH_SIZE = 16
 SEQUENCE_LENGTH = 128
-LARGEST_TEXT = 2**30  # bytes
 POSITION_LIMITS = ("max_position_embeddings", "n_positions", "max_seq_len", "n_ctx")
 RELATIVE_POSITIONS = {"t5", "mt5", "umt5", "longt5", "bloom", "mpt", "xlnet", "mamba", "mamba2", "transfo-xl"}
-REMEDY = "remove the tokenizer's files to use the embedded one, or use --random-tokens"
-
-
-@dataclass(frozen=True)
-class Text:
-    """The content of a text file, for a process on a machine that does not have the file.
-
-    Args:
-        path: of the file.
-        content: its text.
-    """
-
-    path: Path
-    content: str
-
-    def __str__(self) -> str:
-        return str(self.path)
 
 
 def minibatch(
     model: nn.Module | None = None,
     *,
-    text: str | Path | Text | None = None,
+    text: str | Source | None = None,
     tokenizer: PreTrainedTokenizerBase | None = None,
     batch_size: int = BATCH_SIZE,
     seq_len: int | None = None,
     seed: int = 42,
     random_tokens: bool = False,
 ) -> dict[str, Tensor]:
-    """A minibatch of windows drawn at random (seeded) positions of a text.
+    """A minibatch of windows at random (seeded) positions of a text, or of the first rows, by seed, of a dataset.
+
+    Of a dataset or a file with columns, rows with text are shuffled by seed in blocks of 1,000 (or of 64 Mi characters,
+    if those are fewer), and read one after the other until the minibatch is full: of each its first T tokens, or all
+    and the tokenizer's token for the end of a text, packed into B sequences. Only if the whole dataset cannot fill the
+    minibatch are windows drawn at random positions of all its rows, as of a text.
 
     For a masked language model, a seeded 15% of the tokens are replaced by the tokenizer's mask token
     and become the `labels`; other models take their labels from the input when they are scored.
 
     Args:
         model: the model that the minibatch must fit: vocabulary, positions, kind of head. None for no checks.
-        text: the path of a file (UTF-8), or a `Text` with what it holds; None for the embedded public-domain text.
+        text: the path of a file (UTF-8), or a `Text` with what it holds; a `DatasetText`, or the path of a file with a
+            column "text" (JSON Lines, JSON, CSV, TSV, Parquet, Arrow); None for the embedded public-domain text.
         tokenizer: None for the embedded byte-level BPE tokenizer.
         batch_size: number of sequences B.
         seq_len: tokens per sequence T; by default 128, or the model's positions if those are fewer.
@@ -76,7 +61,8 @@ def minibatch(
 
     Raises:
         MinibatchError: the text is missing, empty or too short; the sequence is longer than the model's
-            positions; the vocabulary is too small.
+            positions; the vocabulary is too small; a dataset cannot be read.
+        UsageError: a dataset, its split or its column is unknown.
         ModelError: the model is wrapped in something unknown.
 
     Example:
@@ -95,21 +81,15 @@ def minibatch(
     generator = torch.Generator().manual_seed(seed)
     mask_id = None
     if random_tokens:
+        if text is not None:
+            raise MinibatchError(f"'{text}' and random tokens are two sources of one minibatch; choose one")
         if inner is None:
             raise MinibatchError("random tokens need a model, for its vocabulary")
         ids = torch.randint(vocabulary_size(inner), (batch_size, seq_len), generator=generator)
     else:
         tokenizer = tokenizer or embedded_tokenizer()
         mask_id = tokenizer.mask_token_id
-        stream = token_stream(text, tokenizer)
-        if len(stream) <= seq_len:
-            where = "the embedded text" if text is None else f"'{text}'"
-            raise MinibatchError(
-                f"{where} has {len(stream)} tokens, too few for one sequence of {seq_len}; "
-                "give a longer text or a smaller --seq-len"
-            )
-        starts = torch.randint(len(stream) - seq_len, (batch_size,), generator=generator)
-        ids = torch.stack([stream[i : i + seq_len] for i in starts.tolist()])
+        ids = _drawn(source_of(text), tokenizer, batch_size, seq_len, seed, generator)
     batch = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
     if inner is not None:
         check_minibatch(batch, inner)
@@ -118,6 +98,30 @@ def minibatch(
             batch["labels"] = ids.masked_fill(~chosen, -100)
             batch["input_ids"] = ids.masked_fill(chosen, mask_id)
     return batch
+
+
+def _drawn(
+    text: Source | None,
+    tokenizer: PreTrainedTokenizerBase,
+    batch_size: int,
+    seq_len: int,
+    seed: int,
+    generator: torch.Generator,
+) -> Tensor:
+    """The token ids [B, T] of a minibatch from a text or a dataset."""
+    if isinstance(text, DatasetText):
+        text = draw_rows(text, tokenizer, batch_size, seq_len, seed)
+    if isinstance(text, DrawnRows) and not text.whole:
+        return row_stream(text, tokenizer, seq_len)[: batch_size * seq_len].view(batch_size, seq_len)
+    stream = token_stream(text, tokenizer)
+    if len(stream) <= seq_len:
+        where = "the embedded text" if text is None else f"'{text}'"
+        raise MinibatchError(
+            f"{where} has {len(stream)} tokens, too few for one sequence of {seq_len}; "
+            "give a longer text or a smaller --seq-len"
+        )
+    starts = torch.randint(len(stream) - seq_len, (batch_size,), generator=generator)
+    return torch.stack([stream[i : i + seq_len] for i in starts.tolist()])
 
 
 class NoMinibatch(dict[str, Any]):
@@ -186,54 +190,3 @@ def position_limit(model: PreTrainedModel) -> int | None:
     embedding = next((m for n, m in model.named_modules() if n.endswith("embeddings.position_embeddings")), None)
     padding = getattr(embedding, "padding_idx", None)
     return limit - padding - 1 if isinstance(padding, int) else limit  # RoBERTa counts from after the padding id
-
-
-@functools.cache
-def embedded_tokenizer() -> PreTrainedTokenizerBase:
-    """The tokenizer that ships with this library: byte-level BPE, 4,096 ids (see `lpzero_hf/models/data`)."""
-    from transformers import PreTrainedTokenizerFast
-
-    return PreTrainedTokenizerFast(
-        tokenizer_file=str(resources.files("lpzero_hf.models") / "data" / "tokenizer.json"),
-        pad_token="<pad>",
-        mask_token="<mask>",
-        eos_token="<eos>",
-    )
-
-
-def read_text(text: str | Path | Text | None) -> str:
-    """The content of a text file, or the embedded text for None. Raises `MinibatchError` as `token_stream` does."""
-    if isinstance(text, Text):
-        return text.content
-    path = Path(text) if text is not None else Path(str(resources.files("lpzero_hf.models") / "data" / "text.txt"))
-    try:
-        content = files.read_text(path, "give a file of UTF-8 text", LARGEST_TEXT)
-    except LpzError as error:
-        raise MinibatchError(str(error)) from error
-    if not content.strip():
-        raise MinibatchError(f"the text '{path}' is empty; give a file with text in it")
-    return content
-
-
-def token_stream(text: str | Path | Text | None, tokenizer: PreTrainedTokenizerBase) -> Tensor:
-    """The token ids [N] of a text file, or of the embedded text for None.
-
-    Raises:
-        MinibatchError: the file is missing, empty, or not UTF-8.
-    """
-    content = read_text(text)
-    if tokenizer is embedded_tokenizer():
-        return _embedded_stream(content)
-    return _encoded(content, tokenizer)
-
-
-@functools.lru_cache(maxsize=4)
-def _embedded_stream(content: str) -> Tensor:
-    """Cached, because every architecture of a benchmark is scored on the same text."""
-    return _encoded(content, embedded_tokenizer())
-
-
-def _encoded(content: str, tokenizer: PreTrainedTokenizerBase) -> Tensor:
-    with reported("the tokenizer cannot read the text", REMEDY, MinibatchError):
-        encoded = tokenizer(content, add_special_tokens=False, return_attention_mask=False, verbose=False)
-    return torch.tensor(encoded["input_ids"], dtype=torch.long)

@@ -62,7 +62,7 @@ def evaluate(
         LpzError: the text or the cache cannot be read, or no worker can be started.
     """
     plugins = load_plugins() if plugins is None else plugins
-    setting = Setting() if setting is None else setting
+    setting = (Setting() if setting is None else setting).portable()
     executor = LocalExecutor() if executor is None else executor
     keys = {proxy.name: key for proxy in proxies if (key := _key(proxy, plugins))}
     context = setting.key(executor.threads)
@@ -81,7 +81,7 @@ def evaluate(
     done = len(configs) - len(tasks)
     report = progress or (lambda done, total: None)
     report(done, len(configs))
-    work = functools.partial(_score_one, setting=setting.portable(), plugins=plugins)
+    work = functools.partial(_score_one, setting=setting, plugins=plugins)
     reported: set[str] = set()
     for number, result in executor.map(work, tasks):
         name = tasks[number][0]

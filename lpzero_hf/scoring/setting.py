@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,7 +14,18 @@ from torch import Tensor
 from lpzero_hf.artifacts.versions import versions
 from lpzero_hf.capture.spec import READING, STATISTICS
 from lpzero_hf.models.build import build_model
-from lpzero_hf.models.minibatch import BATCH_SIZE, SEQUENCE_LENGTH, Text, embedded_tokenizer, minibatch, read_text
+from lpzero_hf.models.minibatch import BATCH_SIZE, SEQUENCE_LENGTH, embedded_tokenizer, minibatch
+from lpzero_hf.models.text_source import (
+    DatasetText,
+    Source,
+    Text,
+    content_digest,
+    read_text,
+    source_from_json,
+    source_of,
+    source_to_json,
+)
+from lpzero_hf.models.text_tokens import draw_rows
 from lpzero_hf.scoring.cache import digest
 
 if TYPE_CHECKING:
@@ -43,7 +54,8 @@ class Setting:
     Args:
         batch_size: sequences in the minibatch.
         seq_len: tokens of each.
-        text: the file that the minibatch is drawn from; None for the embedded text.
+        text: what the minibatch is drawn from: a text file, a file with columns or a dataset, see `minibatch`; None for
+            the embedded text.
         random_tokens: random token ids instead of text.
         seed: draws the weights and the minibatch.
         dtype: precision of the weights, as torch calls it.
@@ -53,12 +65,15 @@ class Setting:
 
     batch_size: int = BATCH_SIZE
     seq_len: int = SEQUENCE_LENGTH
-    text: Path | Text | None = None
+    text: Source | None = None
     random_tokens: bool = False
     seed: int = 42
     dtype: str = "float32"
     device: str = "cpu"
     attention: str | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "text", source_of(self.text))
 
     def build(self, config: PreTrainedConfig) -> tuple[PreTrainedModel, dict[str, Tensor]]:
         """The model of an architecture with random weights, and its minibatch: `input_ids` [B, T], ...
@@ -103,22 +118,43 @@ class Setting:
         )
 
     def portable(self) -> Setting:
-        """The same setting with the content of its text, for workers on machines that do not have the file."""
-        if self.text is None or isinstance(self.text, Text):
-            return self
-        return replace(self, text=Text(Path(self.text), read_text(self.text)))
+        """The same setting with the content of its text, for workers on machines that do not have the file.
+
+        Of a dataset, these are the rows that the minibatch takes: they are read here, once.
+
+        Raises:
+            UsageError: the dataset, its split or its column is unknown.
+            MinibatchError: the text cannot be read.
+        """
+        match self.text:
+            case DatasetText() as source:
+                drawn = draw_rows(source, embedded_tokenizer(), self.batch_size, self.seq_len, self.seed)
+                return replace(self, text=drawn)
+            case Path() as path:
+                return replace(self, text=Text(path, read_text(path)))
+        return self
+
+    def content(self) -> str:
+        """SHA-256 of the text, or of the rows of a dataset that the minibatch takes. Raises as `portable` does."""
+        text = self.portable().text
+        assert not isinstance(text, DatasetText)
+        return content_digest(text)
 
     def key(self, threads: int) -> str:
         """A digest of all that determines the scores: the setting, the content of the text, versions, CPU threads."""
-        content = hashlib.sha256(read_text(self.text).encode()).hexdigest()
-        facts = self._facts() | {"text": content, "device": torch.device(self.device).type}
+        facts = self._facts() | {"text": self.content(), "device": torch.device(self.device).type}
         made = versions()
         software = made["lpzero-hf"], made["torch"], made["transformers"]
         return digest(facts, STATISTICS, READING, *software, threads, switches())
 
     def to_json(self) -> dict[str, Any]:
-        """As plain data; a text is named by its path."""
-        return self._facts() | {"text": None if self.text is None else str(self.text)}
+        """As plain data; a text is named by its path, a dataset by its name, split, column and configuration."""
+        return self._facts() | {"text": source_to_json(self.text)}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Setting:
+        """The setting from the result of `to_json`."""
+        return cls(**{**data, "text": source_from_json(data["text"])})
 
     def _facts(self) -> dict[str, Any]:
         """All fields; those that older versions did not have only where they differ from the default."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import Any
 
 from lpzero_hf.errors import UsageError
@@ -109,6 +108,5 @@ class SearchConfig:
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> SearchConfig:
         """The configuration from the result of `to_json`."""
-        text = data["setting"]["text"]
-        setting = Setting(**{**data["setting"], "text": None if text is None else Path(text)})
+        setting = Setting.from_json(data["setting"])
         return cls(**{**data, **{name: tuple(data[name]) for name in LISTS}, "setting": setting})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import date as Date
 from pathlib import Path
 from typing import Any, Literal
@@ -15,7 +16,9 @@ from lpzero_hf.artifacts.versions import __version__
 from lpzero_hf.benchmarks.agreement import Agreement, Truth
 from lpzero_hf.errors import UsageError
 from lpzero_hf.expressions.expression import BUILT_IN, Expression, Operations
+from lpzero_hf.models.text_source import DatasetText
 from lpzero_hf.proxies.searched_proxy import quantile
+from lpzero_hf.scoring.setting import Setting
 from lpzero_hf.searching.result import SearchResult, Split, Winner
 
 Which = Literal["winner", "ensemble"]
@@ -149,6 +152,15 @@ def _graded_by_quantiles(
     return graded
 
 
+def _tokens(setting: Setting) -> str:
+    """What a minibatch is drawn from, without the path of a private file."""
+    if setting.random_tokens:
+        return "random"
+    if isinstance(setting.text, DatasetText):
+        return f"dataset {replace(setting.text, name=Path(setting.text.name).name or setting.text.name)}"
+    return "embedded text" if setting.text is None else "text"
+
+
 def _provenance(result: SearchResult, number: int, which: Which, date: str | None, note: str) -> dict[str, Any]:
     config, split = result.config, result.splits[number]
     found: Winner = getattr(split, which)
@@ -174,7 +186,7 @@ def _provenance(result: SearchResult, number: int, which: Which, date: str | Non
             "seed": config.setting.seed,
             "dtype": config.setting.dtype,
             "device": config.setting.device,
-            "tokens": "random" if config.setting.random_tokens else "text" if config.setting.text else "embedded text",
+            "tokens": _tokens(config.setting),
         },
         "train": {name: agreement.to_dict() for name, agreement in found.train.items()},
         "held_out": {name: agreement.to_dict() for name, agreement in found.held_out.items()},

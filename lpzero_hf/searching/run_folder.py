@@ -19,6 +19,8 @@ LARGEST = 2**30  # bytes of a history, or of a checkpoint
 REMEDY = "search that split again"
 CONFIG_FILE, BENCHMARKS_FILE, RESULT_FILE = "plan.json", "benchmarks.json", "result.json"
 
+TEXT = "the text of the minibatch"  # among the contents
+
 
 def open_run(folder: Path, config: SearchConfig, resume: bool, contents: Mapping[str, str]) -> None:
     """Make the folder of a new search, or check that the one in it has the same configuration and benchmarks.
@@ -27,11 +29,12 @@ def open_run(folder: Path, config: SearchConfig, resume: bool, contents: Mapping
         folder: of the search.
         config: of the search.
         resume: whether there must be a search, or must be none.
-        contents: by benchmark, a digest of its content; those of a search of version 0.1.0 are unknown.
+        contents: by benchmark, a digest of its content, and by `TEXT` one of a text that is not embedded; those of a
+            search of version 0.1.0 are unknown.
 
     Raises:
         UsageError: there is a search and `resume` is false, or none and `resume` is true, or it has another
-            configuration, or a benchmark has changed since it was started.
+            configuration, or a benchmark or the text has changed since it was started.
         LpzError: the folder cannot be read or written.
     """
     header = {"format": FORMAT, "version": VERSION}
@@ -43,9 +46,8 @@ def open_run(folder: Path, config: SearchConfig, resume: bool, contents: Mapping
             raise LpzError(f"'{file}' holds no digests of benchmarks; choose another --out, or delete it")
     for name in contents:
         if known.get(name, contents[name]) != contents[name]:
-            raise UsageError(
-                f"benchmark '{name}' is not what it was when the search in '{folder}' began; choose another --out"
-            )
+            what = name if name == TEXT else f"benchmark '{name}'"
+            raise UsageError(f"{what} is not what it was when the search in '{folder}' began; choose another --out")
     write_json(file, {**known, **contents})
 
 

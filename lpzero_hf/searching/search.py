@@ -27,7 +27,7 @@ from lpzero_hf.searching.config import SearchConfig
 from lpzero_hf.searching.expression_space import ExpressionSpace
 from lpzero_hf.searching.fitness import FitnessEvaluator
 from lpzero_hf.searching.result import SearchResult, Split, Winner
-from lpzero_hf.searching.run_folder import RESULT_FILE, SplitLog, open_run
+from lpzero_hf.searching.run_folder import RESULT_FILE, TEXT, SplitLog, open_run
 from lpzero_hf.searching.selection import select
 from lpzero_hf.searching.strategies import Strategy, create
 
@@ -94,11 +94,14 @@ def search(
     rows = _rows_to_test(searched, tested)
     if not config.tabled:
         create(config, space, FitnessEvaluator([]), config.seed)  # raises if the space is too large for the strategy
+    drawn = replace(config, setting=config.setting.portable())  # the text is read once, whatever it is
     if folder is not None:
-        open_run(folder, config, resume, {benchmark.name: benchmark.content for benchmark in [*searched, *tested]})
+        contents = {benchmark.name: benchmark.content for benchmark in [*searched, *tested]}
+        text = {} if config.setting.text is None else {TEXT: drawn.setting.content()}
+        open_run(folder, config, resume, contents | text)
     with ScoreCache() as cache:
         for benchmark in searched:
-            benchmark.capture(config, space.wanted if config.tabled else None, cache, executor, plugins, report)
+            benchmark.capture(drawn, space.wanted if config.tabled else None, cache, executor, plugins, report)
         captured = time.perf_counter() - start
         splits = [_search_split(number, config, space, searched, folder, report) for number in range(config.splits)]
         bound = _ceiling(config, space, searched, report) if ceiling else None
@@ -109,7 +112,7 @@ def search(
         {benchmark.name: benchmark.keys for benchmark in searched},
         {benchmark.name: benchmark.truth.tolist() for benchmark in searched},
         splits,
-        {b.name: b.test(winners, rows[b.name], config, executor, plugins, report) for b in tested},
+        {b.name: b.test(winners, rows[b.name], drawn, executor, plugins, report) for b in tested},
         bound,
         {"capture": captured, "all": time.perf_counter() - start},
         versions(),

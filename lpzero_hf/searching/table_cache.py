@@ -80,6 +80,7 @@ def make_tables(
         LpzError: a cached table is damaged, or no worker can be started.
     """
     executor = LocalExecutor() if executor is None else executor
+    setting = setting.portable()
     key = table_key(wanted, setting, executor.threads)
     keys = {name: architecture_key(config, key, plugins) if key else "" for name, config in configs.items()}
     files = {name: folder / f"{key}.safetensors" for name, key in keys.items() if key}
@@ -89,7 +90,7 @@ def make_tables(
     report(done, len(configs))
     work = functools.partial(
         _make_one,
-        chains=dict(wanted.chains), pairs=wanted.pairs, setting=setting.portable(), plugins=plugins,
+        chains=dict(wanted.chains), pairs=wanted.pairs, setting=setting, plugins=plugins,
     )  # fmt: skip
     reasons: dict[str, str] = {}
     uncached: dict[str, Table] = {}

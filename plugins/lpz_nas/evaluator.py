@@ -81,7 +81,7 @@ class ProxyEvaluator:
         self.plugins = load_plugins() if plugins is None else plugins
         self.proxy = proxy_of(proxy, self.plugins)
         self.space = load_space(space, self.plugins) if isinstance(space, str) else space
-        self.setting = Setting() if setting is None else setting
+        self.setting = (Setting() if setting is None else setting).portable()  # the text is read once
         self._cache, self._executor = cache, LocalExecutor(threads)
         warn_of_minibatch([self.proxy], self.setting.batch_size, self.setting.seq_len)
         self._verdicts: dict[str, Verdict] = {}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import importlib
 import time
 from collections.abc import Callable, Iterator
@@ -27,7 +26,6 @@ from lpzero_hf.executors.base import Executor
 from lpzero_hf.executors.local import LocalExecutor
 from lpzero_hf.files import one_process, write_json
 from lpzero_hf.models.build import build_model
-from lpzero_hf.models.minibatch import read_text
 from lpzero_hf.plugins import PluginRegistry, load_plugins
 from lpzero_hf.proxies.base import Proxy
 from lpzero_hf.proxies.resolve import ProxyLike, warn_of_minibatch
@@ -206,7 +204,7 @@ def _request(
     space: SearchSpace, proxy: Proxy, budget: Budget, among: str | None, front: bool, setting: Setting, threads: int
 ) -> dict[str, Any]:
     """Everything that determines the outcome except the number of trials, as plain data."""
-    content = hashlib.sha256(read_text(setting.text).encode()).hexdigest()
+    facts = setting.to_json()
     definition = space.definition()
     return {
         "space": space.name,
@@ -217,6 +215,6 @@ def _request(
         "orientation": proxy.orientation,
         "budget": asdict(budget),
         "front": front,
-        "setting": asdict(setting) | {"text": str(setting.text or "embedded"), "text_sha256": content},
+        "setting": facts | {"text": facts["text"] or "embedded", "text_sha256": setting.content()},
         "threads": threads,
     }

@@ -6,9 +6,11 @@ import shlex
 from collections.abc import Sequence
 from typing import Any
 
+from lpzero_hf.models.file_rows import is_table
+from lpzero_hf.models.text_source import DatasetText, Source
 from lpzero_hf.searching.config import SearchConfig
 
-SETTING = {"batch_size": "--batch-size", "seq_len": "--seq-len", "text": "--text", "dtype": "--dtype"}
+SETTING = {"batch_size": "--batch-size", "seq_len": "--seq-len", "dtype": "--dtype"}
 NUMBERS = {"splits": "--splits", "fitness": "--fitness", "combine": "--combine", "select": "--select"} | {
     "early": "--early", "iterations": "--iterations", "population": "--population", "seed": "--seed", "limit": "--limit"
 }  # fmt: skip
@@ -42,10 +44,23 @@ def command(config: SearchConfig, tests: Sequence[str] = (), ceiling: bool = Fal
         add(option, getattr(config, name), getattr(usual, name))
     for name, option in SETTING.items():
         add(option, getattr(config.setting, name), getattr(usual.setting, name))
+    words += _text(config.setting.text)
     words += ["--device", config.setting.device]
     words += ["--no-prune"] * (not config.prune) + ["--random-tokens"] * config.setting.random_tokens
     words += [word for name in tests for word in ("--test", name)] + ["--ceiling"] * ceiling
     return shlex.join(words)
+
+
+def _text(source: Source | None) -> list[str]:
+    """The options that name the text of the minibatches."""
+    if not isinstance(source, DatasetText):
+        return [] if source is None else ["--text", str(source)]
+    words = ["--text" if is_table(source.name) else "--dataset", source.name]
+    usual = DatasetText(source.name)
+    for name, option in {"config": "--dataset-config", "split": "--split", "column": "--column"}.items():
+        if (value := getattr(source, name)) != getattr(usual, name):
+            words += [option, value]
+    return words
 
 
 def only_in_python(config: SearchConfig) -> str:
