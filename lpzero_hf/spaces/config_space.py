@@ -112,6 +112,8 @@ class ConfigSpace(SearchSpace):
         """
         if by not in ("architecture", "choice"):
             raise UsageError(f"sampling by '{by}' is unknown; use 'architecture' or 'choice'")
+        if by == "architecture" and self._few is not None:
+            return rng.choice(self._few)
         return self._valid(lambda: self._drawn(rng, by))
 
     def samples(self, n: int, seed: int = 42, by: By = "architecture") -> list[Architecture]:
@@ -326,12 +328,7 @@ class ConfigSpace(SearchSpace):
     def _first(self) -> Architecture:
         """A member, the same in every process."""
         rng = random.Random(0)
-        try:
-            return self._valid(lambda: self._drawn(rng, "architecture"))
-        except UsageError as error:
-            if self._rules.further:
-                raise
-            raise AssertionError("a counted space has members") from error
+        return self._valid(lambda: self._drawn(rng, "architecture"))
 
     def _build(self, architecture: Architecture) -> PreTrainedConfig:
         fields = self._rules.complete(self._fields(architecture.shared))
@@ -392,11 +389,17 @@ class ConfigSpace(SearchSpace):
             if broken is None:
                 return self._architecture(chosen)
             fails[id(broken[0])] = fails.get(id(broken[0]), 0) + 1
+            if not self._few and self._few is not None:
+                break
         worst = max([*self._rules.derived.values(), *self._rules.further], key=lambda rule: fails.get(id(rule), 0))
+        if self._few is not None and not self._few:
+            raise self.places.error(
+                SpaceProblem(worst.path, "no member satisfies it together with the other constraints; loosen one of them")
+            )
         raise self.places.error(
             SpaceProblem(
                 worst.path,
-                f"none of {MOST_DRAWS:,} random members satisfies '{_told(worst)}' and all other constraints; loosen it, "
+                f"none of {MOST_DRAWS:,} random members satisfies '{_told(worst)}' and all else; loosen it, "
                 "or write it over fewer values and fields that are chosen once",
             )
         )
@@ -406,13 +409,18 @@ class ConfigSpace(SearchSpace):
         total = self._rules.graph.count()
         if self._rules.exact:
             return Count(total, total, total)
-        if self._listed is not None:
-            return Count(*[len(self._listed)] * 3)
+        if self._few is not None:
+            return Count(*[len(self._few)] * 3)
         rng = random.Random(0)
         further = self._rules.further
         good = sum(self._broken(self._drawn(rng, "architecture"), further) is None for _ in range(TRIED))
         low, high = _interval(good, TRIED)
         return Count(total * good // TRIED, int(total * Fraction(low)), int(total * Fraction(high)) + 1)
+
+    @property
+    def _few(self) -> list[Architecture] | None:
+        """All members, if they are too few to draw them until one satisfies the rules, and there are such rules."""
+        return None if self._rules.exact else self._listed
 
     @cached_property
     def _listed(self) -> list[Architecture] | None:
