@@ -29,7 +29,7 @@ NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}")
 FORMAT, VERSION = "lpzero-hf space", 1
 MOST_DRAWS = 20_000  # for one member that satisfies all rules
 TRIED = 5_000  # draws for an estimate of their number
-LISTED = 20_000  # members that are listed rather than drawn
+LISTED = 10_000  # members that are listed rather than drawn
 REPAIRS = 2_000  # members tried in place of one that does not satisfy all rules
 MOST_CHOICES = 1_000
 

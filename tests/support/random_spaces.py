@@ -10,6 +10,7 @@ import random
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from types import CodeType
 from typing import Any
 
@@ -29,6 +30,7 @@ from transformers import (
 )
 
 from lpzero_hf.errors import UsageError
+from lpzero_hf.spaces.base_config import BaseConfig, base_of
 from lpzero_hf.spaces.config_space import ConfigSpace
 
 WIDTHS, HEADS, DEPTHS, INNER = [16, 32, 48, 64], [1, 2, 4, 8], [1, 2, 3], [16, 24, 40, 64]
@@ -40,6 +42,11 @@ LLAMA: dict[str, Any] = SIZES | {
     "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 48,
     "max_position_embeddings": 64,
 }  # fmt: skip
+LAYER_RULES = [
+    "layer_types[0] == 'full_attention'",
+    "'sliding_attention' in layer_types",
+    "len(layer_types) >= 2 or layer_types[-1] != 'sliding_attention'",
+]
 
 
 @dataclass(frozen=True)
@@ -59,6 +66,11 @@ class Material:
     derived: Mapping[str, str] = field(default_factory=dict)
     rules: tuple[str, ...] = ()
     layered: Mapping[str, list[Any]] = field(default_factory=dict)
+
+    @cached_property
+    def kept(self) -> BaseConfig:
+        """The base as spaces read it, read once."""
+        return base_of(self.base)
 
 
 def materials() -> dict[str, Material]:
@@ -96,8 +108,8 @@ def materials() -> dict[str, Material]:
             {"d_ff": "4 * d_model if num_layers > 1 else 2 * d_model"},
         ),
         "mamba2": Material(
-            Mamba2Config(**SIZES, hidden_size=32, num_heads=4, head_dim=16, num_hidden_layers=2, state_size=8, n_groups=1,
-                         chunk_size=8),
+            Mamba2Config(**SIZES, hidden_size=32, num_heads=4, head_dim=16, num_hidden_layers=2, state_size=8,
+                         n_groups=1, chunk_size=8),
             {"hidden_size": WIDTHS, "head_dim": [8, 16, 32], "num_heads": [1, 2, 4, 8], "num_hidden_layers": DEPTHS,
              "state_size": [4, 8, 16], "conv_kernel": [2, 4]},
             {"num_heads": "hidden_size * expand // head_dim"},
@@ -134,7 +146,8 @@ def materials() -> dict[str, Material]:
             LlavaConfig(text_config=LlamaConfig(**LLAMA, num_key_value_heads=1), vision_config=vision,
                         image_token_index=3),
             {f"text_config.{name}": pool for name, pool in grouped.items()}
-            | {"vision_config.num_hidden_layers": {"from": 1, "to": 3}, "text_config.rope_parameters.rope_theta": [1e4]},
+            | {"vision_config.num_hidden_layers": {"from": 1, "to": 3},
+               "text_config.rope_parameters.rope_theta": [1e4, 1e6]},
             {"text_config.intermediate_size": "text_config.hidden_size + 8"},
             tuple(
                 rule.replace("hidden_size", "text_config.hidden_size").replace("num_", "text_config.num_")
@@ -161,10 +174,9 @@ def random_space(material: Material, rng: random.Random) -> ConfigSpace:
         constraints = [*material.rules]
         constraints += [_condition(numbers, rng) for _ in range(rng.randint(0, 2)) if numbers]
         if "layer_types" in choices and rng.random() < 0.5:
-            constraints.append(rng.choice(["layer_types[0] == 'full_attention'", "'sliding_attention' in layer_types",
-                                           "len(layer_types) >= 2 or layer_types[-1] != 'sliding_attention'"]))  # fmt: skip
+            constraints.append(rng.choice(LAYER_RULES))
         try:
-            return ConfigSpace("random", material.base, choices, derived, constraints)
+            return ConfigSpace("random", material.kept, choices, derived, constraints)
         except UsageError as error:
             if not any(words in str(error) for words in ("no member satisfies", "random members satisfies")):
                 raise
@@ -230,7 +242,9 @@ class Reference:
         scalars = {name: values_of(spec) for name, spec in self.choices.items() if not _layered(spec)}
         layered = {name: values_of(spec) for name, spec in self.choices.items() if _layered(spec)}
         depths = next((scalars[name] for name in scalars if name.endswith(DEPTH_FIELDS)), [self.depth])
-        number = math.prod(len(v) for v in scalars.values()) * math.prod(len(v) ** max(depths) for v in layered.values())
+        number = math.prod(len(v) for v in scalars.values()) * math.prod(
+            len(v) ** max(depths) for v in layered.values()
+        )
         if number > most:
             return None
         found = []
