@@ -241,7 +241,8 @@ class ConfigSpace(SearchSpace):
         for part, given in (("choices", choices), ("derived", derived)):
             for field in given:
                 if not isinstance(field, str):
-                    raise SpaceProblem((part, str(field)), f"{field!r} is no name of a field")
+                    where: Path = (part, field) if isinstance(field, int) else (part,)
+                    raise SpaceProblem(where, f"{field!r} is no name of a field")
 
     def _read_choices(self, choices: Mapping[str, Any]) -> Iterator[FieldChoice]:
         taken: dict[str, str] = {}
@@ -394,7 +395,9 @@ class ConfigSpace(SearchSpace):
         worst = max([*self._rules.derived.values(), *self._rules.further], key=lambda rule: fails.get(id(rule), 0))
         if self._few is not None and not self._few:
             raise self.places.error(
-                SpaceProblem(worst.path, "no member satisfies it together with the other constraints; loosen one of them")
+                SpaceProblem(
+                    worst.path, "no member satisfies it together with the other constraints; loosen one of them"
+                )
             )
         raise self.places.error(
             SpaceProblem(

@@ -109,7 +109,8 @@ def test_undefined_is_read_only_where_python_would_read_it() -> None:
 
 CODE = [
     "__import__('os').system('touch /tmp/x')", "().__class__.__bases__", "a.__class__", "open('x')", "eval('1')",
-    "exec('1')", "print(1)", "(lambda: 1)()", "[i for i in a]", "{1: 2}", "{1}", "f'{a}'", "a := 1", "a; b", "import os",
+    "exec('1')", "print(1)", "(lambda: 1)()", "[i for i in a]", "{1: 2}", "{1}", "f'{a}'", "a := 1", "a; b",
+    "import os",
     "a.b()", "a[0]()", "getattr(a, 'b')", "*a", "min(*a)", "min(a, key=len)", "a[1:2]", "b'x'", "1j", "await a",
     "yield", "a @ b", "a << 2", "a & b", "~a", "...", "'a'.upper()", "lambda: 1", "a if b", "", "   ", "a b", "(",
     "_a.__b",
