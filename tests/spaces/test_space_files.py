@@ -1,4 +1,4 @@
-"""Files of spaces: read with their lines, wherever a name goes; a bad one is a line with the place, and runs nothing."""
+"""Files of spaces: read with their lines, wherever a name goes; a bad one is a line with its place, and is not run."""
 
 from __future__ import annotations
 
