@@ -211,7 +211,7 @@ UNREADABLE: dict[str, tuple[bytes, str]] = {
     "binary": (bytes(range(256)), "NUL"),
     "no UTF-8": (b"a: \xff\xfe", "UTF-8"),
     "control characters": (b"a: \x07\x1b[31m", "special characters are not allowed"),
-    "huge": (b"#" * (2**20 + 1), "too large"),
+    "huge": (b"#" * (2**18 + 1), "too large"),
 }
 
 
