@@ -20,6 +20,7 @@ from lpzero_hf.errors import UsageError, did_you_mean
 
 LONGEST = 2_000  # characters of an expression
 DEEPEST = 40  # levels of its tree
+DOTS = 10  # in the name of a field
 LARGEST = 10**30  # of a number
 MOST_ITEMS = 10_000  # of a list, and characters of a text
 WORDS = {"true": True, "false": False, "null": None}  # as YAML and JSON write them
@@ -245,7 +246,7 @@ def _parts(node: ast.expr, text: str) -> list[ast.expr]:
         case ast.Name() | ast.Attribute():
             if (name := dotted(node)) is None:
                 raise _wrong(node, text, "only the names of fields may have dots")
-            if "__" in name:
+            if "__" in name or name.count(".") > DOTS:
                 raise _wrong(node, text, f"'{name}' is no field of a configuration")
             return []
         case ast.BinOp(left=left, op=op, right=right) if type(op) in BINARY:

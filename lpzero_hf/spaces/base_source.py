@@ -28,14 +28,18 @@ def find_base(source: Any, folder: Path | None = None, plugins: PluginRegistry |
     """
     from transformers import PreTrainedConfig
 
-    if isinstance(source, Mapping):
-        return base_from(source)
-    if not isinstance(source, str | Path | PreTrainedConfig) or not source:
-        raise SpaceProblem((), "give the fields with a model_type, or the path or Hub id of a configuration")
+    if isinstance(source, BaseConfig):  # read already
+        return source
     try:
+        if isinstance(source, Mapping):
+            return base_from(source)
+        if not isinstance(source, str | Path | PreTrainedConfig) or not source:
+            raise SpaceProblem((), "give the fields with a model_type, or the path or Hub id of a configuration")
         return base_of(source if isinstance(source, PreTrainedConfig) else _named(source, folder, plugins))
+    except SpaceProblem as problem:
+        raise problem.within("base") from problem
     except LpzError as error:
-        raise SpaceProblem((), str(error)) from error
+        raise SpaceProblem(("base",), str(error)) from error
 
 
 def _named(source: str | Path, folder: Path | None, plugins: PluginRegistry | None) -> Any:

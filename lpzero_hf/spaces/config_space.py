@@ -3,35 +3,32 @@
 from __future__ import annotations
 
 import random
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from fractions import Fraction
 from functools import cached_property
 from itertools import product
 from typing import TYPE_CHECKING, Any
 
-from lpzero_hf.errors import LpzError, ModelError, UsageError, did_you_mean
-from lpzero_hf.spaces.arithmetic import Formula, FormulaError
+from lpzero_hf.errors import LpzError, ModelError, UsageError
 from lpzero_hf.spaces.base import Architecture, By, Count, Pick, Row, SearchSpace, Value
-from lpzero_hf.spaces.field_choice import FieldChoice, read_choice
-from lpzero_hf.spaces.member_rules import MemberRules, Rule
+from lpzero_hf.spaces.base_source import find_base
+from lpzero_hf.spaces.field_choice import FieldChoice
+from lpzero_hf.spaces.member_rules import Rule
 from lpzero_hf.spaces.member_text import member_text, read_member
-from lpzero_hf.spaces.places import Path, Places, SpaceProblem
+from lpzero_hf.spaces.places import Places, SpaceProblem
+from lpzero_hf.spaces.space_reader import SpaceReader, check_types
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from transformers import PreTrainedConfig
 
-    from lpzero_hf.spaces.base_config import BaseConfig
 
-NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}")
 FORMAT, VERSION = "lpzero-hf space", 1
 MOST_DRAWS = 20_000  # for one member that satisfies all rules
 TRIED = 5_000  # draws for an estimate of their number
-LISTED = 20_000  # members that are listed rather than drawn
+LISTED = 10_000  # members that are listed rather than drawn
 REPAIRS = 2_000  # members tried in place of one that does not satisfy all rules
-MOST_CHOICES = 1_000
 
 
 class ConfigSpace(SearchSpace):
@@ -89,11 +86,11 @@ class ConfigSpace(SearchSpace):
         self.name, self.summary, self.citation = name, summary, citation
         derived = {} if derived is None else derived
         try:
-            self._check_types(choices, derived, constraints)
-            self._base = _base(base)
+            check_types(name, {"summary": summary, "citation": citation}, choices, derived, constraints)
+            self._base = find_base(base)
             self._written = {"choices": dict(choices), "derived": dict(derived), "constraints": list(constraints)}
-            self._choices = tuple(self._read_choices(choices))
-            self._rules = self._read_rules(derived, constraints)
+            reader = SpaceReader(self._base, choices)
+            self._choices, self._rules = reader.choices, reader.rules(derived, constraints)
             self._build(self._first())
         except SpaceProblem as problem:
             raise self.places.error(problem) from problem
@@ -112,6 +109,8 @@ class ConfigSpace(SearchSpace):
         """
         if by not in ("architecture", "choice"):
             raise UsageError(f"sampling by '{by}' is unknown; use 'architecture' or 'choice'")
+        if by == "architecture" and self._few is not None:
+            return rng.choice(self._few)
         return self._valid(lambda: self._drawn(rng, by))
 
     def samples(self, n: int, seed: int = 42, by: By = "architecture") -> list[Architecture]:
@@ -220,118 +219,10 @@ class ConfigSpace(SearchSpace):
             **self._written,
         }
 
-    def _check_types(self, choices: Any, derived: Any, constraints: Any) -> None:
-        if not isinstance(self.name, str) or not NAME.fullmatch(self.name):
-            raise SpaceProblem(("name",), "a name has up to 100 letters, digits, '.', '_' and '-'")
-        for key in ("summary", "citation"):
-            if not isinstance(getattr(self, key), str):
-                raise SpaceProblem((key,), "it is no text")
-        if not isinstance(choices, Mapping) or not choices:
-            raise SpaceProblem(("choices",), "give at least one field with its values, such as hidden_size: [64, 128]")
-        if len(choices) > MOST_CHOICES:
-            raise SpaceProblem(
-                ("choices",), f"there are {len(choices):,} choices, and at most {MOST_CHOICES:,} are taken"
-            )
-        if not isinstance(derived, Mapping):
-            raise SpaceProblem(("derived",), "give fields with formulas, such as intermediate_size: 4 * hidden_size")
-        if not isinstance(constraints, Sequence) or isinstance(constraints, str):
-            raise SpaceProblem(("constraints",), "give a list of conditions, such as hidden_size >= 64")
-        for part, given in (("choices", choices), ("derived", derived)):
-            for field in given:
-                if not isinstance(field, str):
-                    raise SpaceProblem((part, str(field)), f"{field!r} is no name of a field")
-
-    def _read_choices(self, choices: Mapping[str, Any]) -> Iterator[FieldChoice]:
-        taken: dict[str, str] = {}
-        for name, spec in choices.items():
-            path: Path = ("choices", name)
-            values, per_layer, length, shown = read_choice(spec, path)
-            field = self._resolved(name, path, values[:1] if per_layer else values[0])
-            _claim(taken, field, name, path)
-            if per_layer:
-                if length:
-                    depth: str | None = self._resolved(length, (*path, "length"))
-                elif (depth := self._base.depth(field)) is None:
-                    raise SpaceProblem(path, "no field with the number of layers is known; name it with 'length'")
-                length = depth or ""
-            yield FieldChoice(name, field, values, per_layer, length, shown)
-
-    def _read_rules(self, derived: Mapping[str, Any], constraints: Sequence[Any]) -> MemberRules:
-        chosen = {choice.field: choice.name for choice in self._choices}
-        fields: dict[str, tuple[str, Path]] = {}
-        taken = dict(chosen)
-        for name in derived:
-            path: Path = ("derived", name)
-            field = self._resolved(name, path, 1)
-            if field in chosen:
-                raise SpaceProblem(path, f"'{chosen[field]}' is a choice as well; leave it out of one of them")
-            _claim(taken, field, name, path)
-            fields[field] = (name, path)
-        fixed: dict[str, Value] = {}
-        known = {*chosen, *fields}
-        made = {field: self._rule(path, derived[name], known, fixed) for field, (name, path) in fields.items()}
-        conditions = [
-            self._rule(("constraints", place), text, known, fixed, condition=True)
-            for place, text in enumerate(constraints)
-        ]
-        for choice in self._choices:
-            if choice.per_layer and choice.length not in known:
-                fixed[choice.length] = self._fixed(choice.length, ("choices", choice.name))
-        try:
-            return MemberRules(self._choices, made, conditions, fixed)
-        except FormulaError as error:  # of values; its text names the expression
-            wrong = [rule for rule in (*made.values(), *conditions) if rule.formula.text == error.text]
-            raise SpaceProblem(wrong[0].path if wrong else (), str(error)) from error
-
-    def _rule(
-        self, path: Path, written: Any, known: set[str], fixed: dict[str, Value], *, condition: bool = False
-    ) -> Rule:
-        """The rule that a user has written, over paths of fields; what it reads of the base goes to `fixed`."""
-        if isinstance(written, bool | int | float) and not condition:
-            written = repr(written)
-        if not isinstance(written, str):
-            raise SpaceProblem(path, f"{written!r} is no expression; write arithmetic such as '4 * hidden_size'"[:300])
-        try:
-            formula = Formula(written)
-        except FormulaError as error:
-            raise SpaceProblem(path, str(error)) from error
-        names: dict[str, str] = {}
-        for name in formula.names:
-            try:
-                field = names[name] = self._base.resolve(name)
-            except SpaceProblem as problem:
-                if name in known:
-                    names[name] = name
-                    continue
-                near = did_you_mean(name, known)
-                raise SpaceProblem(
-                    path, f"'{formula.text}' reads '{name}': {near[2:] if near else problem.what}"
-                ) from problem
-            if field not in known:
-                fixed[field] = self._fixed(field, path)
-        return Rule(path, formula.renamed(names))
-
-    def _fixed(self, field: str, path: Path) -> Value:
-        try:
-            return self._base.value(field)
-        except SpaceProblem as problem:
-            raise SpaceProblem(path, problem.what) from problem
-
-    def _resolved(self, name: str, path: Path, value: Any = None) -> str:
-        try:
-            return self._base.resolve(name, value)
-        except SpaceProblem as problem:
-            raise SpaceProblem(path, problem.what) from problem
-
     def _first(self) -> Architecture:
         """A member, the same in every process."""
         rng = random.Random(0)
-        try:
-            return self._valid(lambda: self._drawn(rng, "architecture"))
-        except UsageError as error:
-            if self._rules.further:
-                raise
-            raise AssertionError("a counted space has members") from error
+        return self._valid(lambda: self._drawn(rng, "architecture"))
 
     def _build(self, architecture: Architecture) -> PreTrainedConfig:
         fields = self._rules.complete(self._fields(architecture.shared))
@@ -392,11 +283,19 @@ class ConfigSpace(SearchSpace):
             if broken is None:
                 return self._architecture(chosen)
             fails[id(broken[0])] = fails.get(id(broken[0]), 0) + 1
+            if not self._few and self._few is not None:
+                break
         worst = max([*self._rules.derived.values(), *self._rules.further], key=lambda rule: fails.get(id(rule), 0))
+        if self._few is not None and not self._few:
+            raise self.places.error(
+                SpaceProblem(
+                    worst.path, "no member satisfies it together with the other constraints; loosen one of them"
+                )
+            )
         raise self.places.error(
             SpaceProblem(
                 worst.path,
-                f"none of {MOST_DRAWS:,} random members satisfies '{_told(worst)}' and all other constraints; loosen it, "
+                f"none of {MOST_DRAWS:,} random members satisfies '{_told(worst)}' and all else; loosen it, "
                 "or write it over fewer values and fields that are chosen once",
             )
         )
@@ -406,13 +305,18 @@ class ConfigSpace(SearchSpace):
         total = self._rules.graph.count()
         if self._rules.exact:
             return Count(total, total, total)
-        if self._listed is not None:
-            return Count(*[len(self._listed)] * 3)
+        if self._few is not None:
+            return Count(*[len(self._few)] * 3)
         rng = random.Random(0)
         further = self._rules.further
         good = sum(self._broken(self._drawn(rng, "architecture"), further) is None for _ in range(TRIED))
         low, high = _interval(good, TRIED)
         return Count(total * good // TRIED, int(total * Fraction(low)), int(total * Fraction(high)) + 1)
+
+    @property
+    def _few(self) -> list[Architecture] | None:
+        """All members, if they are too few to draw them until one satisfies the rules, and there are such rules."""
+        return None if self._rules.exact else self._listed
 
     @cached_property
     def _listed(self) -> list[Architecture] | None:
@@ -467,28 +371,6 @@ class ConfigSpace(SearchSpace):
                     if (tried := tried + 1) > REPAIRS:
                         return
                     yield chosen | {choice.field: (*row[:layer], value, *row[layer + 1 :])}
-
-
-def _base(source: Any) -> BaseConfig:
-    from lpzero_hf.spaces.base_config import BaseConfig
-    from lpzero_hf.spaces.base_source import find_base
-
-    if isinstance(source, BaseConfig):
-        return source
-    try:
-        return find_base(source)
-    except SpaceProblem as problem:
-        raise problem.within("base") from problem
-
-
-def _claim(taken: dict[str, str], field: str, name: str, path: Path) -> None:
-    """Note that a field is given by a choice or a formula. Raises `SpaceProblem` if it, or a part of it, is already."""
-    for other, theirs in taken.items():
-        if other == field:
-            raise SpaceProblem(path, f"'{name}' and '{theirs}' are one field; leave one out")
-        if f"{other}.".startswith(f"{field}.") or f"{field}.".startswith(f"{other}."):
-            raise SpaceProblem(path, f"'{name}' and '{theirs}' are parts of one another; leave one out")
-    taken[field] = name
 
 
 def _nearest(wanted: int, possible: Sequence[int], values: Sequence[Value]) -> int:

@@ -94,7 +94,7 @@ class MemberRules:
         fields = {**self.fixed, **chosen}
         made = dict(chosen)
         for field, rule in self.derived.items():
-            fields[field] = made[field] = rule.formula(fields)
+            fields[field] = made[field] = _computed(rule, fields)
         return made
 
     def depth(self, choice: FieldChoice, chosen: Mapping[str, Value]) -> int:
@@ -116,11 +116,9 @@ class MemberRules:
         conditions = self.rules if rules is None else rules
         for field, rule in [*self.derived.items(), *((None, rule) for rule in conditions)]:
             try:
-                value = rule.formula(fields)
+                value = _computed(rule, fields)
             except Undefined as error:
                 return rule, str(error)
-            except FormulaError as error:
-                raise SpaceProblem(rule.path, str(error)) from error
             if field is not None:
                 fields[field] = value
             elif not value:
@@ -173,7 +171,7 @@ class MemberRules:
         needed = self._needed(_is_itself(name))
         for field, rule in self.derived.items():
             if field in needed:
-                fields[field] = rule.formula(fields)
+                fields[field] = _computed(rule, fields)
         return fields
 
     def _touched(self, formula: Formula) -> set[str]:
@@ -290,11 +288,19 @@ def _ordered(derived: Mapping[str, Rule]) -> list[str]:
             elif name in state:
                 way = [one for one, _ in stack]
                 circle = [*way[way.index(name) :], name]
-                raise SpaceProblem(derived[field].path, f"derived fields form a circle: {' <- '.join(circle)}")
+                raise SpaceProblem(derived[name].path, f"derived fields form a circle: {' <- '.join(circle)}")
             else:
                 state[name] = False
                 stack.append((name, iter(derived[name].formula.names)))
     return order
+
+
+def _computed(rule: Rule, fields: Mapping[str, Value]) -> Any:
+    """The value of a rule's formula. Raises `Undefined` if it has none, `SpaceProblem` for values of the wrong kind."""
+    try:
+        return rule.formula(fields)
+    except FormulaError as error:
+        raise SpaceProblem(rule.path, str(error)) from error
 
 
 def _is_itself(field: str) -> Formula:

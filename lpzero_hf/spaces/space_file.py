@@ -25,7 +25,7 @@ from lpzero_hf.spaces.places import Places, SpaceProblem
 
 KEYS = ("name", "summary", "citation", "base", "choices", "derived", "constraints")
 STORED = ("format", "version")  # in a definition
-MOST = 2**20  # bytes of a file
+MOST = 2**18  # bytes of a file
 DEEPEST = 30  # levels
 REMEDY = "give a space as YAML or JSON"
 INTEGER = re.compile(r"[-+]?[0-9]+")
@@ -95,10 +95,7 @@ def space_from(
                 raise SpaceProblem((), f"it lacks '{key}'")
         given = {key: value for key, value in document.items() if key in KEYS and value is not None}
         given.setdefault("name", name)
-        try:
-            given["base"] = find_base(given["base"], folder, plugins)
-        except SpaceProblem as problem:
-            raise problem.within("base") from problem
+        given["base"] = find_base(given["base"], folder, plugins)
     except SpaceProblem as problem:
         raise places.error(problem) from problem
     return ConfigSpace(**given, places=places)

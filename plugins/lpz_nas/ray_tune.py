@@ -27,8 +27,8 @@ def trainable(evaluator: ProxyEvaluator, budget: Budget | None = None) -> Callab
     """A function of a configuration for `tune.Tuner`.
 
     It reports `score` (to be maximised), `params`, `architecture` (the text id) and, where there is no score, `reason`.
-    Outside the budget, where the model cannot be built (`params` is None), and where the proxy has no score, the score is
-    minus infinity, which Ray's `get_best_result` leaves out; outside the budget the model is never built.
+    Outside the budget, where the model cannot be built (`params` is None), and where the proxy has no score, the score
+    is minus infinity, which Ray's `get_best_result` leaves out; outside the budget the model is never built.
 
     Args:
         evaluator: scores; its space is searched.
