@@ -135,6 +135,15 @@ class SearchSpace(ABC):
         """What makes this space again, as plain data; None where it is code, known by its name."""
         return None
 
+    def content(self, architecture: Architecture) -> tuple[Any, ...]:
+        """Plain data that an architecture is known by, whatever a release of transformers fills in by default.
+
+        Two different architectures never share it. For a space that is code, its name and the text id; for one that is
+        made from data, these data instead of the name, which anyone may give to something else; empty if there is none.
+        """
+        made_of = self.definition()
+        return (self.name if made_of is None else made_of, self.text(architecture))
+
     def described(self) -> list[Mapping[str, Any]]:
         """A row for every choice: its `name`, what it is made `per` (model or layer), its `values`, and these as
         `shown` to people."""
