@@ -62,6 +62,7 @@ if TYPE_CHECKING:
     from lpzero_hf.searching.search import search as search
     from lpzero_hf.spaces.base import Architecture as Architecture
     from lpzero_hf.spaces.base import SearchSpace as SearchSpace
+    from lpzero_hf.spaces.config_space import ConfigSpace as ConfigSpace
     from lpzero_hf.spaces.listed import ListedMember as ListedMember
     from lpzero_hf.spaces.listed import ListedSpace as ListedSpace
     from lpzero_hf.spaces.named import ZooModel as ZooModel
@@ -115,6 +116,7 @@ _HOMES = {
     "search": "searching.search",
     "Architecture": "spaces.base",
     "SearchSpace": "spaces.base",
+    "ConfigSpace": "spaces.config_space",
     "ListedMember": "spaces.listed",
     "ListedSpace": "spaces.listed",
     "ZooModel": "spaces.named",

@@ -206,7 +206,7 @@ def made_benchmark(path: Path, plugins: PluginRegistry | None = None) -> Benchma
     """
     document = read_made(path)
     with reading(f"'{path}'", REMEDY, UsageError):
-        home = load_space(document["space"], plugins)
+        home = load_space(document.get("definition") or document["space"], plugins)
         entries = first_seed(document, home)
         tokens = document["plan"]["recipe"]["seq_len"]
         if not is_finite(tokens) or tokens != int(tokens) or tokens < 2 or not isinstance(document["name"], str):

@@ -139,7 +139,8 @@ def benchmark_from_rows(
         UsageError: there is no such space.
 
     Example:
-        >>> rows = [{"name": f"d{w}", "config": {"model_type": "gpt2", "n_embd": w}, "loss": 9 / w} for w in (12, 24, 48)]
+        >>> configs = {f"d{width}": {"model_type": "gpt2", "n_embd": width} for width in (12, 24, 48)}
+        >>> rows = [{"name": name, "config": config, "loss": 9 / config["n_embd"]} for name, config in configs.items()]
         >>> benchmark = benchmark_from_rows(rows, "loss", name="mine", key_column="name")
         >>> [entry.key for entry in benchmark.trained()], benchmark.space.size()
         (['d12', 'd24', 'd48'], 3)

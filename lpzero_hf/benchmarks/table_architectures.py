@@ -14,18 +14,23 @@ from lpzero_hf.benchmarks.held_out import MARK, NOT_ARCHITECTURE, plain_architec
 from lpzero_hf.benchmarks.table_files import REMEDY, BadCell, BadRows
 from lpzero_hf.errors import LpzError, ModelError, UsageError, did_you_mean, one_line
 from lpzero_hf.files import parse_json
-from lpzero_hf.models.config_keys import known_keys, nearest_key, warn_of_unknown_keys
-from lpzero_hf.models.load import HUB_ID, load_config
-from lpzero_hf.models.size_limits import check_sizes
+from lpzero_hf.models.load import load_config
 from lpzero_hf.plugins import PluginRegistry
 from lpzero_hf.spaces.base import Architecture, SearchSpace
+from lpzero_hf.spaces.base_config import BaseConfig, plain_config
+from lpzero_hf.spaces.base_source import find_base
+from lpzero_hf.spaces.config_keys import nearest_key, warn_of_unknown_keys
 from lpzero_hf.spaces.listed import ListedMember
 from lpzero_hf.spaces.named import installed_models, installed_spaces, load_space
+from lpzero_hf.spaces.places import SpaceProblem
+from lpzero_hf.spaces.read_config import HUB_ID
+from lpzero_hf.spaces.size_limits import check_sizes
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig
 
-NO_FIELDS = frozenset({"dtype", "torch_dtype", "name_or_path", "_name_or_path", "transformers_version"})
+NO_FIELDS = frozenset({"dtype", "torch_dtype", "name_or_path", "model_type"})  # known to every class
+NEAR = 0.85  # how alike the names of a column and of a field are where one is probably meant to be the other
 LONGEST = 160  # letters of a name that spells out its fields
 Row = Mapping[str, Any]
 
@@ -171,45 +176,45 @@ class ConfigCells:
 
 
 class FieldCells:
-    """Columns that are each a field of a configuration, over a base that has all others.
+    """Columns that are each a field of a configuration, over a base that sets others.
 
-    An empty cell leaves the field as the base has it.
+    An empty cell leaves the field as the base has it. What the class of the configuration computes from other fields
+    follows them, unless the base really sets it; see `BaseConfig`.
 
     Args:
-        base: the configuration that has all other fields.
-        fields: the columns, named as the fields; those of nested configurations with dots.
+        base: what all architectures have in common.
+        fields: by column, the path of its field.
         bad: names the places of rows.
     """
 
-    def __init__(self, base: PreTrainedConfig, fields: Sequence[str], bad: BadRows) -> None:
+    def __init__(self, base: BaseConfig, fields: Mapping[str, str], bad: BadRows) -> None:
         self.columns: tuple[str, ...] = tuple(fields)
         self.members: dict[str, ListedMember] = {}
-        self._base, self._bad = base, bad
-        self._plain = json.dumps(plain_architecture(base.to_dict()), sort_keys=True, default=str)
-        self._usual = {field: _value_of(base, field) for field in fields}
+        self._base, self._fields, self._bad = base, fields, bad
+        self._definition = json.dumps(base.definition(), sort_keys=True)
+        self._usual = {column: _value_of(base.whole, path) for column, path in fields.items()}
         self._checked: dict[tuple[str, str], tuple[Any, str]] = {}
 
     def read(self, row: Row, place: int) -> Architecture:
         """The architecture of a row. Raises `BadCell` if a value has another type than the field."""
         given: dict[str, Any] = {}
         words = []
-        for field in self.columns:
-            cell = row.get(field)
+        for column, path in self._fields.items():
+            cell = row.get(column)
             if missing(cell):
                 continue
-            key = (field, repr(cell))
+            key = (column, repr(cell))
             if key not in self._checked:
-                value = fitting(field, cell, self._usual[field])
-                self._checked[key] = value, f"{field}={value if isinstance(value, str) else json.dumps(value)}"
-            value, word = self._checked[key]
-            given[field] = value
+                value = fitting(column, cell, self._usual[column])
+                self._checked[key] = value, f"{path}={value if isinstance(value, str) else json.dumps(value)}"
+            given[path], word = self._checked[key]
             words.append(word)
         name = ",".join(words) or "base"
         if len(name) > LONGEST:
             name = f"{name[:LONGEST]}-{hashlib.sha256(name.encode()).hexdigest()[:MARK]}"
         if name not in self.members:
             build = partial(_over, self._base, given, self._bad.at(place))
-            self.members[name] = ListedMember(build, [self._plain, given])
+            self.members[name] = ListedMember(build, [self._definition, given])
         return Architecture((name,))
 
 
@@ -246,8 +251,8 @@ def reader_of(
         one = "--space" if space is not None else "--architecture-column"
         raise UsageError(f"--base is for columns that are fields, and {one} for one that holds all; give one of them")
     if base is not None:
-        config = base_config(base, plugins)
-        return FieldCells(config, _fields(left, config, bad.source), bad)
+        found = base_of_table(base, plugins)
+        return FieldCells(found, _fields(left, found, bad.source), bad)
     column = _architecture_column(left, columns, architecture, bad.source)
     if space is not None:
         return SpaceIds(column, space)
@@ -279,37 +284,51 @@ def column_of(wanted: str, columns: Sequence[str], source: str) -> str:
     raise UsageError(f"{source} has no column '{wanted}'{near} (it has {listing(columns)})")
 
 
-def _fields(left: Sequence[str], base: PreTrainedConfig, source: str) -> list[str]:
-    known = known_keys(type(base)) | set(base.to_dict())  # type: ignore[arg-type]  # every class is hashable
-    known -= NO_FIELDS
-    fields = [name for name in left if name.partition(".")[0] in known]
-    family = type(base).__name__
+def _fields(left: Sequence[str], base: BaseConfig, source: str) -> dict[str, str]:
+    """By column, the path of the field that it is, for all columns that are fields."""
+    fields: dict[str, str] = {}
     for name in left:
-        near = nearest_key(name, frozenset(known - NOT_ARCHITECTURE), 0.85) if name not in fields else ""
-        if near:
-            raise UsageError(
-                f"column '{name}' of {source} is no field of {family}; did you mean '{near}'? Rename it, or say "
-                f"that it is something else with --extra-column {name}"
-            )
+        if name in NO_FIELDS:
+            continue
+        try:
+            fields[name] = base.resolve(name)
+        except SpaceProblem:
+            near = nearest_key(name, known_fields(base), NEAR)
+            if near:
+                raise UsageError(
+                    f"column '{name}' of {source} is no field of {base.kind.__name__}; did you mean '{near}'? Rename "
+                    f"it, or say that it is something else with --extra-column {name}"
+                ) from None
+    paths = list(fields.values())
+    if twice := sorted({path for path in paths if paths.count(path) > 1}):
+        names = [name for name in fields if fields[name] == twice[0]]
+        raise UsageError(f"columns {listing(names)} of {source} are the same field '{twice[0]}'; keep one")
     if not fields:
-        raise UsageError(f"no column of {source} is a field of {family} ({listing(left)}); rename them as its fields")
+        raise UsageError(
+            f"no column of {source} is a field of {base.kind.__name__} ({listing(left)}); rename them as its fields"
+        )
     return fields
 
 
-def base_config(base: Any, plugins: PluginRegistry) -> PreTrainedConfig:
-    """The configuration of a base: an object, plain data, JSON text, a path, a Hub id or a zoo name.
+def known_fields(base: BaseConfig) -> frozenset[str]:
+    """The fields of a configuration that decide its architecture."""
+    return frozenset(plain_config(base.whole)) - NOT_ARCHITECTURE
+
+
+def base_of_table(base: Any, plugins: PluginRegistry) -> BaseConfig:
+    """A base as users give it: a configuration, plain data, JSON text, a path, a Hub id or a zoo name.
 
     Raises:
         UsageError: it is none of these.
-        LpzError: it cannot be read.
+        LpzError: it is no readable JSON.
     """
     if isinstance(base, str) and base.lstrip().startswith("{"):
         base = parse_json(base, "--base", "give an object with a 'model_type'", strict=False)
-    if isinstance(base, Mapping):
-        if not isinstance(base.get("model_type"), str):
-            raise UsageError("--base names no 'model_type', so its family is unknown; add the key")
-        return config_of(base, "--base", remedy="correct it")
-    return base if hasattr(base, "to_dict") else load_config(str(base), plugins=plugins)[0]
+    try:
+        return find_base(base, plugins=plugins)
+    except SpaceProblem as problem:
+        part = ".".join(map(str, problem.path))
+        raise UsageError(f"--base: {f'{part}: ' if part else ''}{problem.what}") from problem
 
 
 # Values ----------------------------------------------------------------------------------------------------
@@ -394,13 +413,12 @@ def listing(names: Sequence[str], most: int = 20) -> str:
 # Configurations --------------------------------------------------------------------------------------------
 
 
-def config_of(data: Mapping[str, Any], where: str, remedy: str = REMEDY) -> PreTrainedConfig:
+def config_of(data: Mapping[str, Any], where: str) -> PreTrainedConfig:
     """The configuration that plain data describe.
 
     Args:
         data: with a `model_type`.
         where: they stand, for messages.
-        remedy: the end of the message.
 
     Raises:
         ModelError: its class refuses it.
@@ -412,34 +430,27 @@ def config_of(data: Mapping[str, Any], where: str, remedy: str = REMEDY) -> PreT
         warn_of_unknown_keys(data, config, where)
         return config
 
-    return _made(make, data, where, remedy)
+    return _made(make, data, where)
 
 
-def _over(base: PreTrainedConfig, given: Mapping[str, Any], where: str) -> PreTrainedConfig:
-    """The base with some fields replaced."""
-    data = base.to_dict()
-    for field, value in given.items():
-        *path, last = field.split(".")
-        inner = data
-        for name in path:
-            inner = inner[name]
-        inner[last] = value
-    return _made(lambda: type(base).from_dict(data), data, where, REMEDY)
+def _over(base: BaseConfig, given: Mapping[str, Any], where: str) -> PreTrainedConfig:
+    """The base with other values of some fields."""
+    return _made(lambda: base.build(given), {}, where)
 
 
 def _found(source: str, where: str, plugins: PluginRegistry) -> PreTrainedConfig:
     """The configuration of a path, a name or a Hub id."""
-    return _made(lambda: load_config(source, plugins=plugins)[0], {}, where, REMEDY)
+    return _made(lambda: load_config(source, plugins=plugins)[0], {}, where)
 
 
-def _made(make: Callable[[], PreTrainedConfig], data: Mapping[str, Any], where: str, remedy: str) -> PreTrainedConfig:
+def _made(make: Callable[[], PreTrainedConfig], data: Mapping[str, Any], where: str) -> PreTrainedConfig:
     try:
         check_sizes(data, "it has no possible size")
         return make()
     except LpzError as error:
-        raise ModelError(f"{where}: {error}; {remedy}") from error
+        raise ModelError(f"{where}: {error}; {REMEDY}") from error
     except Exception as error:  # classes of configurations raise anything
-        raise ModelError(f"{where}: its configuration cannot be built ({one_line(error)}); {remedy}") from error
+        raise ModelError(f"{where}: its configuration cannot be built ({one_line(error)}); {REMEDY}") from error
 
 
 def _value_of(base: PreTrainedConfig, field: str) -> Any:
