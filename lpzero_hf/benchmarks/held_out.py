@@ -33,19 +33,19 @@ def marks_of(space: SearchSpace, architecture: Architecture) -> frozenset[str]:
     One is a digest of its configuration, which is the same in whatever space; the other, where its space has data or a
     name for it, a digest of `SearchSpace.content`, which a release of transformers with other defaults does not change.
     """
-    config = plain_architecture(identity(space.config(architecture)))
+    config = _plain(identity(space.config(architecture)))
     names = [digest("config", config)]
     if content := space.content(architecture):
         names.append(digest("named", *content))
     return frozenset(name[:MARK] for name in names)
 
 
-def plain_architecture(value: Any) -> Any:
-    """A configuration, or a part, as plain data in one way of writing it: without what is no architecture, 1.0 as 1."""
+def _plain(value: Any) -> Any:
+    """A part of a configuration as one way of writing it: without what is no architecture, and 1.0 as 1."""
     if isinstance(value, dict):
-        return {str(key): plain_architecture(inner) for key, inner in value.items() if key not in NOT_ARCHITECTURE}
+        return {str(key): _plain(inner) for key, inner in value.items() if key not in NOT_ARCHITECTURE}
     if isinstance(value, list | tuple):
-        return [plain_architecture(inner) for inner in value]
+        return [_plain(inner) for inner in value]
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 

@@ -22,6 +22,7 @@ from lpzero_hf.spaces.listed import ListedMember, ListedSpace
 from lpzero_hf.spaces.named import load_space
 
 FEWEST = 3  # architectures that have a ranking
+SEEDS = 50  # whose rankings are compared in pairs
 
 
 def benchmark_from_table(
@@ -170,7 +171,7 @@ def benchmark_from_rows(
         seq_len=seq_len,
         fetch=fetch,
         notes=notes,
-        facts=lambda: reading.content.facts,
+        facts=lambda: reading.content.facts(),
         skip_failures=skip_bad_rows,
     )
 
@@ -182,12 +183,12 @@ class TableContent:
     Args:
         entries: the trained architectures.
         members: the architectures by name; empty where a space has them.
-        facts: for people, see `Benchmark.facts`.
+        facts: tells more to people, see `Benchmark.facts`.
     """
 
     entries: list[Trained]
     members: Mapping[str, ListedMember]
-    facts: Mapping[str, Any]
+    facts: Callable[[], Mapping[str, Any]]
 
 
 @dataclass(frozen=True)
@@ -242,7 +243,7 @@ class TableReading:
                 TableWarning,
                 stacklevel=2,
             )
-        return TableContent(entries, reader.members, _facts(table, reader, kept, seed, trainings))
+        return TableContent(entries, reader.members, partial(_facts, table, reader, kept, seed, trainings))
 
 
 @dataclass(frozen=True)
@@ -299,6 +300,7 @@ def _number(cell: Any, metric: str) -> float:
     if missing(cell):
         what = "is NaN" if isinstance(cell, float) else "is empty"
         raise BadCell(f"with no {metric}", f"'{metric}' {what}; every row needs the performance of a finished training")
+    original = cell
     if hasattr(cell, "item"):  # of NumPy
         cell = cell.item()
     if isinstance(cell, bool) or not isinstance(cell, int | float):
@@ -307,7 +309,7 @@ def _number(cell: Any, metric: str) -> float:
         except (ValueError, OverflowError):
             cell = None
         if cell is None:
-            raise BadCell(f"with a {metric} that is no number", f"'{metric}' holds no number")
+            raise BadCell(f"with a {metric} that is no number", f"'{metric}' is {shown(original)}, and no number")
     try:
         value = float(cell)
     except OverflowError:
@@ -391,18 +393,25 @@ def _facts(
         "columns": {column: _spread(column, table.rows) for column in kept} or None,
         "rows_left_out": dict(table.bad.counts) or None,
     }
-    seeds: dict[Hashable, dict[str, float]] = {}
-    for name, found in trainings.items():
-        for training in found:
-            seeds.setdefault(training.seed, {})[str(name)] = training.quality
-    several = [[training.quality for training in found] for found in trainings.values() if len(found) > 1]
+    several = {str(name): found for name, found in trainings.items() if len(found) > 1}
     if several:
-        between = noise_of(seeds) if seed is not None else None
+        between = None if seed is None else _between_seeds(several)
+        variances = [statistics.variance(training.quality for training in found) for found in several.values()]
         facts["noise"] = between or {
             "architectures_with_several_seeds": len(several),
-            "standard_deviation_of_a_seed": math.sqrt(statistics.fmean(map(statistics.variance, several))),
+            "standard_deviation_of_a_seed": math.sqrt(statistics.fmean(variances)),
         }
     return facts
+
+
+def _between_seeds(several: Mapping[str, Sequence[Training]]) -> dict[str, Any] | None:
+    """How far trainings with other seeds differ, where the seeds are the same ones; None where few are."""
+    seeds: dict[Hashable, dict[str, float]] = {}
+    for name, found in several.items():
+        for training in found:
+            seeds.setdefault(training.seed, {})[name] = training.quality
+    seeds = {seed: qualities for seed, qualities in seeds.items() if len(qualities) >= FEWEST}
+    return noise_of(seeds) if len(seeds) <= SEEDS else None
 
 
 def _spread(column: str, rows: Sequence[Mapping[str, Any]]) -> str:

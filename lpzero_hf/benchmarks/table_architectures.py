@@ -5,12 +5,12 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from lpzero_hf.benchmarks.held_out import MARK, NOT_ARCHITECTURE, plain_architecture
+from lpzero_hf.benchmarks.held_out import MARK, NOT_ARCHITECTURE
 from lpzero_hf.benchmarks.table_files import REMEDY, BadCell, BadRows
 from lpzero_hf.errors import LpzError, ModelError, UsageError, did_you_mean, one_line
 from lpzero_hf.files import parse_json
@@ -193,7 +193,7 @@ class FieldCells:
         self._base, self._fields, self._bad = base, fields, bad
         self._definition = json.dumps(base.definition(), sort_keys=True)
         self._usual = {column: _value_of(base.whole, path) for column, path in fields.items()}
-        self._checked: dict[tuple[str, str], tuple[Any, str]] = {}
+        self._checked: dict[Hashable, tuple[Any, str]] = {}
 
     def read(self, row: Row, place: int) -> Architecture:
         """The architecture of a row. Raises `BadCell` if a value has another type than the field."""
@@ -201,14 +201,13 @@ class FieldCells:
         words = []
         for column, path in self._fields.items():
             cell = row.get(column)
-            if missing(cell):
-                continue
-            key = (column, repr(cell))
+            key = (column, cell.__class__, repr(cell) if isinstance(cell, list | dict) else cell)
             if key not in self._checked:
-                value = fitting(column, cell, self._usual[column])
-                self._checked[key] = value, f"{path}={value if isinstance(value, str) else json.dumps(value)}"
-            given[path], word = self._checked[key]
-            words.append(word)
+                self._checked[key] = self._check(column, path, cell)
+            value, word = self._checked[key]
+            if word:
+                given[path] = value
+                words.append(word)
         name = ",".join(words) or "base"
         if len(name) > LONGEST:
             name = f"{name[:LONGEST]}-{hashlib.sha256(name.encode()).hexdigest()[:MARK]}"
@@ -216,6 +215,13 @@ class FieldCells:
             build = partial(_over, self._base, given, self._bad.at(place))
             self.members[name] = ListedMember(build, [self._definition, given])
         return Architecture((name,))
+
+    def _check(self, column: str, path: str, cell: Any) -> tuple[Any, str]:
+        """The value of a field, and how it stands in the name of an architecture: not at all if the cell is empty."""
+        if missing(cell):
+            return None, ""
+        value = fitting(column, cell, self._usual[column])
+        return value, f"{path}={value if isinstance(value, str) else json.dumps(value)}"
 
 
 def reader_of(
@@ -393,7 +399,7 @@ def fitting(field: str, cell: Any, usual: Any) -> Any:
 def canonical(data: Mapping[str, Any], column: str) -> str:
     """The JSON text that equal architectures share. Raises `BadCell` if a value is no plain data."""
     try:
-        return json.dumps(plain_architecture(data), sort_keys=True)
+        return json.dumps({key: data[key] for key in data if key not in NOT_ARCHITECTURE}, sort_keys=True)
     except (TypeError, ValueError, RecursionError) as error:
         raise BadCell("with no plain data", f"'{column}' holds what JSON cannot ({one_line(error)})") from None
 

@@ -7,6 +7,7 @@ import io
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -219,6 +220,7 @@ _LITERALS: dict[str, Any] = {"true": True, "false": False} | dict.fromkeys(("", 
 _NUMERIC = frozenset("0123456789+-.eEinfatyINFATY")
 
 
+@lru_cache(maxsize=2**17)
 def literal(text: str) -> Any:
     """The value that a cell of a text shows: a number, a truth value, None where it is empty, else the text itself."""
     text = text.strip()
