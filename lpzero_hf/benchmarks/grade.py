@@ -57,6 +57,8 @@ class Report:
         scores: for each proxy, the score of each architecture in order, as the proxy gives it; None where
             there is none.
         chance: the rho that random scores exceed in 5% of draws.
+        metric: of the trained performance.
+        larger_is_better: whether higher is better for it.
     """
 
     benchmark: str
@@ -65,11 +67,15 @@ class Report:
     grades: list[Grade]
     scores: dict[str, list[float | None]]
     chance: float
+    metric: str
+    larger_is_better: bool
 
     def to_dict(self) -> dict[str, Any]:
         """The report as plain data for JSON."""
         return {
             "benchmark": self.benchmark,
+            "metric": self.metric,
+            "larger_is_better": self.larger_is_better,
             "setting": self.setting.to_json(),
             "chance": self.chance,
             "grades": [asdict(grade) for grade in self.grades],
@@ -154,6 +160,8 @@ def grade(
         grades=sorted(grades, key=_rank),
         scores={proxy.name: [rows[entry.key][proxy.name]["value"] for entry in entries] for proxy in chosen},
         chance=chance(len(entries)),
+        metric=benchmark.metric,
+        larger_is_better=benchmark.larger_is_better,
     )
 
 
