@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import gc
 import math
 import statistics
 import warnings
 from collections import Counter
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
@@ -220,6 +222,10 @@ class TableReading:
     @cached_property
     def content(self) -> TableContent:
         """What the table holds. Raises `LpzError`, see `benchmark_from_table`."""
+        with _uncollected():
+            return self._content()
+
+    def _content(self) -> TableContent:
         table = self.read()
         bad = table.bad
         total = len(table.rows) + sum(bad.counts.values())
@@ -263,6 +269,18 @@ class Training:
     seed: Hashable
     quality: float
     row: Mapping[str, Any]
+
+
+@contextmanager
+def _uncollected() -> Iterator[None]:
+    """Without the garbage collector, which would look through all rows again and again while they grow."""
+    collecting = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if collecting:
+            gc.enable()
 
 
 Trainings = dict[Hashable, list[Training]]  # by architecture, or by the key that names it
@@ -419,7 +437,8 @@ def _spread(column: str, rows: Sequence[Mapping[str, Any]]) -> str:
     cells = [row[column] for row in rows if not missing(row.get(column))]
     if cells and all(isinstance(cell, int | float) and not isinstance(cell, bool) for cell in cells):
         low, high = min(cells), max(cells)
-        shown_as = f"{low:.6g}" if low == high else f"{low:.6g} to {high:.6g}"
+        ends = [f"{end:,}" if isinstance(end, int) else f"{end:.6g}" for end in dict.fromkeys((low, high))]
+        shown_as = " to ".join(ends)
     else:
         shown_as = ", ".join(f"{value} ({n})" for value, n in Counter(map(str, cells)).most_common(3))
         shown_as = shown_as if len(shown_as) <= 60 else f"{len(set(map(str, cells)))} values"

@@ -268,7 +268,7 @@ def _records(records: Sequence[Any], bad: BadRows, folder: Path, places: Sequenc
 
 def _parquet(path: Path, skip: bool) -> Table:
     try:
-        import pyarrow  # type: ignore[import-untyped]  # it comes without types
+        import pyarrow
         from pyarrow import parquet
     except ImportError as error:
         raise LpzError("reading Parquet needs pyarrow; install it with `pip install 'lpzero-hf[tables]'`") from error
