@@ -27,8 +27,8 @@ Name = Annotated[
     str,
     typer.Argument(
         metavar="BENCH",
-        help="A benchmark, see `lpz bench list`; a folder that `lpz bench train` made; or a table (CSV, TSV, JSON, JSON "
-        "Lines, Parquet).",
+        help="A benchmark, see `lpz bench list`; a folder that `lpz bench train` made; or a table (CSV, TSV, JSON, "
+        "JSON Lines, Parquet).",
     ),
 ]
 

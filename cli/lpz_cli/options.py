@@ -168,8 +168,8 @@ class Table:
         typer.Option(
             "--base",
             metavar="MODEL",
-            help="Of a table whose columns are fields of a configuration: one with the others. A path, Hub id, zoo name "
-            "or JSON.",
+            help="Of a table whose columns are fields of a configuration: one with the others. A path, Hub id, zoo "
+            "name or JSON.",
         ),
     ] = None
     id_space: Annotated[
@@ -203,7 +203,7 @@ class Table:
 
         tables = [name for name in benchmarks if is_table(Path(name).expanduser())]
         if not tables:
-            if given := [f.name for f in fields(self) if getattr(self, f.name)]:
+            if given := [f.name for f in fields(self) if getattr(self, f.name) != f.default]:
                 option = OPTION_NAMES.get(given[0], given[0].replace("_", "-"))
                 raise UsageError(
                     f"--{option} is for tables ({', '.join(SUFFIXES)}), and "
@@ -225,7 +225,7 @@ class Table:
         )  # fmt: skip
 
 
-OPTION_NAMES = {"direction": "higher-is-better", "id_space": "space"}
+OPTION_NAMES = {"direction": "lower-is-better", "id_space": "space"}
 
 
 @dataclass(frozen=True)

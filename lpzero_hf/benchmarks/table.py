@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from lpzero_hf.benchmarks.benchmark import Benchmark, Progress, Trained, noise_of
-from lpzero_hf.benchmarks.table_architectures import ArchitectureReader, column_of, missing, reader_of, shown
+from lpzero_hf.benchmarks.table_architectures import ArchitectureReader, reader_of
+from lpzero_hf.benchmarks.table_cells import column_of, missing, shown
 from lpzero_hf.benchmarks.table_files import BadCell, BadRows, Table, listed_counts, read_table
 from lpzero_hf.errors import LpzError, TableWarning
 from lpzero_hf.plugins import PluginRegistry, load_plugins
