@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from lpzero_hf.benchmarks.benchmark import Trained as Trained
     from lpzero_hf.benchmarks.benchmark import load_benchmark as load_benchmark
     from lpzero_hf.benchmarks.grade import grade as grade
+    from lpzero_hf.benchmarks.table import benchmark_from_rows as benchmark_from_rows
+    from lpzero_hf.benchmarks.table import benchmark_from_table as benchmark_from_table
+    from lpzero_hf.benchmarks.table_options import TableOptions as TableOptions
     from lpzero_hf.capture.spec import Reduction as Reduction
     from lpzero_hf.errors import LpzError as LpzError
     from lpzero_hf.errors import NotApplicable as NotApplicable
@@ -61,6 +64,8 @@ if TYPE_CHECKING:
     from lpzero_hf.spaces.base import Architecture as Architecture
     from lpzero_hf.spaces.base import SearchSpace as SearchSpace
     from lpzero_hf.spaces.config_space import ConfigSpace as ConfigSpace
+    from lpzero_hf.spaces.listed import ListedMember as ListedMember
+    from lpzero_hf.spaces.listed import ListedSpace as ListedSpace
     from lpzero_hf.spaces.named import ZooModel as ZooModel
     from lpzero_hf.spaces.named import load_space as load_space
     from lpzero_hf.spaces.shipped_space import ShippedSpace as ShippedSpace
@@ -75,6 +80,9 @@ _HOMES = {
     "Trained": "benchmarks.benchmark",
     "load_benchmark": "benchmarks.benchmark",
     "grade": "benchmarks.grade",
+    "benchmark_from_rows": "benchmarks.table",
+    "benchmark_from_table": "benchmarks.table",
+    "TableOptions": "benchmarks.table_options",
     "Reduction": "capture.spec",
     "LpzError": "errors",
     "NotApplicable": "errors",
@@ -112,6 +120,8 @@ _HOMES = {
     "Architecture": "spaces.base",
     "SearchSpace": "spaces.base",
     "ConfigSpace": "spaces.config_space",
+    "ListedMember": "spaces.listed",
+    "ListedSpace": "spaces.listed",
     "ZooModel": "spaces.named",
     "load_space": "spaces.named",
     "ShippedSpace": "spaces.shipped_space",

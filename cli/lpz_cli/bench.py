@@ -24,7 +24,12 @@ if TYPE_CHECKING:
 bench_app = typer.Typer(help="Benchmarks: trained architectures, and how well proxies rank them.", no_args_is_help=True)
 DEFAULT = "tiny-gpt2"
 Name = Annotated[
-    str, typer.Argument(metavar="BENCH", help="A benchmark, see `lpz bench list`, or a folder `lpz bench train` made.")
+    str,
+    typer.Argument(
+        metavar="BENCH",
+        help="A benchmark, see `lpz bench list`; a folder that `lpz bench train` made; or a table (CSV, TSV, JSON, "
+        "JSON Lines, Parquet).",
+    ),
 ]
 
 
@@ -72,11 +77,18 @@ def get(name: Name, json: options.Json = False, no_plugin: options.NoPlugin = No
 
 
 @bench_app.command()
-def show(name: Name = DEFAULT, json: options.Json = False, no_plugin: options.NoPlugin = None) -> None:
+@grouped
+def show(
+    name: Name = DEFAULT,
+    json: options.Json = False,
+    no_plugin: options.NoPlugin = None,
+    *,
+    table: options.Table,
+) -> None:
     """Describe a benchmark: what was trained, how the results spread, and how much of that is noise."""
     from lpzero_hf.benchmarks.benchmark import describe, load_benchmark
 
-    facts = describe(load_benchmark(name, load_plugins(no_plugin or ())))
+    facts = describe(load_benchmark(name, load_plugins(no_plugin or ()), table.options([name])))
     if json:
         print_json(facts)
         return
@@ -110,6 +122,7 @@ def evaluate(
     conditions: options.Conditions,
     workers: options.Workers,
     form: options.Form,
+    table: options.Table,
 ) -> None:
     """Grade proxies: score every architecture of a benchmark and compare with its trained performance.
 
@@ -120,7 +133,7 @@ def evaluate(
     from lpzero_hf.benchmarks.benchmark import load_benchmark
 
     registry = load_plugins(no_plugin or ())
-    benchmark = load_benchmark(name, registry)
+    benchmark = load_benchmark(name, registry, table.options([name]))
     if plots is not None:
         from lpz_cli.plots.scatter import draw, need_matplotlib
 
@@ -152,7 +165,13 @@ def evaluate(
     for graded in report.grades:
         for why, count in graded.unscored.items():
             if why.startswith(("failed", "invalid")):
-                tell(f"warning: {graded.proxy} has no score of {count} architectures, {why}")
+                tell(f"warning: {graded.proxy} has no score of {count} architectures{_example(report, graded)}, {why}")
+
+
+def _example(report: Report, graded: Grade) -> str:
+    """One of the architectures that a proxy has no score of, where a file has a place for it."""
+    first = next(e for e, score in zip(report.trained, report.scores[graded.proxy], strict=True) if score is None)
+    return f" ({first.where} for example)" if first.where and len(graded.unscored) == 1 else ""
 
 
 GRADE_COLUMNS = (

@@ -20,7 +20,10 @@ if TYPE_CHECKING:
 
 @grouped
 def nas(
-    space: options.Space,
+    space: Annotated[
+        str | None, typer.Argument(metavar="[SPACE]", help="A space, see `lpz zoo`; with --among, that of BENCH.")
+    ] = None,
+    *,
     proxy: Annotated[str, typer.Option("--proxy", "-p", help="What to maximise: a proxy's name or an expression.")],
     max_params: Annotated[int, typer.Option("--max-params", help="The most parameters, embeddings included.")],
     out: Annotated[Path, typer.Option("--out", help="Folder for the study, the result and the winner.")],
@@ -31,7 +34,7 @@ def nas(
         typer.Option(
             "--among",
             metavar="BENCH",
-            help="Only the trained architectures of this benchmark, without use of their trained performance.",
+            help="Only the trained architectures of this benchmark or table, without use of their trained performance.",
         ),
     ] = None,
     front: Annotated[
@@ -47,9 +50,9 @@ def nas(
     ] = None,
     json: options.Json = False,
     no_plugin: options.NoPlugin = None,
-    *,
     conditions: options.Conditions,
     workers: options.Workers,
+    table: options.Table,
 ) -> None:
     """Find an architecture under a budget of parameters, without training any.
 
@@ -73,8 +76,9 @@ def nas(
     budget = Budget(max_params, min_params)
     registry = load_plugins(no_plugin or ())
     rows, tokens = 16, 64
+    how = table.options([] if among is None else [among])
     if among is not None:
-        benchmark = load_benchmark(among, registry)
+        benchmark = load_benchmark(among, registry, how)
         rows, tokens = benchmark.batch_size, benchmark.seq_len
     setting = conditions.setting(batch_size or rows, seq_len or tokens)
     executor = workers.start(setting.device, registry)
@@ -88,7 +92,7 @@ def nas(
         counting("architectures scored") as progress,
     ):
         found = find_architecture(
-            space, proxy, budget, trials=trials, out=out, resume=resume, among=among, front=front,
+            space, proxy, budget, trials=trials, out=out, resume=resume, among=among, table=how, front=front,
             setting=setting, cache=cache, executor=executor, plugins=registry, progress=progress,
         )  # fmt: skip
     if plots:

@@ -26,7 +26,7 @@ Combine = Literal["mean", "worst"]
 
 @grouped
 def search(
-    benchmarks: Annotated[list[str], typer.Argument(metavar="BENCH...", help="One benchmark, or several at once.")],
+    benchmarks: Annotated[list[str], typer.Argument(metavar="BENCH...", help="One benchmark or table, or several.")],
     strategy: Annotated[Strategy, typer.Option("--strategy", "-s", help="How to search.")] = "evolution",
     out: Annotated[
         Path | None, typer.Option("--out", "-o", help="Folder for history, checkpoints, result and plots.")
@@ -65,6 +65,7 @@ def search(
     *,
     conditions: options.Conditions,
     workers: options.Workers,
+    table: options.Table,
 ) -> None:
     """Search for symbolic expressions whose scores rank architectures as training would.
 
@@ -90,7 +91,7 @@ def search(
         tuple(benchmarks), strategy, _lengths(unary), _folds(reduce), _folds(aggregate),
         fitness=fitness, combine=combine, train=train or None, splits=splits, select=select,
         prune=not no_prune, early=early, iterations=iterations, population=population, seed=conditions.seed,
-        limit=limit, setting=setting,
+        limit=limit, setting=setting, table=table.options([*benchmarks, *(test or ())]),
     )  # fmt: skip
     with workers.start(setting.device, registry) as executor, _progress() as progress:
         result = run(

@@ -57,6 +57,8 @@ class Report:
         scores: for each proxy, the score of each architecture in order, as the proxy gives it; None where
             there is none.
         chance: the rho that random scores exceed in 5% of draws.
+        metric: of the trained performance.
+        larger_is_better: whether higher is better for it.
     """
 
     benchmark: str
@@ -65,11 +67,15 @@ class Report:
     grades: list[Grade]
     scores: dict[str, list[float | None]]
     chance: float
+    metric: str
+    larger_is_better: bool
 
     def to_dict(self) -> dict[str, Any]:
         """The report as plain data for JSON."""
         return {
             "benchmark": self.benchmark,
+            "metric": self.metric,
+            "larger_is_better": self.larger_is_better,
             "setting": self.setting.to_json(),
             "chance": self.chance,
             "grades": [asdict(grade) for grade in self.grades],
@@ -123,12 +129,14 @@ def grade(
     setting = setting or Setting(benchmark.batch_size, benchmark.seq_len)
     selection.warn_of_minibatch(setting.batch_size, setting.seq_len)
     entries = spaced(benchmark.trained(), limit)
+    configs = benchmark.configs(entries)
+    entries = [entry for entry in entries if entry.key in configs]
     if len(entries) < 3:
         raise LpzError(f"{len(entries)} architectures of benchmark '{benchmark.name}' cannot be ranked; it takes 3")
     if len({entry.quality for entry in entries}) == 1:
         raise LpzError(f"all architectures of benchmark '{benchmark.name}' are equally good; use another benchmark")
     rows = evaluate(
-        {entry.key: benchmark.space.config(entry.architecture) for entry in entries},
+        configs,
         chosen,
         setting,
         cache=cache,
@@ -137,7 +145,7 @@ def grade(
         progress=progress,
     )
     for proxy in chosen:
-        for key in searched_keys(proxy, benchmark, plugins) & rows.keys():
+        for key in searched_keys(proxy, benchmark, plugins, entries):
             rows[key][proxy.name] |= {"value": None, "status": "not applicable", "reason": SEARCHED_ON}
     targets = [benchmark.target(entry) for entry in entries]
     truth = Truth(targets)
@@ -152,6 +160,8 @@ def grade(
         grades=sorted(grades, key=_rank),
         scores={proxy.name: [rows[entry.key][proxy.name]["value"] for entry in entries] for proxy in chosen},
         chance=chance(len(entries)),
+        metric=benchmark.metric,
+        larger_is_better=benchmark.larger_is_better,
     )
 
 

@@ -19,7 +19,7 @@ from lpzero_hf.spaces.named import named_config
 from lpzero_hf.spaces.read_config import hub_config, local_config
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+    from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 TOKENIZER_FILES = (
     "tokenizer.json",
@@ -82,14 +82,7 @@ def load_model(
         >>> load_model("gpt2-variant").model.config.n_layer
         6
     """
-    plugins = load_plugins() if plugins is None else plugins
-    config, path = named_config(source, plugins), Path(source).expanduser()
-    if config is not None:
-        location: str | Path | None = None
-    elif path.exists():
-        config, location = local_config(path, trust_remote_code), path if path.is_dir() else None
-    else:
-        config, location = hub_config(source, trust_remote_code, plugins), source
+    config, location = load_config(source, trust_remote_code=trust_remote_code, plugins=plugins)
     if pretrained and location is None:
         raise UsageError(f"'{source}' has no checkpoint to load; leave out --pretrained for random weights")
     checkpoint = location if pretrained else None
@@ -108,6 +101,22 @@ def load_model(
     model = recipe.make(failure, lazy=lazy)
     tokenizer = None if location is None else _tokenizer(location, trust_remote_code)
     return LoadedModel(source, model, tokenizer)
+
+
+def load_config(
+    source: str, *, trust_remote_code: bool = False, plugins: PluginRegistry | None = None
+) -> tuple[PreTrainedConfig, str | Path | None]:
+    """The configuration of a model, and where its files are: a folder or a Hub id; None if it is a configuration alone.
+
+    The arguments and errors are those of `load_model`.
+    """
+    plugins = load_plugins() if plugins is None else plugins
+    config, path = named_config(source, plugins), Path(source).expanduser()
+    if config is not None:
+        return config, None
+    if path.exists():
+        return local_config(path, trust_remote_code), path if path.is_dir() else None
+    return hub_config(source, trust_remote_code, plugins), source
 
 
 def _files(location: str | Path) -> set[str]:

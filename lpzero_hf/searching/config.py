@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from lpzero_hf.benchmarks.table_options import TableOptions
 from lpzero_hf.errors import UsageError
 from lpzero_hf.expressions.expression import FOLDS, Operations
 from lpzero_hf.scoring.setting import Setting
@@ -44,6 +45,7 @@ class SearchConfig:
         seed: of the search; the splits have the seeds that follow it.
         setting: minibatch, seed of the weights, precision and device.
         limit: maximum number of architectures of each benchmark, evenly spaced.
+        table: how those of the benchmarks are read that are tables.
 
     Raises:
         UsageError: a value is out of range or unknown.
@@ -69,6 +71,7 @@ class SearchConfig:
     seed: int = 42
     setting: Setting = field(default_factory=lambda: Setting(batch_size=4, seq_len=32))
     limit: int | None = None
+    table: TableOptions | None = None
 
     def __post_init__(self) -> None:
         for what, value, known in (
@@ -108,5 +111,5 @@ class SearchConfig:
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> SearchConfig:
         """The configuration from the result of `to_json`."""
-        setting = Setting.from_json(data["setting"])
-        return cls(**{**data, **{name: tuple(data[name]) for name in LISTS}, "setting": setting})
+        setting, table = Setting.from_json(data["setting"]), TableOptions.from_json(data.get("table"))
+        return cls(**{**data, **{name: tuple(data[name]) for name in LISTS}, "setting": setting, "table": table})

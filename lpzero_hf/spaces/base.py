@@ -144,6 +144,13 @@ class SearchSpace(ABC):
         parts = {key: value for key, value in definition.items() if key not in ("name", "summary", "citation")}
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
+    def content(self, architecture: Architecture) -> tuple[Any, ...]:
+        """Plain data that an architecture is known by, whatever a release of transformers fills in by default.
+
+        Two different architectures never share it. Empty if there is none.
+        """
+        return (self.fingerprint(), self.text(architecture))
+
     def described(self) -> list[Mapping[str, Any]]:
         """A row for every choice: its `name`, what it is made `per` (model or layer), its `values`, and these as
         `shown` to people."""

@@ -118,8 +118,8 @@ def _sources(of: Any) -> tuple[str, ...]:
     return tuple(found)
 
 
-def nearest_key(key: str, known: frozenset[str]) -> str:
-    """The known key that is spelled most like `key`; short words of counts are compared in full."""
+def nearest_key(key: str, known: frozenset[str], cutoff: float = 0.7) -> str:
+    """The known key that is spelled most like `key`, or ""; short words of counts are compared in full."""
     full = {"n": "num", "nb": "num", "dim": "size", "embd": "hidden", "layer": "layers", "head": "heads"}
 
     def spelled(name: str) -> str:
@@ -129,5 +129,5 @@ def nearest_key(key: str, known: frozenset[str]) -> str:
     words_of = set(spelled(key).split("_"))
     if holding := [name for name in candidates if words_of < set(name.split("_"))]:  # num_hidden_layers for n_layers
         return candidates[min(holding, key=len)]
-    near = difflib.get_close_matches(spelled(key), candidates, n=1, cutoff=0.7)
+    near = difflib.get_close_matches(spelled(key), candidates, n=1, cutoff=cutoff)
     return candidates[near[0]] if near else ""

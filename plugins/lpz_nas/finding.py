@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import importlib
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -36,14 +36,15 @@ from lpzero_hf.spaces.base import Architecture, SearchSpace
 from lpzero_hf.spaces.named import load_space
 
 if TYPE_CHECKING:
-    from lpzero_hf.benchmarks.benchmark import Benchmark
+    from lpzero_hf.benchmarks.benchmark import Benchmark, Trained
+    from lpzero_hf.benchmarks.table_options import TableOptions
 
 Progress = Callable[[int, int, float | None], None]
 
 
 @one_process
 def find_architecture(
-    space: str | SearchSpace,
+    space: str | SearchSpace | None,
     proxy: ProxyLike | LoadedProxy,
     budget: Budget,
     *,
@@ -51,6 +52,7 @@ def find_architecture(
     out: Path,
     resume: bool = False,
     among: str | None = None,
+    table: TableOptions | None = None,
     front: bool = False,
     setting: Setting | None = None,
     cache: ScoreCache | None = None,
@@ -66,7 +68,7 @@ def find_architecture(
     trained performance is not used.
 
     Args:
-        space: to search, or its name.
+        space: to search, or its name; None for that of the benchmark `among`.
         proxy: an argument of `load_proxy`, its result, or a plain function `f(model, batch) -> float`.
         budget: limits of the number of parameters.
         trials: number of different architectures to score. The search ends earlier if 10 * trials + 50 proposals
@@ -75,6 +77,7 @@ def find_architecture(
             with random weights that `AutoModel` and `lpz score` read.
         resume: continue the search in `out`; `trials` may differ from before.
         among: a benchmark of that space; of more than `trials` architectures within the budget, a seeded draw.
+        table: how `among` is read if it is a table.
         front: search for the whole front of score against parameters, instead of the best score alone.
         setting: minibatch, seed, precision and device; the default is 16 x 64 tokens, or the benchmark's.
         cache: stores scores for later calls; None stores none.
@@ -106,15 +109,22 @@ def find_architecture(
     plugins = load_plugins() if plugins is None else plugins
     space = load_space(space, plugins) if isinstance(space, str) else space
     chosen = proxy_of(proxy, plugins)
-    benchmark = None if among is None else _benchmark(among, space, plugins)
-    candidates, left_out = ([], 0) if benchmark is None else _unseen(benchmark, chosen, plugins)
+    benchmark = None if among is None else _benchmark(among, space, plugins, table)
+    entries = [] if benchmark is None else _buildable(benchmark)
+    candidates, left_out = ([], 0) if benchmark is None else _unseen(benchmark, entries, chosen, plugins)
+    if space is None:
+        if benchmark is None:
+            raise UsageError("name the space to search, or a benchmark to choose from with --among")
+        space = benchmark.space
     if benchmark is None:
         need("optuna", "searching a space")
     if setting is None:
         setting = Setting(16, 64) if benchmark is None else Setting(benchmark.batch_size, benchmark.seq_len)
     request = _request(space, chosen, budget, among, front, setting, threads)
     if benchmark is not None:
-        request |= {"among_content": content_of(benchmark, benchmark.trained())}
+        request |= {"among_content": content_of(benchmark, entries)}
+    if table is not None:
+        request |= {"table": asdict(table)}
     libraries = ("lpzero-hf", "torch", "transformers", *(() if benchmark else ("optuna",)))
     made_with = {name: version(name) for name in libraries}
     open_folder(out, request | {"versions": made_with}, resume)
@@ -176,9 +186,11 @@ def _without_bars() -> Iterator[None]:
             logging.enable_progress_bar()
 
 
-def _benchmark(name: str, space: SearchSpace, plugins: PluginRegistry) -> Benchmark:
-    benchmark = load_benchmark(name, plugins)
-    if benchmark.space.fingerprint() != space.fingerprint():
+def _benchmark(name: str, space: SearchSpace | None, plugins: PluginRegistry, table: TableOptions | None) -> Benchmark:
+    if table is not None and space is not None and table.space is None and table.base is None:
+        table = replace(table, space=space.name)  # the column holds its ids
+    benchmark = load_benchmark(name, plugins, table)
+    if space is not None and benchmark.space.fingerprint() != space.fingerprint():
         other = "another space of that name" if benchmark.space.name == space.name else f"not '{space.name}'"
         raise UsageError(
             f"the architectures of benchmark '{name}' are of space '{benchmark.space.name}', {other}; search that one"
@@ -186,10 +198,20 @@ def _benchmark(name: str, space: SearchSpace, plugins: PluginRegistry) -> Benchm
     return benchmark
 
 
-def _unseen(benchmark: Benchmark, proxy: Proxy, plugins: PluginRegistry) -> tuple[list[Architecture], int]:
-    """The different architectures of a benchmark that a proxy was not searched on, and the number of the others."""
+def _buildable(benchmark: Benchmark) -> list[Trained]:
+    """The trained architectures, without those that cannot be built where the benchmark leaves these out."""
     entries = benchmark.trained()
-    seen = searched_keys(proxy, benchmark, plugins)
+    if not benchmark.skip_failures:
+        return entries
+    configs = benchmark.configs(entries)
+    return [entry for entry in entries if entry.key in configs]
+
+
+def _unseen(
+    benchmark: Benchmark, entries: Sequence[Trained], proxy: Proxy, plugins: PluginRegistry
+) -> tuple[list[Architecture], int]:
+    """The different architectures of a benchmark that a proxy was not searched on, and the number of the others."""
+    seen = searched_keys(proxy, benchmark, plugins, entries)
     left = dict.fromkeys(entry.architecture for entry in entries if entry.key not in seen)
     left_out = len({entry.architecture for entry in entries} - left.keys())
     if not left:

@@ -6,6 +6,7 @@ import shlex
 from collections.abc import Sequence
 from typing import Any
 
+from lpzero_hf.benchmarks.table_options import TableOptions
 from lpzero_hf.models.file_rows import is_table
 from lpzero_hf.models.text_source import DatasetText, Source
 from lpzero_hf.searching.config import SearchConfig
@@ -45,6 +46,7 @@ def command(config: SearchConfig, tests: Sequence[str] = (), ceiling: bool = Fal
     for name, option in SETTING.items():
         add(option, getattr(config.setting, name), getattr(usual.setting, name))
     words += _text(config.setting.text)
+    words += [] if config.table is None else _table(config.table)
     words += ["--device", config.setting.device]
     words += ["--no-prune"] * (not config.prune) + ["--random-tokens"] * config.setting.random_tokens
     words += [word for name in tests for word in ("--test", name)] + ["--ceiling"] * ceiling
@@ -61,6 +63,17 @@ def _text(source: Source | None) -> list[str]:
         if (value := getattr(source, name)) != getattr(usual, name):
             words += [option, value]
     return words
+
+
+def _table(table: TableOptions) -> list[str]:
+    """The options of a table."""
+    words = ["--metric", table.metric, "--higher-is-better" if table.larger_is_better else "--lower-is-better"]
+    for option, value in (
+        ("--architecture-column", table.architecture), ("--base", table.base), ("--space", table.space),
+        ("--seed-column", table.seed_column), *(("--extra-column", name) for name in table.extra_columns),
+    ):  # fmt: skip
+        words += [] if value is None else [option, value]
+    return words + ["--skip-bad-rows"] * table.skip_bad_rows
 
 
 def only_in_python(config: SearchConfig) -> str:

@@ -88,7 +88,8 @@ def _grades(document: dict[str, Any], found: dict[str, Agreement | None]) -> Par
 
 def _ranking(document: dict[str, Any], plugins: PluginRegistry) -> Part:
     name, keys = document["benchmark"], document["architectures"]
-    metric, larger = metric_of(name, plugins) or ("trained performance", True)
+    recorded = (document["metric"], document["larger_is_better"]) if "metric" in document else None
+    metric, larger = recorded or metric_of(name, plugins) or ("trained performance", True)
     signs = {grade["proxy"]: grade["orientation"] for grade in document["grades"]}
     turned = {
         ("all", proxy): [None if v is None else v * signs[proxy] for v in document["scores"][proxy]] for proxy in signs

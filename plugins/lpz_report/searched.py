@@ -128,7 +128,7 @@ def _of_split(split: Split, name: str) -> Iterable[tuple[str, Agreement]]:
 
 
 def _ranking(result: SearchResult, name: str, plugins: PluginRegistry) -> Part:
-    metric, larger = metric_of(name, plugins) or ("trained performance, higher is better", True)
+    metric, larger = metric_of(name, plugins, result.config.table) or ("trained performance, higher is better", True)
     keys = result.architectures[name]
     places = {key: at for at, key in enumerate(keys)}
     groups, scores = {}, {}

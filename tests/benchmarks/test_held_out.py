@@ -244,7 +244,9 @@ def test_an_export_knows_what_was_searched_on_without_the_benchmark(
 
 def test_no_architecture_is_on_both_sides_of_a_split(monkeypatch: pytest.MonkeyPatch) -> None:
     benchmark = duplicated(8)
-    monkeypatch.setattr("lpzero_hf.searching.benchmark_scores.load_benchmark", lambda name, plugins: benchmark)
+    monkeypatch.setattr(
+        "lpzero_hf.searching.benchmark_scores.load_benchmark", lambda name, plugins, table=None: benchmark
+    )
     found = search("doubles", splits=4, **BRIEF | {"train": 6})
     for split in found.splits:
         seen = {key[1:] for key in split.trained_on["doubles"]}

@@ -325,7 +325,7 @@ def test_a_search_that_cannot_capture_an_architecture_names_it(tmp_path: Path, m
         name="fates", summary="", space=FATES, metric="loss", larger_is_better=False, read=lambda: entries
     )
     plugins = load_plugins()
-    monkeypatch.setattr("lpzero_hf.searching.benchmark_scores.load_benchmark", lambda name, plugins: bench)
+    monkeypatch.setattr("lpzero_hf.searching.benchmark_scores.load_benchmark", lambda name, plugins, table=None: bench)
     with pytest.raises(LpzError, match=r"never works; .*never works"):
         search(SearchConfig(("fates",), "random", train=None, iterations=1, setting=SMALL), plugins=plugins)
     assert len(list((tmp_path / "tables").glob("*.safetensors"))) == 2
