@@ -330,7 +330,7 @@ BENCHMARKS = [
         citation=GEMSTONES,
         license="MIT",
         batch_size=4,
-        seq_len=128,
+        seq_len=64,
         fetch=GEMSTONES_FILES.fetch,
         notes=(
             "Only 22 models, in clusters of about 50M, 100M, 500M, 1B and 2B parameters: overall the number of "
