@@ -507,3 +507,29 @@ def test_tiny_gpt2_was_drawn_and_built_as_its_plan_says() -> None:
     assert sizes == [row["body_parameters"] for row in document["trained"][:8]]
     assert all(100_000 <= row["body_parameters"] <= 3_000_000 for row in document["trained"])
     assert all(len(row["curve"]) == plan.recipe.evaluations for row in document["trained"])
+
+
+def test_counts_grade_gemstones_without_a_weight_in_memory(
+    gemstones: list[Trained], lpz: Callable[..., tuple[int, str, str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def build(*arguments: Any) -> None:
+        raise AssertionError("it was built")
+
+    monkeypatch.setenv("LPZ_CACHE", str(tmp_path))
+    monkeypatch.setattr("lpzero_hf.models.lazy.Source.whole", build)
+    code, out, err = lpz("bench", "eval", "gemstones", "-p", "num_layers", "-p", "params", "--workers", "1", "--json")
+    assert (code, err) == (0, "")
+    document = json.loads(out)
+    assert document["scores"]["num_layers"] == [len(entry.architecture.layers) for entry in gemstones]
+    assert document["scores"]["params"][0] == 48377600
+    assert document["grades"][0]["agreement"]["n"] == 22
+
+
+def test_gemstones_show_their_source_licence_and_flaws(
+    gemstones: list[Trained], lpz: Callable[..., tuple[int, str, str]]
+) -> None:
+    code, out, _ = lpz("bench", "show", "gemstones", "--json")
+    facts = json.loads(out)
+    assert (code, facts["architectures"], facts["license"]) == (0, 22, "MIT")
+    assert "arXiv:2502.06857" in facts["citation"]
+    assert "0.97" in facts["notes"]
