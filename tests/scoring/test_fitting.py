@@ -17,6 +17,7 @@ from transformers import GemmaConfig
 
 from lpzero_hf.executors.local import LocalExecutor
 from lpzero_hf.models.layout import layout_of
+from lpzero_hf.models.lazy import Source
 from lpzero_hf.plugins import load_plugins
 from lpzero_hf.proxies.resolve import resolve
 from lpzero_hf.scoring import fitting as module
@@ -87,7 +88,7 @@ def test_where_no_weights_fit_only_counts_are_scored_and_nothing_is_built(monkey
     def build(*arguments: Any) -> None:
         raise AssertionError("it was built")
 
-    monkeypatch.setattr("lpzero_hf.models.lazy.Source.whole", build)
+    monkeypatch.setattr("lpzero_hf.models.build.Source", lambda whole, reader: Source(build, reader))
     monkeypatch.setattr(FREE, lambda device: 1000)
     rows = evaluate({"one": gpt2_config(64)}, NAMES, replace(SMALL, dtype="bfloat16"))["one"]
     assert {name: row["status"] for name, row in rows.items()} == {

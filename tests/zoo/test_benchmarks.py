@@ -40,6 +40,7 @@ from lpzero_hf.benchmarks.grade import chance, grade
 from lpzero_hf.benchmarks.make import BenchmarkSpec, body_parameters
 from lpzero_hf.benchmarks.train import Recipe
 from lpzero_hf.errors import LpzError
+from lpzero_hf.models.lazy import Source
 
 TINY, FLEXIBERT, GPT2, GPT2_LM1B, GEMSTONES = BENCHMARKS
 LOGS = WT103.logs
@@ -516,7 +517,7 @@ def test_counts_grade_gemstones_without_a_weight_in_memory(
         raise AssertionError("it was built")
 
     monkeypatch.setenv("LPZ_CACHE", str(tmp_path))
-    monkeypatch.setattr("lpzero_hf.models.lazy.Source.whole", build)
+    monkeypatch.setattr("lpzero_hf.models.build.Source", lambda whole, reader: Source(build, reader))
     code, out, err = lpz("bench", "eval", "gemstones", "-p", "num_layers", "-p", "params", "--workers", "1", "--json")
     assert (code, err) == (0, "")
     document = json.loads(out)
