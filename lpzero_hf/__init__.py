@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from lpzero_hf.benchmarks.benchmark import Trained as Trained
     from lpzero_hf.benchmarks.benchmark import load_benchmark as load_benchmark
     from lpzero_hf.benchmarks.grade import grade as grade
+    from lpzero_hf.benchmarks.table import benchmark_from_rows as benchmark_from_rows
+    from lpzero_hf.benchmarks.table import benchmark_from_table as benchmark_from_table
+    from lpzero_hf.benchmarks.table_options import TableOptions as TableOptions
     from lpzero_hf.capture.spec import Reduction as Reduction
     from lpzero_hf.errors import LpzError as LpzError
     from lpzero_hf.errors import NotApplicable as NotApplicable
@@ -59,6 +62,9 @@ if TYPE_CHECKING:
     from lpzero_hf.searching.search import search as search
     from lpzero_hf.spaces.base import Architecture as Architecture
     from lpzero_hf.spaces.base import SearchSpace as SearchSpace
+    from lpzero_hf.spaces.config_space import ConfigSpace as ConfigSpace
+    from lpzero_hf.spaces.listed import ListedMember as ListedMember
+    from lpzero_hf.spaces.listed import ListedSpace as ListedSpace
     from lpzero_hf.spaces.named import ZooModel as ZooModel
     from lpzero_hf.spaces.named import load_space as load_space
     from lpzero_hf.spaces.space import Choice as Choice
@@ -72,6 +78,9 @@ _HOMES = {
     "Trained": "benchmarks.benchmark",
     "load_benchmark": "benchmarks.benchmark",
     "grade": "benchmarks.grade",
+    "benchmark_from_rows": "benchmarks.table",
+    "benchmark_from_table": "benchmarks.table",
+    "TableOptions": "benchmarks.table_options",
     "Reduction": "capture.spec",
     "LpzError": "errors",
     "NotApplicable": "errors",
@@ -107,6 +116,9 @@ _HOMES = {
     "search": "searching.search",
     "Architecture": "spaces.base",
     "SearchSpace": "spaces.base",
+    "ConfigSpace": "spaces.config_space",
+    "ListedMember": "spaces.listed",
+    "ListedSpace": "spaces.listed",
     "ZooModel": "spaces.named",
     "load_space": "spaces.named",
     "Choice": "spaces.space",

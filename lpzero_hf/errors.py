@@ -51,6 +51,10 @@ class MinibatchWarning(UserWarning):
     """A proxy is used with minibatches of another size than it was calibrated on."""
 
 
+class TableWarning(UserWarning):
+    """Rows of a table cannot be used; everything else continues without them."""
+
+
 class ExecutorWarning(UserWarning):
     """Work continues, but in another worker, more slowly, or without some of the tasks."""
 

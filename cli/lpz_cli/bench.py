@@ -255,10 +255,11 @@ def train(
         windows=windows,
     )
     registry = load_plugins(no_plugin or ())
+    home = load_space(space, registry)
     with workers.start(chosen, registry) as executor, counting("models trained") as progress:
         file = make_benchmark(
-            BenchmarkSpec(space, n, repeats, seeds, seed, sample, min_params, max_params, recipe),
-            load_space(space, registry),
+            BenchmarkSpec(home.name, n, repeats, seeds, seed, sample, min_params, max_params, recipe),
+            home,
             out,
             name=name or out.resolve().name,
             text=text,

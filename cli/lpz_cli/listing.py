@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -13,9 +14,10 @@ from lpzero_hf.errors import PluginError
 from lpzero_hf.plugins import load_plugins
 
 if TYPE_CHECKING:
-    from lpzero_hf.spaces.base import Count
+    from lpzero_hf.spaces.base import Count, SearchSpace
 
 BETTER = {1: "higher", -1: "lower"}
+BUILT = 5  # members of a space that are built when it is shown
 zoo_app = typer.Typer(help="Architectures by name, and spaces of them.")
 
 
@@ -110,6 +112,7 @@ def show(
     home = load_space(space, load_plugins(no_plugin or []))
     example = f"{space}:{home.text(home.samples(1, seed, 'choice')[0])}"
     choices, count = home.described(), home.count()
+    cannot = {} if home.definition() is None else _refused(home, min(count.low, BUILT), seed)
     if json:
         print_json(
             {
@@ -120,12 +123,22 @@ def show(
                 "citation": home.citation,
                 "choices": [{key: value for key, value in row.items() if key != "shown"} for row in choices],
                 "example": example,
+                "refused": cannot,
             }
         )
         return
     rows = [[row["name"], f"every {row['per']}", row["shown"]] for row in choices]
     print_table(f"{space}: {_shown(count)} architectures", ["choice", "made for", "values"], rows)
-    say(home.summary, home.citation, f"For example `lpz score {example}`")
+    say(home.summary, home.citation, f"For example `lpz score {shlex.quote(example)}`")
+    for name, reason in cannot.items():
+        tell(f"warning: {name} cannot be built: {reason}; add a constraint, or change the values")
+
+
+def _refused(space: SearchSpace, n: int, seed: int) -> dict[str, str]:
+    """Which of a few members of a space cannot be built, and why."""
+    from lpzero_hf.models.member_check import refused
+
+    return refused(space, space.samples(n, seed))
 
 
 def _shown(count: Count) -> str:

@@ -67,7 +67,7 @@ Sample = Annotated[
     Literal["choice", "architecture"],
     typer.Option("--sample", help="choice: every choice uniformly; architecture: every architecture equally likely."),
 ]
-Space = Annotated[str, typer.Argument(metavar="SPACE", help="A space, see `lpz zoo`.")]
+Space = Annotated[str, typer.Argument(metavar="SPACE", help="A space, see `lpz zoo`, or its file (YAML or JSON).")]
 Proxies = Annotated[
     list[str] | None, typer.Option("--proxy", "-p", help="A proxy's name, or all. Repeatable.", show_default="all")
 ]

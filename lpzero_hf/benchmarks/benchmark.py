@@ -4,20 +4,28 @@ from __future__ import annotations
 
 import math
 import statistics
+import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from itertools import combinations
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from lpzero_hf.errors import LpzError, UsageError, did_you_mean
+from lpzero_hf.benchmarks.table_files import is_table
+from lpzero_hf.errors import LpzError, TableWarning, UsageError, did_you_mean
 from lpzero_hf.files import read_json, reading
 from lpzero_hf.plugins import Claim, PluginRegistry, instance_of, load_plugins
 from lpzero_hf.spaces.base import Architecture, SearchSpace
 from lpzero_hf.spaces.named import load_space
 
+if TYPE_CHECKING:
+    from transformers import PreTrainedConfig
+
+    from lpzero_hf.benchmarks.table_options import TableOptions
+
 FORMAT = "lpzero-hf benchmark"
 VERSION = 1
+SAMPLE = 3  # configurations that are built to describe a table
 REMEDY = "make it again with `lpz bench train`"
 Progress = Callable[[str, int, int], None]
 
@@ -29,12 +37,17 @@ class Trained:
     Args:
         key: its name in the benchmark.
         architecture: a member of the benchmark's space.
-        quality: its trained performance, in the unit of the benchmark's metric.
+        quality: its trained performance, in the unit of the benchmark's metric; of several trainings, the mean.
+        extra: what else is recorded of it, by the name of the column: the number of tokens, for example. Where several
+            trainings differ, the list of their values.
+        where: the place in a file that it was read from, for messages.
     """
 
     key: str
     architecture: Architecture
     quality: float
+    extra: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    where: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,6 +69,8 @@ class Benchmark:
             needed. Its argument is a progress function, called with (file, bytes done, total bytes).
         notes: for its users.
         document: returns the document that `lpz bench train` wrote, for a benchmark made by it.
+        facts: returns what else there is to tell about it, by name.
+        skip_failures: whether architectures whose configuration cannot be built are left out, and counted.
     """
 
     name: str
@@ -71,6 +86,8 @@ class Benchmark:
     fetch: Callable[[Progress], Path] | None = None
     document: Callable[[], Mapping[str, Any]] | None = None
     notes: str = ""
+    facts: Callable[[], Mapping[str, Any]] | None = None
+    skip_failures: bool = False
 
     def trained(self) -> list[Trained]:
         """The trained architectures; one that was trained twice appears twice, under two keys.
@@ -91,6 +108,30 @@ class Benchmark:
             seen.add(entry.key)
         return entries
 
+    def configs(self, entries: Sequence[Trained]) -> dict[str, PreTrainedConfig]:
+        """The configurations of some of its architectures by their keys.
+
+        Raises:
+            LpzError: one cannot be built. With `skip_failures` it is left out, and a `TableWarning` says how many are.
+        """
+        made: dict[str, PreTrainedConfig] = {}
+        failed: list[LpzError] = []
+        for entry in entries:
+            try:
+                made[entry.key] = self.space.config(entry.architecture)
+            except LpzError as error:
+                if not self.skip_failures:
+                    raise
+                failed.append(error)
+        if failed:
+            warnings.warn(
+                f"{len(failed)} of {len(entries)} architectures of benchmark '{self.name}' are left out: "
+                f"{failed[0]}" + f", and {len(failed) - 1} like it" * (len(failed) > 1),
+                TableWarning,
+                stacklevel=2,
+            )
+        return made
+
     def here(self) -> bool:
         """Whether the data can be read without a download."""
         try:
@@ -109,16 +150,20 @@ def installed_benchmarks(plugins: PluginRegistry) -> dict[str, Claim[Benchmark]]
     return plugins.offers("lpz_benchmarks", "benchmark", instance_of(Benchmark))
 
 
-def load_benchmark(name: str | Path, plugins: PluginRegistry | None = None) -> Benchmark:
-    """The benchmark called `name`, or made by `lpz bench train` in the file or folder of that name.
+def load_benchmark(
+    name: str | Path, plugins: PluginRegistry | None = None, table: TableOptions | None = None
+) -> Benchmark:
+    """The benchmark called `name`, or made by `lpz bench train` in the file or folder of that name, or a table.
 
     Args:
         name: as `lpz bench list` shows it, or a path.
         plugins: where names are looked up; by default everything installed.
+        table: how it is read if it is a table; other benchmarks need none.
 
     Raises:
-        UsageError: there is none; the message suggests the nearest name.
-        LpzError: the file is no benchmark.
+        UsageError: there is none; the message suggests the nearest name. Or it is a table, and nothing says how to
+            read it.
+        LpzError: the file is no benchmark, or the table cannot be read.
 
     Example:
         >>> from lpzero_hf import load_benchmark
@@ -130,10 +175,23 @@ def load_benchmark(name: str | Path, plugins: PluginRegistry | None = None) -> B
     if isinstance(name, str) and name in installed:
         return installed[name].item
     path = Path(name).expanduser()
+    if path.is_file() and is_table(path):
+        return _of_table(path, table, plugins)
     if path.exists():
         return made_benchmark(path / "benchmark.json" if path.is_dir() else path, plugins)
     near = did_you_mean(str(name), installed)
     raise UsageError(f"unknown benchmark '{name}'{near}: no file, and none that `lpz bench list` shows")
+
+
+def _of_table(path: Path, table: TableOptions | None, plugins: PluginRegistry) -> Benchmark:
+    from lpzero_hf.benchmarks.table import benchmark_from_table
+
+    if table is None:
+        raise UsageError(
+            f"'{path}' is a table; name the column of its metric with --metric, and say whether --lower-is-better or "
+            "--higher-is-better"
+        )
+    return benchmark_from_table(path, **asdict(table), plugins=plugins)
 
 
 def made_benchmark(path: Path, plugins: PluginRegistry | None = None) -> Benchmark:
@@ -148,7 +206,7 @@ def made_benchmark(path: Path, plugins: PluginRegistry | None = None) -> Benchma
     """
     document = read_made(path)
     with reading(f"'{path}'", REMEDY, UsageError):
-        home = load_space(document["space"], plugins)
+        home = load_space(document.get("definition") or document["space"], plugins)
         entries = first_seed(document, home)
         tokens = document["plan"]["recipe"]["seq_len"]
         if not is_finite(tokens) or tokens != int(tokens) or tokens < 2 or not isinstance(document["name"], str):
@@ -239,11 +297,13 @@ def _facts(benchmark: Benchmark) -> dict[str, Any]:
         "license": benchmark.license,
         "notes": benchmark.notes,
     }
+    if benchmark.facts is not None:
+        facts |= {**benchmark.facts(), "built": _built(benchmark, entries)}
     if benchmark.document is None:
         return facts
     document = benchmark.document()
     return facts | {
-        "noise": _noise(by_seed(document)),
+        "noise": noise_of(by_seed(document)),
         "training": document["plan"]["recipe"],
         "corpus": document["corpus"],
         "made_by": document["command"],
@@ -251,7 +311,19 @@ def _facts(benchmark: Benchmark) -> dict[str, Any]:
     }
 
 
-def _noise(losses: Mapping[int, Mapping[str, float]]) -> dict[str, Any] | None:
+def _built(benchmark: Benchmark, entries: Sequence[Trained]) -> str:
+    """What building a few configurations shows. Raises `LpzError` if one cannot be built, and such are not skipped."""
+    sample = [entries[i * (len(entries) - 1) // (SAMPLE - 1)] for i in range(SAMPLE)]
+    made = benchmark.configs(sample)
+    return f"{len(made)} of {SAMPLE} sampled configurations"
+
+
+def noise_of(losses: Mapping[Any, Mapping[str, float]]) -> dict[str, Any] | None:
+    """How far trainings with other seeds differ; None if no two seeds have three architectures in common.
+
+    Args:
+        losses: by seed, then by architecture.
+    """
     from lpzero_hf.benchmarks.agreement import kendall, spearman
 
     pairs = []

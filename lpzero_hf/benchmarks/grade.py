@@ -123,12 +123,14 @@ def grade(
     setting = setting or Setting(benchmark.batch_size, benchmark.seq_len)
     selection.warn_of_minibatch(setting.batch_size, setting.seq_len)
     entries = spaced(benchmark.trained(), limit)
+    configs = benchmark.configs(entries)
+    entries = [entry for entry in entries if entry.key in configs]
     if len(entries) < 3:
         raise LpzError(f"{len(entries)} architectures of benchmark '{benchmark.name}' cannot be ranked; it takes 3")
     if len({entry.quality for entry in entries}) == 1:
         raise LpzError(f"all architectures of benchmark '{benchmark.name}' are equally good; use another benchmark")
     rows = evaluate(
-        {entry.key: benchmark.space.config(entry.architecture) for entry in entries},
+        configs,
         chosen,
         setting,
         cache=cache,
@@ -137,7 +139,7 @@ def grade(
         progress=progress,
     )
     for proxy in chosen:
-        for key in searched_keys(proxy, benchmark, plugins) & rows.keys():
+        for key in searched_keys(proxy, benchmark, plugins, entries):
             rows[key][proxy.name] |= {"value": None, "status": "not applicable", "reason": SEARCHED_ON}
     targets = [benchmark.target(entry) for entry in entries]
     truth = Truth(targets)

@@ -30,20 +30,22 @@ NOT_ARCHITECTURE = {  # how a model is run, read out, or called
 def marks_of(space: SearchSpace, architecture: Architecture) -> frozenset[str]:
     """Two names of an architecture by its content; of equal architectures, at least one is equal.
 
-    One is a digest of its configuration, which is the same in whatever space; the other a digest of the names of its
-    space and of it there, which a release of transformers with other defaults does not change.
+    One is a digest of its configuration, which is the same in whatever space; the other, where its space has data or a
+    name for it, a digest of `SearchSpace.content`, which a release of transformers with other defaults does not change.
     """
-    config = _plain(identity(space.config(architecture)))
-    named = digest("named", space.name, space.text(architecture))
-    return frozenset((digest("config", config)[:MARK], named[:MARK]))
+    config = plain_architecture(identity(space.config(architecture)))
+    names = [digest("config", config)]
+    if content := space.content(architecture):
+        names.append(digest("named", *content))
+    return frozenset(name[:MARK] for name in names)
 
 
-def _plain(value: Any) -> Any:
-    """A part of a configuration as one way of writing it: without what is no architecture, and 1.0 as 1."""
+def plain_architecture(value: Any) -> Any:
+    """A configuration, or a part, as plain data in one way of writing it: without what is no architecture, 1.0 as 1."""
     if isinstance(value, dict):
-        return {str(key): _plain(inner) for key, inner in value.items() if key not in NOT_ARCHITECTURE}
+        return {str(key): plain_architecture(inner) for key, inner in value.items() if key not in NOT_ARCHITECTURE}
     if isinstance(value, list | tuple):
-        return [_plain(inner) for inner in value]
+        return [plain_architecture(inner) for inner in value]
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
@@ -62,7 +64,12 @@ def content_of(benchmark: Benchmark, entries: Sequence[Trained]) -> str:
     return digest("benchmark", rows)
 
 
-def searched_keys(proxy: Proxy, benchmark: Benchmark, plugins: PluginRegistry | None = None) -> frozenset[str]:
+def searched_keys(
+    proxy: Proxy,
+    benchmark: Benchmark,
+    plugins: PluginRegistry | None = None,
+    entries: Sequence[Trained] | None = None,
+) -> frozenset[str]:
     """The keys of a benchmark's architectures whose trained performance was used to find a proxy.
 
     Architectures are compared by their marks, which an artifact records. For one of version 0.1.0, which records names
@@ -72,11 +79,11 @@ def searched_keys(proxy: Proxy, benchmark: Benchmark, plugins: PluginRegistry | 
         proxy: any; of one that was not searched there are none.
         benchmark: trained architectures.
         plugins: where the names of benchmarks are looked up.
+        entries: those of the benchmark to look at; by default all.
 
     Raises:
         LpzError: the benchmark cannot be read.
     """
-    entries = benchmark.trained()
     keys = set(proxy.searched_on(benchmark.name))
     seen = set(proxy.searched_marks)
     if not seen:
@@ -84,10 +91,14 @@ def searched_keys(proxy: Proxy, benchmark: Benchmark, plugins: PluginRegistry | 
             seen |= _marks_of_recorded(name, set(recorded), plugins)
             if _is_path(name):  # a benchmark made by `lpz bench train`, whose keys are the names of architectures
                 keys |= set(recorded)
+    if not keys and not seen:
+        return frozenset()
+    everything = benchmark.trained()
+    seen |= {
+        mark for entry in everything if entry.key in keys for mark in marks_of(benchmark.space, entry.architecture)
+    }
+    entries = everything if entries is None else entries
     marks = [marks_of(benchmark.space, entry.architecture) for entry in entries]
-    for entry, own in zip(entries, marks, strict=True):
-        if entry.key in keys:
-            seen |= own
     new = set(unseen(marks, seen))
     return frozenset(entry.key for place, entry in enumerate(entries) if place not in new)
 

@@ -144,7 +144,9 @@ def make_benchmark(
     streams = {"text": token_stream(text, tokenizer), "validation": token_stream(validation, tokenizer)}
     corpus = {key: {"tokens": len(ids), "sha256": _fingerprint(ids)} for key, ids in streams.items()}
     settings = {"corpus": corpus, "threads": threads, "device": torch.device(device).type, "versions": versions()}
-    same_settings(out / "plan.json", asdict(spec) | settings, what="training run")
+    definition = space.definition()
+    defined = {} if definition is None else {"definition": definition}
+    same_settings(out / "plan.json", asdict(spec) | settings | defined, what="training run")
     trained = {run: _result(out, *run) for run in runs if _result_file(out, *run).exists()}
     remaining = [run for run in runs if run not in trained]
     done = len(runs) - len(remaining)
@@ -176,6 +178,7 @@ def make_benchmark(
         "version": VERSION,
         "name": name,
         "space": space.name,
+        **defined,
         "metric": "validation loss (nats per token)",
         "larger_is_better": False,
         "command": command,

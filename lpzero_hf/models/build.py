@@ -19,7 +19,8 @@ from lpzero_hf.models.config_repairs import attention_of, repaired, without_kern
 from lpzero_hf.models.deferred_init import Ledger, NotDeferrable
 from lpzero_hf.models.lazy import Checkpoint, NotInCheckpoint, Reader, Source, make_lazy
 from lpzero_hf.models.memory import available_bytes
-from lpzero_hf.models.size_limits import check_sizes, few_modules, may_be_large
+from lpzero_hf.models.module_limit import few_modules
+from lpzero_hf.spaces.size_limits import check_sizes, may_be_large
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedModel

@@ -50,11 +50,12 @@ class BenchmarkScores:
     """
 
     def __init__(self, name: str, config: SearchConfig, plugins: PluginRegistry) -> None:
-        benchmark = load_benchmark(name, plugins)
+        benchmark = load_benchmark(name, plugins, config.table)
         entries = spaced(benchmark.trained(), config.limit)
         self.name = name
+        self.configs = benchmark.configs(entries)
+        entries = [entry for entry in entries if entry.key in self.configs]
         self.keys = [entry.key for entry in entries]
-        self.configs = {entry.key: benchmark.space.config(entry.architecture) for entry in entries}
         self.truth = torch.tensor([benchmark.target(entry) for entry in entries], dtype=torch.float64)
         self.marks = [marks_of(benchmark.space, entry.architecture) for entry in entries]
         self.content = content_of(benchmark, entries)

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from lpzero_hf.benchmarks.table_options import TableOptions
 from lpzero_hf.errors import UsageError
 from lpzero_hf.expressions.expression import FOLDS, Operations
 from lpzero_hf.scoring.setting import Setting
@@ -45,6 +46,7 @@ class SearchConfig:
         seed: of the search; the splits have the seeds that follow it.
         setting: minibatch, seed of the weights, precision and device.
         limit: maximum number of architectures of each benchmark, evenly spaced.
+        table: how those of the benchmarks are read that are tables.
 
     Raises:
         UsageError: a value is out of range or unknown.
@@ -70,6 +72,7 @@ class SearchConfig:
     seed: int = 42
     setting: Setting = field(default_factory=lambda: Setting(batch_size=4, seq_len=32))
     limit: int | None = None
+    table: TableOptions | None = None
 
     def __post_init__(self) -> None:
         for what, value, known in (
@@ -111,4 +114,5 @@ class SearchConfig:
         """The configuration from the result of `to_json`."""
         text = data["setting"]["text"]
         setting = Setting(**{**data["setting"], "text": None if text is None else Path(text)})
-        return cls(**{**data, **{name: tuple(data[name]) for name in LISTS}, "setting": setting})
+        table = TableOptions.from_json(data.get("table"))
+        return cls(**{**data, **{name: tuple(data[name]) for name in LISTS}, "setting": setting, "table": table})

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import random
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
@@ -134,6 +136,20 @@ class SearchSpace(ABC):
     def definition(self) -> dict[str, Any] | None:
         """What makes this space again, as plain data; None where it is code, known by its name."""
         return None
+
+    def fingerprint(self) -> str:
+        """What tells this space from others: its name where it is code, else a digest of what it defines."""
+        if (definition := self.definition()) is None:
+            return self.name
+        parts = {key: value for key, value in definition.items() if key not in ("name", "summary", "citation")}
+        return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+    def content(self, architecture: Architecture) -> tuple[Any, ...]:
+        """Plain data that an architecture is known by, whatever a release of transformers fills in by default.
+
+        Two different architectures never share it. Empty if there is none.
+        """
+        return (self.fingerprint(), self.text(architecture))
 
     def described(self) -> list[Mapping[str, Any]]:
         """A row for every choice: its `name`, what it is made `per` (model or layer), its `values`, and these as

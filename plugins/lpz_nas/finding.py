@@ -180,10 +180,10 @@ def _without_bars() -> Iterator[None]:
 
 def _benchmark(name: str, space: SearchSpace, plugins: PluginRegistry) -> Benchmark:
     benchmark = load_benchmark(name, plugins)
-    if benchmark.space.name != space.name:
+    if benchmark.space.fingerprint() != space.fingerprint():
+        other = "another space of that name" if benchmark.space.name == space.name else f"not '{space.name}'"
         raise UsageError(
-            f"the architectures of benchmark '{name}' are of space '{benchmark.space.name}', not '{space.name}'; "
-            f"search {benchmark.space.name} --among {name}"
+            f"the architectures of benchmark '{name}' are of space '{benchmark.space.name}', {other}; search that one"
         )
     return benchmark
 
@@ -207,8 +207,10 @@ def _request(
 ) -> dict[str, Any]:
     """Everything that determines the outcome except the number of trials, as plain data."""
     content = hashlib.sha256(read_text(setting.text).encode()).hexdigest()
+    definition = space.definition()
     return {
         "space": space.name,
+        **({} if definition is None else {"definition": definition}),
         "among": among,
         "proxy": proxy.name,
         "proxy_version": proxy.version,

@@ -32,6 +32,7 @@ from lpz_nas.evaluator import ProxyEvaluator
 from lpz_nas.outcome import Tried
 from lpzero_hf.errors import LpzError, UsageError, one_line
 from lpzero_hf.spaces.base import Architecture, SearchSpace, Value
+from lpzero_hf.spaces.member_text import written
 
 FINISHED = (TrialState.COMPLETE, TrialState.PRUNED)
 
@@ -40,7 +41,8 @@ def suggest(trial: optuna.Trial, space: SearchSpace) -> Architecture:
     """The architecture that Optuna proposes in a trial.
 
     Numbers in equal steps become integers, everything else a categorical choice; a layer's choices are suggested only
-    if the architecture has that layer. The names are those of `space.parameters()`.
+    if the architecture has that layer. The names are those of `space.parameters()`. Lists, which Optuna does not take,
+    are written as texts.
     """
 
     def pick(name: str, values: Sequence[Value]) -> Value:
@@ -48,16 +50,23 @@ def suggest(trial: optuna.Trial, space: SearchSpace) -> Architecture:
         steps = {b - a for a, b in pairwise(numbers)}
         if len(numbers) == len(values) > 2 and len(steps) == 1 and min(steps) > 0:
             return trial.suggest_int(name, numbers[0], numbers[-1], step=steps.pop())
-        return cast("Value", trial.suggest_categorical(name, list(values)))
+        offered = _offered(values)
+        return values[offered.index(trial.suggest_categorical(name, offered))]
 
     return space.assemble(pick)
+
+
+def _offered(values: Sequence[Value]) -> list[Any]:
+    """Values as Optuna takes them, in their order."""
+    return [written(value) for value in values] if any(isinstance(value, tuple) for value in values) else list(values)
 
 
 class Objective:
     """A proxy's score of the architecture that a trial proposes, to be maximised.
 
     The parameters are counted first, without memory for them. A proposal outside the budget is pruned without being
-    built, with its excess as Optuna's constraint, which the samplers use; one without a score is pruned as well.
+    built, with its excess as Optuna's constraint, which the samplers use; one that cannot be built, or has no score, is
+    pruned as well.
     A trial's user attributes are `architecture` (its text id), `params`, and the `reason` of a missing score.
 
     Args:
@@ -78,10 +87,14 @@ class Objective:
 
     def __call__(self, trial: optuna.Trial) -> float | tuple[float, float]:
         """The score, or the score and the number of parameters."""
-        architecture = suggest(trial, self.space)
-        config = self.space.config(architecture)
-        params = count(config)
-        trial.set_user_attr("architecture", self.space.text(architecture))
+        try:
+            architecture = suggest(trial, self.space)
+            trial.set_user_attr("architecture", self.space.text(architecture))
+            config = self.space.config(architecture)
+            params = count(config)
+        except LpzError as error:  # no architecture, or none that can be built
+            trial.set_user_attr("reason", str(error))
+            raise optuna.TrialPruned(str(error)) from error
         trial.set_user_attr("params", params)
         for bound, excess in self.budget.excess(params).items():
             trial.set_constraint(bound, excess)
@@ -201,7 +214,7 @@ def extreme(space: SearchSpace, largest: bool) -> dict[str, Value]:
     def end(values: Sequence[Value]) -> Value:
         numbers = [value for value in values if isinstance(value, int | float)]
         if len(numbers) < len(values):
-            return values[0]
+            return _offered(values)[0]
         return max(numbers) if largest else min(numbers)
 
     return {name: end(values) for name, values in space.parameters().items()}
@@ -214,9 +227,9 @@ def forget_interrupted(study: optuna.Study) -> None:
 
 
 def as_tried(trial: FrozenTrial, budget: Budget) -> Tried | None:
-    """A finished trial as its outcome; None if its architecture is outside the budget."""
-    params = trial.user_attrs["params"]
-    if not budget.allows(params):
+    """A finished trial as its outcome; None if its architecture is outside the budget, or cannot be built."""
+    params = trial.user_attrs.get("params")
+    if params is None or not budget.allows(params):
         return None
     value = trial.values[0] if trial.state == TrialState.COMPLETE else None
     return Tried(trial.user_attrs["architecture"], params, value, trial.user_attrs.get("reason", ""))

@@ -13,7 +13,7 @@ from ray import tune
 
 from lpz_nas.budget import Budget, count
 from lpz_nas.evaluator import ProxyEvaluator
-from lpzero_hf.errors import UsageError
+from lpzero_hf.errors import LpzError, UsageError
 from lpzero_hf.spaces.base import SearchSpace
 
 
@@ -27,8 +27,8 @@ def trainable(evaluator: ProxyEvaluator, budget: Budget | None = None) -> Callab
     """A function of a configuration for `tune.Tuner`.
 
     It reports `score` (to be maximised), `params`, `architecture` (the text id) and, where there is no score, `reason`.
-    Outside the budget, and where the proxy has no score, the score is minus infinity, which Ray's `get_best_result`
-    leaves out; outside the budget the model is never built.
+    Outside the budget, where the model cannot be built (`params` is None), and where the proxy has no score, the score
+    is minus infinity, which Ray's `get_best_result` leaves out; outside the budget the model is never built.
 
     Args:
         evaluator: scores; its space is searched.
@@ -42,15 +42,22 @@ def trainable(evaluator: ProxyEvaluator, budget: Budget | None = None) -> Callab
         raise UsageError("Ray Tune searches a space; name it with ProxyEvaluator(..., space=...)")
 
     def run(config: Mapping[str, Any]) -> None:
-        architecture = space.assemble(lambda name, values: config[name])
-        built = space.config(architecture)
-        params, value, reason = count(built), None, ""
+        found: dict[str, Any] = {"score": -math.inf, "params": None, "architecture": "", "reason": ""}
+        try:
+            architecture = space.assemble(lambda name, values: config[name])
+            found["architecture"] = space.text(architecture)
+            built = space.config(architecture)
+            found["params"] = params = count(built)
+        except LpzError as error:  # no architecture, or none that can be built
+            tune.report(found | {"reason": str(error)})
+            return
         if bounds.allows(params):
             verdict = evaluator.try_evaluate(built)
-            value, reason = verdict.value, verdict.reason
+            found["reason"] = verdict.reason
+            if verdict.value is not None:
+                found["score"] = verdict.value
         else:
-            reason = f"{params:,} parameters, not {bounds}"
-        score = -math.inf if value is None else value
-        tune.report({"score": score, "params": params, "architecture": space.text(architecture), "reason": reason})
+            found["reason"] = f"{params:,} parameters, not {bounds}"
+        tune.report(found)
 
     return run

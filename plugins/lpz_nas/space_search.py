@@ -12,7 +12,7 @@ from optuna.trial import FrozenTrial
 from lpz_nas.budget import Budget
 from lpz_nas.evaluator import ProxyEvaluator
 from lpz_nas.optuna_study import FINISHED, Objective, as_tried, corners, create_study, forget_interrupted
-from lpz_nas.outcome import Tried, best, none_within, without_score
+from lpz_nas.outcome import NothingScored, Tried, best, none_within, without_score
 from lpzero_hf.errors import LpzError, one_line
 
 MAX_OUTSIDE = 50  # proposals, all outside the budget, after which a search stops
@@ -32,7 +32,8 @@ class StudyLog:
     def __init__(self, evaluator: ProxyEvaluator, budget: Budget, trials: int) -> None:
         self.evaluator, self.budget, self.trials = evaluator, budget, trials
         self.made: dict[str, Tried] = {}
-        self.sizes: list[int] = []  # of all proposals
+        self.sizes: list[int] = []  # of all proposals that can be built
+        self.refused: list[str] = []  # why others cannot
 
     @property
     def scored(self) -> list[Tried]:
@@ -40,24 +41,39 @@ class StudyLog:
         return [tried for tried in self.made.values() if tried.score is not None]
 
     @property
+    def proposed(self) -> int:
+        """The number of proposals."""
+        return len(self.sizes) + len(self.refused)
+
+    @property
     def left(self) -> int:
         """The number of proposals still allowed; 0 once enough are scored."""
-        return 0 if len(self.scored) >= self.trials else max(0, 10 * self.trials + MAX_OUTSIDE - len(self.sizes))
+        return 0 if len(self.scored) >= self.trials else max(0, 10 * self.trials + MAX_OUTSIDE - self.proposed)
 
     def add(self, trial: FrozenTrial) -> None:
         """Record a finished trial.
 
         Raises:
-            LpzError: too many proposals are outside the budget, or too many architectures have no score.
+            LpzError: too many proposals are outside the budget or cannot be built, or too many architectures have no
+                score.
         """
-        self.sizes.append(trial.user_attrs["params"])
+        if (params := trial.user_attrs.get("params")) is None:
+            self.refused.append(trial.user_attrs.get("reason", ""))
+        else:
+            self.sizes.append(params)
         tried = as_tried(trial, self.budget)
         if tried is not None:
             self.made.setdefault(tried.architecture, tried)
-        if not self.made and len(self.sizes) >= MAX_OUTSIDE:
-            raise none_within(self.budget, self.sizes)
+        if not self.made and self.proposed >= MAX_OUTSIDE:
+            raise self.nothing()
         if not self.scored and len(self.made) >= MAX_UNSCORED:
             raise without_score(self.evaluator.proxy.name, self.made.values())
+
+    def nothing(self) -> LpzError:
+        """The error where no proposal is within the budget."""
+        if self.sizes:
+            return none_within(self.budget, self.sizes)
+        return NothingScored(f"none of {len(self.refused)} proposals can be built: {self.refused[-1]}")
 
 
 def search_space(
@@ -114,10 +130,10 @@ def search_space(
                 f"the study in '{storage}' failed: {one_line(error)}; free disk space, then resume"
             ) from error
     if not log.made:
-        raise none_within(budget, log.sizes)
+        raise log.nothing()
     if not log.scored:
         raise without_score(evaluator.proxy.name, log.made.values())
-    return list(log.made.values()), len(log.sizes)
+    return list(log.made.values()), log.proposed
 
 
 @contextmanager

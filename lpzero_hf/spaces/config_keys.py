@@ -36,7 +36,7 @@ def warn_of_unknown_keys(raw: Mapping[str, Any], config: PreTrainedConfig, name:
         config: what was made of it; where its class is no class of transformers, nothing is said.
         name: of the configuration, for people.
     """
-    unknown = dict(_unknown(raw, config))
+    unknown = dict(unknown_keys(raw, config))
     if unknown:
         shown = [f"'{key}'" + (f" (did you mean '{near}'?)" if near else "") for key, near in unknown.items()]
         more = f" and {len(shown) - MOST} more" if len(shown) > MOST else ""
@@ -48,7 +48,7 @@ def warn_of_unknown_keys(raw: Mapping[str, Any], config: PreTrainedConfig, name:
         )
 
 
-def _unknown(raw: Mapping[str, Any], config: PreTrainedConfig, usual: Any = None) -> Iterator[tuple[str, str]]:
+def unknown_keys(raw: Mapping[str, Any], config: PreTrainedConfig, usual: Any = None) -> Iterator[tuple[str, str]]:
     """Each unknown key, with those of nested configurations, and the nearest known one or "".
 
     Args:
@@ -68,9 +68,9 @@ def _unknown(raw: Mapping[str, Any], config: PreTrainedConfig, usual: Any = None
         before = vars(usual).get(key) if usual is not None else None
         before = before if type(before) is type(nested) else None
         if isinstance(value, Mapping) and isinstance(nested, PreTrainedConfig):
-            yield from ((f"{key}.{name}", near) for name, near in _unknown(value, nested, before))
+            yield from ((f"{key}.{name}", near) for name, near in unknown_keys(value, nested, before))
         elif not (key.startswith("_") or key in own | COMMON | _generation() or _mentioned(type(config), key)):
-            yield key, _nearest(key, own)
+            yield key, nearest_key(key, own)
 
 
 @cache
@@ -118,8 +118,8 @@ def _sources(of: Any) -> tuple[str, ...]:
     return tuple(found)
 
 
-def _nearest(key: str, known: frozenset[str]) -> str:
-    """The known key that is spelled most like `key`; short words of counts are compared in full."""
+def nearest_key(key: str, known: frozenset[str], cutoff: float = 0.7) -> str:
+    """The known key that is spelled most like `key`, or ""; short words of counts are compared in full."""
     full = {"n": "num", "nb": "num", "dim": "size", "embd": "hidden", "layer": "layers", "head": "heads"}
 
     def spelled(name: str) -> str:
@@ -129,5 +129,5 @@ def _nearest(key: str, known: frozenset[str]) -> str:
     words_of = set(spelled(key).split("_"))
     if holding := [name for name in candidates if words_of < set(name.split("_"))]:  # num_hidden_layers for n_layers
         return candidates[min(holding, key=len)]
-    near = difflib.get_close_matches(spelled(key), candidates, n=1, cutoff=0.7)
+    near = difflib.get_close_matches(spelled(key), candidates, n=1, cutoff=cutoff)
     return candidates[near[0]] if near else ""

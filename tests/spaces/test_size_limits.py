@@ -15,7 +15,7 @@ from lpzero_hf import load_model, rank, score
 from lpzero_hf.errors import ModelError
 from lpzero_hf.models.build import build_model
 from lpzero_hf.models.memory import available_bytes
-from lpzero_hf.models.size_limits import check_sizes, may_be_large
+from lpzero_hf.spaces.size_limits import check_sizes, may_be_large
 from tests.support.families import FAMILIES
 
 Lpz = Callable[..., tuple[int, str, str]]
@@ -98,7 +98,7 @@ def test_numbers_that_are_no_sizes_may_be_anything() -> None:
 
 
 def test_too_many_modules_stop_the_building(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lpzero_hf.models.size_limits.MODULES", 20)
+    monkeypatch.setattr("lpzero_hf.models.module_limit.MODULES", 20)
     with pytest.raises(ModelError, match="20 modules"):
         build_model(AutoConfig.for_model("llama", **FAMILIES["llama"]), lazy=True)
 

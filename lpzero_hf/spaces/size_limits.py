@@ -5,11 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from typing import Any
-
-from torch import nn
-from torch.nn.modules.module import register_module_module_registration_hook
 
 from lpzero_hf.errors import ModelError
 
@@ -26,7 +22,6 @@ COUNTED = re.compile(r"(n|num|d)_.*|.*(_size|_dim|_layers|_heads|_experts|embd)|
 NEVER_NEGATIVE = frozenset({"layer", "layers", "head", "heads", "hidden", "vocab", "embd", "experts", "blocks"})
 WIDTHS = frozenset({"channels", "size", "dim", "width", "widths"})  # of a layer or a head, and not how many there are
 DEEPEST = 50  # nested lists and dicts
-MODULES = 100_000  # of one model; building more takes too long
 LARGE = 2**28  # elements; a model that may have more is measured before it is built
 
 
@@ -63,24 +58,6 @@ def may_be_large(config: Mapping[str, Any]) -> bool:
     if len(widest) < 2:
         return True
     return widest[0] * widest[1] * (sum(counts) + 2) * max(experts, default=1) * 8 > LARGE
-
-
-@contextmanager
-def few_modules(failure: str) -> Iterator[None]:
-    """Stop building a model at `MODULES` modules. Raises `ModelError`."""
-    made = 0
-
-    def count(owner: nn.Module, name: str, module: nn.Module | None) -> None:
-        nonlocal made
-        made += 1
-        if made > MODULES:
-            raise ModelError(f"{failure}: it has more than {MODULES:,} modules; give fewer layers or experts")
-
-    hook = register_module_module_registration_hook(count)
-    try:
-        yield
-    finally:
-        hook.remove()
 
 
 def _numbers(value: Any, key: str, depth: int, failure: str) -> Iterator[tuple[str, float]]:

@@ -1,0 +1,461 @@
+"""Reads the architectures of a table's rows: from a column of configurations, a column a field, or ids of a space."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from lpzero_hf.benchmarks.held_out import MARK, NOT_ARCHITECTURE, plain_architecture
+from lpzero_hf.benchmarks.table_files import REMEDY, BadCell, BadRows
+from lpzero_hf.errors import LpzError, ModelError, UsageError, did_you_mean, one_line
+from lpzero_hf.files import parse_json
+from lpzero_hf.models.load import load_config
+from lpzero_hf.plugins import PluginRegistry
+from lpzero_hf.spaces.base import Architecture, SearchSpace
+from lpzero_hf.spaces.base_config import BaseConfig, plain_config
+from lpzero_hf.spaces.base_source import find_base
+from lpzero_hf.spaces.config_keys import nearest_key, warn_of_unknown_keys
+from lpzero_hf.spaces.listed import ListedMember
+from lpzero_hf.spaces.named import installed_models, installed_spaces, load_space
+from lpzero_hf.spaces.places import SpaceProblem
+from lpzero_hf.spaces.read_config import HUB_ID
+from lpzero_hf.spaces.size_limits import check_sizes
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedConfig
+
+NO_FIELDS = frozenset({"dtype", "torch_dtype", "name_or_path", "model_type"})  # known to every class
+NEAR = 0.85  # how alike the names of a column and of a field are where one is probably meant to be the other
+LONGEST = 160  # letters of a name that spells out its fields
+Row = Mapping[str, Any]
+
+
+class ArchitectureReader(Protocol):
+    """Reads the architecture of a row.
+
+    Attributes:
+        columns: that it reads.
+        members: the architectures found so far, by name; empty where the space has them.
+    """
+
+    columns: tuple[str, ...]
+    members: dict[str, ListedMember]
+
+    def read(self, row: Row, place: int) -> Architecture:
+        """The architecture of a row. Raises `BadCell`."""
+
+
+class SpaceIds:
+    """A column with text ids of a space, with or without its name and a colon before them.
+
+    Args:
+        column: its name.
+        space: of the ids.
+    """
+
+    def __init__(self, column: str, space: SearchSpace) -> None:
+        self.columns: tuple[str, ...] = (column,)
+        self.members: dict[str, ListedMember] = {}
+        self.space = space
+        self._known: dict[str, Architecture] = {}
+
+    def read(self, row: Row, place: int) -> Architecture:
+        """The architecture of a row. Raises `BadCell` if the space has none with that id."""
+        cell = row.get(self.columns[0])
+        if isinstance(cell, Architecture):
+            return self.space.check(cell)
+        if missing(cell):
+            raise BadCell(
+                "without an architecture", f"'{self.columns[0]}' is empty; it holds an id of {self.space.name}"
+            )
+        text = str(cell).strip().removeprefix(f"{self.space.name}:")
+        if text not in self._known:
+            try:
+                self._known[text] = self.space.parse(text)
+            except LpzError as error:
+                raise BadCell(f"with no id of space {self.space.name}", str(error)) from None
+        return self._known[text]
+
+
+class ConfigCells:
+    """A column with a whole configuration in each cell.
+
+    A cell is an object with a `model_type`, or its JSON text; the path of a `config.json` or of a folder with one; a
+    zoo name, `SPACE:ID`, or a Hub id.
+
+    Args:
+        column: its name.
+        folder: that relative paths start from.
+        bad: names the places of rows.
+        plugins: where names are looked up.
+    """
+
+    def __init__(self, column: str, folder: Path, bad: BadRows, plugins: PluginRegistry) -> None:
+        self.columns: tuple[str, ...] = (column,)
+        self.members: dict[str, ListedMember] = {}
+        self._folder, self._bad, self._plugins = folder, bad, plugins
+        self._known: dict[str, Architecture] = {}
+
+    def read(self, row: Row, place: int) -> Architecture:
+        """The architecture of a row. Raises `BadCell` if its cell is no configuration."""
+        cell: Any = row.get(self.columns[0])
+        if missing(cell):
+            raise BadCell("without a configuration", f"'{self.columns[0]}' is empty; it holds a configuration")
+        if hasattr(cell, "to_dict"):  # a configuration of transformers
+            cell = cell.to_dict()
+        if isinstance(cell, Mapping):
+            return self._of_data(cell, place)
+        if not isinstance(cell, str):
+            raise BadCell("with no configuration", f"'{self.columns[0]}' is {shown(cell)}, and no configuration")
+        if cell not in self._known:
+            self._known[cell] = self._of_text(cell.strip(), place)
+        return self._known[cell]
+
+    def _of_text(self, text: str, place: int) -> Architecture:
+        if text.startswith(("{", "[")):
+            return self._of_data(json_cell(text, self.columns[0]), place)
+        source = self._source(text)
+        where = self._bad.at(place)
+        self.members.setdefault(text, ListedMember(partial(_found, source, where, self._plugins)))
+        return Architecture((text,))
+
+    def _source(self, text: str) -> str:
+        """What `load_config` takes for a cell. Raises `BadCell` if there can be no such thing."""
+        models, spaces = installed_models(self._plugins), installed_spaces(self._plugins)
+        name, _, member = text.partition(":")
+        if text in models:
+            return text
+        if member and name in spaces:
+            try:
+                load_space(name, self._plugins).parse(member)
+            except LpzError as error:
+                raise BadCell(f"with no id of space {name}", str(error)) from None
+            return text
+        path = self._folder / Path(text).expanduser()
+        try:
+            there = path.exists()
+        except (OSError, ValueError):  # too long for a path, or a NUL in it
+            there = False
+        if there:
+            return str(path)
+        if text.endswith(".json") or text.startswith((".", "/", "~")) or text.count("/") > 1:
+            raise BadCell(
+                "with a path that is not there", f"'{self.columns[0]}' names the file '{path}', which is not there"
+            )
+        if not HUB_ID.fullmatch(text):
+            near = did_you_mean(text, models)
+            raise BadCell(
+                "with no configuration",
+                f"'{self.columns[0]}' is {shown(text)}: no JSON, no file, no zoo model{near}, and no possible Hub id",
+            )
+        return text
+
+    def _of_data(self, data: Any, place: int) -> Architecture:
+        from transformers.models.auto.configuration_auto import CONFIG_MAPPING
+
+        if not isinstance(data, Mapping):
+            raise BadCell("with no configuration", f"'{self.columns[0]}' holds no object")
+        family = data.get("model_type")
+        if not isinstance(family, str) or not family:
+            raise BadCell(
+                "without a model_type", f"the configuration in '{self.columns[0]}' names no 'model_type'; add it"
+            )
+        if family not in CONFIG_MAPPING:
+            near = did_you_mean(family, CONFIG_MAPPING.keys())
+            raise BadCell("with an unknown model_type", f"transformers knows no model_type {shown(family)}{near}")
+        content = canonical(data, self.columns[0])
+        name = f"{family}-{hashlib.sha256(content.encode()).hexdigest()[:MARK]}"
+        if name not in self.members:
+            self.members[name] = ListedMember(partial(config_of, data, self._bad.at(place)), content)
+        return Architecture((name,))
+
+
+class FieldCells:
+    """Columns that are each a field of a configuration, over a base that sets others.
+
+    An empty cell leaves the field as the base has it. What the class of the configuration computes from other fields
+    follows them, unless the base really sets it; see `BaseConfig`.
+
+    Args:
+        base: what all architectures have in common.
+        fields: by column, the path of its field.
+        bad: names the places of rows.
+    """
+
+    def __init__(self, base: BaseConfig, fields: Mapping[str, str], bad: BadRows) -> None:
+        self.columns: tuple[str, ...] = tuple(fields)
+        self.members: dict[str, ListedMember] = {}
+        self._base, self._fields, self._bad = base, fields, bad
+        self._definition = json.dumps(base.definition(), sort_keys=True)
+        self._usual = {column: _value_of(base.whole, path) for column, path in fields.items()}
+        self._checked: dict[tuple[str, str], tuple[Any, str]] = {}
+
+    def read(self, row: Row, place: int) -> Architecture:
+        """The architecture of a row. Raises `BadCell` if a value has another type than the field."""
+        given: dict[str, Any] = {}
+        words = []
+        for column, path in self._fields.items():
+            cell = row.get(column)
+            if missing(cell):
+                continue
+            key = (column, repr(cell))
+            if key not in self._checked:
+                value = fitting(column, cell, self._usual[column])
+                self._checked[key] = value, f"{path}={value if isinstance(value, str) else json.dumps(value)}"
+            given[path], word = self._checked[key]
+            words.append(word)
+        name = ",".join(words) or "base"
+        if len(name) > LONGEST:
+            name = f"{name[:LONGEST]}-{hashlib.sha256(name.encode()).hexdigest()[:MARK]}"
+        if name not in self.members:
+            build = partial(_over, self._base, given, self._bad.at(place))
+            self.members[name] = ListedMember(build, [self._definition, given])
+        return Architecture((name,))
+
+
+def reader_of(
+    columns: Sequence[str],
+    others: Sequence[str],
+    *,
+    architecture: str | None,
+    base: Any,
+    space: SearchSpace | None,
+    folder: Path,
+    bad: BadRows,
+    plugins: PluginRegistry,
+) -> ArchitectureReader:
+    """What reads the architectures of a table.
+
+    Args:
+        columns: of the table.
+        others: those of them that are known to be no part of an architecture: the metric, for example.
+        architecture: the column that holds it; None where its name says so.
+        base: a configuration, as an object, plain data, JSON text, a path, a Hub id or a zoo name, for columns that are
+            fields; None for none.
+        space: of ids.
+        folder: that relative paths in cells start from.
+        bad: names the places of rows.
+        plugins: where names are looked up.
+
+    Raises:
+        UsageError: it cannot be told which columns hold the architectures; the message lists the columns.
+        LpzError: the base cannot be read.
+    """
+    left = [name for name in columns if name not in others]
+    if base is not None and (space is not None or architecture is not None):
+        one = "--space" if space is not None else "--architecture-column"
+        raise UsageError(f"--base is for columns that are fields, and {one} for one that holds all; give one of them")
+    if base is not None:
+        found = base_of_table(base, plugins)
+        return FieldCells(found, _fields(left, found, bad.source), bad)
+    column = _architecture_column(left, columns, architecture, bad.source)
+    if space is not None:
+        return SpaceIds(column, space)
+    return ConfigCells(column, folder, bad, plugins)
+
+
+NAMES = ("config", "architecture", "model", "arch")  # of a column that holds architectures
+
+
+def _architecture_column(left: Sequence[str], columns: Sequence[str], wanted: str | None, source: str) -> str:
+    if wanted is not None:
+        return column_of(wanted, columns, source)
+    found = [name for name in left if name.lower() in NAMES]
+    if len(found) == 1:
+        return found[0]
+    why = f"columns {listing(found)} may all hold the architectures" if found else "no column is called config or so"
+    raise UsageError(
+        f"{why} of {source} ({listing(columns)}); name the one with --architecture-column, or give --base MODEL if the "
+        "columns are fields of its configuration"
+    )
+
+
+def column_of(wanted: str, columns: Sequence[str], source: str) -> str:
+    """The column called `wanted`. Raises `UsageError` if there is none; the message lists those there are."""
+    if wanted in columns:
+        return wanted
+    same = next((name for name in columns if name.lower() == wanted.lower()), None)
+    near = did_you_mean(wanted, columns) if same is None else f"; did you mean '{same}'?"
+    raise UsageError(f"{source} has no column '{wanted}'{near} (it has {listing(columns)})")
+
+
+def _fields(left: Sequence[str], base: BaseConfig, source: str) -> dict[str, str]:
+    """By column, the path of the field that it is, for all columns that are fields."""
+    fields: dict[str, str] = {}
+    for name in left:
+        if name in NO_FIELDS:
+            continue
+        try:
+            fields[name] = base.resolve(name)
+        except SpaceProblem:
+            near = nearest_key(name, known_fields(base), NEAR)
+            if near:
+                raise UsageError(
+                    f"column '{name}' of {source} is no field of {base.kind.__name__}; did you mean '{near}'? Rename "
+                    f"it, or say that it is something else with --extra-column {name}"
+                ) from None
+    paths = list(fields.values())
+    if twice := sorted({path for path in paths if paths.count(path) > 1}):
+        names = [name for name in fields if fields[name] == twice[0]]
+        raise UsageError(f"columns {listing(names)} of {source} are the same field '{twice[0]}'; keep one")
+    if not fields:
+        raise UsageError(
+            f"no column of {source} is a field of {base.kind.__name__} ({listing(left)}); rename them as its fields"
+        )
+    return fields
+
+
+def known_fields(base: BaseConfig) -> frozenset[str]:
+    """The fields of a configuration that decide its architecture."""
+    return frozenset(plain_config(base.whole)) - NOT_ARCHITECTURE
+
+
+def base_of_table(base: Any, plugins: PluginRegistry) -> BaseConfig:
+    """A base as users give it: a configuration, plain data, JSON text, a path, a Hub id or a zoo name.
+
+    Raises:
+        UsageError: it is none of these.
+        LpzError: it is no readable JSON.
+    """
+    if isinstance(base, str) and base.lstrip().startswith("{"):
+        base = parse_json(base, "--base", "give an object with a 'model_type'", strict=False)
+    try:
+        return find_base(base, plugins=plugins)
+    except SpaceProblem as problem:
+        part = ".".join(map(str, problem.path))
+        raise UsageError(f"--base: {f'{part}: ' if part else ''}{problem.what}") from problem
+
+
+# Values ----------------------------------------------------------------------------------------------------
+
+
+def missing(cell: Any) -> bool:
+    """Whether a cell is empty: None, a blank text, or the NaN that data frames put there."""
+    if cell is None or type(cell).__name__ in ("NAType", "NaTType"):
+        return True
+    return (isinstance(cell, str) and not cell.strip()) or (isinstance(cell, float) and math.isnan(cell))
+
+
+def json_cell(text: str, column: str) -> Any:
+    """The JSON value that a cell spells. Raises `BadCell` if it does not."""
+    try:
+        return parse_json(text, f"'{column}'", "", strict="\\u" in text)
+    except LpzError as error:
+        hint = "; JSON has double quotes, as json.dumps writes them" * ("'" in text and '"' not in text)
+        raise BadCell("with broken JSON", str(error).removesuffix("; ") + hint) from None
+
+
+def fitting(field: str, cell: Any, usual: Any) -> Any:
+    """The value of a field that a cell gives.
+
+    Args:
+        field: its name.
+        cell: as read; numbers may be written with or without a decimal point, lists and objects as JSON text.
+        usual: the value of the base, whose type it must have; None allows any.
+
+    Raises:
+        BadCell: it has another type, or is not finite.
+    """
+    if hasattr(cell, "item") and not isinstance(cell, int | float):  # of NumPy
+        cell = cell.item()
+    if isinstance(cell, str):
+        cell = cell.strip()
+        cell = json_cell(cell, field) if cell.startswith(("{", "[")) else cell
+    if isinstance(cell, float) and not math.isfinite(cell):
+        raise BadCell("with a field that is no finite number", f"'{field}' is {cell}")
+    if isinstance(usual, bool):
+        if cell in (0, 1):
+            return bool(cell)
+        expected = "true or false"
+    elif isinstance(usual, int) or usual is None:
+        if isinstance(cell, float) and cell.is_integer():
+            return int(cell)
+        if usual is None or (isinstance(cell, int) and not isinstance(cell, bool)):
+            return cell
+        expected = "a whole number"
+    elif isinstance(usual, float):
+        if isinstance(cell, int | float) and not isinstance(cell, bool):
+            return float(cell)
+        expected = "a number"
+    else:
+        kinds: dict[type, str] = {str: "a text", list: "a list", tuple: "a list", dict: "an object"}
+        expected = kinds.get(type(usual), "an object")
+        if isinstance(cell, {"a text": str, "a list": list, "an object": dict}[expected]):
+            return cell
+    raise BadCell("with a field of another type", f"'{field}' is {shown(cell)}, and {expected} is expected")
+
+
+def canonical(data: Mapping[str, Any], column: str) -> str:
+    """The JSON text that equal architectures share. Raises `BadCell` if a value is no plain data."""
+    try:
+        return json.dumps(plain_architecture(data), sort_keys=True)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise BadCell("with no plain data", f"'{column}' holds what JSON cannot ({one_line(error)})") from None
+
+
+def shown(value: Any) -> str:
+    """A value for messages, shortened."""
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def listing(names: Sequence[str], most: int = 20) -> str:
+    """Names of columns, for people."""
+    more = [f"and {len(names) - most} more"] if len(names) > most else []
+    return ", ".join([*names[:most], *more])
+
+
+# Configurations --------------------------------------------------------------------------------------------
+
+
+def config_of(data: Mapping[str, Any], where: str) -> PreTrainedConfig:
+    """The configuration that plain data describe.
+
+    Args:
+        data: with a `model_type`.
+        where: they stand, for messages.
+
+    Raises:
+        ModelError: its class refuses it.
+    """
+    from transformers.models.auto.configuration_auto import CONFIG_MAPPING
+
+    def make() -> PreTrainedConfig:
+        config: PreTrainedConfig = CONFIG_MAPPING[data["model_type"]].from_dict(dict(data))
+        warn_of_unknown_keys(data, config, where)
+        return config
+
+    return _made(make, data, where)
+
+
+def _over(base: BaseConfig, given: Mapping[str, Any], where: str) -> PreTrainedConfig:
+    """The base with other values of some fields."""
+    return _made(lambda: base.build(given), {}, where)
+
+
+def _found(source: str, where: str, plugins: PluginRegistry) -> PreTrainedConfig:
+    """The configuration of a path, a name or a Hub id."""
+    return _made(lambda: load_config(source, plugins=plugins)[0], {}, where)
+
+
+def _made(make: Callable[[], PreTrainedConfig], data: Mapping[str, Any], where: str) -> PreTrainedConfig:
+    try:
+        check_sizes(data, "it has no possible size")
+        return make()
+    except LpzError as error:
+        raise ModelError(f"{where}: {error}; {REMEDY}") from error
+    except Exception as error:  # classes of configurations raise anything
+        raise ModelError(f"{where}: its configuration cannot be built ({one_line(error)}); {REMEDY}") from error
+
+
+def _value_of(base: PreTrainedConfig, field: str) -> Any:
+    """The value of a field, of a nested configuration with dots; None if it has none."""
+    value: Any = base
+    for name in field.split("."):
+        value = value.get(name) if isinstance(value, Mapping) else getattr(value, name, None)
+    return value
