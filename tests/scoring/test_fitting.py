@@ -12,9 +12,10 @@ from typing import Any
 
 import lpz_zoo.benchmarks
 import pytest
-from lpz_zoo.benchmarks import BENCHMARKS
+from lpz_zoo.benchmarks import BENCHMARKS, gemstones_rows
 from transformers import GemmaConfig
 
+from lpzero_hf.benchmarks.benchmark import Trained
 from lpzero_hf.executors.local import LocalExecutor
 from lpzero_hf.models.layout import layout_of
 from lpzero_hf.models.lazy import Source
@@ -114,7 +115,7 @@ class Sharing(LocalExecutor):
 
 
 def test_what_needs_more_than_its_share_is_scored_alone_after_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
-    configs = {"wide": gpt2_config(64), **TWO}
+    configs = {"large": gpt2_config(64), **TWO}
     free = expected("snip").bytes + 1
     assert 2 * expected("snip", 24).bytes < free < 2 * expected("snip").bytes
     monkeypatch.setattr(FREE, lambda device: free)
@@ -171,7 +172,9 @@ def gemstones(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "wandb_df_for_fitting_hot_100b+.jsonl").write_text("\n".join(map(json.dumps, rows)))
     real = next(benchmark for benchmark in BENCHMARKS if benchmark.name == "gemstones")
     space = replace(real.space, build=stand_in)
-    small = replace(real, space=space, read=lambda: lpz_zoo.benchmarks.gemstones_entries(tmp_path))
+    rows_read = gemstones_rows(tmp_path)
+    entries = [Trained(row["key"], row["architecture"], row["final_loss"]) for row in rows_read]
+    small = replace(real, space=space, read=lambda: entries)
     monkeypatch.setattr(lpz_zoo.benchmarks, "BENCHMARKS", [small])
 
 

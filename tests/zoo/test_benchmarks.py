@@ -26,8 +26,8 @@ from lpz_zoo.benchmarks import (
     WT103,
     GPT2Logs,
     flexibert_entries,
-    gemstones_entries,
-    gpt2_entries,
+    gemstones_rows,
+    gpt2_rows,
 )
 from lpz_zoo.gpt2 import FlexibleGPT2LMHeadModel
 from lpz_zoo.remote_files import DownloadError, RemoteFiles
@@ -65,19 +65,22 @@ def flexibert() -> list[Trained]:
 @pytest.fixture(scope="module")
 def gpt2_wt103() -> list[Trained]:
     """The entries of the GPT-2 benchmark."""
-    return gpt2_entries(folder(GPT2_FILES))
+    folder(GPT2_FILES)
+    return GPT2.trained()
 
 
 @pytest.fixture(scope="module")
 def gpt2_lm1b() -> list[Trained]:
     """The entries of the GPT-2 benchmark on LM1B."""
-    return gpt2_entries(folder(LM1B_FILES), LM1B)
+    folder(LM1B_FILES)
+    return GPT2_LM1B.trained()
 
 
 @pytest.fixture(scope="module")
 def gemstones() -> list[Trained]:
     """The entries of the Gemstones benchmark."""
-    return gemstones_entries(folder(GEMSTONES_FILES))
+    folder(GEMSTONES_FILES)
+    return GEMSTONES.trained()
 
 
 @cache
@@ -248,8 +251,9 @@ def test_gemstones_entry_is_the_loss_at_100_billion_tokens(gemstones: list[Train
     (entry,) = (entry for entry in gemstones if entry.key == "1024x28")
     assert entry.quality == 2.7677679062
     assert GEMSTONES.space.text(entry.architecture) == "w1024-l28"
-    (early,) = (e for e in gemstones_entries(folder(GEMSTONES_FILES), 10e9) if e.key == "1024x28")
-    assert early.quality == 3.1010556221
+    assert entry.extra == {"tokens": 100034150400, "params_active_precise": 543482880}
+    (early,) = (row for row in gemstones_rows(folder(GEMSTONES_FILES), 10e9) if row["key"] == "1024x28")
+    assert early["final_loss"] == 3.1010556221
 
 
 def test_parameters_rank_gemstones_as_the_notes_say(gemstones: list[Trained]) -> None:
@@ -367,9 +371,9 @@ def test_small_files_are_read(tmp_path: Path) -> None:
     assert (bert.key, bert.quality) == ("7", 70.5)
     assert FLEXIBERT.space.text(bert.architecture) == "h128-conv9.a2.f512.n1-wma.a2.f512.n1"
     write_gpt2(tmp_path, "config_12_j3: {test_ppl: 31.0, valid_ppl: 30.5}", CONFIG)
-    (gpt2,) = gpt2_entries(tmp_path)
-    assert (gpt2.key, gpt2.quality) == ("config_12_j3", 30.5)
-    assert GPT2.space.text(gpt2.architecture) == "d64.e128.k2-h2.i512-h8.i2048"
+    (gpt2,) = gpt2_rows(tmp_path)
+    assert (gpt2["key"], gpt2["valid_ppl"]) == ("config_12_j3", 30.5)
+    assert GPT2.space.text(gpt2["architecture"]) == "d64.e128.k2-h2.i512-h8.i2048"
 
 
 @pytest.mark.parametrize(
@@ -409,7 +413,7 @@ def test_changed_flexibert_file_is_named(tmp_path: Path, change: Callable[[str],
 )
 def test_changed_gpt2_configuration_is_named(tmp_path: Path, old: str, new: str, words: str) -> None:
     path = write_gpt2(tmp_path, "config_12_j3: {valid_ppl: 30.5}", CONFIG.replace(old, new, 1))
-    said = message(lambda: gpt2_entries(tmp_path))
+    said = message(lambda: gpt2_rows(tmp_path))
     assert f"'{path}'" in said
     assert words in said
     assert "`lpz bench get gpt2-wt103`" in said
@@ -426,9 +430,9 @@ LM1B_CONFIG = (
 
 def test_small_lm1b_files_are_read(tmp_path: Path) -> None:
     write_gpt2(tmp_path, "config_12_j3: {test_ppl: 61.0, valid_ppl: 60.5}", LM1B_CONFIG, LM1B)
-    (entry,) = gpt2_entries(tmp_path, LM1B)
-    assert (entry.key, entry.quality) == ("config_12_j3", 61.0)
-    assert GPT2_LM1B.space.text(entry.architecture) == "d128.k2-h2.i512-h8.i2048"
+    (row,) = gpt2_rows(tmp_path, LM1B)
+    assert (row["key"], row["test_ppl"]) == ("config_12_j3", 61.0)
+    assert GPT2_LM1B.space.text(row["architecture"]) == "d128.k2-h2.i512-h8.i2048"
 
 
 @pytest.mark.parametrize(
@@ -442,7 +446,7 @@ def test_small_lm1b_files_are_read(tmp_path: Path) -> None:
 )
 def test_changed_lm1b_configuration_is_named(tmp_path: Path, old: str, new: str, words: str) -> None:
     path = write_gpt2(tmp_path, "config_12_j3: {test_ppl: 60.5}", LM1B_CONFIG.replace(old, new, 1), LM1B)
-    said = message(lambda: gpt2_entries(tmp_path, LM1B))
+    said = message(lambda: gpt2_rows(tmp_path, LM1B))
     assert f"'{path}'" in said
     assert words in said
     assert "`lpz bench get gpt2-lm1b`" in said
@@ -452,8 +456,8 @@ def test_small_gemstones_files_are_read_smallest_first_and_nearest_to_the_tokens
     larger = RUN | {"run_name": "PyGemma-512x12_pretrain", "width": 512, "depth": 12, "params_active_precise": 98710016}
     early = RUN | {"tokens": 90030735360, "final_loss": 3.5}
     write_gemstones(tmp_path, *map(json.dumps, (larger, early, RUN)))
-    entries = gemstones_entries(tmp_path)
-    assert [(entry.key, entry.quality) for entry in entries] == [("256x23", 3.4), ("512x12", 3.4)]
+    rows = gemstones_rows(tmp_path)
+    assert [(row["key"], row["final_loss"]) for row in rows] == [("256x23", 3.4), ("512x12", 3.4)]
 
 
 @pytest.mark.parametrize(
@@ -470,7 +474,7 @@ def test_small_gemstones_files_are_read_smallest_first_and_nearest_to_the_tokens
 )
 def test_changed_gemstones_file_is_named(tmp_path: Path, row: str, words: str) -> None:
     path = write_gemstones(tmp_path, row)
-    said = message(lambda: gemstones_entries(tmp_path))
+    said = message(lambda: gemstones_rows(tmp_path))
     assert f"'{path}'" in said
     assert words in said
     assert "`lpz bench get gemstones`" in said
@@ -479,13 +483,13 @@ def test_changed_gemstones_file_is_named(tmp_path: Path, row: str, words: str) -
 @pytest.mark.parametrize("summary", ["config_12_j3: {test_ppl: 31.0}", "config_12_j3: {valid_ppl: [}", "- 3"])
 def test_changed_gpt2_summary_is_named(tmp_path: Path, summary: str) -> None:
     write_gpt2(tmp_path, summary, CONFIG)
-    assert f"'{tmp_path / LOGS / 'ppl_summary.yaml'}'" in message(lambda: gpt2_entries(tmp_path))
+    assert f"'{tmp_path / LOGS / 'ppl_summary.yaml'}'" in message(lambda: gpt2_rows(tmp_path))
 
 
 def test_missing_gpt2_configuration_is_named(tmp_path: Path) -> None:
     path = write_gpt2(tmp_path, "config_12_j3: {valid_ppl: 30.5}", CONFIG)
     shutil.rmtree(path.parent)
-    assert f"'{path}'" in message(lambda: gpt2_entries(tmp_path))
+    assert f"'{path}'" in message(lambda: gpt2_rows(tmp_path))
 
 
 def test_tiny_gpt2_is_shipped_with_its_noise() -> None:

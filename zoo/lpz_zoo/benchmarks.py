@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import partial
@@ -13,6 +13,7 @@ from typing import Any
 from lpz_zoo.remote_files import RemoteFiles
 from lpz_zoo.spaces import FLEXIBERT, GEMSTONES, LITE, SPACES
 from lpzero_hf.benchmarks.benchmark import Benchmark, Trained, first_seed, read_made
+from lpzero_hf.benchmarks.table_files import BadRows, Table
 from lpzero_hf.errors import LpzError, one_line
 from lpzero_hf.files import read_json, read_text, reading
 from lpzero_hf.spaces.base import Architecture, Row
@@ -20,6 +21,7 @@ from lpzero_hf.spaces.base import Architecture, Row
 SPACE = {space.name: space for space in SPACES}
 REGISTRIES = Path(__file__).parent / "data"
 TINY = REGISTRIES / "tiny-gpt2.json"
+KEY, ARCHITECTURE = "key", "architecture"  # columns of a row
 LPZERO = "pprp/LPZero/9faa34d2c63c6b276a0082442e7eb0aa70be2526"
 
 FLEXIBERT_FILES = RemoteFiles(
@@ -151,8 +153,8 @@ def _flexibert_entry(record: Mapping[str, Any]) -> Trained:
     return Trained(str(record["id"]), architecture, float(record["scores"]["glue"]))
 
 
-def gpt2_entries(folder: Path, which: GPT2Logs = WT103) -> list[Trained]:
-    """The 200 GPT-2 architectures with their perplexities, in the order of `ppl_summary.yaml`.
+def gpt2_rows(folder: Path, which: GPT2Logs = WT103) -> list[dict[str, Any]]:
+    """A row for each of 200 GPT-2 with its key, architecture and perplexity, in the order of `ppl_summary.yaml`.
 
     On WikiText-103 the perplexity is that on the validation text: with it the numbers of non-embedding parameters rank
     the models with the published Spearman's rho of 0.9670 (with that on the test text it is 0.9669). On LM1B the two
@@ -169,13 +171,13 @@ def gpt2_entries(folder: Path, which: GPT2Logs = WT103) -> list[Trained]:
     perplexities = _read_yaml(summary, which.files)
     with _reading(summary, which.files):
         qualities = {key: float(row[which.metric]) for key, row in perplexities.items()}
-    entries = []
+    rows = []
     for key, quality in qualities.items():
         path = folder / which.logs / key.replace("_j", "/j") / "model_config.yaml"
         config = _read_yaml(path, which.files)
         with _reading(path, which.files):
-            entries.append(Trained(key, _gpt2_architecture(config, which), quality))
-    return entries
+            rows.append({KEY: key, ARCHITECTURE: _gpt2_architecture(config, which), which.metric: quality})
+    return rows
 
 
 def _gpt2_architecture(config: Mapping[str, Any], which: GPT2Logs) -> Architecture:
@@ -189,8 +191,8 @@ def _gpt2_architecture(config: Mapping[str, Any], which: GPT2Logs) -> Architectu
     return SPACE[which.space].check(Architecture(shared, layers))
 
 
-def gemstones_entries(folder: Path, tokens: float = 100e9) -> list[Trained]:
-    """The 22 Gemstones with their loss after `tokens` tokens, by number of parameters and then by name.
+def gemstones_rows(folder: Path, tokens: float = 100e9) -> list[dict[str, Any]]:
+    """A row for each of 22 Gemstones with its key, architecture and loss after `tokens` tokens, the smallest first.
 
     Args:
         folder: holds the file of losses.
@@ -206,14 +208,17 @@ def gemstones_entries(folder: Path, tokens: float = 100e9) -> list[Trained]:
         for line in text.splitlines():
             row = json.loads(line)
             runs.setdefault(row["run_name"], []).append(row)
-        entries = []
+        found = []
         for name, rows in sorted(runs.items(), key=lambda run: (run[1][0]["params_active_precise"], run[0])):
             row = min(rows, key=lambda row: abs(row["tokens"] - tokens))
             if abs(row["tokens"] - tokens) > tokens / 100:
                 raise ValueError(f"{name} was not evaluated after {tokens:.4g} tokens")
             architecture = SPACE["gemstones"].check(Architecture((row["width"],), ((),) * row["depth"]))
-            entries.append(Trained(f"{row['width']}x{row['depth']}", architecture, float(row["final_loss"])))
-    return entries
+            kept = {column: row[column] for column in ("tokens", "params_active_precise")}
+            loss = float(row["final_loss"])
+            key = f"{row['width']}x{row['depth']}"
+            found.append({KEY: key, ARCHITECTURE: architecture, "final_loss": loss, **kept})
+    return found
 
 
 def _read_yaml(path: Path, files: RemoteFiles) -> Any:
@@ -240,12 +245,25 @@ def _read_flexibert() -> Sequence[Trained]:
     return flexibert_entries(FLEXIBERT_FILES.path())
 
 
-def _read_gpt2(which: GPT2Logs) -> Sequence[Trained]:
-    return gpt2_entries(which.files.path(), which)
+def _table(rows: Callable[[Path], list[dict[str, Any]]], files: RemoteFiles, column: str, **facts: Any) -> Benchmark:
+    """A benchmark whose rows are read as those of a table, when they are first needed."""
 
+    def table() -> Benchmark:
+        from lpzero_hf.benchmarks.table import benchmark_from_rows
 
-def _read_gemstones() -> Sequence[Trained]:
-    return gemstones_entries(GEMSTONES_FILES.path())
+        folder = files.path()
+        read = rows(folder)
+        source = BadRows(f"'{folder}'")
+        whole = Table(tuple(read[0]), read, range(1, len(read) + 1), source, folder)
+        return benchmark_from_rows(
+            lambda: whole, column, name=files.benchmark, architecture=ARCHITECTURE, key_column=KEY, space=facts["space"]
+        )
+
+    def told() -> Mapping[str, Any]:
+        made = table().facts
+        return {} if made is None else made()
+
+    return Benchmark(name=files.benchmark, read=lambda: table().read(), facts=told, fetch=files.fetch, **facts)
 
 
 def _read_tiny() -> Sequence[Trained]:
@@ -287,35 +305,35 @@ BENCHMARKS = [
             "trained twice and differ by 0.2 to 2.0 points"
         ),
     ),
-    Benchmark(
-        name="gpt2-wt103",
+    _table(
+        partial(gpt2_rows, which=WT103),
+        GPT2_FILES,
+        WT103.metric,
         summary="200 GPT-2 decoders, trained on WikiText-103",
         space=SPACE["gpt2"],
         metric="WikiText-103 perplexity",
         larger_is_better=False,
-        read=partial(_read_gpt2, WT103),
         citation=f"{LITE}; published with Dong et al., LPZero, EMNLP Findings 2024, arXiv:2410.04808",
         license="CC BY 4.0",
         batch_size=8,
         seq_len=64,
-        fetch=GPT2_FILES.fetch,
         notes=(
             "Nearly all of the ranking is size: attention parameters alone have a rho of 0.98. One training each, so "
             "that its noise is unknown"
         ),
     ),
-    Benchmark(
-        name="gpt2-lm1b",
+    _table(
+        partial(gpt2_rows, which=LM1B),
+        LM1B_FILES,
+        LM1B.metric,
         summary="200 GPT-2 decoders, trained on the One Billion Word Benchmark",
         space=SPACE["gpt2-lm1b"],
         metric="LM1B perplexity",
         larger_is_better=False,
-        read=partial(_read_gpt2, LM1B),
         citation=f"{LITE}; published with Dong et al., LPZero, EMNLP Findings 2024, arXiv:2410.04808",
         license="CC BY 4.0",
         batch_size=16,
         seq_len=32,
-        fetch=LM1B_FILES.fetch,
         notes=(
             "The perplexity is `test_ppl`, which equals `valid_ppl` in all 200 rows, so that only one text was "
             "evaluated. Nearly all of the ranking is size: attention parameters alone have a rho of 0.98. One "
@@ -325,18 +343,18 @@ BENCHMARKS = [
             "and k decides only whether its word vectors are projected"
         ),
     ),
-    Benchmark(
-        name="gemstones",
+    _table(
+        gemstones_rows,
+        GEMSTONES_FILES,
+        "final_loss",
         summary="22 Gemma-like decoders of 50M to 2B parameters, trained on Dolma",
         space=SPACE["gemstones"],
         metric="loss after 100 billion tokens (nats per token)",
         larger_is_better=False,
-        read=_read_gemstones,
         citation=GEMSTONES,
         license="MIT",
         batch_size=4,
         seq_len=64,
-        fetch=GEMSTONES_FILES.fetch,
         notes=(
             "Only 22 models, in clusters of about 50M, 100M, 500M, 1B and 2B parameters: overall the number of "
             "parameters has a rho of 0.97 with the loss, and within a cluster depth counts, not width. One training "
