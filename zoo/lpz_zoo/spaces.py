@@ -127,7 +127,7 @@ SPACES = [
     ),
     Space(
         name="gemstones",
-        summary="Gemma-like decoders of many widths and depths, 27M to 12B parameters",
+        summary="Gemma-like decoders of many widths and depths, 29M to 12B parameters",
         citation=GEMSTONES,
         shared=(Choice("w", "width", (256, 384, 512, 768, 1024, 1280, 1536, 1792, 2048, 2560, 3072)),),
         depths=range(3, 81),
