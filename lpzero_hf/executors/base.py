@@ -62,6 +62,11 @@ class Executor(ABC):
             raise UsageError(f"{threads} threads are not possible; ask for at least one")
         self.threads = threads
 
+    @property
+    def sharing(self) -> int:
+        """How many tasks at most share the memory of one machine."""
+        return 1
+
     @abstractmethod
     def map(self, work: Callable[[Task], Result], tasks: Sequence[Task]) -> Iterator[tuple[int, Result | Failure]]:
         """Do `work` on every task.

@@ -47,6 +47,11 @@ class ProcessExecutor(Executor):
         self.workers = max(1, cores() // threads) if workers is None else workers
         warn_if_crowded(self.workers, threads)
 
+    @property
+    def sharing(self) -> int:
+        """All workers."""
+        return self.workers
+
     def map(self, work: Callable[[Task], Result], tasks: Sequence[Task]) -> Iterator[tuple[int, Result | Failure]]:
         """See `Executor.map`. Workers ignore Ctrl-C, which this process handles; they end when this process ends."""
         pool = _WorkerPool(pickle.dumps(work), self.workers, self.threads, tasks)

@@ -67,6 +67,11 @@ class RayExecutor(Executor):
             warn_if_crowded(workers, threads)
         self._connected = False
 
+    @property
+    def sharing(self) -> int:
+        """As many as one machine may get, where all are like this one."""
+        return self.workers or max(1, cores() // self.threads)
+
     def map(self, work: Callable[[Task], Result], tasks: Sequence[Task]) -> Iterator[tuple[int, Result | Failure]]:
         """See `Executor.map`. A task whose node has died runs again on another node."""
         if not tasks:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import warnings
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, fields
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +19,7 @@ from lpzero_hf.proxies.base import Proxy, StatisticProxy, source_digest
 from lpzero_hf.proxies.resolve import PortableProxies, claim_of
 from lpzero_hf.scoring.cache import ScoreCache
 from lpzero_hf.scoring.cache_key import architecture_key
+from lpzero_hf.scoring.fitting import NARROWER, TOO_LARGE, Crowded, fitting
 from lpzero_hf.scoring.score import score_proxies
 from lpzero_hf.scoring.scores import Score
 from lpzero_hf.scoring.setting import Setting
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
     from transformers import PreTrainedConfig
 
 Row = dict[str, Any]  # a `Score` as plain data, its `seconds` with those of the pass it shares
+Made = tuple[dict[str, Row], list[worker_warnings.Recorded]]  # the rows of one architecture, and the warnings
+Asked = tuple[str, "PreTrainedConfig", PortableProxies]  # a name, its architecture, and the proxies that it lacks
 
 
 def evaluate(
@@ -44,7 +47,9 @@ def evaluate(
     Scores are cached when their architecture is done, so that an interrupted call continues where it stopped. Failed
     scores are not cached, nor those of an architecture that ran in micro-batches because the device was out of memory
     (with a `MicroBatchWarning`): they equal those of the whole minibatch except for rounding. If an architecture
-    cannot be built, or crashes every worker, only its own scores fail.
+    cannot be built, or crashes every worker, only its own scores fail. Before a large model is built its memory is
+    estimated: one that needs more than its worker's share is scored alone, after the others; proxies that would not
+    fit even so fail, and the others are scored.
 
     Args:
         configs: architectures by any name.
@@ -81,9 +86,8 @@ def evaluate(
     done = len(configs) - len(tasks)
     report = progress or (lambda done, total: None)
     report(done, len(configs))
-    work = functools.partial(_score_one, setting=setting, plugins=plugins)
     reported: set[str] = set()
-    for number, result in executor.map(work, tasks):
+    for number, result in _results(executor, tasks, setting, plugins):
         name = tasks[number][0]
         if isinstance(result, Failure):
             made = {proxy.name: _failed(proxy, result.reason) for proxy in missing[name]}
@@ -131,32 +135,52 @@ def _key(proxy: Proxy, plugins: PluginRegistry) -> str:
     return f"{owner}source {code}:{proxy.name}@{proxy.version}" if code else ""
 
 
-def _score_one(
-    task: tuple[str, PreTrainedConfig, PortableProxies], *, setting: Setting, plugins: PluginRegistry
-) -> tuple[dict[str, Row], list[worker_warnings.Recorded]]:
-    """The rows of one architecture, and the warnings."""
+def _results(
+    executor: Executor, tasks: Sequence[Asked], setting: Setting, plugins: PluginRegistry
+) -> Iterator[tuple[int, Made | Failure]]:
+    """(number, result) of each task as it is finished; those that need more than a share of the memory come last."""
+    work = functools.partial(_score_one, setting=setting, plugins=plugins)
+    large = []
+    for number, result in executor.map(functools.partial(work, sharing=executor.sharing), tasks):
+        if result is None:
+            large.append(number)
+        else:
+            yield number, result
+    for number in large:
+        for _, result in executor.map(work, [tasks[number]]):
+            assert result is not None  # nobody to wait for
+            yield number, result
+
+
+def _score_one(task: Asked, *, setting: Setting, plugins: PluginRegistry, sharing: int = 1) -> Made | None:
+    """The rows of one architecture and the warnings; None if it needs more than its share of the memory."""
     with worker_warnings.recording() as recorded:
-        rows = _rows(task[1], task[2].proxies, setting, plugins)
+        try:
+            rows = _rows(task[1], task[2].proxies, setting, plugins, sharing)
+        except Crowded:
+            return None
     return rows, recorded
 
 
 def _rows(
-    config: PreTrainedConfig, proxies: Sequence[Proxy], setting: Setting, plugins: PluginRegistry
+    config: PreTrainedConfig, proxies: Sequence[Proxy], setting: Setting, plugins: PluginRegistry, sharing: int
 ) -> dict[str, Row]:
     try:
         with Survived():
-            model = setting.model(config, lazy=all(proxy.requires != "model" for proxy in proxies))
+            model = setting.model(config, lazy=True)
             batch = setting.minibatch(model) if any(proxy.uses_minibatch for proxy in proxies) else None
-            scores = score_proxies(model, batch, proxies, seed=setting.seed, plugins=plugins)
-    except MinibatchError:  # wrong for every architecture
+            fit = fitting(model, batch, proxies, plugins, device=setting.device, sharing=sharing)
+            scores = score_proxies(model, batch, fit, seed=setting.seed, plugins=plugins)
+    except (MinibatchError, Crowded):  # wrong for every architecture, or not to be done now
         raise
     except Exception as error:  # one architecture must not cost the scores of the others
         return {proxy.name: _failed(proxy, one_line(error)) for proxy in proxies}
     rows = {row.proxy: asdict(row) for row in scores.rows}
-    for proxy in proxies:
+    for proxy in fit:
         if isinstance(proxy, StatisticProxy):
             rows[proxy.name]["seconds"] += scores.seconds[proxy.network.name]
-    return rows
+    too_large = NARROWER if setting.dtype in ("float32", "float64") else TOO_LARGE
+    return rows | {proxy.name: _failed(proxy, too_large) for proxy in proxies if proxy.name not in rows}
 
 
 def _failed(proxy: Proxy, reason: str) -> Row:

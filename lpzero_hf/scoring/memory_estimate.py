@@ -125,6 +125,20 @@ class MemoryEstimate:
         """Whether it fits into the free memory; true where that is unknown."""
         return self.available is None or self.bytes <= self.available
 
+    def fitting(self) -> tuple[Proxy, ...]:
+        """The proxies that fit without the others; those that share a pass need no more together than the dearest."""
+        if self.available is None:
+            return self.proxies
+        free, f = self.available - self.weights, self.footprint
+
+        def fits(proxy: Proxy) -> bool:
+            needs = _needs(
+                f, [proxy], f.itemsize, self.checkpointing, f.sequences, self.micro_batch, self.device == "cpu"
+            )
+            return proxy.requires != "model" or max((need.total for need in needs), default=0) <= free
+
+        return tuple(proxy for proxy in self.proxies if fits(proxy))
+
     def describe(self) -> str:
         """One line for people."""
         parts = f"{self.bytes / GIB:.1f} GiB of {self.memory}"
@@ -203,6 +217,7 @@ def estimate_memory(
     checkpointing: bool = False,
     micro_batch: int | None = None,
     device: str | torch.device = "cpu",
+    rough: bool = False,
 ) -> MemoryEstimate:
     """The memory that `score(model, batch, proxies)` will need; only shapes are computed.
 
@@ -216,6 +231,7 @@ def estimate_memory(
         checkpointing: as for `score`.
         micro_batch: as for `score`.
         device: where it will run.
+        rough: guess the activations from the linear layers, which takes no pass, but may be wrong by a factor of 4.
     """
     batch = {"input_ids": torch.empty(0, 0, dtype=torch.long)} if batch is None else batch
     kinds = {proxy.requires for proxy in proxies}
@@ -230,7 +246,7 @@ def estimate_memory(
         sequences=len(batch["input_ids"]),
     )
     if requires == "model":
-        kept = _kept(model, batch, layout)
+        kept = None if rough else _kept(model, batch, layout)
         footprint = Footprint(**(asdict(footprint) | (kept or _guessed(batch, layout, itemsize))))
         weights = sum(p.numel() * p.element_size() for p in sizes)
         on_host = torch.device(device).type == "cpu"

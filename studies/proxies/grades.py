@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -33,24 +33,48 @@ class Grades(Study):
 
     def make(self, progress: Progress) -> dict[str, Any]:
         """Scores, grades and the facts of each benchmark."""
-        plugins = load_plugins()
-        claims = [claim for claim in installed_proxies(plugins).values() if claim.distribution == OWN]
-        proxies = [claim.item.name for claim in claims if not isinstance(claim.item, SearchedProxy)]
-        found = {}
-        for name in BENCHMARKS:
-            benchmark = load_benchmark(name, plugins)
-
-            def step(done: int, total: int, what: str = f"proxies on {name}") -> None:
-                progress(what, done, total)
-
-            with ScoreCache() as cache:
-                report = grade(benchmark, proxies, cache=cache, executor=executor_of(), progress=step)
-            found[name] = _record(report) | {"facts": describe(benchmark)}
-        return found
+        return {name: _graded(name, progress) for name in BENCHMARKS}
 
     def show(self, runs: Runs) -> str:
         """One table per benchmark."""
         return "\n\n".join([COLUMNS, *(_section(name, runs["grades"][name]) for name in BENCHMARKS)])
+
+
+class FurtherGrades(Study):
+    """The same on one more benchmark, with a run file of its own.
+
+    Args:
+        benchmark: its name.
+    """
+
+    def __init__(self, benchmark: str) -> None:
+        self.benchmark, title = benchmark, f"Every proxy on {benchmark}"
+        self.name, self.title = f"grades-{benchmark}", title  # type: ignore[misc]  # one class, several studies
+
+    def make(self, progress: Progress) -> dict[str, Any]:
+        """Scores, grades and the facts of the benchmark."""
+        return _graded(self.benchmark, progress)
+
+    def show(self, runs: Runs) -> str:
+        """One table."""
+        return _section(self.benchmark, runs[self.name], heading=False)
+
+
+FURTHER = (FurtherGrades("gpt2-lm1b"), FurtherGrades("gemstones"))
+
+
+def _graded(name: str, progress: Progress) -> dict[str, Any]:
+    plugins = load_plugins()
+    claims = [claim for claim in installed_proxies(plugins).values() if claim.distribution == OWN]
+    proxies = [claim.item.name for claim in claims if not isinstance(claim.item, SearchedProxy)]
+    benchmark = load_benchmark(name, plugins)
+
+    def step(done: int, total: int) -> None:
+        progress(f"proxies on {name}", done, total)
+
+    with ScoreCache() as cache:
+        report = grade(benchmark, proxies, cache=cache, executor=executor_of(), progress=step)
+    return _record(report) | {"facts": describe(benchmark)}
 
 
 def _record(report: Report) -> dict[str, Any]:
@@ -73,11 +97,10 @@ def agreement(grade: Mapping[str, Any]) -> Agreement | None:
     return None if grade["agreement"] is None else Agreement.from_dict(grade["agreement"])
 
 
-def _section(name: str, found: Mapping[str, Any]) -> str:
+def _section(name: str, found: Mapping[str, Any], heading: bool = True) -> str:
     setting = found["setting"]
     lines = [
-        f"### {name}",
-        "",
+        *([f"### {name}", ""] if heading else []),
         f"`lpz bench eval {name}`: {len(found['truth'])} architectures, minibatch {setting['batch_size']} x "
         f"{setting['seq_len']} tokens, float32, seed {setting['seed']}. Random scores exceed a rho of "
         f"{found['chance']:.3f} in 5% of draws.",
@@ -95,7 +118,16 @@ def _section(name: str, found: Mapping[str, Any]) -> str:
         else:
             rho, tau = (interval(estimate, signed) for estimate in (one.spearman, one.kendall))
             lines.append(row(graded["proxy"], rho, tau, f"{one.top:.2f}", str(one.n), seconds))
-    return "\n".join(lines)
+    return "\n".join([*lines, *_unscored(found["grades"])])
+
+
+def _unscored(grades: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Which proxies lack scores and why, one paragraph for each cause."""
+    causes: dict[tuple[str, int], list[str]] = {}
+    for graded in grades:
+        for why, count in graded["unscored"].items():
+            causes.setdefault((why, count), []).append(f"`{graded['proxy']}`")
+    return [f"\n{', '.join(names)}: {count} have no score ({why})." for (why, count), names in causes.items()]
 
 
 def _facts(facts: Mapping[str, Any]) -> str:

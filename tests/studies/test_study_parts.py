@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import random
 from pathlib import Path
@@ -10,14 +11,23 @@ import numpy as np
 import pytest
 
 from lpzero_hf.benchmarks.agreement import Agreement, Estimate, spearman
-from lpzero_hf.benchmarks.benchmark import load_benchmark
-from lpzero_hf.benchmarks.grade import spaced
+from lpzero_hf.benchmarks.benchmark import installed_benchmarks, load_benchmark
+from lpzero_hf.benchmarks.grade import BASELINES, spaced
+from lpzero_hf.executors.local import LocalExecutor
 from lpzero_hf.expressions.expression import parse
+from lpzero_hf.plugins import load_plugins
+from lpzero_hf.proxies.resolve import installed_proxies
+from lpzero_hf.scoring.fitting import NARROWER
 from lpzero_hf.searching.config import SearchConfig
 from studies.markdown import pooled, table
+from studies.proxies import grades
+from studies.proxies.grades import FURTHER, FurtherGrades
 from studies.proxies.noise import ceiling
 from studies.proxies.pareto import front
 from studies.search.searched import Searched, stack_of
+from tests.support.trained import write_benchmark
+
+FEW = ("snip", "nwot")
 
 
 def test_the_interval_over_splits_adds_both_variances() -> None:
@@ -77,3 +87,32 @@ def test_a_search_is_kept_without_scores_and_its_numbers_are_those_of_the_tables
         assert max(point["fitness"] for point in split["pareto"]) == pytest.approx(split["fittest"])
     assert study.show({"search-small": data}).count("\n| 4") == 2  # a row for each seed
     assert any(what.startswith("search") for what in said)
+
+
+# Grades of one more benchmark -----------------------------------------------------------------------------------
+
+
+def test_a_further_benchmark_is_graded_with_the_baselines_and_says_what_has_no_score(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LPZ_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(grades, "executor_of", LocalExecutor)
+    monkeypatch.setattr(
+        grades, "installed_proxies", lambda plugins: {n: c for n, c in installed_proxies(plugins).items() if n in FEW}
+    )
+    monkeypatch.setattr("lpzero_hf.scoring.evaluate.fitting", lambda model, batch, proxies, *_, **__: proxies[1:])
+    losses = {f"d64.e32.k1-h1.i{inner}": 5 - inner / 1000 for inner in (64, 128, 192, 256)}
+    study = FurtherGrades(write_benchmark(tmp_path / "made", losses))
+    data = json.loads(json.dumps(study.make(lambda *event: None)))
+    assert list(data["scores"]) == ["snip", "nwot", *BASELINES]
+    shown = study.show({study.name: data})
+    assert "| params | +1.000 [" in shown
+    assert "| snip | — | — | — | 0 |" in shown
+    assert f"`snip`: 4 have no score (failed: {NARROWER})." in shown
+    assert "4 architectures, minibatch 16 x 8 tokens" in shown
+
+
+def test_the_further_benchmarks_are_those_of_the_zoo_that_the_first_table_lacks() -> None:
+    benchmarks = {study.benchmark for study in FURTHER} | set(grades.BENCHMARKS)
+    assert benchmarks == set(installed_benchmarks(load_plugins()))
+    assert [study.name for study in FURTHER] == ["grades-gpt2-lm1b", "grades-gemstones"]

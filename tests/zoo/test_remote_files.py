@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from lpz_zoo.benchmarks import FLEXIBERT_FILES, GPT2_FILES
+from lpz_zoo.benchmarks import FLEXIBERT_FILES, GEMSTONES_FILES, GPT2_FILES, LM1B_FILES
 from lpz_zoo.remote_files import ATTEMPTS, DownloadError, RemoteFiles
 
 from tests.support.mirror import ALWAYS, Mirror, serve_mirror
@@ -124,7 +124,9 @@ def test_fetch_puts_all_files_in_place_silently(
     assert all(f.stat().st_mode & 0o777 == 0o644 for f in cache.rglob("*.yaml"))
 
 
-@pytest.mark.parametrize("files", [FLEXIBERT_FILES, GPT2_FILES], ids=lambda files: files.benchmark)
+@pytest.mark.parametrize(
+    "files", [FLEXIBERT_FILES, GPT2_FILES, LM1B_FILES, GEMSTONES_FILES], ids=lambda files: files.benchmark
+)
 def test_published_files_download(files: RemoteFiles, monkeypatch: pytest.MonkeyPatch, cache: Path) -> None:
     if not DATA or not (here := Path(DATA) / files.folder).is_dir():
         pytest.skip("needs the published files; set LPZ_DATA to a folder that holds them")

@@ -1,15 +1,19 @@
-"""The benchmarks of the zoo: two read from the files that their authors published, one made by this project."""
+"""The benchmarks of the zoo: four read from the files that their authors published, one made by this project."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import json
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from lpz_zoo.remote_files import RemoteFiles
-from lpz_zoo.spaces import FLEXIBERT, LITE, SPACES
+from lpz_zoo.spaces import FLEXIBERT, GEMSTONES, LITE, SPACES
 from lpzero_hf.benchmarks.benchmark import Benchmark, Trained, first_seed, read_made
+from lpzero_hf.benchmarks.table_files import BadRows, Table
 from lpzero_hf.errors import LpzError, one_line
 from lpzero_hf.files import read_json, read_text, reading
 from lpzero_hf.spaces.base import Architecture, Row
@@ -17,7 +21,8 @@ from lpzero_hf.spaces.base import Architecture, Row
 SPACE = {space.name: space for space in SPACES}
 REGISTRIES = Path(__file__).parent / "data"
 TINY = REGISTRIES / "tiny-gpt2.json"
-LOGS = "saved_logs/random_GPT2_wt103"
+KEY, ARCHITECTURE = "key", "architecture"  # columns of a row
+LPZERO = "pprp/LPZero/9faa34d2c63c6b276a0082442e7eb0aa70be2526"
 
 FLEXIBERT_FILES = RemoteFiles(
     benchmark="flexibert",
@@ -30,9 +35,24 @@ FLEXIBERT_FILES = RemoteFiles(
 GPT2_FILES = RemoteFiles(
     benchmark="gpt2-wt103",
     folder="lpzero",
-    source="pprp/LPZero/9faa34d2c63c6b276a0082442e7eb0aa70be2526",
+    source=LPZERO,
     registry=REGISTRIES / "lpzero.txt",
     size=189_370,
+)
+LM1B_FILES = RemoteFiles(
+    benchmark="gpt2-lm1b",
+    folder="lpzero",
+    source=LPZERO,
+    registry=REGISTRIES / "lpzero-lm1b.txt",
+    size=192_187,
+)
+GEMSTONES_FILES = RemoteFiles(
+    benchmark="gemstones",
+    folder="gemstones",
+    source="mcleish7/gemstone-scaling-laws/5f420478f6057b0cbb4d13405fb10ca64675bccb",
+    strip="wandb_dfs/",
+    registry=REGISTRIES / "gemstones.txt",
+    size=156_808,
 )
 
 OPERATIONS = {
@@ -44,13 +64,10 @@ OPERATIONS = {
     ("DSC", 9): "conv9",
 }
 
-GPT2_CONSTANTS = {  # settings that are the same in all 200 models; our model of the space assumes them
+GPT2_CONSTANTS = {  # settings that are the same in all models of both texts; our models assume them
     "n_token": 50264,
-    "tgt_len": 192,
     "adaptive": True,
-    "cutoffs": [19997, 39997, 199997, 50264],
     "tie_weight": True,
-    "tie_projs": [False, True, True, True],
     "d_head": -1,
     "attn_type": 0,
     "pre_lnorm": False,
@@ -59,6 +76,47 @@ GPT2_CONSTANTS = {  # settings that are the same in all 200 models; our model of
     "dropout": 0.1,
     "dropatt": 0.0,
 }
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class GPT2Logs:
+    """The logs of 200 GPT-2 that were trained on one text.
+
+    Args:
+        space: of the architectures.
+        files: their files.
+        logs: the folder of the logs in that of the files.
+        metric: which perplexity of `ppl_summary.yaml` is the trained performance.
+        shared: the settings that the shared choices of the space are, in order.
+        constants: settings that are the same in all these models; our model of the space assumes them.
+    """
+
+    space: str
+    files: RemoteFiles
+    logs: str
+    metric: str
+    shared: tuple[str, ...]
+    constants: Mapping[str, Any]
+
+
+WT103 = GPT2Logs(
+    space="gpt2",
+    files=GPT2_FILES,
+    logs="saved_logs/random_GPT2_wt103",
+    metric="valid_ppl",
+    shared=("d_model", "d_embed", "div_val"),
+    constants=GPT2_CONSTANTS
+    | {"tgt_len": 192, "cutoffs": [19997, 39997, 199997, 50264], "tie_projs": [False, True, True, True]},
+)
+LM1B = GPT2Logs(
+    space="gpt2-lm1b",
+    files=LM1B_FILES,
+    logs="saved_logs/random_GPT2_lm1b",
+    metric="test_ppl",
+    shared=("d_model", "div_val"),
+    constants=GPT2_CONSTANTS
+    | {"tgt_len": 32, "cutoffs": [59997, 99997, 639997, 50264], "tie_projs": [False] * 4, "d_embed": -1},
+)
 
 
 def flexibert_entries(folder: Path) -> list[Trained]:
@@ -95,40 +153,72 @@ def _flexibert_entry(record: Mapping[str, Any]) -> Trained:
     return Trained(str(record["id"]), architecture, float(record["scores"]["glue"]))
 
 
-def gpt2_entries(folder: Path) -> list[Trained]:
-    """The 200 GPT-2 architectures with their perplexities, in the order of `ppl_summary.yaml`.
+def gpt2_rows(folder: Path, which: GPT2Logs = WT103) -> list[dict[str, Any]]:
+    """A row for each of 200 GPT-2 with its key, architecture and perplexity, in the order of `ppl_summary.yaml`.
 
-    The perplexity is that on the validation text: with it the numbers of non-embedding parameters rank the models
-    with the published Spearman's rho of 0.9670 (with that on the test text it is 0.9669).
+    On WikiText-103 the perplexity is that on the validation text: with it the numbers of non-embedding parameters rank
+    the models with the published Spearman's rho of 0.9670 (with that on the test text it is 0.9669). On LM1B the two
+    are the same number in all 200 rows.
 
     Args:
         folder: holds `saved_logs`.
+        which: the text that they were trained on.
 
     Raises:
         LpzError: a file is missing, or holds something else.
     """
-    summary = folder / LOGS / "ppl_summary.yaml"
-    perplexities = _read_yaml(summary, GPT2_FILES)
-    with _reading(summary, GPT2_FILES):
-        qualities = {key: float(row["valid_ppl"]) for key, row in perplexities.items()}
-    entries = []
+    summary = folder / which.logs / "ppl_summary.yaml"
+    perplexities = _read_yaml(summary, which.files)
+    with _reading(summary, which.files):
+        qualities = {key: float(row[which.metric]) for key, row in perplexities.items()}
+    rows = []
     for key, quality in qualities.items():
-        path = folder / LOGS / key.replace("_j", "/j") / "model_config.yaml"
-        config = _read_yaml(path, GPT2_FILES)
-        with _reading(path, GPT2_FILES):
-            entries.append(Trained(key, _gpt2_architecture(config), quality))
-    return entries
+        path = folder / which.logs / key.replace("_j", "/j") / "model_config.yaml"
+        config = _read_yaml(path, which.files)
+        with _reading(path, which.files):
+            rows.append({KEY: key, ARCHITECTURE: _gpt2_architecture(config, which), which.metric: quality})
+    return rows
 
 
-def _gpt2_architecture(config: Mapping[str, Any]) -> Architecture:
-    for name, value in GPT2_CONSTANTS.items():
+def _gpt2_architecture(config: Mapping[str, Any], which: GPT2Logs) -> Architecture:
+    for name, value in which.constants.items():
         if config[name] != value:
             raise ValueError(f"{name} is {config[name]}, but {value} in the benchmark")
     layers: tuple[Row, ...] = tuple(zip(config["n_head"], config["d_inner"], strict=True))
     if len(layers) != config["n_layer"]:
         raise ValueError(f"n_layer is {config['n_layer']}, but {len(layers)} layers are given")
-    shared = (config["d_model"], config["d_embed"], config["div_val"])
-    return SPACE["gpt2"].check(Architecture(shared, layers))
+    shared = tuple(config[name] for name in which.shared)
+    return SPACE[which.space].check(Architecture(shared, layers))
+
+
+def gemstones_rows(folder: Path, tokens: float = 100e9) -> list[dict[str, Any]]:
+    """A row for each of 22 Gemstones with its key, architecture and loss after `tokens` tokens, the smallest first.
+
+    Args:
+        folder: holds the file of losses.
+        tokens: the evaluation nearest to this number is taken; there is one every ten billion up to 350 billion.
+
+    Raises:
+        LpzError: the file is missing or holds something else, or a run has no evaluation within 1% of `tokens`.
+    """
+    path = folder / "wandb_df_for_fitting_hot_100b+.jsonl"
+    text = read_text(path, _remedy(GEMSTONES_FILES))
+    with _reading(path, GEMSTONES_FILES):
+        runs: dict[str, list[dict[str, Any]]] = {}
+        for line in text.splitlines():
+            row = json.loads(line)
+            runs.setdefault(row["run_name"], []).append(row)
+        found = []
+        for name, rows in sorted(runs.items(), key=lambda run: (run[1][0]["params_active_precise"], run[0])):
+            row = min(rows, key=lambda row: abs(row["tokens"] - tokens))
+            if abs(row["tokens"] - tokens) > tokens / 100:
+                raise ValueError(f"{name} was not evaluated after {tokens:.4g} tokens")
+            architecture = SPACE["gemstones"].check(Architecture((row["width"],), ((),) * row["depth"]))
+            kept = {column: row[column] for column in ("tokens", "params_active_precise")}
+            loss = float(row["final_loss"])
+            key = f"{row['width']}x{row['depth']}"
+            found.append({KEY: key, ARCHITECTURE: architecture, "final_loss": loss, **kept})
+    return found
 
 
 def _read_yaml(path: Path, files: RemoteFiles) -> Any:
@@ -155,8 +245,25 @@ def _read_flexibert() -> Sequence[Trained]:
     return flexibert_entries(FLEXIBERT_FILES.path())
 
 
-def _read_gpt2() -> Sequence[Trained]:
-    return gpt2_entries(GPT2_FILES.path())
+def _table(rows: Callable[[Path], list[dict[str, Any]]], files: RemoteFiles, column: str, **facts: Any) -> Benchmark:
+    """A benchmark whose rows are read as those of a table, when they are first needed."""
+
+    def table() -> Benchmark:
+        from lpzero_hf.benchmarks.table import benchmark_from_rows
+
+        folder = files.path()
+        read = rows(folder)
+        source = BadRows(f"'{folder}'")
+        whole = Table(tuple(read[0]), read, range(1, len(read) + 1), source, folder)
+        return benchmark_from_rows(
+            lambda: whole, column, name=files.benchmark, architecture=ARCHITECTURE, key_column=KEY, space=facts["space"]
+        )
+
+    def told() -> Mapping[str, Any]:
+        made = table().facts
+        return {} if made is None else made()
+
+    return Benchmark(name=files.benchmark, read=lambda: table().read(), facts=told, fetch=files.fetch, **facts)
 
 
 def _read_tiny() -> Sequence[Trained]:
@@ -198,17 +305,61 @@ BENCHMARKS = [
             "trained twice and differ by 0.2 to 2.0 points"
         ),
     ),
-    Benchmark(
-        name="gpt2-wt103",
+    _table(
+        partial(gpt2_rows, which=WT103),
+        GPT2_FILES,
+        WT103.metric,
         summary="200 GPT-2 decoders, trained on WikiText-103",
         space=SPACE["gpt2"],
         metric="WikiText-103 perplexity",
         larger_is_better=False,
-        read=_read_gpt2,
         citation=f"{LITE}; published with Dong et al., LPZero, EMNLP Findings 2024, arXiv:2410.04808",
         license="CC BY 4.0",
         batch_size=8,
         seq_len=64,
-        fetch=GPT2_FILES.fetch,
+        notes=(
+            "Nearly all of the ranking is size: attention parameters alone have a rho of 0.98. One training each, so "
+            "that its noise is unknown"
+        ),
+    ),
+    _table(
+        partial(gpt2_rows, which=LM1B),
+        LM1B_FILES,
+        LM1B.metric,
+        summary="200 GPT-2 decoders, trained on the One Billion Word Benchmark",
+        space=SPACE["gpt2-lm1b"],
+        metric="LM1B perplexity",
+        larger_is_better=False,
+        citation=f"{LITE}; published with Dong et al., LPZero, EMNLP Findings 2024, arXiv:2410.04808",
+        license="CC BY 4.0",
+        batch_size=16,
+        seq_len=32,
+        notes=(
+            "The perplexity is `test_ppl`, which equals `valid_ppl` in all 200 rows, so that only one text was "
+            "evaluated. Nearly all of the ranking is size: attention parameters alone have a rho of 0.98. One "
+            "training each, so that its noise is unknown. The published counts of attention parameters are those of a "
+            "Transformer-XL, 5 d^2 + 2 d a layer, where these GPT-2 have 4 d^2 + 4 d; those of feed-forward layers "
+            "are exact. The cutoffs of the adaptive softmax lie above the vocabulary, so that there is one cluster, "
+            "and k decides only whether its word vectors are projected"
+        ),
+    ),
+    _table(
+        gemstones_rows,
+        GEMSTONES_FILES,
+        "final_loss",
+        summary="22 Gemma-like decoders of 50M to 2B parameters, trained on Dolma",
+        space=SPACE["gemstones"],
+        metric="loss after 100 billion tokens (nats per token)",
+        larger_is_better=False,
+        citation=GEMSTONES,
+        license="MIT",
+        batch_size=4,
+        seq_len=64,
+        notes=(
+            "Only 22 models, in clusters of about 50M, 100M, 500M, 1B and 2B parameters: overall the number of "
+            "parameters has a rho of 0.97 with the loss, and within a cluster depth counts, not width. One training "
+            "each, so that its noise is unknown. The file holds the loss every 10 billion tokens up to 350 billion; "
+            "the learning rate is constant (hot), so that the loss is not that of a finished training"
+        ),
     ),
 ]

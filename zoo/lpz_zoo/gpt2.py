@@ -30,7 +30,7 @@ class FlexibleGPT2Config(PreTrainedConfig):
         layers: per block, its number of heads and the width of its feed-forward layer.
         d_embed: width of the word vectors of the most frequent cluster.
         k: each next cluster's word vectors are narrower by this factor; 1 for one width.
-        cutoffs: the ids at which the second, third, ... cluster begin.
+        cutoffs: the ids at which the second, third, ... cluster begin; none for one cluster and a plain softmax.
         max_position_embeddings: the longest sequence.
         dropout: of embeddings and residual branches.
         attention_dropout: of attention probabilities.
@@ -147,7 +147,7 @@ class AdaptiveSoftmax(nn.Module):
         self.clusters = config.clusters
         plain = config.k == 1 and config.d_embed == config.d_model
         self.projection = nn.Identity() if plain else nn.Linear(config.d_model, config.d_embed, bias=False)
-        self.gate = nn.Linear(config.d_embed, len(config.cutoffs))
+        self.gate = nn.Linear(config.d_embed, len(config.cutoffs)) if config.cutoffs else None
         self.bias = nn.Parameter(torch.zeros(config.vocab_size))
 
     def forward(self, hidden: Tensor, embedding: AdaptiveEmbedding) -> Tensor:
@@ -178,7 +178,7 @@ class AdaptiveSoftmax(nn.Module):
     def _head(self, hidden: Tensor, embedding: AdaptiveEmbedding) -> Tensor:
         narrow = self.projection(hidden)
         words = F.linear(narrow, embedding.vectors(0), self.bias[: self.clusters[0][1]])
-        return log_softmax(torch.cat([words, self.gate(narrow)], -1))
+        return log_softmax(words if self.gate is None else torch.cat([words, self.gate(narrow)], -1))
 
     def _tail(self, hidden: Tensor, embedding: AdaptiveEmbedding, cluster: int) -> Tensor:
         low, high = self.clusters[cluster]

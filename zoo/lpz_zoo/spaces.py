@@ -22,6 +22,7 @@ FLEXIBERT = (
     "for RNNs and Transformers, ACL 2023, arXiv:2306.00288"
 )
 LITE = "Javaheripi et al., LiteTransformerSearch, NeurIPS 2022, arXiv:2203.02094"
+GEMSTONES = "McLeish et al., Gemstones: A Model Suite for Multi-Faceted Scaling Laws, 2025, arXiv:2502.06857"
 
 
 def flexibert_config(shared: Mapping[str, Value], layers: Sequence[Mapping[str, Value]]) -> PreTrainedConfig:
@@ -36,6 +37,45 @@ def gpt2_config(shared: Mapping[str, Value], layers: Sequence[Mapping[str, Value
     from lpz_zoo.gpt2 import FlexibleGPT2Config
 
     return FlexibleGPT2Config(**cast("dict[str, Any]", shared), layers=cast("list[dict[str, int]]", layers))
+
+
+def lm1b_config(shared: Mapping[str, Value], layers: Sequence[Mapping[str, Value]]) -> PreTrainedConfig:
+    """A decoder over LM1B's 50,264 words in sequences of 32, with word vectors as wide as the blocks.
+
+    The published cutoffs are above the vocabulary, so that there is one cluster; all that k decides then is whether
+    its word vectors are projected.
+    """
+    from lpz_zoo.gpt2 import FlexibleGPT2Config
+
+    return FlexibleGPT2Config(
+        **cast("dict[str, Any]", shared),
+        d_embed=cast("int", shared["d_model"]),
+        layers=cast("list[dict[str, int]]", layers),
+        cutoffs=(),
+        max_position_embeddings=32,
+    )
+
+
+def gemstones_config(shared: Mapping[str, Value], layers: Sequence[Mapping[str, Value]]) -> PreTrainedConfig:
+    """A decoder of Gemma's blocks, with the facts that give every published number of parameters exactly.
+
+    Heads are 128 wide; there are half as many of keys and values, or one where that is no whole number.
+    """
+    from transformers import GemmaConfig
+
+    width = cast("int", shared["width"])
+    heads = width // 128
+    return GemmaConfig(
+        vocab_size=50_304,
+        hidden_size=width,
+        num_hidden_layers=len(layers),
+        num_attention_heads=heads,
+        num_key_value_heads=1 if heads % 2 else heads // 2,
+        head_dim=128,
+        intermediate_size=4 * width,
+        max_position_embeddings=2048,
+        tie_word_embeddings=False,
+    )
 
 
 def tiny_gpt2_config(shared: Mapping[str, Value], layers: Sequence[Mapping[str, Value]]) -> PreTrainedConfig:
@@ -93,6 +133,24 @@ SPACES = [
         depths=range(2, 17),
         layer=(Choice("h", "heads", (2, 4, 8)), Choice("i", "inner", range(512, 2049))),
         build=gpt2_config,
+    ),
+    Space(
+        name="gpt2-lm1b",
+        summary="GPT-2 decoders: heads and feed-forward width per layer, word vectors as wide as the blocks",
+        citation=LITE,
+        shared=(Choice("d", "d_model", (128, 256, 512)), Choice("k", "k", (1, 2, 4))),
+        depths=range(2, 17),
+        layer=(Choice("h", "heads", (2, 4, 8)), Choice("i", "inner", range(512, 2049))),
+        build=lm1b_config,
+    ),
+    Space(
+        name="gemstones",
+        summary="Gemma-like decoders of many widths and depths, 29M to 12B parameters",
+        citation=GEMSTONES,
+        shared=(Choice("w", "width", (256, 384, 512, 768, 1024, 1280, 1536, 1792, 2048, 2560, 3072)),),
+        depths=range(3, 81),
+        layer=(),
+        build=gemstones_config,
     ),
     Space(
         name="tiny-gpt2",
