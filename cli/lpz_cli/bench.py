@@ -248,8 +248,18 @@ def train(
     repeats: Annotated[int, typer.Option("--repeats", min=0, help="How many of them get further seeds.")] = 16,
     seeds: Annotated[int, typer.Option("--seeds", min=1, help="Number of seeds for those.")] = 3,
     sample: options.Sample = "choice",
-    min_params: Annotated[int, typer.Option("--min-params", min=0, help="Fewest parameters without embeddings.")] = 0,
-    max_params: Annotated[int, typer.Option("--max-params", min=1, help="Most parameters without embeddings.")] = 2**62,
+    min_params: Annotated[
+        int,
+        typer.Option(
+            "--min-params", parser=options.parameters, metavar="N", help="Fewest parameters without embeddings."
+        ),
+    ] = 1,
+    max_params: Annotated[
+        int,
+        typer.Option(
+            "--max-params", parser=options.parameters, metavar="N", help="Most parameters without embeddings."
+        ),
+    ] = 2**62,
     steps: Annotated[int, typer.Option("--steps", min=1, help="Optimiser steps, the same for all.")] = 600,
     batch_size: Annotated[int, typer.Option("--batch-size", min=1, help="Sequences per step.")] = 8,
     seq_len: Annotated[int, typer.Option("--seq-len", min=2, help="Tokens per sequence.")] = 64,

@@ -25,9 +25,16 @@ def nas(
     ] = None,
     *,
     proxy: Annotated[str, typer.Option("--proxy", "-p", help="What to maximise: a proxy's name or an expression.")],
-    max_params: Annotated[int, typer.Option("--max-params", help="The most parameters, embeddings included.")],
+    max_params: Annotated[
+        int,
+        typer.Option(
+            "--max-params", parser=options.parameters, metavar="N", help="The most parameters: 5000000 or 5M."
+        ),
+    ],
     out: Annotated[Path, typer.Option("--out", help="Folder for the study, the result and the winner.")],
-    min_params: Annotated[int | None, typer.Option("--min-params", help="The fewest parameters.")] = None,
+    min_params: Annotated[
+        int | None, typer.Option("--min-params", parser=options.parameters, metavar="N", help="The fewest parameters.")
+    ] = None,
     trials: Annotated[int, typer.Option("--trials", min=1, help="Different architectures to score.")] = 100,
     among: Annotated[
         str | None,

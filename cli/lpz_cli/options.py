@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
+from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -62,6 +64,24 @@ def resolve_device(name: str) -> torch.device:
     except (RuntimeError, AssertionError, NotImplementedError) as error:  # torch's errors for a missing device
         raise UsageError(f"device '{name}' is not available here; try --device cpu") from error
     return device
+
+
+def parameters(text: str) -> int:
+    """A number of parameters as people write it: 5000000, 5_000_000, 5M, 1.5B or 5e6.
+
+    Raises:
+        ValueError: it is no whole number above 0.
+
+    Example:
+        >>> parameters("1.5M"), parameters("300k")
+        (1500000, 300000)
+    """
+    written = re.fullmatch(r"([0-9_]{1,20}(?:\.[0-9]{1,9})?(?:[eE][0-9]{1,2})?)([kKmMbB]?)", text)
+    if written is not None and re.search("[0-9]", written[1]):
+        number = Fraction(written[1].replace("_", "")) * {"": 1, "k": 10**3, "m": 10**6, "b": 10**9}[written[2].lower()]
+        if number >= 1 and number.denominator == 1:
+            return int(number)
+    raise ValueError(f"'{text[:40]}' is no number of parameters; write 5000000, 5M, 1.5B or 5e6")
 
 
 Precision = Literal["float32", "bfloat16", "float16", "float64"]  # as torch calls them

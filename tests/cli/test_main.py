@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from lpz_cli.options import parameters
 
 from lpzero_hf.plugins import PluginRegistry
 from lpzero_hf.proxies.resolve import installed_proxies
@@ -269,3 +270,19 @@ def test_what_scores_leave_out_is_told_on_stderr_once_for_all_proxies(lpz: Lpz, 
     assert reasons["snip"] == ""
     assert "6 of 14 linear layers were not read" in reasons["fisher"]
     assert err.count(reasons["fisher"]) == 1
+
+
+def test_a_number_of_parameters_is_read_as_people_write_it() -> None:
+    read = {"5M": 5_000_000, "1e6": 1_000_000, "1_000": 1000, "1.5B": 1_500_000_000, "0.3k": 300, "7": 7}
+    assert {text: parameters(text) for text in read} == read
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "0", "-3", "5MB", "1/2", "nan", "inf", "1.00005k", "M", "5 M", "\uff11", "1e99999999999", "_", ".5", "0.5"],
+)
+def test_what_is_no_number_of_parameters_is_refused(text: str, lpz: Lpz) -> None:
+    with pytest.raises(ValueError, match="no number"):
+        parameters(text)
+    code, _, message = lpz("nas", "tiny-gpt2", "-p", "num_heads", f"--max-params={text}", "--out", "nowhere")
+    assert (code, "5M" in message) == (2, True)
