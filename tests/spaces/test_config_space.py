@@ -170,6 +170,7 @@ def test_layers_under_constraints_that_cannot_be_counted_are_estimated() -> None
     count = space.count()
     assert not count.exact
     assert count.low < 2**29 < count.high
+    assert count.low < count.value < count.high
     assert count.high - count.low < 2**29 // 5
     assert all(member.shared[1][0] == "full_attention" for member in space.samples(20))
     small = ConfigSpace(

@@ -304,7 +304,7 @@ def test_wrong_types_inside_are_usage_errors(tmp_path: Path, key: str) -> None:
 
 def test_conflicting_constraints_are_named_without_the_innocent(tmp_path: Path) -> None:
     text = (
-        GOOD + "  - num_hidden_layers >= 1\n  - num_attention_heads == 4\n  - hidden_size // num_attention_heads < 4\n"
+        GOOD + "  - num_hidden_layers >= 2\n  - num_attention_heads == 4\n  - hidden_size // num_attention_heads < 4\n"
     )
     with pytest.raises(UsageError) as caught:
         load_space(written(tmp_path, text))
