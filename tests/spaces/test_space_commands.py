@@ -169,7 +169,9 @@ def test_lists_are_proposed_to_optuna_as_texts(file: Path) -> None:
     storage = Path("study.sqlite")
     study = create_study(storage)
     study.optimize(Objective(ProxyEvaluator("num_heads", space=space, setting=SMALL)), n_trials=4)
-    assert {trial.state.name for trial in create_study(storage).trials} == {"COMPLETE"}
+    trials = create_study(storage).trials
+    assert {trial.state.name for trial in trials} == {"COMPLETE"}
+    assert {trial.params["layer_types"] for trial in trials} <= {'["full_attention"]', '["sliding_attention"]'}
 
 
 def test_ray_reports_members_that_cannot_be_built(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:

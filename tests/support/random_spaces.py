@@ -33,7 +33,7 @@ from lpzero_hf.errors import UsageError
 from lpzero_hf.spaces.base_config import BaseConfig, base_of
 from lpzero_hf.spaces.config_space import ConfigSpace
 
-WIDTHS, HEADS, DEPTHS, INNER = [16, 32, 48, 64], [1, 2, 4, 8], [1, 2, 3], [16, 24, 40, 64]
+WIDTHS, HEADS, DEPTHS, INNER = [16, 24, 32, 48, 60], [1, 2, 3, 4, 8], [1, 2, 3], [16, 24, 40, 64]
 EVEN = "hidden_size % (2 * num_attention_heads) == 0"
 DEPTH_FIELDS = ("num_hidden_layers", "n_layer")
 TYPES = ["full_attention", "sliding_attention"]
@@ -170,7 +170,7 @@ def random_space(material: Material, rng: random.Random) -> ConfigSpace:
             if rng.random() < 0.7:
                 choices[name] = {"per_layer": rng.sample(values, rng.randint(1, 2))}
         derived = {name: text for name, text in material.derived.items() if name not in choices and rng.random() < 0.8}
-        numbers = [name for name in names if isinstance(values_of(choices[name])[0], int) and _plain(choices[name])]
+        numbers = {name: values_of(choices[name]) for name in names if _plain(choices[name])}
         constraints = [*material.rules]
         constraints += [_condition(numbers, rng) for _ in range(rng.randint(0, 2)) if numbers]
         if "layer_types" in choices and rng.random() < 0.5:
@@ -186,16 +186,19 @@ def _plain(spec: Any) -> bool:
     return all(isinstance(value, int) and not isinstance(value, bool) for value in values_of(spec))
 
 
-def _condition(names: list[str], rng: random.Random) -> str:
-    a, b, c = (rng.choice(names) for _ in range(3))
+def _condition(choices: Mapping[str, list[int]], rng: random.Random) -> str:
+    """A condition that some values of a few choices satisfy, and others often do not."""
+    (a, one), (b, two), (c, three) = (rng.choice(list(choices.items())) for _ in range(3))
+    x, y, z = rng.choice(one), rng.choice(two), rng.choice(three)
     return rng.choice(
         [
-            f"{a} <= 4 * {b}",
-            f"{a} * {b} >= {rng.choice([4, 32, 64])}",
-            f"{a} % {b} == 0 or {c} > {rng.choice([1, 2, 16])}",
-            f"{rng.choice([1, 2])} <= {a} < {rng.choice([32, 64, 128])} if {b} > 2 else {c} in [1, 2, 4, 16, 32]",
-            f"not ({a} == {b}) or abs({a} - {c}) / {b} <= 3",
-            f"max({a}, {b}) - min({b}, {c}) < {rng.choice([48, 500])}",
+            f"{a} * {b} {rng.choice(['<=', '>=', '!='])} {x * y}",
+            f"{a} + {b} < {x + y + 1}",
+            f"{a} != {x} or {b} == {y}",
+            f"{x} <= {a} < {2 * x} if {b} > {y} else {c} in {[z, y]}",
+            f"not ({a} == {x} and {b} == {y}) and abs({a} - {c}) / {b} <= {abs(x - z) / y}",
+            f"max({a}, {b}) - min({b}, {c}) <= {max(x, y) - min(y, z)}",
+            f"{a} % {b} == {x % y} or {c} // 2 ** 2 > {z // 4}",
         ]
     )
 
