@@ -83,7 +83,7 @@ def show(
     json: options.Json = False,
     no_plugin: options.NoPlugin = None,
     *,
-    table: options.Table,
+    table: options.Tables,
 ) -> None:
     """Describe a benchmark: what was trained, how the results spread, and how much of that is noise."""
     from lpzero_hf.benchmarks.benchmark import describe, load_benchmark
@@ -122,7 +122,7 @@ def evaluate(
     conditions: options.Conditions,
     workers: options.Workers,
     form: options.Form,
-    table: options.Table,
+    table: options.Tables,
 ) -> None:
     """Grade proxies: score every architecture of a benchmark and compare with its trained performance.
 

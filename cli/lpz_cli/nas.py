@@ -59,7 +59,7 @@ def nas(
     no_plugin: options.NoPlugin = None,
     conditions: options.Conditions,
     workers: options.Workers,
-    table: options.Table,
+    table: options.Tables,
 ) -> None:
     """Find an architecture under a budget of parameters, without training any.
 

@@ -248,7 +248,7 @@ class Workers:
 
 
 @dataclass(frozen=True)
-class Table:
+class Tables:
     """How a table of trained architectures is read."""
 
     metric: Annotated[

@@ -65,7 +65,7 @@ def search(
     *,
     conditions: options.Conditions,
     workers: options.Workers,
-    table: options.Table,
+    table: options.Tables,
 ) -> None:
     """Search for symbolic expressions whose scores rank architectures as training would.
 

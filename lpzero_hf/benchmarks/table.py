@@ -17,7 +17,7 @@ from typing import Any
 from lpzero_hf.benchmarks.benchmark import Benchmark, Progress, Trained, noise_of
 from lpzero_hf.benchmarks.table_architectures import ArchitectureReader, reader_of
 from lpzero_hf.benchmarks.table_cells import column_of, missing, shown
-from lpzero_hf.benchmarks.table_files import BadCell, BadRows, Table, listed_counts, read_table
+from lpzero_hf.benchmarks.table_files import BadCell, BadRows, RowTable, listed_counts, read_table
 from lpzero_hf.errors import LpzError, TableWarning
 from lpzero_hf.plugins import PluginRegistry, load_plugins
 from lpzero_hf.spaces.base import Architecture, SearchSpace
@@ -101,7 +101,7 @@ def benchmark_from_table(
 
 
 def benchmark_from_rows(
-    rows: Sequence[Mapping[str, Any]] | Callable[[], Sequence[Mapping[str, Any]] | Table],
+    rows: Sequence[Mapping[str, Any]] | Callable[[], Sequence[Mapping[str, Any]] | RowTable],
     metric: str,
     *,
     name: str,
@@ -152,9 +152,9 @@ def benchmark_from_rows(
     plugins = load_plugins() if plugins is None else plugins
     home = load_space(space, plugins) if isinstance(space, str) else space
 
-    def read() -> Table:
+    def read() -> RowTable:
         found = rows() if callable(rows) else rows
-        return found if isinstance(found, Table) else read_table(found, skip_bad_rows)
+        return found if isinstance(found, RowTable) else read_table(found, skip_bad_rows)
 
     reading = TableReading(
         read, metric, architecture, base, home, seed_column, key_column, tuple(extra_columns), plugins
@@ -210,7 +210,7 @@ class TableReading:
         plugins: where names are looked up.
     """
 
-    read: Callable[[], Table]
+    read: Callable[[], RowTable]
     metric: str
     architecture: str | None
     base: Any
@@ -287,13 +287,15 @@ def _uncollected() -> Iterator[None]:
 Trainings = dict[Hashable, list[Training]]  # by architecture, or by the key that names it
 
 
-def _seed_column(wanted: str | None, table: Table) -> str | None:
+def _seed_column(wanted: str | None, table: RowTable) -> str | None:
     if wanted is not None:
         return column_of(wanted, table.columns, table.bad.source)
     return next((name for name in table.columns if name.lower() == "seed"), None)
 
 
-def _trainings(table: Table, reader: ArchitectureReader, metric: str, seed: str | None, key: str | None) -> Trainings:
+def _trainings(
+    table: RowTable, reader: ArchitectureReader, metric: str, seed: str | None, key: str | None
+) -> Trainings:
     """The rows that can be used, by architecture, or by the key where there is such a column."""
     found: Trainings = {}
     for row, place in zip(table.rows, table.places, strict=True):
@@ -403,7 +405,7 @@ def _entry(
 
 
 def _facts(
-    table: Table, reader: ArchitectureReader, kept: Sequence[str], seed: str | None, trainings: Trainings
+    table: RowTable, reader: ArchitectureReader, kept: Sequence[str], seed: str | None, trainings: Trainings
 ) -> dict[str, Any]:
     facts: dict[str, Any] = {
         "table": table.bad.source.strip("'"),

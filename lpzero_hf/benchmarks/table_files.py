@@ -75,7 +75,7 @@ class BadRows:
 
 
 @dataclass(frozen=True)
-class Table:
+class RowTable:
     """Rows with named cells.
 
     Args:
@@ -105,7 +105,7 @@ def is_table(path: Path) -> bool:
         return False
 
 
-def read_table(source: Any, skip: bool = False) -> Table:
+def read_table(source: Any, skip: bool = False) -> RowTable:
     """The rows of a file, of a data frame, or of a list of dicts.
 
     Args:
@@ -121,7 +121,7 @@ def read_table(source: Any, skip: bool = False) -> Table:
     elif hasattr(source, "to_dict") and hasattr(source, "columns"):
         columns = _columns([str(name) for name in source.columns], "the data frame")
         rows = source.set_axis(list(columns), axis=1).to_dict("records")
-        table = Table(columns, rows, range(1, len(rows) + 1), BadRows("the data frame", "row", skip), Path())
+        table = RowTable(columns, rows, range(1, len(rows) + 1), BadRows("the data frame", "row", skip), Path())
     elif isinstance(source, Sequence) and not isinstance(source, bytes | bytearray):
         table = _records(source, BadRows("the list", "row", skip), Path())
     else:
@@ -137,7 +137,7 @@ def listed_counts(counts: Mapping[str, int]) -> str:
     return ", ".join(f"{number:,} {reason}" for reason, number in counts.items())
 
 
-def _file(path: Path, skip: bool) -> Table:
+def _file(path: Path, skip: bool) -> RowTable:
     suffix, source = path.suffix.lower(), f"'{path}'"
     if path.is_dir():
         raise UsageError(f"{source} is a folder; name the file of the table in it ({', '.join(SUFFIXES)})")
@@ -178,7 +178,7 @@ def _text(path: Path) -> str:
 # CSV -------------------------------------------------------------------------------------------------------
 
 
-def _separated(text: str, separator: str, bad: BadRows, folder: Path) -> Table:
+def _separated(text: str, separator: str, bad: BadRows, folder: Path) -> RowTable:
     lines = _split(text, separator, bad)
     try:
         _, header = next(lines)
@@ -197,7 +197,7 @@ def _separated(text: str, separator: str, bad: BadRows, folder: Path) -> Table:
             continue
         rows.append({name: literal(cell) for name, cell in zip(columns, cells, strict=True) if name})
         places.append(place)
-    return Table(tuple(filter(None, columns)), rows, places, bad, folder)
+    return RowTable(tuple(filter(None, columns)), rows, places, bad, folder)
 
 
 def _split(text: str, separator: str, bad: BadRows) -> Iterator[tuple[int, list[str]]]:
@@ -239,7 +239,7 @@ def literal(text: str) -> Any:
 # JSON and Parquet ------------------------------------------------------------------------------------------
 
 
-def _json_lines(text: str, bad: BadRows, folder: Path) -> Table:
+def _json_lines(text: str, bad: BadRows, folder: Path) -> RowTable:
     rows: list[Any] = []
     places = []
     for place, line in enumerate(text.split("\n"), 1):
@@ -253,7 +253,7 @@ def _json_lines(text: str, bad: BadRows, folder: Path) -> Table:
     return _records(rows, bad, folder, places)
 
 
-def _records(records: Sequence[Any], bad: BadRows, folder: Path, places: Sequence[int] | None = None) -> Table:
+def _records(records: Sequence[Any], bad: BadRows, folder: Path, places: Sequence[int] | None = None) -> RowTable:
     columns: dict[str, None] = {}
     rows, kept = [], []
     for place, record in zip(places or range(1, len(records) + 1), records, strict=True):
@@ -263,10 +263,10 @@ def _records(records: Sequence[Any], bad: BadRows, folder: Path, places: Sequenc
         rows.append(record)
         kept.append(place)
         columns.update(dict.fromkeys(record))
-    return Table(tuple(map(str, columns)), rows, kept, bad, folder)
+    return RowTable(tuple(map(str, columns)), rows, kept, bad, folder)
 
 
-def _parquet(path: Path, skip: bool) -> Table:
+def _parquet(path: Path, skip: bool) -> RowTable:
     try:
         import pyarrow
         from pyarrow import parquet
@@ -278,7 +278,7 @@ def _parquet(path: Path, skip: bool) -> Table:
         raise LpzError(f"'{path}' is not readable Parquet ({one_line(error)}); {SAVE_AGAIN}") from error
     columns = _columns(data.column_names, f"'{path}'")
     rows = [{name: _without_gaps(cell) for name, cell in row.items()} for row in data.to_pylist()]
-    return Table(columns, rows, range(1, len(rows) + 1), BadRows(f"'{path}'", "row", skip), path.parent)
+    return RowTable(columns, rows, range(1, len(rows) + 1), BadRows(f"'{path}'", "row", skip), path.parent)
 
 
 def _without_gaps(cell: Any) -> Any:
