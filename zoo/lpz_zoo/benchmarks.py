@@ -254,7 +254,7 @@ def _table(rows: Callable[[Path], list[dict[str, Any]]], files: RemoteFiles, col
         folder = files.path()
         read = rows(folder)
         source = BadRows(f"'{folder}'")
-        whole = Table(tuple(read[0]), read, range(1, len(read) + 1), source, folder)
+        whole = RowTable(tuple(read[0]), read, range(1, len(read) + 1), source, folder)
         return benchmark_from_rows(
             lambda: whole, column, name=files.benchmark, architecture=ARCHITECTURE, key_column=KEY, space=facts["space"]
         )
