@@ -13,7 +13,7 @@ from typing import Any
 from lpz_zoo.remote_files import RemoteFiles
 from lpz_zoo.spaces import FLEXIBERT, GEMSTONES, LITE, SPACES
 from lpzero_hf.benchmarks.benchmark import Benchmark, Trained, first_seed, read_made
-from lpzero_hf.benchmarks.table_files import BadRows, Table
+from lpzero_hf.benchmarks.table_files import BadRows, RowTable
 from lpzero_hf.errors import LpzError, one_line
 from lpzero_hf.files import read_json, read_text, reading
 from lpzero_hf.spaces.base import Architecture, Row
