@@ -239,7 +239,10 @@ def train(
     space: options.Space,
     out: Annotated[Path, typer.Option("--out", help="Folder of the run; an interrupted run continues there.")],
     validation: Annotated[
-        Path | None, typer.Option("--validation", help="Text file, or table, to measure the loss on.")
+        Path | None,
+        typer.Option(
+            "--validation", help="Text file, or table, to measure the loss on; default: the last tenth of the text."
+        ),
     ] = None,
     validation_split: Annotated[
         str | None, typer.Option("--validation-split", metavar="NAME", help="The split of --dataset to measure it on.")

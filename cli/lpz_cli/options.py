@@ -66,8 +66,8 @@ def resolve_device(name: str) -> torch.device:
     return device
 
 
-def parameters(text: str) -> int:
-    """A number of parameters as people write it: 5000000, 5_000_000, 5M, 1.5B or 5e6.
+def parameters(written: str | int) -> int:
+    """A number of parameters as people write it: 5000000, 5_000_000, 5M, 1.5B or 5e6; a default comes as a number.
 
     Raises:
         ValueError: it is no whole number above 0.
@@ -76,9 +76,10 @@ def parameters(text: str) -> int:
         >>> parameters("1.5M"), parameters("300k")
         (1500000, 300000)
     """
-    written = re.fullmatch(r"([0-9_]{1,20}(?:\.[0-9]{1,9})?(?:[eE][0-9]{1,2})?)([kKmMbB]?)", text)
-    if written is not None and re.search("[0-9]", written[1]):
-        number = Fraction(written[1].replace("_", "")) * {"": 1, "k": 10**3, "m": 10**6, "b": 10**9}[written[2].lower()]
+    text = str(written)
+    match = re.fullmatch(r"([0-9_]{1,20}(?:\.[0-9]{1,9})?(?:[eE][0-9]{1,2})?)([kKmMbB]?)", text)
+    if match is not None and re.search("[0-9]", match[1]):
+        number = Fraction(match[1].replace("_", "")) * {"": 1, "k": 10**3, "m": 10**6, "b": 10**9}[match[2].lower()]
         if number >= 1 and number.denominator == 1:
             return int(number)
     raise ValueError(f"'{text[:40]}' is no number of parameters; write 5000000, 5M, 1.5B or 5e6")
@@ -155,8 +156,8 @@ class TextOptions:
             )
         return source
 
-    def validation(self, file: Path | None, split: str | None) -> Source:
-        """The text to measure on: a file, or another split of the dataset.
+    def validation(self, file: Path | None, split: str | None) -> Source | None:
+        """The text to measure on: a file, or another split of the dataset; None for the last tenth of a plain text.
 
         Raises:
             UsageError: it is none of these, or both.
@@ -166,6 +167,8 @@ class TextOptions:
         source = self.source()
         if split is not None and file is None and self.dataset is not None and isinstance(source, DatasetText):
             return replace(source, split=split)
+        if file is None and split is None and not isinstance(source, DatasetText):
+            return None
         if file is None or split is not None:
             raise UsageError("name either a file as --validation, or with --dataset a --validation-split")
         measured = self._file(file)

@@ -105,7 +105,7 @@ def make_benchmark(
     *,
     name: str,
     text: str | Source | None,
-    validation: str | Source,
+    validation: str | Source | None = None,
     executor: Executor | None = None,
     device: str = "cpu",
     command: str = "",
@@ -123,7 +123,7 @@ def make_benchmark(
         name: of the benchmark.
         text: to train on: a text file (UTF-8), or a dataset or a file with columns, of which as many rows are read, in
             an order drawn by the seed, as have the tokens of all steps; None for the embedded text.
-        validation: to measure on, likewise.
+        validation: to measure on, likewise; None for the last tenth of `text`, which is then not trained on.
         executor: where to work; by default in this process, with one thread. Its threads decide the rounding, the
             number of workers does not; several may share one GPU.
         device: where to train.
@@ -144,10 +144,12 @@ def make_benchmark(
     runs = spec.runs(space)
     tokenizer = embedded_tokenizer()
     recipe = spec.recipe
-    streams = {
-        "text": _stream(text, recipe.steps * recipe.batch_size * recipe.seq_len, spec.seed),
-        "validation": _stream(validation, recipe.windows * recipe.seq_len, spec.seed),
-    }
+    ids = _stream(text, recipe.steps * recipe.batch_size * recipe.seq_len, spec.seed)
+    if validation is None:
+        ids, measured = ids.split([len(ids) * 9 // 10, len(ids) - len(ids) * 9 // 10])
+    else:
+        measured = _stream(validation, recipe.windows * recipe.seq_len, spec.seed)
+    streams = {"text": ids, "validation": measured}
     corpus = {key: {"tokens": len(ids), "sha256": _fingerprint(ids)} for key, ids in streams.items()}
     settings = {"corpus": corpus, "threads": threads, "device": torch.device(device).type, "versions": versions()}
     definition = space.definition()

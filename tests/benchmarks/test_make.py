@@ -5,6 +5,7 @@ The file is long because one toy space, trained in a moment, serves the training
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import os
@@ -26,6 +27,7 @@ import torch
 import torch.nn.functional as F
 from lpz_zoo.flexibert import FlexiBertConfig, LayerSpec
 from lpz_zoo.gpt2 import FlexibleGPT2Config
+from torch import Tensor
 from transformers import BertConfig, PreTrainedModel
 
 from lpzero_hf import hookimpl
@@ -152,6 +154,19 @@ def test_an_outcome_is_repeated_bit_for_bit_and_depends_on_the_seed(
     assert one.curve[-1] == (8, one.loss)
     assert one.seconds > 0
     assert told == list(range(1, 9))
+
+
+def test_without_a_validation_text_the_last_tenth_is_held_out(
+    make: Callable[..., Path], texts: tuple[Path, Path], streams: tuple[Tensor, Tensor]
+) -> None:
+    whole = streams[0]
+    cut = len(whole) * 9 // 10
+    corpus = json.loads(make(plan=replace(PLAN, n=1, repeats=0), validation=None).read_text())["corpus"]
+    expected = {"text": whole[:cut], "validation": whole[cut:]}
+    assert {name: part["tokens"] for name, part in corpus.items()} == {"text": cut, "validation": len(whole) - cut}
+    assert {name: part["sha256"] for name, part in corpus.items()} == {
+        name: hashlib.sha256(ids.numpy().tobytes()).hexdigest() for name, ids in expected.items()
+    }
 
 
 def test_the_validation_loss_is_the_mean_over_evenly_spaced_windows(
