@@ -33,7 +33,7 @@ class Estimate:
 
 @dataclass(frozen=True)
 class MatchedAgreement:
-    """How well scores agree with trained performance among architectures of like size, see `lpzero_hf.benchmarks.matched`.
+    """How well scores agree with trained performance among architectures of like size (`lpzero_hf.benchmarks.matched`).
 
     Args:
         match: the proxy whose scores are the sizes.

@@ -22,7 +22,7 @@ from lpzero_hf.scoring.evaluate import Row, evaluate
 from lpzero_hf.scoring.setting import Setting
 
 SEARCHED_ON = "it was searched on this one"
-BASELINES = ("num_layers", "num_heads", "params", "decoder_params")
+BASELINES = ("num_layers", "num_heads", "params", "decoder_params", "depth_then_width", "depth_width2")
 
 
 @dataclass(frozen=True)

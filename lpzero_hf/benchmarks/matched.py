@@ -82,7 +82,7 @@ class Sizes:
 
 
 class SizedTruth:
-    """The trained performance and the sizes of n architectures, prepared to be compared with the scores of many proxies.
+    """The trained performance and the sizes of n architectures, prepared to be compared with many proxies' scores.
 
     Args:
         values: [n], higher is better.
@@ -142,7 +142,7 @@ class SizedTruth:
 
     def _summed(self, scores: NDArray[np.float32] | None) -> tuple[float, Vector]:
         """The sum over pairs of the products of signs, of all architectures and of each resample [R]; for None, the
-        number of pairs. An architecture that a resample holds twice is in two pairs with another, and in none with itself.
+        number of pairs. What a resample holds twice is in two pairs with another one, and in none with itself.
         """
         total, resampled = 0.0, np.zeros(len(self._weights))
         count = len(self._order)
@@ -176,10 +176,10 @@ def matched_agreement(
 ) -> MatchedAgreement:
     """How well `scores` rank architectures of like size against `truth`, with a percentile bootstrap interval.
 
-    The mean, over all pairs whose sizes differ by at most a factor, of sign(score difference) sign(truth difference): 1 if
-    the better one of each pair has the higher score, 0 by chance. A tie in scores or truth counts as 0. It is Kendall's
-    tau-a of these pairs (Kendall, 1938). The bootstrap resamples architectures, not pairs; a resample without pairs is
-    left out.
+    The mean, over all pairs whose sizes differ by at most a factor, of sign(score difference) sign(truth difference):
+    1 if the better one of each pair has the higher score, 0 by chance. A tie in scores or truth counts as 0. It is
+    Kendall's tau-a of these pairs (Kendall, 1938). The bootstrap resamples architectures, not pairs; a resample without
+    pairs is left out.
 
     Args:
         scores: [n], higher is better; an architecture whose score is not finite is left out.

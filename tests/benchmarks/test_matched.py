@@ -1,4 +1,4 @@
-"""Agreement at matched size against a plain loop over pairs, and its bootstrap against a loop over the same resamples."""
+"""Agreement at matched size against a plain loop over pairs, and its bootstrap against one over the same resamples."""
 
 from __future__ import annotations
 
@@ -22,10 +22,13 @@ def sign(number: float) -> int:
     return int(number > 0) - int(number < 0)
 
 
+Numbers = Sequence[float] | Vector
+
+
 def by_hand(
-    scores: Sequence[float],
-    truth: Sequence[float],
-    sizes: Sequence[float],
+    scores: Numbers,
+    truth: Numbers,
+    sizes: Numbers,
     within: float,
     held: Sequence[int] | None = None,
 ) -> tuple[int, float | None]:
