@@ -90,13 +90,17 @@ class SizedTruth:
         resamples: the number R of bootstrap resamples.
         seed: draws the resamples.
 
+    Attributes:
+        truth: the trained performance with its resamples.
+        pairs: the number of pairs of like size.
+
     Raises:
         UsageError: as for `Truth`, or there is not a size for each.
     """
 
     def __init__(self, values: ArrayLike, sizes: Sizes, *, resamples: int = 1000, seed: int = 42) -> None:
         self.truth = Truth(values, resamples=resamples, seed=seed)
-        self.sizes = sizes
+        self.sizes, self._seed = sizes, seed
         if len(sizes.values) != len(self.truth.values):
             raise UsageError(
                 f"truth and sizes must be of one length, got {len(self.truth.values)} and {len(sizes.values)}"
@@ -104,8 +108,19 @@ class SizedTruth:
         self._order, self._ends = sizes.windows()
         self._weights = self.truth.weights[:, self._order]
         self._truth = self._dense(self.truth.values)
-        self._pairs = int((self._ends - np.arange(len(self._ends)) - 1).sum())
+        self.pairs = int((self._ends - np.arange(len(self._ends)) - 1).sum())
         self._resampled = self._summed(None)[1]
+
+    @property
+    def values(self) -> Vector:
+        """[n], float64."""
+        return self.truth.values
+
+    def part(self, rows: Sequence[int]) -> SizedTruth:
+        """Some of the architectures, with as many resamples of them."""
+        return SizedTruth(
+            self.values[list(rows)], self.sizes.part(rows), resamples=len(self.truth.weights), seed=self._seed
+        )
 
     def agreement(self, scores: ArrayLike, *, top: float = 0.1, confidence: float = 0.95) -> Agreement:
         """Compare the scores of one proxy with the truth: as `Truth.agreement`, and at matched size.
@@ -129,12 +144,12 @@ class SizedTruth:
         if not 0 < confidence < 1:
             raise UsageError(f"confidence must be between 0 and 1, got {confidence}")
         found = None
-        if self._pairs:
+        if self.pairs:
             agreed, resampled = self._summed(self._dense(values))
             defined = self._resampled > 0
             spread = resampled[defined] / self._resampled[defined]
-            found = ranks.estimated(agreed / self._pairs, spread, confidence)
-        return MatchedAgreement(self.sizes.match, self.sizes.within, self._pairs, found)
+            found = ranks.estimated(agreed / self.pairs, spread, confidence)
+        return MatchedAgreement(self.sizes.match, self.sizes.within, self.pairs, found)
 
     def _dense(self, values: Vector) -> NDArray[np.float32]:
         """The ranks among the distinct values, in the order of size."""
