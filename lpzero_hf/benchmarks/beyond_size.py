@@ -18,7 +18,7 @@ from lpzero_hf.benchmarks.agreement import Estimate, Truth, Vector, spearman
 
 FOLDS, STRENGTH, SEED = 10, 1.0, 42
 SHARES, PICKS = (0.25, 0.5, 0.75, 1.0), (1, 5)
-EXACT = 1e-9  # of a vector's length: what is shorter is rounding
+DIGITS = 9  # of a residual, as a share of the whole: what is less is rounding
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ class BeyondSize:
 
 
 class SizeFeatures:
-    """The sizes, depths and widths of n architectures; regressions use log size, depth, width and the ranks of all three.
+    """The sizes, depths and widths of n architectures; regressions use log size, depth, width and their ranks.
 
     Args:
         sizes: [n], above 0; NaN where unknown, here and below.
@@ -114,10 +114,7 @@ def residual(features: Vector, scores: Vector, truth: Vector) -> Estimate | None
     left = []
     for values in (scores, truth):
         rest = values - design @ np.linalg.lstsq(design, values, rcond=None)[0]
-        size = float(np.linalg.norm(values - values.mean()))
-        if np.linalg.norm(rest) <= EXACT * size:
-            return None
-        left.append(np.round(rest / size, 12))  # equal ones stay equal
+        left.append(np.round(rest / np.linalg.norm(values - values.mean()), DIGITS))  # equal ones stay equal
     return Truth(left[1]).agreement(left[0]).spearman
 
 
