@@ -166,7 +166,6 @@ def _provenance(result: SearchResult, number: int, which: Which, date: str | Non
             "size": result.size,
         },
         "fitness": config.fitness,
-        "matched": {"match": config.match, "within": config.within},
         "combine": config.combine,
         "select": config.select,
         "evaluated": split.evaluated,
@@ -191,6 +190,8 @@ def _provenance(result: SearchResult, number: int, which: Which, date: str | Non
         "date": date,
         "note": note,
     }
+    if result.sizes:
+        record["matched"] = {"match": config.match, "within": config.within}
     if result.marks:
         record |= {"architectures": result.seen(split), "contents": dict(result.contents)}
     if which == "winner" and result.tests:

@@ -7,8 +7,8 @@ candidates on randomly drawn architectures the direct way. Prints a Markdown tab
 
     python -m studies.cost.search BENCH --fitness [--limit 200]
 
-Instead times the fitness by rho and by agreement at matched size in this process on the same scores: of one grid (a pair of statistics, all chains of one
-operation, here random numbers), and of one candidate; medians of 15 calls in turn.
+Instead times the fitness by rho and by agreement at matched size, in this process and on the same scores (random
+numbers): of one candidate, of the grid of one unary operation and of a large one; medians of 15 calls in turn.
 """
 
 from __future__ import annotations
@@ -42,7 +42,6 @@ from lpzero_hf.searching.correlation import RankCorrelation
 from lpzero_hf.searching.fitness import FitnessEvaluator, SearchPart
 from lpzero_hf.searching.strategies import Exhaustive
 from lpzero_hf.searching.table_cache import make_tables
-
 
 TIMED = ("spearman", "matched", "mixed")
 
