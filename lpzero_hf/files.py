@@ -252,6 +252,7 @@ def same_settings(
     header: Mapping[str, Any] | None = None,
     key: str = "settings",
     resume: bool | None = None,
+    later: Mapping[str, Any] | None = None,
 ) -> bool:
     """Write the settings of new work to a file, or refuse to resume work that was started with other settings.
 
@@ -263,6 +264,7 @@ def same_settings(
             the settings themselves.
         key: of the settings in the document, beside the header.
         resume: True resumes existing work, False starts new work, None does either.
+        later: settings that work begun by an earlier version does not name, and what it did.
 
     Returns:
         Whether there is work to resume.
@@ -286,7 +288,7 @@ def same_settings(
     if not isinstance(document, dict):
         shown = "" if header is None else f" of version {header['version']}"
         raise LpzError(f"'{file}' holds no settings of a {what}{shown}; choose another --out")
-    before, wanted = _flat(document), _flat(now)
+    before, wanted = _flat({**(later or {}), **document}), _flat(now)
     changed = [name for name in sorted({*before, *wanted}) if before.get(name) != wanted.get(name)]
     if changed:
         differ = [f"{_short(n)} was {_short(before.get(n))}, not {_short(wanted.get(n))}" for n in changed]

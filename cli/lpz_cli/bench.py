@@ -18,7 +18,10 @@ from lpz_cli.progress import counting, downloading
 from lpzero_hf.plugins import load_plugins
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from lpzero_hf.benchmarks.agreement import Estimate
+    from lpzero_hf.benchmarks.beyond_size import BudgetRegret
     from lpzero_hf.benchmarks.grade import Grade, Report
 
 bench_app = typer.Typer(help="Benchmarks: trained architectures, and how well proxies rank them.", no_args_is_help=True)
@@ -114,11 +117,15 @@ def evaluate(
         int | None, typer.Option("--seq-len", min=2, help="Tokens per sequence; else the benchmark's.")
     ] = None,
     limit: options.Limit = None,
+    more: Annotated[
+        bool, typer.Option("--more", help="Show every measure: tau-b, the top 10%, times, and beyond size.")
+    ] = False,
     plots: Annotated[Path | None, typer.Option("--plots", help="Folder for scatter plots.")] = None,
     scores: Annotated[Path | None, typer.Option("--scores", help="CSV file for all scores.")] = None,
     no_cache: Annotated[bool, typer.Option("--no-cache", help="Score again, and cache nothing.")] = False,
     no_plugin: options.NoPlugin = None,
     *,
+    matching: options.Matching,
     conditions: options.Conditions,
     workers: options.Workers,
     form: options.Form,
@@ -149,8 +156,8 @@ def evaluate(
         counting("architectures scored") as progress,
     ):
         report = grade(
-            benchmark, proxy or "all", setting, limit=limit, cache=cache,
-            executor=executor, plugins=registry, progress=progress,
+            benchmark, proxy or "all", setting, limit=limit, match=matching.match, within=matching.within,
+            cache=cache, executor=executor, plugins=registry, progress=progress,
         )  # fmt: skip
     if scores is not None:
         _write_scores(report, scores)
@@ -161,7 +168,7 @@ def evaluate(
     elif form.csv:
         print_csv(GRADE_COLUMNS, [_plain(grade) for grade in report.grades])
     else:
-        _as_table(report)
+        _as_tables(report, more)
     for graded in report.grades:
         for why, count in graded.unscored.items():
             if why.startswith(("failed", "invalid")):
@@ -177,22 +184,37 @@ def _example(report: Report, graded: Grade) -> str:
 GRADE_COLUMNS = (
     "proxy", "orientation", "n", "spearman", "spearman_low", "spearman_high",
     "kendall", "kendall_low", "kendall_high", "top10", "seconds",
+    "matched", "matched_low", "matched_high", "pairs", "match", "within",
+    "residual", "residual_low", "residual_high", "ridge", "ridge_with",
 )  # fmt: skip
 
 
 def _plain(grade: Grade) -> list[Any]:
-    agreement = grade.agreement
+    agreement, beyond = grade.agreement, grade.beyond
     if agreement is None:
-        return [grade.proxy, grade.orientation, 0, *[""] * 7, grade.seconds]
-    numbers = [
-        number
-        for estimate in (agreement.spearman, agreement.kendall)
-        for number in (("", "", "") if estimate is None else (estimate.value, estimate.low, estimate.high))
+        return [grade.proxy, grade.orientation, 0, *[""] * 7, grade.seconds, *[""] * 11]
+    matched = agreement.matched
+    ridges = (beyond.ridge, beyond.ridge_with) if beyond else (None, None)
+    return [
+        grade.proxy,
+        grade.orientation,
+        agreement.n,
+        *_three(agreement.spearman),
+        *_three(agreement.kendall),
+        agreement.top,
+        grade.seconds,
+        *_three(matched.agreement if matched else None),
+        *((matched.pairs, matched.match, matched.within) if matched else ("", "", "")),
+        *_three(beyond.residual if beyond else None),
+        *("" if ridge is None else ridge for ridge in ridges),
     ]
-    return [grade.proxy, grade.orientation, agreement.n, *numbers, agreement.top, grade.seconds]
 
 
-def _as_table(report: Report) -> None:
+def _three(estimate: Estimate | None) -> tuple[float | str, ...]:
+    return ("", "", "") if estimate is None else (estimate.value, estimate.low, estimate.high)
+
+
+def _as_tables(report: Report, more: bool) -> None:
     from lpzero_hf.benchmarks.grade import SEARCHED_ON
 
     setting = report.setting
@@ -200,27 +222,71 @@ def _as_table(report: Report) -> None:
         f"{report.benchmark} · {len(report.trained)} trained architectures · minibatch {setting.batch_size} x "
         f"{setting.seq_len} tokens · {setting.dtype} · seed {setting.seed}"
     )
-    rows = []
-    for grade in report.grades:
-        agreement = grade.agreement
-        rho = _interval(agreement.spearman) if agreement else "—"
-        tau = _interval(agreement.kendall) if agreement else "—"
-        top = f"{agreement.top:.2f}" if agreement else "—"
-        n = str(agreement.n if agreement else 0)
-        rows.append([grade.proxy, BETTER[grade.orientation], rho, tau, top, n, f"{grade.seconds:.3f}"])
-    header = ["proxy", "better", "Spearman's rho [95%]", "Kendall's tau-b [95%]", "top 10%", "n", "s/arch"]
-    print_table(title, header, rows, [2, 3, 4, 5, 6])
+    rows = [
+        [
+            grade.proxy,
+            _brief(grade.agreement.spearman if grade.agreement else None),
+            _brief(_matched(grade)),
+            _count(grade),
+        ]
+        for grade in report.grades
+    ]
+    print_table(title, ["proxy", "Spearman's rho [95%]", "at equal size [95%]", "n"], rows, [1, 2, 3])
     say(
-        f"Random scores exceed a rho of {report.chance:.3f} in 5% of draws. "
-        "s/arch is the median, with the pass that a proxy shares with others."
+        f"Random scores exceed a rho of {report.chance:.3f} in 5% of draws. At equal size: the share of better ones "
+        f"minus that of worse ones that score higher, over {report.pairs:,} pairs within {report.within:g} times "
+        f"{report.match}."
+        + ("" if more else " `--more` shows tau-b, the top 10%, times and what scores add to size, depth and width.")
     )
+    if more:
+        _more_tables(report)
     for grade in report.grades:
         if seen := grade.unscored.get(f"not applicable: {SEARCHED_ON}"):
             say(f"{grade.proxy} was searched on {seen} of these architectures, and is graded on the others.")
 
 
-def _interval(estimate: Estimate | None) -> str:
-    return "—" if estimate is None else f"{estimate.value:+.3f} [{estimate.low:+.3f}, {estimate.high:+.3f}]"
+def _more_tables(report: Report) -> None:
+    from lpzero_hf.benchmarks.beyond_size import PICKS
+
+    rows, beyond = [], []
+    for grade in report.grades:
+        agreement, said = grade.agreement, grade.beyond
+        tau = _brief(agreement.kendall if agreement else None)
+        top = f"{agreement.top:.2f}" if agreement else "—"
+        rows.append([grade.proxy, BETTER[grade.orientation], tau, top, f"{grade.seconds:.3f}"])
+        gain = "—" if said is None or said.gain is None else f"{said.ridge:.3f} {said.gain:+.3f}"
+        regrets = [_regret([r for r in said.regret if r.k == k] if said else []) for k in PICKS]
+        beyond.append([grade.proxy, _brief(said.residual if said else None), gain, *regrets])
+    header = ["proxy", "better", "Kendall's tau-b [95%]", "top 10%", "s/arch"]
+    print_table("Tau-b, the best tenth and time", header, rows, [2, 3, 4])
+    header = ["proxy", "residual rho [95%]", "ridge", *(f"regret of {k} (chance)" for k in PICKS)]
+    print_table("Beyond size, depth and width", header, beyond, range(1, len(header)))
+    say(
+        "s/arch is the median, with the pass that a proxy shares with others. Residual rho: size, depth and width are "
+        "regressed out of scores and truth. Ridge: cross-validated rho of a regression on these three, and what the "
+        "scores add to it. Regret: the metric lost if the k best-scored under a budget are trained, mean over budgets "
+        "at the quartiles of the sizes."
+    )
+
+
+def _matched(grade: Grade) -> Estimate | None:
+    matched = grade.agreement.matched if grade.agreement else None
+    return matched.agreement if matched else None
+
+
+def _count(grade: Grade) -> str:
+    return str(grade.agreement.n if grade.agreement else 0)
+
+
+def _regret(under: Sequence[BudgetRegret]) -> str:
+    if not under:
+        return "—"
+    mine, chance = (sum(values) / len(under) for values in ([r.regret for r in under], [r.chance for r in under]))
+    return f"{mine:.3g} ({chance:.3g})"
+
+
+def _brief(estimate: Estimate | None) -> str:
+    return "—" if estimate is None else f"{estimate.value:+.3f} [{estimate.low:+.2f}, {estimate.high:+.2f}]"
 
 
 def _write_scores(report: Report, file: Path) -> None:

@@ -103,6 +103,18 @@ SeqLen = Annotated[int, typer.Option("--seq-len", min=2, help="Tokens per sequen
 
 
 @dataclass(frozen=True)
+class Matching:
+    """Which architectures are of one size."""
+
+    match: Annotated[
+        str, typer.Option("--match", metavar="PROXY", help="Size by: decoder_params, params, flops or any proxy.")
+    ] = "decoder_params"
+    within: Annotated[
+        float, typer.Option("--within", help="Two sizes are alike if they differ by at most this factor.")
+    ] = 1.15
+
+
+@dataclass(frozen=True)
 class TextOptions:
     """The text: a file, with a column if it is a table, or a dataset."""
 

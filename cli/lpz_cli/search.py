@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 Strategy = Literal["evolution", "random", "exhaustive"]
 Fold = Literal["sum", "mean", "any"]
+SUMMED = ("Spearman's rho", "Kendall's tau-b", "at equal size")
 Combine = Literal["mean", "worst"]
 
 
@@ -40,7 +41,8 @@ def search(
     train: Annotated[int, typer.Option("--train", min=0, help="Architectures to search on; 0 for all.")] = 50,
     splits: Annotated[int, typer.Option("--splits", min=1, help="Searches, each on other architectures.")] = 1,
     fitness: Annotated[
-        Literal["spearman", "kendall"], typer.Option("--fitness", help="Rank correlation.")
+        Literal["spearman", "kendall", "matched", "mixed"],
+        typer.Option("--fitness", help="Rank correlation, agreement at matched size, or the mean of both."),
     ] = "spearman",
     combine: Annotated[Combine, typer.Option("--combine", help="Several benchmarks.")] = "mean",
     select: Annotated[
@@ -63,6 +65,7 @@ def search(
     json: options.Json = False,
     no_plugin: options.NoPlugin = None,
     *,
+    matching: options.Matching,
     conditions: options.Conditions,
     workers: options.Workers,
     table: options.Tables,
@@ -92,6 +95,7 @@ def search(
         fitness=fitness, combine=combine, train=train or None, splits=splits, select=select,
         prune=not no_prune, early=early, iterations=iterations, population=population, seed=conditions.seed,
         limit=limit, setting=setting, table=table.options([*benchmarks, *(test or ())]),
+        match=matching.match, within=matching.within,
     )  # fmt: skip
     with workers.start(setting.device, registry) as executor, _progress() as progress:
         result = run(
@@ -160,13 +164,14 @@ def _as_tables(result: SearchResult, out: Path | None) -> None:
     ]
     print_table("Rank ensembles", ["split", *header[2:-1], "members"], ensembles, range(1, 1 + len(names)))
     summary = [
-        [name, row, _spread(made, "spearman"), _spread(made, "kendall")]
+        [name, row, *(_spread(made, kind) for kind in ("spearman", "kendall", "matched"))]
         for name, found in result.summary().items()
         for row, made in found.items()
     ]
     if summary:
         caption = f"Held out, mean ± standard deviation of {len(result.splits)} splits"
-        print_table(caption, ["benchmark", "ranked by", "Spearman's rho", "Kendall's tau-b"], summary, [2, 3])
+        print_table(caption, ["benchmark", "ranked by", *SUMMED], summary, [2, 3, 4])
+        say(f"At equal size: over pairs of architectures within {config.within:g} times {config.match}.")
     first = result.splits[0]
     front = [[str(c.expression.complexity), f"{c.fitness:.4f}", str(c.expression)] for c in first.pareto]
     print_table("Fitness against complexity, first split", ["complexity", "fitness", "expression"], front, [0, 1])
@@ -209,4 +214,4 @@ def _held(winner: Winner, name: str) -> str:
 
 
 def _spread(made: dict[str, float | int], kind: str) -> str:
-    return f"{made[kind]:+.4f} ± {made[f'{kind}_sd']:.4f}"
+    return f"{made[kind]:+.4f} ± {made[f'{kind}_sd']:.4f}" if kind in made else "—"

@@ -119,6 +119,8 @@ def _origin(artifact: Artifact) -> Iterator[tuple[str, str]]:
     for name, key in (("fitness", "fitness"), ("winner chosen by", "select"), ("seed", "seed")):
         if key in made:
             yield name, str(made[key])
+    if "matched" in made:
+        yield "sizes alike", f"within {made['matched']['within']:g} times {made['matched']['match']}"
     if "split" in made:
         yield "split", f"{made['split']['number']} (of {made['split']['of']}, counted from 0)"
     if made.get("minibatch"):

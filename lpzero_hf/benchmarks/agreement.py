@@ -32,6 +32,23 @@ class Estimate:
 
 
 @dataclass(frozen=True)
+class MatchedAgreement:
+    """How well scores agree with trained performance among architectures of like size (`lpzero_hf.benchmarks.matched`).
+
+    Args:
+        match: the proxy whose scores are the sizes.
+        within: the factor by which the sizes of a pair differ at most.
+        pairs: the number of pairs.
+        agreement: the mean over pairs of sign(score difference) sign(truth difference), in [-1, 1]; None without pairs.
+    """
+
+    match: str
+    within: float
+    pairs: int
+    agreement: Estimate | None
+
+
+@dataclass(frozen=True)
 class Agreement:
     """How well scores agree with trained performance.
 
@@ -40,22 +57,34 @@ class Agreement:
         spearman: Spearman's rho, or None where it is undefined (see `spearman`).
         kendall: Kendall's tau-b, or None where it is undefined.
         top: the share of the truly best that are among the best-scored, in [0, 1] (see `precision_at_top`).
+        matched: agreement at matched size; None where no sizes were given.
     """
 
     n: int
     spearman: Estimate | None
     kendall: Estimate | None
     top: float
+    matched: MatchedAgreement | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """The agreement as plain data for JSON; never holds NaN."""
-        return asdict(self)
+        """The agreement as plain data for JSON; never holds NaN, and `matched` only where there is one."""
+        data = asdict(self)
+        if self.matched is None:
+            del data["matched"]
+        return data
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Agreement:
         """The agreement from the result of `to_dict`."""
-        rho, tau = (None if data[kind] is None else Estimate(**data[kind]) for kind in ("spearman", "kendall"))
-        return cls(data["n"], rho, tau, data["top"])
+        rho, tau = (_read(data[kind]) for kind in ("spearman", "kendall"))
+        matched = data.get("matched")
+        if matched is not None:
+            matched = MatchedAgreement(**{**matched, "agreement": _read(matched["agreement"])})
+        return cls(data["n"], rho, tau, data["top"], matched)
+
+
+def _read(estimate: Mapping[str, float] | None) -> Estimate | None:
+    return None if estimate is None else Estimate(**estimate)
 
 
 class Truth:
@@ -85,7 +114,7 @@ class Truth:
     def __init__(self, values: ArrayLike, *, resamples: int = 1000, seed: int = 42) -> None:
         if resamples < 1 or seed < 0:
             raise UsageError(f"resamples must be 1 or more and seed 0 or more, got {resamples} and {seed}")
-        self.values = _vector(values, "truth")
+        self.values = vector(values, "truth")
         n = len(self.values)
         draws = np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), size=resamples)
         self.weights: NDArray[np.float32] = draws.astype(np.float32)
@@ -113,7 +142,7 @@ class Truth:
         covariance = np.einsum("rj,rj,rj->r", self.weights, ours.deviations, theirs.deviations, dtype=np.float64)
         rhos = _ratio(covariance, ours.variance, theirs.variance)
         taus = _ratio(_concordance(ours.dense, theirs.dense, self.weights), ours.untied, theirs.untied)
-        return Agreement(len(x), _estimate(rho, rhos, confidence), _estimate(tau, taus, confidence), precision)
+        return Agreement(len(x), estimated(rho, rhos, confidence), estimated(tau, taus, confidence), precision)
 
 
 def agreement(
@@ -258,7 +287,8 @@ def _ratio(shared: Vector, ours: Vector, theirs: Vector) -> Vector:
     return np.clip(shared[defined] / np.sqrt(ours[defined] * theirs[defined]), -1, 1)
 
 
-def _estimate(value: float, resampled: Vector, confidence: float) -> Estimate:
+def estimated(value: float, resampled: Vector, confidence: float) -> Estimate:
+    """A statistic with the percentile interval of its resampled values; [-1, 1] if there are none."""
     if not len(resampled):
         return Estimate(value, -1.0, 1.0)
     low, high = np.quantile(resampled, [(1 - confidence) / 2, (1 + confidence) / 2])
@@ -282,13 +312,14 @@ def _clipped(statistic: float) -> float:
 
 
 def _pair(x: ArrayLike, y: ArrayLike, first: str, second: str) -> tuple[Vector, Vector]:
-    a, b = _vector(x, first), _vector(y, second)
+    a, b = vector(x, first), vector(y, second)
     if len(a) != len(b):
         raise UsageError(f"{first} and {second} must be of one length, got {len(a)} and {len(b)}")
     return a, b
 
 
-def _vector(values: ArrayLike, name: str) -> Vector:
+def vector(values: ArrayLike, name: str) -> Vector:
+    """At least two finite numbers in one dimension, as float64. Raises `UsageError`, with their `name`, for others."""
     try:
         array = np.asarray(values)
     except (TypeError, ValueError, RuntimeError) as error:  # ragged lists; tensors on a GPU or with gradients

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import math
 import statistics
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 
-from lpzero_hf.benchmarks.agreement import Agreement, Truth
+from lpzero_hf.benchmarks.agreement import Agreement
 from lpzero_hf.benchmarks.benchmark import Benchmark, Trained, load_benchmark
+from lpzero_hf.benchmarks.beyond_size import BeyondSize, SizeFeatures
 from lpzero_hf.benchmarks.held_out import searched_keys
+from lpzero_hf.benchmarks.matched import MATCH, WITHIN, SizedTruth, Sizes
 from lpzero_hf.errors import LpzError
 from lpzero_hf.executors.base import Executor
 from lpzero_hf.plugins import PluginRegistry, load_plugins
@@ -22,7 +25,8 @@ from lpzero_hf.scoring.evaluate import Row, evaluate
 from lpzero_hf.scoring.setting import Setting
 
 SEARCHED_ON = "it was searched on this one"
-BASELINES = ("num_layers", "num_heads", "params", "decoder_params")
+DEPTH, WIDTH = "num_layers", "hidden_size"
+BASELINES = ("num_layers", "num_heads", "params", "decoder_params", "depth_then_width", "depth_width2")
 
 
 @dataclass(frozen=True)
@@ -36,6 +40,7 @@ class Grade:
         agreement: with the trained performance, of the architectures that have a score; None for fewer than 3.
         seconds: the median time per architecture, including that of the shared pass.
         unscored: the number of architectures without a score, by reason.
+        beyond: what the scores say beyond size, depth and width; None where the agreement is.
     """
 
     proxy: str
@@ -43,6 +48,12 @@ class Grade:
     agreement: Agreement | None
     seconds: float
     unscored: dict[str, int]
+    beyond: BeyondSize | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """The grade as plain data for JSON."""
+        agreement = None if self.agreement is None else self.agreement.to_dict()
+        return {**asdict(self), "agreement": agreement}
 
 
 @dataclass(frozen=True)
@@ -59,6 +70,9 @@ class Report:
         chance: the rho that random scores exceed in 5% of draws.
         metric: of the trained performance.
         larger_is_better: whether higher is better for it.
+        match: the proxy that sizes are compared by.
+        within: the factor by which the sizes of a pair differ at most.
+        pairs: the number of pairs of like size, of all architectures.
     """
 
     benchmark: str
@@ -69,6 +83,9 @@ class Report:
     chance: float
     metric: str
     larger_is_better: bool
+    match: str = MATCH
+    within: float = WITHIN
+    pairs: int = 0
 
     def to_dict(self) -> dict[str, Any]:
         """The report as plain data for JSON."""
@@ -78,7 +95,8 @@ class Report:
             "larger_is_better": self.larger_is_better,
             "setting": self.setting.to_json(),
             "chance": self.chance,
-            "grades": [asdict(grade) for grade in self.grades],
+            "matched": {"match": self.match, "within": self.within, "pairs": self.pairs},
+            "grades": [grade.to_dict() for grade in self.grades],
             "architectures": [entry.key for entry in self.trained],
             "truth": [entry.quality for entry in self.trained],
             "scores": self.scores,
@@ -91,6 +109,8 @@ def grade(
     setting: Setting | None = None,
     *,
     limit: int | None = None,
+    match: ProxyLike = MATCH,
+    within: float = WITHIN,
     cache: ScoreCache | None = None,
     executor: Executor | None = None,
     plugins: PluginRegistry | None = None,
@@ -98,20 +118,24 @@ def grade(
 ) -> Report:
     """Grade proxies on a benchmark; the trivial baselines are always graded with them.
 
-    A proxy that was searched on some of the architectures is graded on the others.
+    A proxy that was searched on some of the architectures is graded on the others. What a proxy says beyond the size
+    of an architecture is its agreement at matched size (`lpzero_hf.benchmarks.matched`), and what
+    `lpzero_hf.benchmarks.beyond_size` adds.
 
     Args:
         benchmark: trained architectures, or the name or path of a benchmark.
         proxies: as for `score`.
         setting: None for the benchmark's own minibatch.
         limit: maximum number of architectures, evenly spaced in the benchmark's order.
+        match: the proxy whose scores are the sizes, such as `params`, `decoder_params` or `flops`.
+        within: the factor by which the sizes of two architectures that are compared differ at most, 1 or more.
         cache: stores scores for later calls; None stores none.
         executor: where to work; by default in this process, with one thread.
         plugins: where names are looked up.
         progress: called with (architectures done, total number of architectures).
 
     Raises:
-        UsageError: the benchmark or a proxy is unknown.
+        UsageError: the benchmark or a proxy is unknown, a size is not above 0, or the factor is out of range.
         LpzError: the benchmark cannot be read, or holds fewer than 3 architectures.
 
     Example:
@@ -126,6 +150,9 @@ def grade(
     selection = resolve(proxies, plugins)
     names = {proxy.name for proxy in selection}
     chosen = [*selection, *(find_proxy(name, plugins) for name in BASELINES if name not in names)]
+    measure = find_proxy(match, plugins)
+    described = [measure, *(find_proxy(name, plugins) for name in (DEPTH, WIDTH))]
+    Sizes([], measure.name, within)  # raises before the work
     setting = setting or Setting(benchmark.batch_size, benchmark.seq_len)
     selection.warn_of_minibatch(setting.batch_size, setting.seq_len)
     entries = spaced(benchmark.trained(), limit)
@@ -137,20 +164,21 @@ def grade(
         raise LpzError(f"all architectures of benchmark '{benchmark.name}' are equally good; use another benchmark")
     rows = evaluate(
         configs,
-        chosen,
+        list({proxy.name: proxy for proxy in (*described, *chosen)}.values()),
         setting,
         cache=cache,
         executor=executor,
         plugins=plugins,
         progress=progress,
     )
+    known = {proxy.name: _values(rows, entries, proxy.name) for proxy in described}  # also of one searched on them
     for proxy in chosen:
         for key in searched_keys(proxy, benchmark, plugins, entries):
             rows[key][proxy.name] |= {"value": None, "status": "not applicable", "reason": SEARCHED_ON}
-    targets = [benchmark.target(entry) for entry in entries]
-    truth = Truth(targets)
+    truth = SizedTruth([benchmark.target(entry) for entry in entries], Sizes(known[measure.name], measure.name, within))
+    features = SizeFeatures(known[measure.name], known[DEPTH], known[WIDTH])
     grades = [
-        _grade(proxy.name, proxy.orientation, [rows[entry.key][proxy.name] for entry in entries], truth)
+        _grade(proxy.name, proxy.orientation, [rows[entry.key][proxy.name] for entry in entries], truth, features)
         for proxy in chosen
     ]
     return Report(
@@ -162,7 +190,16 @@ def grade(
         chance=chance(len(entries)),
         metric=benchmark.metric,
         larger_is_better=benchmark.larger_is_better,
+        match=measure.name,
+        within=within,
+        pairs=truth.pairs,
     )
+
+
+def _values(rows: Mapping[str, Mapping[str, Row]], entries: Sequence[Trained], proxy: str) -> list[float]:
+    """The scores of one proxy in the order of the entries; NaN where there is none."""
+    values = (rows[entry.key][proxy]["value"] for entry in entries)
+    return [math.nan if value is None else value for value in values]
 
 
 def chance(n: int, draws: int = 10_000, seed: int = 42) -> float:
@@ -173,7 +210,9 @@ def chance(n: int, draws: int = 10_000, seed: int = 42) -> float:
     return float(np.quantile(rhos, 0.95))
 
 
-def _grade(name: str, orientation: Orientation, rows: Sequence[Row], truth: Truth) -> Grade:
+def _grade(
+    name: str, orientation: Orientation, rows: Sequence[Row], truth: SizedTruth, features: SizeFeatures
+) -> Grade:
     scored = [i for i, row in enumerate(rows) if row["status"] == "ok"]
     unscored: dict[str, int] = {}
     for row in rows:
@@ -183,9 +222,11 @@ def _grade(name: str, orientation: Orientation, rows: Sequence[Row], truth: Trut
     seconds = statistics.median(row["seconds"] for row in rows)
     if len(scored) < 3:
         return Grade(name, orientation, None, seconds, unscored)
-    whole = truth if len(scored) == len(rows) else Truth(truth.values[scored])
-    agreement = whole.agreement([orientation * rows[i]["value"] for i in scored])
-    return Grade(name, orientation, agreement, seconds, unscored)
+    if len(scored) < len(rows):
+        truth, features = truth.part(scored), features.part(scored)
+    scores = [orientation * rows[i]["value"] for i in scored]
+    agreement = truth.agreement(scores)
+    return Grade(name, orientation, agreement, seconds, unscored, features.beyond(scores, truth.values))
 
 
 def _rank(grade: Grade) -> float:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -11,6 +12,7 @@ from lpzero_hf.benchmarks.agreement import Agreement, Truth
 from lpzero_hf.benchmarks.benchmark import load_benchmark
 from lpzero_hf.benchmarks.grade import BASELINES, spaced
 from lpzero_hf.benchmarks.held_out import content_of, marks_of
+from lpzero_hf.benchmarks.matched import SizedTruth, Sizes
 from lpzero_hf.errors import UsageError
 from lpzero_hf.executors.base import Executor
 from lpzero_hf.expressions.expression import Expression
@@ -19,7 +21,7 @@ from lpzero_hf.expressions.stacked import Stack
 from lpzero_hf.expressions.tables import Wanted
 from lpzero_hf.plugins import PluginRegistry
 from lpzero_hf.proxies.expression_proxy import wanted_by
-from lpzero_hf.proxies.resolve import resolve
+from lpzero_hf.proxies.resolve import find_proxy, resolve
 from lpzero_hf.scoring.cache import ScoreCache, cache_folder
 from lpzero_hf.scoring.evaluate import evaluate
 from lpzero_hf.searching.config import SearchConfig
@@ -43,7 +45,8 @@ class BenchmarkScores:
     Attributes:
         keys: of the architectures.
         truth: [n], their trained performance as a target: higher is better.
-        baselines: [n] by name, the scores of trivial proxies.
+        sizes: [n], after `measure`.
+        baselines: [n] by name, the scores of trivial proxies, after `measure` if some architectures are held out.
 
     Raises:
         UsageError: there is no such benchmark, it has too few architectures, or all have the same performance.
@@ -60,6 +63,7 @@ class BenchmarkScores:
         self.marks = [marks_of(benchmark.space, entry.architecture) for entry in entries]
         self.content = content_of(benchmark, entries)
         self.baselines: dict[str, Tensor] = {}
+        self.sizes = Sizes(np.full(len(entries), np.nan), config.match, config.within)
         self._source: ScoreSource | None = None
         if config.train is not None and config.train > len(entries):
             raise UsageError(f"benchmark '{name}' has {len(entries)} architectures, fewer than --train {config.train}")
@@ -81,22 +85,31 @@ class BenchmarkScores:
         plugins: PluginRegistry,
         progress: Progress,
     ) -> None:
-        """Make the tables for `wanted`, or with None prepare for passes over the models; and score the baselines."""
+        """Make the tables for `wanted`, or with None prepare for passes over the models; and `measure`."""
         if wanted is None:
             self._source = DirectScores(self.configs, config.setting, plugins, cache=cache, executor=executor)
         else:
             self._tabulate(config, wanted, executor, plugins, progress)
-        if config.train is not None and config.train < len(self.keys):
-            proxies = resolve(BASELINES, plugins)
-            rows = evaluate(
-                self.configs, proxies, config.setting,
-                cache=cache, executor=executor, plugins=plugins,
-                progress=lambda done, total: progress(f"baselines of {self.name}", done, total, None),
-            )  # fmt: skip
-            for proxy in BASELINES:
-                values = [rows[key][proxy]["value"] for key in self.keys]
-                if None not in values:
-                    self.baselines[proxy] = torch.tensor(values, dtype=torch.float64)
+        self.measure(config, cache, executor, plugins, progress)
+
+    def measure(
+        self, config: SearchConfig, cache: ScoreCache, executor: Executor, plugins: PluginRegistry, progress: Progress
+    ) -> None:
+        """The sizes of all architectures, and the scores of the baselines."""
+        measure = find_proxy(config.match, plugins)
+        held_out = config.train is not None and config.train < len(self.keys)
+        baselines = resolve(BASELINES, plugins) if held_out else ()
+        rows = evaluate(
+            self.configs, list({proxy.name: proxy for proxy in (*baselines, measure)}.values()), config.setting,
+            cache=cache, executor=executor, plugins=plugins,
+            progress=lambda done, total: progress(f"baselines of {self.name}", done, total, None),
+        )  # fmt: skip
+        values = [rows[key][measure.name]["value"] for key in self.keys]
+        self.sizes = Sizes([np.nan if v is None else v for v in values], measure.name, config.within)
+        for proxy in baselines:
+            values = [rows[key][proxy.name]["value"] for key in self.keys]
+            if None not in values:
+                self.baselines[proxy.name] = torch.tensor(values, dtype=torch.float64)
 
     def _tabulate(
         self, config: SearchConfig, wanted: Wanted, executor: Executor, plugins: PluginRegistry, progress: Progress
@@ -113,7 +126,8 @@ class BenchmarkScores:
         truth = self.truth[list(architectures)]
         if bool((truth == truth[0]).all()):
             raise UsageError(f"the architectures of '{self.name}' to search on are all equally good; use more of them")
-        correlation = RankCorrelation(truth.tolist(), config.fitness, self.source.device)
+        sizes = self.sizes.part(architectures)
+        correlation = RankCorrelation(truth.tolist(), config.fitness, self.source.device, sizes)
         return SearchPart(self.source.part(architectures), correlation)
 
     def scores(self, expressions: Sequence[Expression], orientations: Sequence[int]) -> Tensor:
@@ -134,15 +148,24 @@ class BenchmarkScores:
         wanted = wanted_by([expression for expression, _ in winners], installed_operations(plugins))
         self._tabulate(config, wanted, executor, plugins, progress)
         some = list(rows)
-        return [agreement_of(self.scores([winner], [sign])[some], self.truth[some]) for winner, sign in winners]
+        return [self.agreement(self.scores([winner], [sign]), some) for winner, sign in winners]
+
+    def agreement(self, scores: Tensor, rows: Sequence[int]) -> Agreement:
+        """The agreement of the scores [n] of all architectures, or [m, n] of an ensemble, on some of them."""
+        some = list(rows)
+        return agreement_of(scores[..., some], self.truth[some], self.sizes.part(some))
 
 
-def agreement_of(scores: Tensor, truth: Tensor) -> Agreement:
-    """The agreement of scores [n], or of the summed ranks of several [m, n], on architectures with finite scores."""
+def agreement_of(scores: Tensor, truth: Tensor, sizes: Sizes | None = None) -> Agreement:
+    """The agreement of scores [n], or of the summed ranks of several [m, n], on architectures with finite scores; at
+    matched size too where sizes [n] are given."""
     finite = torch.isfinite(scores) if scores.dim() == 1 else torch.isfinite(scores).all(0)
     if (n := int(finite.sum())) < 2:
         return Agreement(n, None, None, 0.0)
     scores = scores[..., finite]
     if scores.dim() == 2:
         scores = mid_ranks(scores).sum(0)
-    return Truth(truth[finite].numpy()).agreement(scores.numpy())
+    known = truth[finite].numpy()
+    if sizes is None:
+        return Truth(known).agreement(scores.numpy())
+    return SizedTruth(known, sizes.part(finite.nonzero()[:, 0].tolist())).agreement(scores.numpy())

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from lpzero_hf.benchmarks.matched import MATCH, WITHIN, Sizes
 from lpzero_hf.benchmarks.table_options import TableOptions
 from lpzero_hf.errors import UsageError
 from lpzero_hf.expressions.expression import FOLDS, Operations
@@ -17,6 +18,7 @@ from lpzero_hf.searching.selection import METHODS
 
 STRATEGY_NAMES = ("evolution", "random", "exhaustive")
 LONGEST_TABLED = 2  # unary operations in a branch, for which tables can hold the whole space
+LATER = {"match": MATCH, "within": WITHIN}  # settings that version 0.1.0 did not have, and what it did
 LISTS = ("benchmarks", "unary", "reduces", "aggregates")
 
 
@@ -30,7 +32,9 @@ class SearchConfig:
         unary: unary operations in the two branches, each 1 to 4.
         reduces: folds over elements to choose from.
         aggregates: folds over blocks to choose from.
-        fitness: spearman or kendall.
+        fitness: spearman, kendall, matched (agreement at matched size) or mixed (the mean of spearman and matched).
+        match: the proxy whose scores are the sizes that pairs are matched by, in the fitness and in what is reported.
+        within: the factor by which the sizes of a pair differ at most.
         combine: of several benchmarks' correlations, mean or worst.
         train: architectures of each benchmark to search on; the rest are held out. None takes all.
         splits: number of searches, each on other architectures.
@@ -72,6 +76,8 @@ class SearchConfig:
     setting: Setting = field(default_factory=lambda: Setting(batch_size=4, seq_len=32))
     limit: int | None = None
     table: TableOptions | None = None
+    match: str = MATCH
+    within: float = WITHIN
 
     def __post_init__(self) -> None:
         for what, value, known in (
@@ -88,6 +94,7 @@ class SearchConfig:
             raise UsageError("splits and iterations are at least 1, population 2, early and seed 0")
         if not all(0 <= share <= 1 for share in (self.elite, self.crossover, self.mutation)):
             raise UsageError("elite, crossover and mutation are fractions between 0 and 1")
+        Sizes([], self.match, self.within)  # raises if the factor is out of range
         if self.train is not None and self.train < 3:
             raise UsageError(f"{self.train} architectures cannot be ranked; search on at least 3")
 

@@ -14,6 +14,7 @@ import numpy as np
 from lpzero_hf.artifacts.artifact import Artifact, Member, operations_of, parse_artifact
 from lpzero_hf.artifacts.versions import __version__
 from lpzero_hf.benchmarks.agreement import Agreement, Truth
+from lpzero_hf.benchmarks.matched import SizedTruth, Sizes
 from lpzero_hf.errors import UsageError
 from lpzero_hf.expressions.expression import BUILT_IN, Expression, Operations
 from lpzero_hf.models.text_source import DatasetText
@@ -142,13 +143,16 @@ def _graded_by_quantiles(
     for name, keys in result.architectures.items():
         columns = np.array(found.scores[name], dtype=np.float64).T  # one row per architecture; NaN where missing
         whole = np.isfinite(columns).all(1)
+        config, sizes = result.config, result.sizes.get(name)  # none in a result of version 0.1.0
         totals = np.full(len(keys), np.nan)
         totals[whole] = [sum(map(quantile, column, members)) for column in columns[whole]]
         seen = np.isin(keys, split.trained_on[name])
         rest = np.isin(np.arange(len(keys)), held[name])
         for part, some in (("train", whole & seen), ("held_out", whole & rest)):
             if some.sum() > 1:
-                graded[part][name] = Truth(np.array(result.truth[name])[some]).agreement(totals[some])
+                truth = np.array(result.truth[name])[some]
+                alike = None if sizes is None else Sizes(np.array(sizes, np.float64)[some], config.match, config.within)
+                graded[part][name] = (SizedTruth(truth, alike) if alike else Truth(truth)).agreement(totals[some])
     return graded
 
 
@@ -198,6 +202,8 @@ def _provenance(result: SearchResult, number: int, which: Which, date: str | Non
         "date": date,
         "note": note,
     }
+    if result.sizes:
+        record["matched"] = {"match": config.match, "within": config.within}
     if result.marks:
         record |= {"architectures": result.seen(split), "contents": dict(result.contents)}
     if which == "winner" and result.tests:

@@ -136,6 +136,7 @@ class SearchResult:
         marks: by benchmark, those of every architecture, see `lpzero_hf.benchmarks.held_out`; empty in a result of
             version 0.1.0.
         contents: by benchmark, a digest of its architectures and their trained performance; likewise.
+        sizes: by benchmark, those of every architecture by the search's `match`, None where unknown; likewise.
     """
 
     config: SearchConfig
@@ -149,6 +150,7 @@ class SearchResult:
     versions: dict[str, str] = field(default_factory=dict)
     marks: dict[str, list[list[str]]] = field(default_factory=dict)
     contents: dict[str, str] = field(default_factory=dict)
+    sizes: dict[str, list[float | None]] = field(default_factory=dict)
 
     def seen(self, split: Split) -> list[str]:
         """The marks of the architectures that a split was searched on."""
@@ -204,6 +206,7 @@ class SearchResult:
             "versions": self.versions,
             "marks": self.marks,
             "contents": self.contents,
+            "sizes": self.sizes,
         }
 
     @classmethod
@@ -221,6 +224,7 @@ class SearchResult:
             data["versions"],
             data.get("marks", {}),
             data.get("contents", {}),
+            data.get("sizes", {}),
         )
 
 
@@ -259,6 +263,7 @@ def _averaged(agreements: Sequence[Agreement | None]) -> dict[str, float | int]:
     defined = [a for a in agreements if a is not None and a.spearman is not None and a.kendall is not None]
     if not defined:
         return {}
+    matched = [a.matched.agreement.value for a in defined if a.matched and a.matched.agreement]
     rho = [a.spearman.value for a in defined if a.spearman]
     tau = [a.kendall.value for a in defined if a.kendall]
     return {
@@ -267,7 +272,7 @@ def _averaged(agreements: Sequence[Agreement | None]) -> dict[str, float | int]:
         "kendall": statistics.mean(tau),
         "kendall_sd": statistics.pstdev(tau),
         "splits": len(defined),
-    }
+    } | ({"matched": statistics.mean(matched), "matched_sd": statistics.pstdev(matched)} if matched else {})
 
 
 def _as_json(candidate: Candidate) -> dict[str, Any]:

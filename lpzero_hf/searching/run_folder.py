@@ -10,7 +10,7 @@ from typing import Any, TextIO
 
 from lpzero_hf.errors import LpzError, UsageError
 from lpzero_hf.files import parse_json, read_json, read_text, reading, same_settings, write_json, write_text
-from lpzero_hf.searching.config import SearchConfig
+from lpzero_hf.searching.config import LATER, SearchConfig
 from lpzero_hf.searching.pruning import RENAMED
 from lpzero_hf.searching.strategies import Iteration, Strategy
 
@@ -38,7 +38,9 @@ def open_run(folder: Path, config: SearchConfig, resume: bool, contents: Mapping
         LpzError: the folder cannot be read or written.
     """
     header = {"format": FORMAT, "version": VERSION}
-    same_settings(folder / CONFIG_FILE, config.to_json(), what="search", header=header, key="plan", resume=resume)
+    same_settings(
+        folder / CONFIG_FILE, config.to_json(), what="search", header=header, key="plan", resume=resume, later=LATER
+    )
     file, known = folder / BENCHMARKS_FILE, {}
     if file.exists():
         known = read_json(file, f"choose another --out, or delete '{file}'")

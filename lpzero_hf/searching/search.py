@@ -14,6 +14,7 @@ import torch
 
 from lpzero_hf.artifacts.versions import versions
 from lpzero_hf.benchmarks.held_out import unseen
+from lpzero_hf.benchmarks.matched import Sizes
 from lpzero_hf.errors import LpzError, UsageError
 from lpzero_hf.executors.base import Executor
 from lpzero_hf.executors.local import LocalExecutor
@@ -22,7 +23,7 @@ from lpzero_hf.files import one_process, write_json
 from lpzero_hf.plugins import PluginRegistry, load_plugins
 from lpzero_hf.scoring.cache import ScoreCache
 from lpzero_hf.searching.archive import Candidate
-from lpzero_hf.searching.benchmark_scores import BenchmarkScores, Progress, agreement_of
+from lpzero_hf.searching.benchmark_scores import BenchmarkScores, Progress
 from lpzero_hf.searching.config import SearchConfig
 from lpzero_hf.searching.expression_space import ExpressionSpace
 from lpzero_hf.searching.fitness import FitnessEvaluator
@@ -102,6 +103,8 @@ def search(
     with ScoreCache() as cache:
         for benchmark in searched:
             benchmark.capture(drawn, space.wanted if config.tabled else None, cache, executor, plugins, report)
+        for benchmark in tested:
+            benchmark.measure(replace(drawn, train=None), cache, executor, plugins, report)
         captured = time.perf_counter() - start
         splits = [_search_split(number, config, space, searched, folder, report) for number in range(config.splits)]
         bound = _ceiling(config, space, searched, report) if ceiling else None
@@ -118,10 +121,15 @@ def search(
         versions(),
         {benchmark.name: [sorted(marks) for marks in benchmark.marks] for benchmark in searched},
         {benchmark.name: benchmark.content for benchmark in searched},
+        {benchmark.name: _known(benchmark.sizes) for benchmark in searched},
     )
     if folder is not None:
         write_json(folder / RESULT_FILE, result.to_json())
     return result
+
+
+def _known(sizes: Sizes) -> list[float | None]:
+    return [float(size) if math.isfinite(size) else None for size in sizes.values]
 
 
 def _rows_to_test(searched: Sequence[BenchmarkScores], tested: Sequence[BenchmarkScores]) -> dict[str, list[int]]:
@@ -202,7 +210,7 @@ def _search_split(
     held = [unseen(b.marks, seen) for b in searched]  # of any benchmark, and not a duplicate either
     trained_on = {b.name: [b.keys[i] for i in part] for b, part in zip(searched, parts, strict=True)}
     baselines = {
-        b.name: {name: agreement_of(scores[rest], b.truth[rest]) for name, scores in b.baselines.items()}
+        b.name: {name: b.agreement(scores, rest) for name, scores in b.baselines.items()}
         for b, rest in zip(searched, held, strict=True)
         if len(rest) > 1
     }
@@ -249,7 +257,8 @@ def _choose(
     """The winner and the ensemble, from the candidates that a search has kept, on its own architectures."""
     scores = [torch.stack([part.source.score(c.expression) * c.orientation for c in kept]) for part in fitness.parts]
     truths = [part.correlation.truth for part in fitness.parts]
-    winner, members = select(scores, truths, config.fitness, config.combine, config.select, config.seed)
+    sizes = [part.correlation.sizes for part in fitness.parts]
+    winner, members = select(scores, truths, config.fitness, config.combine, config.select, config.seed, sizes)
     return [kept[winner]], [kept[member] for member in members]
 
 
@@ -266,7 +275,7 @@ def _graded(
         scores = benchmark.scores(expressions, orientations)
         rows = scores.reshape(len(chosen), -1).tolist()
         kept[benchmark.name] = [[value if math.isfinite(value) else None for value in row] for row in rows]
-        train[benchmark.name] = agreement_of(scores[..., list(part)], benchmark.truth[list(part)])
+        train[benchmark.name] = benchmark.agreement(scores, part)
         if len(other) > 1:
-            rest[benchmark.name] = agreement_of(scores[..., list(other)], benchmark.truth[list(other)])
+            rest[benchmark.name] = benchmark.agreement(scores, other)
     return Winner(expressions, orientations, train, rest, kept)

@@ -13,6 +13,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from lpzero_hf.benchmarks.matched import Sizes
+from lpzero_hf.errors import UsageError
 from lpzero_hf.executors.threads import threads
 from lpzero_hf.searching.correlation import RankCorrelation, mid_ranks
 from lpzero_hf.searching.fitness import Combine, combined
@@ -29,25 +31,27 @@ def select(
     combine: Combine = "mean",
     method: str = "bagging",
     seed: int = 42,
+    sizes: Sequence[Sizes | None] = (),
 ) -> tuple[int, list[int]]:
     """Choose a winner and an ensemble among candidates, using only the architectures searched on.
 
     Args:
         scores: [m, n] per benchmark, of m candidates, the fittest first, times the orientation: higher is better.
         truths: [n] per benchmark, higher is better.
-        kind: of the fitness, spearman or kendall.
+        kind: of the fitness, see `RankCorrelation`.
         combine: of the benchmarks.
         method: `best` takes the fittest as winner. `bagging` takes the candidate whose ranking is nearest to the mean
             ranking of the fittest candidates of 1000 bootstrap resamples. The ensemble, of summed ranks, approximates
             that mean with five candidates, added one by one; it is the same for both methods.
         seed: of the resamples.
+        sizes: [n] per benchmark, where the fitness compares architectures of like size.
 
     Returns:
         The row of the winner, and those of the ensemble, where a row may appear more than once.
     """
     rows = distinct(scores)
     with threads(1):
-        fittest = _fittest_of_resamples([part[rows] for part in scores], truths, kind, combine, seed)
+        fittest = _fittest_of_resamples([part[rows] for part in scores], truths, kind, combine, seed, sizes)
     # one vector per candidate, in which every benchmark has the same weight
     ranks = torch.cat([mid_ranks(part[rows]) / part.shape[1] ** 1.5 for part in scores], dim=1)
     members = _nearest(ranks, ranks[fittest].mean(0), MEMBERS)
@@ -69,22 +73,34 @@ def distinct(scores: Sequence[Tensor]) -> list[int]:
 
 
 def _fittest_of_resamples(
-    scores: Sequence[Tensor], truths: Sequence[Tensor], kind: str, combine: Combine, seed: int
+    scores: Sequence[Tensor],
+    truths: Sequence[Tensor],
+    kind: str,
+    combine: Combine,
+    seed: int,
+    sizes: Sequence[Sizes | None],
 ) -> list[int]:
     """The fittest row on each bootstrap resample; an architecture drawn more than once counts once."""
     rng = random.Random(seed)
     fittest: list[int] = []
     while len(fittest) < RESAMPLES:
         correlations = []
-        for part, truth in zip(scores, truths, strict=True):
+        for part, truth, size in zip(scores, truths, sizes or [None] * len(truths), strict=True):
             n = len(truth)
             drawn = sorted({rng.randrange(n) for _ in range(n)})
-            if len(drawn) < 3 or bool((truth[drawn] == truth[drawn[0]]).all()):
-                drawn = list(range(n))  # the sample has too few distinct values to rank
-            correlations.append(RankCorrelation(truth[drawn].tolist(), kind, part.device)(part[:, drawn]))
+            try:
+                correlation = _on(drawn, truth, kind, part.device, size)
+            except UsageError:  # the sample has too few distinct values to rank
+                drawn = list(range(n))
+                correlation = _on(drawn, truth, kind, part.device, size)
+            correlations.append(correlation(part[:, drawn]))
         fitness, _ = combined(torch.stack(correlations), combine)
         fittest.append(int(torch.nan_to_num(fitness, nan=-1.0).argmax()))
     return fittest
+
+
+def _on(drawn: list[int], truth: Tensor, kind: str, device: torch.device, sizes: Sizes | None) -> RankCorrelation:
+    return RankCorrelation(truth[drawn].tolist(), kind, device, None if sizes is None else sizes.part(drawn))
 
 
 def _nearest(ranks: Tensor, target: Tensor, count: int) -> list[int]:

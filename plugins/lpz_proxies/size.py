@@ -13,9 +13,13 @@ from lpzero_hf.models.kernels import plain_kernels
 from lpzero_hf.models.layout import count_parameters
 from lpzero_hf.models.meta_device import ShapesOnly
 from lpzero_hf.models.objective import Batch, run_model
+from lpzero_hf.models.width import hidden_width
 from lpzero_hf.proxies.base import ModelProxy, Proxy, Subject
 
 LITE = "Javaheripi et al., LiteTransformerSearch, NeurIPS 2022, arXiv:2203.02094"
+DEEP = "Tay et al., Scale Efficiently, ICLR 2022, arXiv:2109.10686"
+LAWS = "Kaplan et al., Scaling Laws for Neural Language Models, 2020, arXiv:2001.08361"
+WIDEST = 10**6
 
 
 def params(subject: Subject) -> float:
@@ -48,6 +52,28 @@ def num_heads(subject: Subject) -> float:
     if not heads:
         raise NotApplicable("the mixers of this model have no heads")
     return heads * subject.layout.repeats
+
+
+def hidden_size(subject: Subject) -> float:
+    """Features of each token between the blocks, of the text part of a composite model."""
+    return hidden_width(subject.model.config, subject.layout)
+
+
+def depth_then_width(subject: Subject) -> float:
+    """Number of layers, and a millionth for each unit of the hidden size: 12 layers of 768 are 12.000768.
+
+    It sorts by depth, and models of one depth by width: at a given size, depth tells more than width (Tay et al.).
+    """
+    width = hidden_size(subject)
+    if width >= WIDEST:
+        raise NotApplicable(f"a hidden size of {width:,.0f} does not fit behind the point")
+    return num_layers(subject) + width / WIDEST
+
+
+def depth_width2(subject: Subject) -> float:
+    """Number of layers times the square of the hidden size, to which the parameters of usual blocks are proportional:
+    12 L d^2 (Kaplan et al.), whatever widths a space gives its attention and feed-forward parts."""
+    return num_layers(subject) * hidden_size(subject) ** 2
 
 
 def flops(subject: Subject) -> float:
@@ -107,6 +133,29 @@ PROXIES: list[Proxy] = [
     ),
     ModelProxy(
         name="num_layers", formula="blocks applied", batch_order_invariant=True, evaluate=num_layers, shapes_only=True
+    ),
+    ModelProxy(
+        name="hidden_size",
+        formula="features of a token",
+        batch_order_invariant=True,
+        evaluate=hidden_size,
+        shapes_only=True,
+    ),
+    ModelProxy(
+        name="depth_then_width",
+        formula="layers, then hidden size",
+        citation=DEEP,
+        batch_order_invariant=True,
+        evaluate=depth_then_width,
+        shapes_only=True,
+    ),
+    ModelProxy(
+        name="depth_width2",
+        formula="layers x hidden size^2",
+        citation=LAWS,
+        batch_order_invariant=True,
+        evaluate=depth_width2,
+        shapes_only=True,
     ),
     ModelProxy(
         name="num_heads",

@@ -13,7 +13,8 @@ from lpzero_hf.searching.config import SearchConfig
 
 SETTING = {"batch_size": "--batch-size", "seq_len": "--seq-len", "dtype": "--dtype"}
 NUMBERS = {"splits": "--splits", "fitness": "--fitness", "combine": "--combine", "select": "--select"} | {
-    "early": "--early", "iterations": "--iterations", "population": "--population", "seed": "--seed", "limit": "--limit"
+    "early": "--early", "iterations": "--iterations", "population": "--population", "seed": "--seed",
+    "limit": "--limit", "match": "--match", "within": "--within",
 }  # fmt: skip
 ONLY_PYTHON = ("elite", "crossover", "mutation")
 

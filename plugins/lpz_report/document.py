@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from lpzero_hf.benchmarks.agreement import Agreement
+from lpzero_hf.benchmarks.agreement import Agreement, Estimate
 
 
 @dataclass(frozen=True)
@@ -54,14 +54,24 @@ def signed(value: float, form: str = "+.3f") -> str:
 
 def estimates(agreement: Agreement | None) -> list[Cell]:
     """Rho, its interval, tau-b and its interval; an interval is sorted by its lower end."""
-    cells = []
-    for estimate in (None, None) if agreement is None else (agreement.spearman, agreement.kendall):
-        if estimate is None:
-            cells += [number(None), number(None)]
-        else:
-            between = f"[{signed(estimate.low)}, {signed(estimate.high)}]"
-            cells += [number(estimate.value, "+.3f"), number(estimate.low, text=between)]
-    return cells
+    pair = (None, None) if agreement is None else (agreement.spearman, agreement.kendall)
+    return [cell for estimate in pair for cell in interval(estimate)]
+
+
+def matched(agreement: Agreement | None) -> list[Cell]:
+    """The agreement at matched size, its interval and the number of pairs."""
+    found = None if agreement is None else agreement.matched
+    if found is None:
+        return [*interval(None), number(None)]
+    return [*interval(found.agreement), number(found.pairs)]
+
+
+def interval(estimate: Estimate | None) -> list[Cell]:
+    """A statistic and its interval."""
+    if estimate is None:
+        return [number(None), number(None)]
+    between = f"[{signed(estimate.low)}, {signed(estimate.high)}]"
+    return [number(estimate.value, "+.3f"), number(estimate.low, text=between)]
 
 
 @dataclass(frozen=True)

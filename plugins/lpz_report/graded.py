@@ -7,9 +7,23 @@ from pathlib import Path
 from typing import Any
 
 from lpz_report import figures
-from lpz_report.document import Chapter, Figure, Part, ReportTable, Tile, code, estimates, number, signed, words
+from lpz_report.document import (
+    Chapter,
+    Figure,
+    Part,
+    ReportTable,
+    Tile,
+    code,
+    estimates,
+    interval,
+    matched,
+    number,
+    signed,
+    words,
+)
 from lpz_report.metric import metric_of
-from lpzero_hf.benchmarks.agreement import Agreement
+from lpzero_hf.benchmarks.agreement import Agreement, Estimate
+from lpzero_hf.benchmarks.beyond_size import PICKS
 from lpzero_hf.benchmarks.grade import BASELINES
 from lpzero_hf.files import read_json, reading
 from lpzero_hf.plugins import PluginRegistry
@@ -51,7 +65,7 @@ def _chapter(file: Path, document: dict[str, Any], plugins: PluginRegistry) -> C
         source=str(file),
         lead=[" ".join(lead)],
         tiles=[*tiles, Tile(f"{count:,}", "architectures", "trained")],
-        parts=[_grades(document, found), _ranking(document, plugins), _provenance(document, file)],
+        parts=[_grades(document, found), *_beyond(document), _ranking(document, plugins), _provenance(document, file)],
         facts={"kind": "grading", "run": str(file), "benchmarks": [name], "spearman": rhos},
         comparison=[
             [words(str(file)), words(name), words(proxy), *estimates(found[proxy])[::2], words("all")]
@@ -68,6 +82,7 @@ def _grades(document: dict[str, Any], found: dict[str, Agreement | None]) -> Par
             words(BETTER[grade["orientation"]]),
             number(0 if agreement is None else agreement.n),
             *estimates(agreement),
+            *matched(agreement),
             number(None if agreement is None else agreement.top, ".2f"),
             number(grade["seconds"], ".3f"),
             words("; ".join(f"{n} {why}" for why, n in grade["unscored"].items())),
@@ -75,15 +90,48 @@ def _grades(document: dict[str, Any], found: dict[str, Agreement | None]) -> Par
         for grade in document["grades"]
         for agreement in [found[grade["proxy"]]]
     ]
-    header = ["proxy", "better", "n", "Spearman's rho", "95% interval", "Kendall's tau-b", "95% interval", "top 10%"]
+    header = ["proxy", "better", "n", "Spearman's rho", "95% interval", "Kendall's tau-b", "95% interval"]
+    header += ["at equal size", "95% interval", "pairs", "top 10%"]
     drawn = {proxy: [("", agreement)] for proxy, agreement in found.items() if agreement is not None}
     plot = figures.intervals(drawn, [proxy for proxy in drawn if proxy not in BASELINES])
+    sized = document.get("matched")  # not in one of version 0.1.0
+    told = "" if sized is None else (
+        f" At equal size: over the {sized['pairs']:,} pairs of architectures within {sized['within']:g} times "
+        f"{sized['match']}, the share in which the better one scores higher minus that in which it scores lower."
+    )  # fmt: skip
     return Part(
         "Agreement with trained performance",
-        "Intervals are of 1,000 bootstrap resamples of the architectures. Trivial baselines are drawn in grey.",
+        f"Intervals are of 1,000 bootstrap resamples of the architectures. Trivial baselines are drawn in grey.{told}",
         [Figure("Agreement of each proxy with trained performance.", plot)],
         [ReportTable("Grades of the proxies", [*header, "seconds each", "not scored"], rows)],
     )
+
+
+def _beyond(document: dict[str, Any]) -> list[Part]:
+    """What scores say beyond size, depth and width, where the grading says it."""
+    rows = []
+    for grade in document["grades"]:
+        if not (said := grade.get("beyond")):
+            continue
+        rho, ridge, both = said["residual"], said["ridge"], said["ridge_with"]
+        cells = interval(None if rho is None else Estimate(**rho))
+        cells += [number(ridge, ".3f"), number(None if ridge is None or both is None else both - ridge, "+.3f")]
+        for k in PICKS:
+            for what in ("regret", "chance"):
+                values = [one[what] for one in said["regret"] if one["k"] == k]
+                cells.append(number(sum(values) / len(values) if values else None, ".4g"))
+        rows.append([words(grade["proxy"]), *cells])
+    if not rows:
+        return []
+    header = ["proxy", "residual rho", "95% interval", "ridge", "gain"]
+    header += [text for k in PICKS for text in (f"regret of {k}", "by chance")]
+    text = (
+        "Residual rho: size, depth and width are regressed out of the ranks of scores and of trained performance. "
+        "Ridge: the cross-validated rho of a regression on these three, and what the scores add to it. Regret: the "
+        "trained performance that is lost if the best-scored architectures under a budget are trained, one or five of "
+        "them; the mean over budgets at the quartiles of the sizes."
+    )
+    return [Part("Beyond size, depth and width", text, tables=[ReportTable("What scores add", header, rows)])]
 
 
 def _ranking(document: dict[str, Any], plugins: PluginRegistry) -> Part:

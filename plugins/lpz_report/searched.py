@@ -8,7 +8,7 @@ from pathlib import Path
 
 from lpz_report import figures
 from lpz_report.command import command, only_in_python
-from lpz_report.document import Chapter, Drawing, Figure, Part, ReportTable, code, estimates, number, words
+from lpz_report.document import Chapter, Drawing, Figure, Part, ReportTable, code, estimates, matched, number, words
 from lpz_report.metric import metric_of
 from lpz_report.summary import OURS, compared, lead, listed, tiles
 from lpz_report.trees import draw_tree, spell
@@ -25,6 +25,10 @@ MEMBERS = ("split", "member", "expression", "better is", "complexity")
 FITTEST = ("split", "place", "fitness", "complexity", "expression")
 FRONT = ("split", "complexity", "fitness", "expression")
 SEARCHES = {"exhaustive": "exhaustive search", "random": "random search", "evolution": "evolution of proxies"}
+FITNESS = figures.MEASURES | {
+    "matched": "agreement at matched size",
+    "mixed": "mean of Spearman's rho and agreement at matched size",
+}
 Rows = dict[str, list[tuple[str, Agreement]]]
 
 
@@ -98,21 +102,33 @@ def _correlations(result: SearchResult, rows: dict[str, Rows]) -> Part:
         "95% interval",
         "Kendall's tau-b",
         "95% interval",
+        "at equal size",
+        "95% interval",
+        "pairs",
     ]
     table = [
-        [words(name), number(at), words(what), number(agreement.n), *estimates(agreement)]
+        [words(name), number(at), words(what), number(agreement.n), *estimates(agreement), *matched(agreement)]
         for name in result.config.benchmarks
         for at, split in enumerate(result.splits)
         for what, agreement in _of_split(split, name)
     ] + [
-        [words(name), number(at), words("winner (not searched on)"), number(agreement.n), *estimates(agreement)]
+        [
+            words(name),
+            number(at),
+            words("winner (not searched on)"),
+            number(agreement.n),
+            *estimates(agreement),
+            *matched(agreement),
+        ]
         for name, tests in result.tests.items()
         for at, agreement in enumerate(tests)
     ]
     return Part(
         "Agreement with trained performance",
         "Intervals are of 1,000 bootstrap resamples of the architectures. "
-        "Rows marked (train) are of those searched on.",
+        f"Rows marked (train) are of those searched on. At equal size: over the pairs of architectures within "
+        f"{result.config.within:g} times {result.config.match}, the share in which the better one scores higher minus "
+        "that in which it scores lower.",
         plots,
         [ReportTable("Every correlation", header, table)],
     )
@@ -272,7 +288,7 @@ def _provenance(result: SearchResult, folder: Path) -> Part:
 
 def _fitness(result: SearchResult) -> str:
     several = f", {result.config.combine} of benchmarks" if len(result.config.benchmarks) > 1 else ""
-    return f"fitness: |{figures.MEASURES[result.config.fitness]}|{several}"
+    return f"fitness: |{FITNESS[result.config.fitness]}|{several}"
 
 
 def _plainly(value: object) -> str:

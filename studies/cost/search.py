@@ -4,6 +4,11 @@
 
 Captures every architecture anew, one process and one thread; enumerates the space; and scores randomly drawn
 candidates on randomly drawn architectures the direct way. Prints a Markdown table. Scores of both ways must agree.
+
+    python -m studies.cost.search BENCH --fitness [--limit 200]
+
+Instead times the fitness by rho and by agreement at matched size, in this process and on the same scores (random
+numbers): of one candidate, of the grid of one unary operation and of a large one; medians of 15 calls in turn.
 """
 
 from __future__ import annotations
@@ -21,6 +26,7 @@ import torch
 
 from lpzero_hf.benchmarks.benchmark import load_benchmark
 from lpzero_hf.benchmarks.grade import spaced
+from lpzero_hf.benchmarks.matched import MATCH, Sizes
 from lpzero_hf.expressions.expression import Expression
 from lpzero_hf.expressions.operations import installed_operations
 from lpzero_hf.expressions.stacked import Stack
@@ -28,12 +34,16 @@ from lpzero_hf.models.build import build_model
 from lpzero_hf.models.minibatch import embedded_tokenizer, minibatch
 from lpzero_hf.plugins import load_plugins
 from lpzero_hf.proxies.expression_proxy import expression_proxy
+from lpzero_hf.proxies.resolve import resolve
+from lpzero_hf.scoring.evaluate import evaluate
 from lpzero_hf.scoring.score import score
 from lpzero_hf.searching.config import SearchConfig
 from lpzero_hf.searching.correlation import RankCorrelation
 from lpzero_hf.searching.fitness import FitnessEvaluator, SearchPart
 from lpzero_hf.searching.strategies import Exhaustive
 from lpzero_hf.searching.table_cache import make_tables
+
+TIMED = ("spearman", "matched", "mixed")
 
 
 def main() -> int:
@@ -43,7 +53,11 @@ def main() -> int:
     parser.add_argument("--unary", type=int, default=1, choices=(1, 2))
     parser.add_argument("--limit", type=int, default=50, help="architectures, evenly spaced")
     parser.add_argument("--sample", type=int, default=20, help="candidates scored the direct way")
+    parser.add_argument("--fitness", action="store_true", help="time each fitness instead")
     arguments = parser.parse_args()
+    if arguments.fitness:
+        time_fitness(arguments.benchmark, arguments.limit)
+        return 0
     torch.set_num_threads(1)
     plugins = load_plugins()
     plan = SearchConfig((arguments.benchmark,), strategy="exhaustive", unary=(arguments.unary, arguments.unary))
@@ -94,6 +108,35 @@ def main() -> int:
     print(f"| ratio | {whole / (capture + enumeration):,.0f} |")
     print(f"\ntorch {torch.__version__}, {os.cpu_count()} cores, one used.", file=sys.stderr)
     return 0
+
+
+def time_fitness(name: str, limit: int, calls: int = 15) -> None:
+    """Print the median time of a fitness, on one core, for the grids of one and of two unary operations."""
+    torch.set_num_threads(1)
+    plugins = load_plugins()
+    benchmark = load_benchmark(name, plugins)
+    entries = spaced(benchmark.trained(), limit)
+    configs = {entry.key: benchmark.space.config(entry.architecture) for entry in entries}
+    rows = evaluate(configs, resolve(MATCH, plugins), plugins=plugins)
+    sizes = Sizes([rows[entry.key][MATCH]["value"] for entry in entries])
+    truth = [benchmark.target(entry) for entry in entries]
+    made = {kind: RankCorrelation(truth, kind, sizes=sizes) for kind in TIMED}
+    print(
+        f"{name}, {len(entries)} architectures, {sizes.pairs.shape[1]:,} pairs within {sizes.within:g} times {MATCH}\n"
+    )
+    print("| candidates | " + " | ".join(f"{kind}, ms" for kind in TIMED) + " | matched / spearman |")
+    print("|--:|" + "--:|" * (len(TIMED) + 1))
+    for count in (1, 21 * 21, 64 * 64):
+        scores = torch.randn(count, len(entries), dtype=torch.float64)
+        times: dict[str, list[float]] = {kind: [] for kind in TIMED}
+        for _ in range(calls):
+            for kind, fitness in made.items():
+                start = time.perf_counter()
+                fitness(scores)
+                times[kind].append(time.perf_counter() - start)
+        medians = {kind: statistics.median(values) for kind, values in times.items()}
+        shown = " | ".join(f"{1000 * value:.2f}" for value in medians.values())
+        print(f"| {count:,} | {shown} | {medians['matched'] / medians['spearman']:.2f} |")
 
 
 if __name__ == "__main__":

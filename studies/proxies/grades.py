@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from typing import Any
 
 from lpzero_hf.benchmarks.agreement import Agreement
@@ -86,8 +85,9 @@ def _record(report: Report) -> dict[str, Any]:
             proxy: [None if value is None else float(f"{value:.{DIGITS}g}") for value in values]
             for proxy, values in report.scores.items()
         },
-        "grades": [asdict(one) for one in report.grades],
+        "grades": [one.to_dict() for one in report.grades],
         "chance": report.chance,
+        "matched": {"match": report.match, "within": report.within, "pairs": report.pairs},
         "setting": {"batch_size": setting.batch_size, "seq_len": setting.seq_len, "seed": setting.seed},
     }
 
@@ -99,25 +99,30 @@ def agreement(grade: Mapping[str, Any]) -> Agreement | None:
 
 def _section(name: str, found: Mapping[str, Any], heading: bool = True) -> str:
     setting = found["setting"]
+    sized = found.get("matched")  # a run of version 0.1.0 has none
+    pairs = (
+        f" At equal size: {sized['pairs']:,} pairs within {sized['within']:g} times {sized['match']}." if sized else ""
+    )
     lines = [
         *([f"### {name}", ""] if heading else []),
         f"`lpz bench eval {name}`: {len(found['truth'])} architectures, minibatch {setting['batch_size']} x "
         f"{setting['seq_len']} tokens, float32, seed {setting['seed']}. Random scores exceed a rho of "
-        f"{found['chance']:.3f} in 5% of draws.",
+        f"{found['chance']:.3f} in 5% of draws.{pairs}",
         "",
         _facts(found["facts"]),
         "",
-        row("proxy", "rho [95%]", "tau [95%]", "top 10%", "n", "s/arch"),
-        "|---|--:|--:|--:|--:|--:|",
+        row("proxy", "rho [95%]", "tau [95%]", *(["at equal size [95%]"] if sized else []), "top 10%", "n", "s/arch"),
+        "|---|" + "--:|" * (6 if sized else 5),
     ]
     for graded in found["grades"]:
         one = agreement(graded)
         seconds = f"{graded['seconds']:.2f}"
         if one is None:
-            lines.append(row(graded["proxy"], "—", "—", "—", "0", seconds))
+            lines.append(row(graded["proxy"], *["—"] * (4 if sized else 3), "0", seconds))
         else:
             rho, tau = (interval(estimate, signed) for estimate in (one.spearman, one.kendall))
-            lines.append(row(graded["proxy"], rho, tau, f"{one.top:.2f}", str(one.n), seconds))
+            alike = [interval(one.matched.agreement if one.matched else None, signed)] if sized else []
+            lines.append(row(graded["proxy"], rho, tau, *alike, f"{one.top:.2f}", str(one.n), seconds))
     return "\n".join([*lines, *_unscored(found["grades"])])
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -13,7 +14,8 @@ from transformers import GPT2Config
 from lpzero_hf.benchmarks.agreement import kendall, spearman
 from lpzero_hf.benchmarks.benchmark import Benchmark, Trained
 from lpzero_hf.benchmarks.grade import BASELINES, chance, grade
-from lpzero_hf.errors import LpzError, NotApplicable
+from lpzero_hf.benchmarks.matched import matched_agreement
+from lpzero_hf.errors import LpzError, NotApplicable, UsageError
 from lpzero_hf.executors.base import Executor
 from lpzero_hf.models.build import build_model
 from lpzero_hf.proxies.base import ModelProxy, Proxy, Subject
@@ -55,7 +57,7 @@ def test_the_baselines_are_graded_with_the_proxies_once(asked: list[str]) -> Non
     assert len(set(names)) == len(names)
     assert {*BASELINES, "snip"} <= set(names)
     assert names == list(dict.fromkeys(names))
-    assert len(names) == (5 if asked != ["all"] else len(evaluate(TWO, "all", SMALL)["wide"]))
+    assert len(names) == (len(BASELINES) + 1 if asked != ["all"] else len(evaluate(TWO, "all", SMALL)["wide"]))
 
 
 def test_a_grade_is_the_agreement_of_the_scores_with_the_truth() -> None:
@@ -154,6 +156,72 @@ def test_a_limit_takes_architectures_evenly_spaced() -> None:
     assert [entry.key for entry in grade(toy_benchmark(), ["params"], limit=100).trained] == keys
     with pytest.raises(LpzError, match="'toy'"):
         grade(toy_benchmark(), ["params"], limit=2)
+
+
+def test_a_grade_has_the_agreement_at_matched_size() -> None:
+    quality = (4, 1, 5, 2, 3, 6)
+    for match, within in (("decoder_params", 1.15), ("params", 1.5), ("hidden_size", 2.0), ("flops", 1.15)):
+        report = grade(toy_benchmark(quality), ["snip"], match=match, within=within)
+        assert (report.match, report.within) == (match, within)
+        known = evaluate({TOY.text(a): TOY.config(a) for a in MEMBERS}, [match], report.setting)
+        sizes = [row[match]["value"] for row in known.values()]
+        for graded in report.grades:
+            expected = matched_agreement(report.scores[graded.proxy], quality, sizes, within=within, match=match)
+            assert graded.agreement is not None
+            assert graded.agreement.matched == expected
+            assert expected.pairs == report.pairs
+        assert {graded.proxy for graded in report.grades} == {"snip", *BASELINES}  # what was matched by is not graded
+    written = report.to_dict()
+    assert written["matched"] == {"match": "flops", "within": 1.15, "pairs": report.pairs}
+    assert json.loads(json.dumps(written, allow_nan=False))["grades"][0]["agreement"]["matched"]["match"] == "flops"
+
+
+def test_the_orientation_turns_the_agreement_at_matched_size() -> None:
+    up, down = own_proxy("up", size), own_proxy("down", lambda s: -size(s), -1)
+    report = grade(toy_benchmark(), [up, down], within=9.0)
+    found = {g.proxy: g.agreement.matched for g in report.grades if g.agreement}
+    assert found["up"] == found["down"]
+
+
+def test_an_architecture_without_score_or_size_is_in_no_pair() -> None:
+    def of_some(subject: Subject) -> float:
+        if subject.model.config.n_embd == 16:
+            raise NotApplicable("not today")
+        return size(subject)
+
+    found = grade(toy_benchmark(), [own_proxy("some", of_some)], match="num_layers")
+    matched = {g.proxy: g.agreement.matched for g in found.grades if g.agreement}
+    assert found.pairs == 6
+    assert {name: m.pairs for name, m in matched.items() if m} == dict.fromkeys(BASELINES, 6) | {"some": 2}
+    by_some = grade(toy_benchmark(), ["snip"], match=of_some)
+    assert by_some.match == "of_some"
+    assert all(g.agreement and g.agreement.matched and g.agreement.matched.pairs == 0 for g in by_some.grades)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"within": 0.5}, "0.5"), ({"within": math.nan}, "nan"), ({"match": "decoder_parms"}, "'decoder_params'"),
+        ({"match": own_proxy("debt", lambda s: -size(s))}, "'debt'"),
+        ({"match": own_proxy("nothing", lambda s: 0.0)}, "'nothing'"),
+    ],
+)  # fmt: skip
+def test_sizes_that_are_none_are_refused(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        grade(toy_benchmark(), ["params"], **settings)
+
+
+def test_a_grade_says_what_scores_add_to_size() -> None:
+    entries = [(f"d{d}", Architecture((8 * d,), tuple((1,) for _ in range(k)))) for d in (1, 2, 3) for k in (1, 2)] * 2
+    trained = [Trained(f"{key}-{i}", a, i % 5 + i / 10) for i, (key, a) in enumerate(entries)]
+    wide = replace(toy_benchmark(), read=lambda: trained)
+    report = grade(wide, [own_proxy("size", size)])
+    assert [entry.quality for entry in report.trained] == [entry.quality for entry in trained]
+    for graded in report.grades:
+        assert graded.beyond is not None
+        assert graded.beyond.regret
+        assert graded.beyond.ridge is not None
+    assert json.dumps(report.to_dict(), allow_nan=False)
 
 
 @pytest.mark.parametrize("n", [30, 100, 200, 500])

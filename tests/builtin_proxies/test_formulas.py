@@ -432,6 +432,9 @@ REFERENCES: dict[str, Callable[[Case], float]] = {
     "attention_params": lambda case: linear_params(case, MIXER),
     "num_layers": lambda case: 2,
     "num_heads": lambda case: 2 * 4,  # of queries
+    "hidden_size": lambda case: case.embedded.shape[-1],
+    "depth_then_width": lambda case: 2 + case.embedded.shape[-1] / 1_000_000,
+    "depth_width2": lambda case: 2 * case.embedded.shape[-1] ** 2,
     "flops": flops,
     "l2_norm": over(lambda W, G: (W**2).sum().sqrt(), *SITES),
     "grad_norm": over(lambda W, G: (G**2).sum().sqrt(), *SITES),
@@ -466,8 +469,8 @@ REFERENCES: dict[str, Callable[[Case], float]] = {
     "zico": zico,
 }
 COUNTS = {
-    "params", "decoder_params", "attention_params", "num_layers", "num_heads", "flops", "activation_distance",
-    "activation_distance_lpzero", "v_pca", "w_pca",
+    "params", "decoder_params", "attention_params", "num_layers", "num_heads", "hidden_size", "depth_then_width",
+    "depth_width2", "flops", "activation_distance", "activation_distance_lpzero", "v_pca", "w_pca",
 }  # fmt: skip
 MASKED = (
     "nwot", "activation_distance", "activation_distance_lpzero", "w_pca", "v_pca", "attention_confidence",

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import asdict
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from transformers import PreTrainedModel
 from lpzero_hf.benchmarks.agreement import spearman
 from lpzero_hf.benchmarks.benchmark import FORMAT
 from lpzero_hf.benchmarks.grade import BASELINES
+from lpzero_hf.benchmarks.matched import matched_agreement
 from lpzero_hf.models.build import build_model
 from lpzero_hf.plugins import PluginRegistry
 from tests.support.forks import forked, needs_fork
@@ -32,6 +34,7 @@ Built = Callable[[Callable[[int], None]], list[int]]  # installs what happens at
 
 NAMES = [f"d64.e32.k{k}-h{heads}.i{inner}" for k in (1, 2, 4) for heads in (1, 2) for inner in (64, 128)]
 OPTIONS = ("--batch-size", "2", "--seq-len", "8", "--device", "cpu", "--workers", "1")
+SCORED = 1 + len(BASELINES) + 1  # `nwot`; and the hidden size, which is not graded
 BRIEF = (*OPTIONS, "-p", "nwot", "-p", "num_layers")
 
 
@@ -82,6 +85,10 @@ def test_eval_prints_a_table_and_csv(lpz: Lpz, made: str) -> None:
     assert (code, err) == (0, "")
     assert "12 trained" in out
     assert "Random" in out
+    assert max(map(len, out.splitlines()[1:9])) <= 80
+    more = lpz("bench", "eval", made, *BRIEF, "--more")[1]
+    assert "tau-b" in more
+    assert "regret of 5" in more
     code, out, err = lpz("bench", "eval", made, *BRIEF, "--csv")
     rows = {row["proxy"]: row for row in csv.DictReader(out.splitlines())}
     assert (code, err) == (0, "")
@@ -89,6 +96,25 @@ def test_eval_prints_a_table_and_csv(lpz: Lpz, made: str) -> None:
     assert rows["nwot"]["n"] == "12"
     assert float(rows["nwot"]["spearman_low"]) <= float(rows["nwot"]["spearman"])
     assert rows["num_layers"]["spearman"] == ""  # all have one layer
+    assert (rows["nwot"]["match"], rows["nwot"]["within"]) == ("decoder_params", "1.15")
+    assert float(rows["nwot"]["matched_low"]) <= float(rows["nwot"]["matched"]) <= float(rows["nwot"]["matched_high"])
+    assert float(rows["num_layers"]["matched"]) == 0
+
+
+def test_eval_compares_architectures_of_one_size_as_it_is_told(lpz: Lpz, made: str) -> None:
+    wanted = (("params", 1.5), ("num_heads", 1.0))
+    for match, within in wanted:
+        code, out, err = lpz("bench", "eval", made, *BRIEF, "--match", match, "--within", str(within), "--json")
+        document = json.loads(out)
+        assert (code, err) == (0, "")
+        nwot = next(g for g in document["grades"] if g["proxy"] == "nwot")
+        truth = [-loss for loss in document["truth"]]
+        expected = matched_agreement(
+            document["scores"]["nwot"], truth, document["scores"][match], within=within, match=match
+        )
+        assert nwot["agreement"]["matched"] == asdict(expected)
+        assert document["matched"] == {"match": match, "within": within, "pairs": expected.pairs}
+        assert nwot["beyond"]["regret"]
 
 
 def test_eval_writes_every_score_exactly(lpz: Lpz, made: str, tmp_path: Path) -> None:
@@ -117,7 +143,7 @@ def test_eval_uses_the_cache_unless_told_not_to(
     lpz: Lpz, made: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = lpz("bench", "eval", made, *BRIEF, "--json")[1]
-    assert len(kept(tmp_path / "cache")) == 12 * 5
+    assert len(kept(tmp_path / "cache")) == 12 * SCORED
     monkeypatch.setattr("lpzero_hf.scoring.setting.build_model", None)
     code, out, err = lpz("bench", "eval", made, *BRIEF, "--json")
     assert (code, out, err) == (0, first, "")
@@ -135,6 +161,8 @@ def test_eval_uses_the_cache_unless_told_not_to(
         (("made", "--seq-len", "1"), 2, "--seq-len"),
         (("made", "--json", "--csv"), 2, "--csv"),
         (("made", "-p", "snipp"), 2, "'snipp'"),
+        (("made", "--within", "0.9"), 2, "0.9"),
+        (("made", "--match", "parms"), 2, "'params'"),
         (("maid",), 2, "'maid'"),
         (("gpt2-wt104",), 2, "'gpt2-wt103'"),
         (("made", "--text", "nowhere.txt"), 1, "'nowhere.txt'"),
@@ -238,14 +266,14 @@ def test_a_killed_evaluation_goes_on_where_it_stopped(
     process.join(60)
     assert process.exitcode == -signal.SIGKILL
     halfway = kept(tmp_path / "cache")
-    assert len(halfway) == 5 * 5  # architectures by proxies
+    assert len(halfway) == 5 * SCORED  # architectures by proxies
 
     numbers = built(lambda number: None)
     code, out, err = lpz(*command)
     assert (code, err) == (0, "")
     assert len(numbers) == 12 - 5
     whole = kept(tmp_path / "cache")
-    assert len(whole) == 12 * 5
+    assert len(whole) == 12 * SCORED
     assert halfway.items() <= whole.items()
     monkeypatch.setenv("LPZ_CACHE", str(tmp_path / "other"))
     assert facts(lpz(*command)[1]) == facts(out)
@@ -269,7 +297,7 @@ def test_two_evaluations_at_once_share_one_cache(
         other.join(60)
     assert [code, *(other.exitcode for other in others)] == [0, 0, 0]
     assert facts((tmp_path / "0.json").read_text()) == facts((tmp_path / "1.json").read_text()) == facts(out)
-    assert len(kept(tmp_path / "cache")) == 12 * 5
+    assert len(kept(tmp_path / "cache")) == 12 * SCORED
     monkeypatch.setenv("LPZ_CACHE", str(tmp_path / "other"))
     assert facts(lpz(*command)[1]) == facts(out)
 

@@ -18,7 +18,8 @@ from lpzero_hf.models.lazy import Source, make_lazy, source_of
 from lpzero_hf.proxies.base import StatisticProxy
 from tests.support.families import FAMILIES, JETMOE, tiny_model
 
-SHAPES = ["params", "decoder_params", "attention_params", "num_layers", "num_heads", "flops"]
+SHAPES = ["params", "decoder_params", "attention_params", "num_layers", "num_heads", "hidden_size", "flops"]
+SHAPES += ["depth_then_width", "depth_width2"]
 SOME = ("gpt2", "llama", "bert", "albert", "t5", "xlnet", "mamba2", "rwkv", "modernbert", "electra", "fnet")
 
 

@@ -116,6 +116,15 @@ def test_several_runs_are_compared(run: Path, strange: Path, lpz: Lpz, tmp_path:
     grades = {grade["proxy"]: grade["agreement"]["spearman"]["value"] for grade in json.loads(out)["grades"]}
     assert facts[2]["spearman"] == grades
     assert f"{grades['l2_norm']:+.3f}".replace("-", "\N{MINUS SIGN}") in page
+    own = page[page.index("Grades of the proxies") :]
+    document = json.loads(out)
+    assert f"{document['matched']['pairs']} pairs of architectures within 1.15 times decoder_params" in page
+    for grade in document["grades"]:
+        numbers = [
+            grade["agreement"]["matched"]["agreement"]["value"],
+            grade["beyond"]["ridge_with"] - grade["beyond"]["ridge"],
+        ]
+        assert all(f"{number:+.3f}".replace("-", "\N{MINUS SIGN}") in own for number in numbers)
 
 
 def test_a_search_on_all_architectures_says_that_nothing_was_held_out(tmp_path: Path) -> None:

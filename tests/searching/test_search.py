@@ -21,6 +21,7 @@ from scipy import stats  # type: ignore[import-untyped]  # scipy ships no types
 
 from lpzero_hf import hookimpl
 from lpzero_hf.benchmarks.grade import BASELINES
+from lpzero_hf.benchmarks.matched import matched_agreement
 from lpzero_hf.errors import LpzError, UsageError
 from lpzero_hf.executors.local import LocalExecutor
 from lpzero_hf.expressions.expression import BUILT_IN, parse
@@ -33,6 +34,7 @@ from lpzero_hf.scoring.setting import Setting
 from lpzero_hf.searching.benchmark_scores import BenchmarkScores
 from lpzero_hf.searching.config import SearchConfig
 from lpzero_hf.searching.correlation import RankCorrelation
+from lpzero_hf.searching.export import artifact_of
 from lpzero_hf.searching.result import SearchResult
 from lpzero_hf.searching.run_folder import read_history
 from lpzero_hf.searching.search import search
@@ -453,3 +455,55 @@ def test_a_search_that_finds_nothing_valid_says_so(made: str) -> None:
     points = [EntryPoint("nothing", f"{__name__}:OnlyNothing", "lpzero_hf"), EntryPoint("zoo", "lpz_zoo", "lpzero_hf")]
     with pytest.raises(LpzError, match="valid score"):
         search(made, plugins=PluginRegistry(found=points), strategy="random", limit=4, **BRIEF | {"train": 3})
+
+
+@pytest.mark.parametrize("fitness", ["matched", "mixed"])
+def test_a_search_by_agreement_at_matched_size_is_that_of_a_plain_loop(fitness: str, made: str) -> None:
+    settings = {**BRIEF, "strategy": "exhaustive", "aggregates": ("sum",), "reduces": ("sum",), "select": "best"}
+    found = search(made, fitness=fitness, match="params", within=1.5, **settings)
+    split, sizes = found.splits[0], np.array(found.sizes[made], np.float64)
+    rows = [found.architectures[made].index(key) for key in split.trained_on[made]]
+    truth, scores = np.array(found.truth[made])[rows], np.array(split.winner.scores[made][0])[rows]
+    alike = matched_agreement(scores, truth, sizes[rows], within=1.5, resamples=1).agreement
+    assert alike is not None
+    expected = alike.value if fitness == "matched" else (alike.value + stats.spearmanr(scores, truth).statistic) / 2
+    assert split.winner.expressions[0] == split.fittest[0].expression
+    assert split.fittest[0].fitness == pytest.approx(expected, abs=1e-9)
+    held = split.winner.held_out[made].matched
+    assert held is not None
+    assert (held.match, held.within) == ("params", 1.5)
+    again = SearchResult.from_json(json.loads(json.dumps(found.to_json())))
+    assert again.to_json() == found.to_json()
+    artifact = artifact_of(again, "by-size")
+    assert artifact.provenance["fitness"] == fitness
+    assert artifact.provenance["matched"] == {"match": "params", "within": 1.5}
+    assert artifact.provenance["held_out"][made]["matched"]["pairs"] == held.pairs
+    assert artifact_of(again, "by-size", which="ensemble").provenance["train"][made]["matched"]["match"] == "params"
+
+
+def test_a_search_goes_on_only_with_the_sizes_it_began_with(made: str, tmp_path: Path) -> None:
+    search(made, out=tmp_path, **BRIEF)
+    with pytest.raises(UsageError, match="within"):
+        search(made, out=tmp_path, resume=True, within=1.3, **BRIEF)
+    plan = tmp_path / "plan.json"
+    old = json.loads(plan.read_text(encoding="utf-8"))
+    del old["plan"]["match"], old["plan"]["within"]  # as version 0.1.0 wrote it
+    plan.write_text(json.dumps(old), encoding="utf-8")
+    assert search(made, out=tmp_path, resume=True, **BRIEF).config.match == "decoder_params"
+    with pytest.raises(UsageError, match="match"):
+        search(made, out=tmp_path, resume=True, match="params", **BRIEF)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"within": 0.5}, "0.5"),
+        ({"match": "parms"}, "'params'"),
+        ({"fitness": "matched", "within": 1.0}, "factor of 1"),
+    ],
+)
+def test_sizes_by_which_nothing_is_alike_are_refused(settings: dict[str, Any], message: str, tmp_path: Path) -> None:
+    names = [f"d{width}.e32.k1-h1.i64" for width in (64, 96, 128)]
+    apart = write_benchmark(tmp_path / "apart", {name: 5.0 + i for i, name in enumerate(names)})
+    with pytest.raises(UsageError, match=message):
+        search(apart, **{**BRIEF, "train": None, "match": "depth_then_width", **settings})

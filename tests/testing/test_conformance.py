@@ -25,7 +25,7 @@ from lpzero_hf.testing.model_state import changes, disturb, state
 
 pytest_plugins = "pytester"
 
-BASELINES = {"params", "num_layers", "num_heads", "flops"}
+BASELINES = {"params", "num_layers", "num_heads", "hidden_size", "flops"}
 ORDERED = {"activation_distance_lpzero", "zen", "zico"}  # the first sample, noise by position, halves of the minibatch
 OWN = [name for name, claim in installed_proxies(load_plugins()).items() if claim.distribution == "lpzero-hf"]
 

@@ -16,7 +16,12 @@ if TYPE_CHECKING:
 
 NAMED = 10  # more splits are drawn in one colour, without a legend
 OURS, BASELINE = "tab:blue", "0.45"
-MEASURES = {"spearman": "|Spearman's rho|", "kendall": "|Kendall's tau|"}
+MEASURES = {
+    "spearman": "|Spearman's rho|",
+    "kendall": "|Kendall's tau|",
+    "matched": "|agreement at matched size|",
+    "mixed": "|mean of rho and agreement at matched size|",
+}
 
 
 def draw_search(folder: Path, result: SearchResult) -> list[Path]:
