@@ -80,8 +80,8 @@ class Ledger(TorchDispatchMode):
     is real. An operation that needs the values of a weight makes the weight for itself.
 
     Args:
-        ordered: make the numbers of the whole model. Else no draw waits for those before it: a weight gets other numbers
-            of the same distribution.
+        ordered: make the numbers of the whole model. Else no draw waits for those before it: a weight gets other
+            numbers of the same distribution.
 
     Example:
         >>> import torch
