@@ -242,7 +242,7 @@ class Ledger(TorchDispatchMode):
         """The mean and the variance of the numbers that are drawn for the storage of `tensor`; nothing is made.
 
         Raises:
-            NotDeferrable: an operation on it is none whose distribution is known.
+            NotDeferrable: an operation on it does not draw independent numbers of a known distribution.
         """
         account = self.accounts[tensor.untyped_storage()._cdata]
         mean = square = 0.0  # the first and second moment
@@ -269,7 +269,7 @@ def _moments(entry: _Entry, mean: float, square: float) -> tuple[float, float]:
     """The first and second moment of a storage after an operation on the whole of it, from those before."""
     function, arguments = entry.function, entry.arguments
     first = arguments[0] if arguments else None
-    if isinstance(first, Tensor) and function is not aten.copy_.default and first.numel() == 1:
+    if isinstance(first, Tensor) and first.numel() == 1:
         first = first.item()
     if function is aten.normal_.default:
         centre, std = (*arguments, 0.0, 1.0)[:2] if len(arguments) != 1 else (first, 1.0)
@@ -279,18 +279,15 @@ def _moments(entry: _Entry, mean: float, square: float) -> tuple[float, float]:
         return (low + high) / 2, (low**2 + low * high + high**2) / 3
     if function is aten.zero_.default:
         return 0.0, 0.0
-    if function in (aten.fill_.Scalar, aten.fill_.Tensor) and isinstance(first, int | float):
+    if function in (aten.fill_.Scalar, aten.fill_.Tensor, aten.copy_.default) and isinstance(first, int | float):
         return first, first**2
-    if function is aten.copy_.default and isinstance(first, Tensor) and first.numel():
-        values = first.double()
-        return float(values.mean()), float(values.square().mean())
     if isinstance(first, int | float) and function in (aten.mul_.Tensor, aten.mul_.Scalar):
         return mean * first, square * first**2
     if isinstance(first, int | float) and function in (aten.div_.Tensor, aten.div_.Scalar):
         return mean / first, square / first**2
     if len(arguments) == 4 and getattr(function, "__name__", "").endswith("trunc_normal_"):
         return _truncated(*arguments)
-    raise NotDeferrable(f"{function}, whose result has no known distribution")
+    raise NotDeferrable(f"{function} gives numbers that may depend on each other")  # an orthogonal matrix, for example
 
 
 def _truncated(mean: float, std: float, low: float, high: float) -> tuple[float, float]:

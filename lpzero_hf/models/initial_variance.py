@@ -55,7 +55,7 @@ class InitialVariances:
             with torch._C.DisableTorchFunction(), _disable_current_modes():  # type: ignore[no-untyped-call]
                 mean, variance = self._moments(weight)
         except NotDeferrable as error:
-            raise NotApplicable(f"'{name}' is not drawn from a known distribution: {error}") from error
+            raise NotApplicable(f"'{name}' is not drawn independently: {error}") from error
         if mean**2 > 0.01 * variance:
             raise NotApplicable(f"'{name}' is not drawn around zero")
         return variance

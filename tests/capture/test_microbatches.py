@@ -118,7 +118,10 @@ def test_every_proxy_scores_as_on_the_whole_minibatch(family: str, size: int) ->
 def test_every_tensor_is_that_of_the_whole_minibatch(family: str, size: int) -> None:
     model = double(family)
     batch, layout = padded(model), layout_of(model)
-    places = {"linear": "WGAJ", "mixer": ("H", "S", "dH"), "embedding": "AJ", "ffn_hidden": "A", "ffn_output": "J"}
+    places = {
+        "linear": "WGAJ", "mixer": ("H", "S", "dH"), "embedding": "AJ", "ffn_hidden": "A", "ffn_output": "J",
+        "block": "A",
+    }  # fmt: skip
     reads = [Reduction(place, (name,), Tensor.clone) for place, names in places.items() for name in names]  # type: ignore[arg-type]
     whole = capture(model, batch, reads, layout)
     part = capture(model, batch, reads, layout, micro_batch=size)
