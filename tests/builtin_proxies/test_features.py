@@ -9,8 +9,9 @@ from lpz_proxies.az_nas import spectral_entropy, trainable
 from torch import Tensor
 
 from lpzero_hf import minibatch, score
+from lpzero_hf.capture.audit import Ran, left_out
 from lpzero_hf.capture.capture import capture
-from lpzero_hf.capture.spec import Reduction
+from lpzero_hf.capture.spec import LOSS, Reduced, Reduction
 from lpzero_hf.errors import InvalidScore
 from lpzero_hf.models.layout import layout_of
 from lpzero_hf.models.minibatch import embedded_tokenizer
@@ -162,3 +163,11 @@ def test_dss_is_the_sum_of_its_parts() -> None:
     model = tiny_model("llama")
     rows = score(model, batch_of(model), ["dss", "synaptic_diversity", "synaptic_saliency"])
     assert rows["dss"].require() == rows["synaptic_diversity"].require() + rows["synaptic_saliency"].require()
+
+
+def test_blocks_whose_output_is_not_read_are_said() -> None:
+    model = tiny_model("gpt2")
+    layout, read = layout_of(model), Reduction("block", ("A",), lambda A: A.mean())
+    ran, values = Ran(blocks={0, 1}), [Reduced(0, "transformer.h.0", torch.ones(()))]
+    assert left_out(read, values, layout, ran, LOSS) == "the output of 1 of 2 blocks could not be read"
+    assert left_out(read, [*values, Reduced(1, "transformer.h.1", torch.ones(()))], layout, ran, LOSS) == ""

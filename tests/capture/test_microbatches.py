@@ -43,6 +43,7 @@ FAMILIES = ("gpt2", "llama", "bert", "t5", "flexibert")
 ROUGHER = {  # proxies that enlarge rounding
     "synaptic_diversity": 1e-8,  # a singular value of 0 comes out as 1e-8 of the largest
     "synaptic_diversity_lpzero": 1e-8,
+    "dss": 1e-8,
 }
 # The first position of a decoder sees one key, so the gradient of its query is 0; T5's attention computes it as 1e-17,
 # of which this proxy takes the logarithm.
