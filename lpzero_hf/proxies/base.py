@@ -261,17 +261,6 @@ class SetProxy(Proxy):
         """Not itself."""
         return False
 
-    @property
-    def trained_on(self) -> Mapping[str, Sequence[str]]:
-        """Of any member."""
-        every = [(name, keys) for member in self.members for name, keys in member.trained_on.items()]
-        return {name: list(dict.fromkeys(key for n, keys in every if n == name for key in keys)) for name, _ in every}
-
-    @property
-    def searched_marks(self) -> Set[str]:
-        """Of any member."""
-        return frozenset().union(*(member.searched_marks for member in self.members))
-
 
 def single(proxies: Iterable[Proxy]) -> tuple[Proxy, ...]:
     """The proxies that score one model, each once: for one that ranks a set, its members."""

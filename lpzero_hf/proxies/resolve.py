@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import overload
 
@@ -126,13 +126,19 @@ def resolve(proxies: ProxyLike | Iterable[ProxyLike], plugins: PluginRegistry | 
     chosen: list[Proxy] = []
     named: list[Proxy] = []
     made: dict[tuple[str, str, int], Proxy] = {}  # of expressions and artifacts, whose digest is in the version
+
+    def once(proxy: Proxy) -> Proxy:
+        if isinstance(proxy, EnsembleProxy):
+            proxy = replace(proxy, members=tuple(once(member) for member in proxy.members))
+        if isinstance(proxy, ExpressionProxy | SearchedProxy):
+            proxy = made.setdefault((proxy.name, proxy.version, proxy.orientation), proxy)
+        return proxy
+
     for item in proxies:
         if item == ALL:
             chosen += [claim.item for claim in offered.values()]
             continue
-        proxy = find_proxy(item, plugins)
-        if isinstance(proxy, ExpressionProxy | SearchedProxy | EnsembleProxy):
-            proxy = made.setdefault((proxy.name, proxy.version, proxy.orientation), proxy)
+        proxy = once(find_proxy(item, plugins))
         chosen.append(proxy)
         named.append(proxy)
     distinct = tuple(dict.fromkeys(chosen))

@@ -49,9 +49,7 @@ def smallest_step(values: Sequence[list[Tensor]], layout: ModelLayout) -> float:
 
 
 class BlockwiseDerivatives:
-    """Hooks that cut a model between its blocks, and differentiate each block alone as soon as it has run.
-
-    What goes into a block and what comes out is detached, so that a gradient is that of one block.
+    """Hooks that cut a model before each of its blocks, and differentiate each block alone as soon as it has run.
 
     Args:
         subject: whose blocks to watch.
@@ -75,7 +73,7 @@ class BlockwiseDerivatives:
         given[place] = self.leaves[-1].view_as(self.leaves[-1])  # the model may write into it
         return tuple(given[i] for i in range(len(args))), {key: given[key] for key in kwargs}
 
-    def _leave(self, name: str, module: nn.Module, args: Any, output: Any) -> Any:
+    def _leave(self, name: str, module: nn.Module, args: Any, output: Any) -> None:
         leaf, tensor = self.leaves.pop(), output[0] if isinstance(output, tuple | list) else output
         rows = self.rows.of_block(name)
         read = rows.read(tensor, name)
@@ -86,9 +84,6 @@ class BlockwiseDerivatives:
             back = rows.read(gradient, name)
             assert back is not None
             self.scores.append(trainable(back[0][mask].T.double() @ signs[mask].double() / mask.sum()))
-        if not isinstance(tensor, Tensor):
-            return None
-        return tensor.detach() if tensor is output else type(output)((tensor.detach(), *output[1:]))
 
 
 def trainable(jacobian: Tensor) -> float:

@@ -58,7 +58,7 @@ def test_a_model_too_large_for_any_memory_is_scored_from_shapes() -> None:
 def test_experts_count_one_by_one() -> None:
     configs = [AutoConfig.for_model("mixtral", **FAMILIES["mixtral"] | {"num_local_experts": n}) for n in (4, 8)]
     few, many = (score(build_model(c, lazy=True), None, ["nsc_expected"])["nsc_expected"].require() for c in configs)
-    assert many > few
+    assert many > 1.5 * few
 
 
 def test_weights_that_are_not_finite_are_invalid() -> None:
@@ -67,3 +67,4 @@ def test_weights_that_are_not_finite_are_invalid() -> None:
         next(p for p in model.transformer.h.parameters() if p.dim() == 2)[0, 0] = torch.nan
     row = score(model, None, ["nsc"])["nsc"]
     assert (row.value, row.status) == (None, "invalid")
+    assert "a weight is not finite" in row.reason

@@ -70,6 +70,8 @@ def test_what_is_no_ensemble_is_one_clear_line(text: str, said: str) -> None:
 def test_equal_ensembles_are_one_and_members_may_stand_beside_them() -> None:
     names = [proxy.name for proxy in resolve(["ensemble(w_pca,snip)", "snip", "ensemble( w_pca, snip )"])]
     assert names == ["ensemble(w_pca, snip)", "snip"]
+    both = f"ensemble(params, ensemble({EXPRESSION}, lpzero-any))"
+    assert [proxy.name for proxy in resolve([both, EXPRESSION, "lpzero-any", both])] == [both, EXPRESSION, "lpzero-any"]
 
 
 def test_a_member_must_not_be_another_proxy_of_a_requested_name() -> None:
@@ -93,15 +95,6 @@ def test_members_searched_on_another_minibatch_are_warned_of() -> None:
     chosen = resolve("ensemble(lpzero-any, snip)")
     with pytest.warns(MinibatchWarning, match="lpzero-any"):
         chosen.warn_of_minibatch(3, 7)
-
-
-def test_an_ensemble_knows_what_its_members_were_searched_on() -> None:
-    member, made = find_proxy("lpzero-any"), ensemble("ensemble(lpzero-any, snip)")
-    assert member.trained_on
-    assert made.searched_marks == member.searched_marks
-    assert {name: set(keys) for name, keys in made.trained_on.items()} == {
-        name: set(keys) for name, keys in member.trained_on.items()
-    }
 
 
 def test_the_conformance_suite_asks_for_the_members() -> None:
