@@ -33,8 +33,8 @@ class InitialVariances:
     def __init__(self, model: PreTrainedModel) -> None:
         name = type(model).__name__
         try:
-            with _disable_current_modes(), torch.random.fork_rng(devices=[]), Ledger(ordered=False) as self.ledger:  # type: ignore[no-untyped-call]
-                built = type(model)._from_config(copy.deepcopy(without_kernels(model.config)))  # type: ignore[no-untyped-call]
+            with _disable_current_modes(), torch.random.fork_rng(devices=[]), Ledger(ordered=False) as self.ledger:
+                built = type(model)._from_config(copy.deepcopy(without_kernels(model.config)))
         except NotDeferrable as error:
             raise NotApplicable(f"the initialisation of {name} cannot be recorded: {error}") from error
         except Exception as error:
@@ -52,7 +52,7 @@ class InitialVariances:
         if weight is None:
             raise NotApplicable(f"'{name}' is not in the model that its configuration describes")
         try:
-            with torch._C.DisableTorchFunction(), _disable_current_modes():  # type: ignore[no-untyped-call]
+            with torch._C.DisableTorchFunction(), _disable_current_modes():
                 mean, variance = self._moments(weight)
         except NotDeferrable as error:
             raise NotApplicable(f"'{name}' is not drawn independently: {error}") from error

@@ -204,9 +204,9 @@ class _Passes:
         for done, proxy in enumerate(own, len(shared)):
             step(done)
             rows[proxy.name] = self._own(proxy, layout)
-        for proxy in proxies:
-            if isinstance(proxy, SetProxy):
-                rows[proxy.name] = _row(proxy, None, "not applicable", RANKS_A_SET, time.perf_counter())
+        for ensemble in proxies:
+            if isinstance(ensemble, SetProxy):
+                rows[ensemble.name] = _row(ensemble, None, "not applicable", RANKS_A_SET, time.perf_counter())
         step(len(steps))
         if not has_own_loss(self.model, self.batch):
             names = [proxy.name for proxy in proxies if _differentiates(proxy)]

@@ -65,7 +65,9 @@ class BlockwiseDerivatives:
             block.module.register_forward_hook(partial(self._leave, block.name))
 
     def _enter(self, name: str, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        rows, given = self.rows.of_block(name), {**dict(enumerate(args)), **kwargs}
+        rows = self.rows.of_block(name)
+        given: dict[int | str, Any] = dict(enumerate(args))
+        given.update(kwargs)
         place = next((place for place, value in given.items() if rows.read(value, name) is not None), None)
         self.leaves.append(None if place is None else given[place].detach().requires_grad_())
         if place is None or self.leaves[-1] is None:
