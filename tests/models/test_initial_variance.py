@@ -37,6 +37,7 @@ DRAWS: dict[str, Callable[[Tensor], object]] = {
     "xavier": nn.init.xavier_uniform_,
     "truncated": lambda weight: nn.init.trunc_normal_(weight, std=0.1, a=-0.15, b=0.15),
     "far truncated": lambda weight: nn.init.trunc_normal_(weight, std=0.02, a=-2, b=2),
+    "lopsided": lambda weight: nn.init.trunc_normal_(weight, mean=0.1, std=0.1, a=0.05, b=0.4),
     "scaled": scaled,
     "zero": nn.init.zeros_,
     "again and again": lambda weight: (nn.init.ones_(weight), nn.init.normal_(weight, std=3.0)),
