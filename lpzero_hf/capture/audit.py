@@ -65,6 +65,8 @@ def left_out(reduction: Reduction, values: Sequence[Reduced], layout: ModelLayou
         lines = _outputs(reads, PART[reduction.place], read, layout, ran)
     elif reduction.place in ("ffn_hidden", "ffn_output"):
         lines = _feed_forward({reduced.block for reduced in values}, reduction.place, layout, ran)
+    elif reduction.place == "block":
+        lines = _blocks({reduced.block for reduced in values}, ran)
     elif reduction.place in ("mixer", "attention"):
         lines = _mixers(reduction, read, layout, ran)
     else:
@@ -122,6 +124,11 @@ def _feed_forward(read: set[int], place: str, layout: ModelLayout, ran: Ran) -> 
     if missing and read:
         what = "pre-activations" if place == "ffn_hidden" else "output"
         yield f"the feed-forward {what} of {len(missing)} of {len(holding)} blocks could not be read"
+
+
+def _blocks(read: set[int], ran: Ran) -> Iterable[str]:
+    if read and (missing := ran.blocks - read):
+        yield f"the output of {len(missing)} of {len(ran.blocks)} blocks could not be read"
 
 
 def _mixers(reduction: Reduction, read: Counter[str], layout: ModelLayout, ran: Ran) -> Iterable[str]:

@@ -203,6 +203,13 @@ class Recorder:
 
     def _on_block_end(self, block: Block, module: nn.Module, inputs: Any, output: Any) -> None:
         self.end_feed_forward()
+        if self.replaying is None and self._reads("forward", "block"):
+            tensor = output[0] if isinstance(output, tuple | list) else output
+            index = self.indices[block]
+            if self.rows.read(tensor, block.name) is not None:
+                self._read_output(
+                    LayerOutput(block.name, tensor, ("block",), index, self._call(block.name, index), self.rows)
+                )
         self.overwritten_early |= self.pending.release(self.run)
         self.block = None
 

@@ -13,7 +13,9 @@ from transformers import PreTrainedModel
 from lpzero_hf.models.layout import ModelLayout
 from lpzero_hf.models.objective import Batch, objective, with_labels
 
-Place = Literal["linear", "mixer_linear", "ffn_linear", "ffn_hidden", "ffn_output", "mixer", "attention", "embedding"]
+Place = Literal[
+    "linear", "mixer_linear", "ffn_linear", "ffn_hidden", "ffn_output", "mixer", "attention", "block", "embedding"
+]
 Statistic = Literal["W", "G", "A", "J", "H", "dH", "S", "mask"]
 Moment = Literal["weight", "gradient", "forward", "backward"]
 
@@ -26,6 +28,7 @@ TOGETHER: dict[str, tuple[set[str], ...]] = {
     "ffn_output": (OUTPUTS,),
     "mixer": ({"H", "S", "mask"}, {"H", "dH", "mask"}),
     "attention": ({"S", "mask"},),
+    "block": ({"A", "mask"},),
     "embedding": (OUTPUTS,),
 }
 STATISTICS = "1"  # the version of the definitions of W, G, A, J, H and S, which artifacts name
@@ -38,6 +41,7 @@ WORDS: dict[str, str] = {
     "ffn_output": "feed-forward output",
     "mixer": "per-head context (it has no mixer, or one that projects its heads outside a linear layer)",
     "attention": "softmax attention",
+    "block": "output of blocks (none of its blocks is called itself and gives one row per token)",
     "embedding": "input embedding of tokens",
 }
 
@@ -50,11 +54,11 @@ class Reduction:
         place: `linear` (every linear layer of every block), `mixer_linear` and `ffn_linear` (those inside
             and outside the mixers), `ffn_hidden` (the feed-forward layers before the last one to run: the
             pre-activations), `ffn_output` (the last), `mixer`, `attention` (mixers with softmax
-            attention), `embedding` (the input embedding).
+            attention), `block` (the hidden states that a block returns), `embedding` (the input embedding).
         reads: the statistics it needs, in the order the function takes them. W and G are [out, in]; A and
             J [B, T, out]; H and its gradient dH [B, h, T, d_head]; S [B, h, T, T], or [B, T, d] for a mixer
             without attention; mask [B, T] is true at real tokens. Each place offers some of them
-            together: W with G, A with J, H with S, H with dH.
+            together: W with G, A with J (a block only A), H with S, H with dH.
         function: maps them to a small tensor; half-precision tensors arrive as float32. It must not
             write into them.
 

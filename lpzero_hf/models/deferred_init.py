@@ -10,6 +10,7 @@ earlier weight is drawn again from the saved state of the generator.
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from dataclasses import dataclass, field
 from typing import Any, Self
@@ -78,6 +79,10 @@ class Ledger(TorchDispatchMode):
     Tensors created empty become tensors of the meta device with an account here; everything else (buffers, constants)
     is real. An operation that needs the values of a weight makes the weight for itself.
 
+    Args:
+        ordered: make the numbers of the whole model. Else no draw waits for those before it: a weight gets other
+            numbers of the same distribution.
+
     Example:
         >>> import torch
         >>> from lpzero_hf.models.deferred_init import Ledger
@@ -89,8 +94,9 @@ class Ledger(TorchDispatchMode):
         ('meta', torch.Size([2, 3]))
     """
 
-    def __init__(self) -> None:
+    def __init__(self, ordered: bool = True) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
+        self.ordered = ordered
         self.accounts: dict[int, _Account] = {}
         self.pending: deque[_Entry] = deque()  # entries that draw random numbers, and have not been replayed
         self.generator = torch.Generator()
@@ -152,15 +158,16 @@ class Ledger(TorchDispatchMode):
             raise NotDeferrable(f"{func} on a weight")
         if (not written and views) or torch.Tag.inplace_view in func.tags:
             return func(*args, **kwargs)  # on the meta device; shares the storage and so the account
-        real_args, real_kwargs = tree_map_only(Tensor, self._real, (args, kwargs))
         if not written:
+            real_args, real_kwargs = tree_map_only(Tensor, self._real, (args, kwargs))
             return tree_map_only(Tensor, self._enter, func(*real_args, **real_kwargs))
         in_place = written == [func._schema.arguments[0]]
         if not in_place or not isinstance(first, Tensor) or kwargs.get("generator") is not None:
             raise NotDeferrable(f"{func} on a weight")
+        others, keywords = tree_map_only(Tensor, self._real, (args[1:], kwargs))  # the target is not made
         if not self.knows(first):
-            return func(first, *real_args[1:], **real_kwargs)
-        self._record(func, first, real_args[1:], real_kwargs)
+            return func(first, *others, **keywords)
+        self._record(func, first, others, keywords)
         return first
 
     def _real(self, tensor: Tensor) -> Tensor:
@@ -231,8 +238,24 @@ class Ledger(TorchDispatchMode):
                     entry.run(memory, generator)
             return memory.as_strided(tensor.shape, tensor.stride(), tensor.storage_offset())
 
+    def moments(self, tensor: Tensor) -> tuple[float, float]:
+        """The mean and the variance of the numbers that are drawn for the storage of `tensor`; nothing is made.
+
+        Raises:
+            NotDeferrable: an operation on it does not draw independent numbers of a known distribution.
+        """
+        account = self.accounts[tensor.untyped_storage()._cdata]
+        mean = square = 0.0  # the first and second moment
+        for entry in account.entries:
+            part = math.prod(entry.view[0]) / account.numel
+            made = _moments(entry, mean, square)
+            mean, square = (part * new + (1 - part) * old for new, old in zip(made, (mean, square), strict=True))
+        return mean, square - mean**2
+
     def _catch_up(self, wanted: _Entry | None = None) -> None:
         """Make the draws that come before those of `wanted`, or all pending ones, on scratch memory."""
+        if not self.ordered:
+            return
         with torch._C._DisableTorchDispatch():
             while self.pending:
                 entry = self.pending.popleft()
@@ -240,3 +263,41 @@ class Ledger(TorchDispatchMode):
                     return
                 entry.state = self.generator.get_state()
                 entry.run(torch.empty(entry.account.numel, dtype=entry.account.dtype), self.generator)
+
+
+def _moments(entry: _Entry, mean: float, square: float) -> tuple[float, float]:
+    """The first and second moment of a storage after an operation on the whole of it, from those before."""
+    function, arguments = entry.function, entry.arguments
+    first = arguments[0] if arguments else None
+    if isinstance(first, Tensor) and first.numel() == 1:
+        first = first.item()
+    if function is aten.normal_.default:
+        centre, std = (*arguments, 0.0, 1.0)[:2] if len(arguments) != 1 else (first, 1.0)
+        return centre, std**2 + centre**2
+    if function is aten.uniform_.default:
+        low, high = (*arguments, 0.0, 1.0)[:2] if len(arguments) != 1 else (first, 1.0)
+        return (low + high) / 2, (low**2 + low * high + high**2) / 3
+    if function is aten.zero_.default:
+        return 0.0, 0.0
+    if function in (aten.fill_.Scalar, aten.fill_.Tensor, aten.copy_.default) and isinstance(first, int | float):
+        return first, first**2
+    if isinstance(first, int | float) and function in (aten.mul_.Tensor, aten.mul_.Scalar):
+        return mean * first, square * first**2
+    if isinstance(first, int | float) and function in (aten.div_.Tensor, aten.div_.Scalar):
+        return mean / first, square / first**2
+    if len(arguments) == 4 and getattr(function, "__name__", "").endswith("trunc_normal_"):
+        return _truncated(*arguments)
+    raise NotDeferrable(f"{function} gives numbers that may depend on each other")  # an orthogonal matrix, for example
+
+
+def _truncated(mean: float, std: float, low: float, high: float) -> tuple[float, float]:
+    """The moments of a normal distribution that is cut off at `low` and `high`."""
+    a, b = (low - mean) / std, (high - mean) / std
+
+    def density(x: float) -> float:
+        return math.exp(-(x**2) / 2) / math.sqrt(2 * math.pi)
+
+    inside = (math.erf(b / math.sqrt(2)) - math.erf(a / math.sqrt(2))) / 2
+    shift = (density(a) - density(b)) / inside
+    centre = mean + std * shift
+    return centre, std**2 * (1 + (a * density(a) - b * density(b)) / inside - shift**2) + centre**2

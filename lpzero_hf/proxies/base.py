@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence, Set
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
@@ -228,6 +228,47 @@ class FunctionProxy(Proxy):
             return self.function(subject.model, batch)
 
 
+@dataclass(frozen=True, kw_only=True)
+class SetProxy(Proxy):
+    """A proxy that scores architectures by their ranks in a given set; one model alone has no score.
+
+    Args:
+        members: whose ranks it combines.
+    """
+
+    members: tuple[Proxy, ...]
+
+    @abstractmethod
+    def combine(self, shares: Sequence[Sequence[float]]) -> list[float]:
+        """The scores of n architectures.
+
+        Args:
+            shares: for each member the ranks of the n architectures over n: 1 for the best, ties share their mean rank.
+        """
+
+    @property
+    def passes(self) -> str:
+        """None of its own."""
+        return "those of its members"
+
+    @property
+    def requires(self) -> Requirement:
+        """Nothing of one model."""
+        return "shapes"
+
+    @property
+    def uses_minibatch(self) -> bool:
+        """Not itself."""
+        return False
+
+
+def single(proxies: Iterable[Proxy]) -> tuple[Proxy, ...]:
+    """The proxies that score one model, each once: for one that ranks a set, its members."""
+    return tuple(
+        dict.fromkeys(one for p in proxies for one in (single(p.members) if isinstance(p, SetProxy) else (p,)))
+    )
+
+
 def as_proxy(item: Proxy | Callable[..., float]) -> Proxy:
     """`item` itself if it is a proxy, else the plain function wrapped as one.
 
@@ -238,7 +279,7 @@ def as_proxy(item: Proxy | Callable[..., float]) -> Proxy:
     Raises:
         TypeError: it is neither, or cannot be hashed.
     """
-    if isinstance(item, StatisticProxy | ModelProxy | FunctionProxy):
+    if isinstance(item, StatisticProxy | ModelProxy | FunctionProxy | SetProxy):
         hash(item)
         return item
     if isinstance(item, Proxy):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import overload
 
@@ -13,7 +13,8 @@ from lpzero_hf.errors import MinibatchWarning, UsageError, did_you_mean
 from lpzero_hf.expressions.expression import parse
 from lpzero_hf.expressions.operations import installed_operations
 from lpzero_hf.plugins import Claim, PluginRegistry, load_plugins
-from lpzero_hf.proxies.base import Proxy, as_proxy
+from lpzero_hf.proxies.base import Proxy, as_proxy, single
+from lpzero_hf.proxies.ensemble import EnsembleProxy, is_ensemble, parse_ensemble
 from lpzero_hf.proxies.expression_proxy import ExpressionProxy, expression_proxy
 from lpzero_hf.proxies.searched_proxy import SearchedProxy, searched_proxy
 
@@ -61,7 +62,7 @@ def warn_of_minibatch(proxies: Iterable[Proxy], batch_size: int, seq_len: int) -
     an ensemble, have other weights on another one, and may rank differently.
     """
     found: dict[tuple[int, int], list[str]] = {}
-    for proxy in proxies:
+    for proxy in single(proxies):
         if proxy.minibatch is not None and proxy.minibatch != (batch_size, seq_len):
             found.setdefault(proxy.minibatch, []).append(f"'{proxy.name}'")
     for (sequences, tokens), names in found.items():
@@ -125,17 +126,23 @@ def resolve(proxies: ProxyLike | Iterable[ProxyLike], plugins: PluginRegistry | 
     chosen: list[Proxy] = []
     named: list[Proxy] = []
     made: dict[tuple[str, str, int], Proxy] = {}  # of expressions and artifacts, whose digest is in the version
+
+    def once(proxy: Proxy) -> Proxy:
+        if isinstance(proxy, EnsembleProxy):
+            proxy = replace(proxy, members=tuple(once(member) for member in proxy.members))
+        if isinstance(proxy, ExpressionProxy | SearchedProxy):
+            proxy = made.setdefault((proxy.name, proxy.version, proxy.orientation), proxy)
+        return proxy
+
     for item in proxies:
         if item == ALL:
             chosen += [claim.item for claim in offered.values()]
             continue
-        proxy = find_proxy(item, plugins)
-        if isinstance(proxy, ExpressionProxy | SearchedProxy):
-            proxy = made.setdefault((proxy.name, proxy.version, proxy.orientation), proxy)
+        proxy = once(find_proxy(item, plugins))
         chosen.append(proxy)
         named.append(proxy)
     distinct = tuple(dict.fromkeys(chosen))
-    names = [proxy.name for proxy in distinct]
+    names = [proxy.name for proxy in dict.fromkeys([*distinct, *single(distinct)])]
     for name in names:
         if names.count(name) > 1:
             raise UsageError(f"two different proxies are called '{name}'; rename one")
@@ -145,10 +152,11 @@ def resolve(proxies: ProxyLike | Iterable[ProxyLike], plugins: PluginRegistry | 
 
 
 def find_proxy(wanted: ProxyLike, plugins: PluginRegistry | None = None) -> Proxy:
-    """One proxy: an installed one by its name, that of an expression, or that of an artifact.
+    """One proxy: an installed one by its name, that of an expression, an ensemble or an artifact.
 
     Args:
-        wanted: a name (`snip`), an expression (`sum(sum(product(W, G)))`), the path of an artifact's file, a Hub
+        wanted: a name (`snip`), an expression (`sum(sum(product(W, G)))`), a rank ensemble of any of these
+            (`ensemble(w_pca, snip)`, see `parse_ensemble`), the path of an artifact's file, a Hub
             repository with one (`hub:user/repo`; `user/repo` is enough if there is no such file, `user/repo@REVISION`
             pins it), a `Proxy`, or a function.
         plugins: where names are looked up; by default everything installed.
@@ -164,6 +172,8 @@ def find_proxy(wanted: ProxyLike, plugins: PluginRegistry | None = None) -> Prox
     name = str(wanted)
     if name in offered and isinstance(wanted, str):
         return offered[name].item
+    if isinstance(wanted, str) and is_ensemble(name):
+        return parse_ensemble(name, lambda member: find_proxy(member, plugins))
     if isinstance(wanted, Path) or name.endswith(".json") or (not name.startswith(HUB_PREFIX) and _is_file(name)):
         return searched_proxy(read_artifact(Path(wanted).expanduser(), operations), operations)
     if "(" in name:

@@ -15,13 +15,14 @@ from lpzero_hf.executors.base import Executor, Failure
 from lpzero_hf.executors.local import LocalExecutor
 from lpzero_hf.foreign import Survived
 from lpzero_hf.plugins import OWN, PluginRegistry, load_plugins
-from lpzero_hf.proxies.base import Proxy, StatisticProxy, source_digest
+from lpzero_hf.proxies.base import Proxy, StatisticProxy, single, source_digest
 from lpzero_hf.proxies.resolve import PortableProxies, claim_of
 from lpzero_hf.scoring.cache import ScoreCache
 from lpzero_hf.scoring.cache_key import architecture_key
 from lpzero_hf.scoring.fitting import NARROWER, TOO_LARGE, Crowded, fitting
 from lpzero_hf.scoring.score import score_proxies
 from lpzero_hf.scoring.scores import Score
+from lpzero_hf.scoring.set_scores import add_set_scores
 from lpzero_hf.scoring.setting import Setting
 
 if TYPE_CHECKING:
@@ -53,7 +54,8 @@ def evaluate(
 
     Args:
         configs: architectures by any name.
-        proxies: as `resolve` returns them; several workers need proxies that a plugin offers or that can be pickled.
+        proxies: as `resolve` returns them; one that ranks a set ranks `configs`, by the cached scores of its members.
+            Several workers need proxies that a plugin offers or that can be pickled.
         setting: minibatch, seed, precision and device.
         cache: stores scores for later calls; None stores none.
         executor: where to work; by default in this process, with one thread. Its threads decide the rounding.
@@ -69,6 +71,7 @@ def evaluate(
     plugins = load_plugins() if plugins is None else plugins
     setting = (Setting() if setting is None else setting).portable()
     executor = LocalExecutor() if executor is None else executor
+    requested, proxies = proxies, single(proxies)
     keys = {proxy.name: key for proxy in proxies if (key := _key(proxy, plugins))}
     context = setting.key(executor.threads)
     subjects = {name: architecture_key(config, context, plugins) for name, config in configs.items()}
@@ -105,7 +108,8 @@ def evaluate(
     notes = Counter(n for made in ordered.values() for n in {r["reason"] for r in made.values() if r["status"] == "ok"})
     for message in worker_warnings.counted({note: number for note, number in notes.items() if note}, len(ordered)):
         warnings.warn(message, ModelWarning, stacklevel=2)
-    return ordered
+    add_set_scores(ordered, requested)
+    return {name: {proxy.name: made[proxy.name] for proxy in requested} for name, made in ordered.items()}
 
 
 def _sound(row: Row) -> bool:

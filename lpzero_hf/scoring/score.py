@@ -31,11 +31,12 @@ from lpzero_hf.models.readable import check_readable
 from lpzero_hf.models.running import running_layout
 from lpzero_hf.models.unwrap import unwrapped
 from lpzero_hf.plugins import PluginRegistry, load_plugins
-from lpzero_hf.proxies.base import FunctionProxy, ModelProxy, Proxy, StatisticProxy, Subject
+from lpzero_hf.proxies.base import FunctionProxy, ModelProxy, Proxy, SetProxy, StatisticProxy, Subject
 from lpzero_hf.proxies.resolve import ALL, ProxyLike, resolve
 from lpzero_hf.scoring.scores import Score, Scores, Status
 
 PROJECTED = "gradients are those of a random projection of the output, for want of a loss"
+RANKS_A_SET = "an ensemble ranks a set of architectures; use rank, or score its members"
 OUT_OF_MEMORY = (
     "out of memory, and passes of its own run on the whole minibatch; a smaller --batch-size or --seq-len needs less"
 )
@@ -203,6 +204,9 @@ class _Passes:
         for done, proxy in enumerate(own, len(shared)):
             step(done)
             rows[proxy.name] = self._own(proxy, layout)
+        for ensemble in proxies:
+            if isinstance(ensemble, SetProxy):
+                rows[ensemble.name] = _row(ensemble, None, "not applicable", RANKS_A_SET, time.perf_counter())
         step(len(steps))
         if not has_own_loss(self.model, self.batch):
             names = [proxy.name for proxy in proxies if _differentiates(proxy)]

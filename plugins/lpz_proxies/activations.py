@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from functools import partial
 
 import torch
 from torch import Tensor
 
-from lpzero_hf.capture.spec import Reduction
-from lpzero_hf.errors import InvalidScore
+from lpzero_hf.capture.spec import Reduced, Reduction
+from lpzero_hf.errors import InvalidScore, NotApplicable
 from lpzero_hf.models.layout import ModelLayout
 from lpzero_hf.proxies.base import Proxy, StatisticProxy, total
 
@@ -48,24 +49,93 @@ def log_determinant(values: Sequence[list[Tensor]], layout: ModelLayout) -> floa
     return float(torch.linalg.slogdet(sum(values[0][1:], start=values[0][0])).logabsdet)
 
 
-def principal_components(A: Tensor, mask: Tensor, threshold: float) -> Tensor:
-    """How many principal components of A [B, T, out], real tokens as rows, reach `threshold` of the variance.
+def variances(A: Tensor, mask: Tensor) -> Tensor:
+    """The variances of the principal components of A [B, T, out], real tokens as rows: descending, up to one factor.
 
     Raises:
         InvalidScore: A is not finite.
     """
     rows = A[mask].double()
     if not rows.isfinite().all():
-        raise InvalidScore("the feed-forward output is not finite")
+        raise InvalidScore("the features are not finite")
     rows = rows - rows.mean(0)
     gram = rows.T @ rows if rows.shape[0] >= rows.shape[1] else rows @ rows.T
-    variances = torch.linalg.eigvalsh(gram).clamp_min_(0).flip(0)
-    reached = variances.cumsum(0) >= threshold * variances.sum()
+    return torch.linalg.eigvalsh(gram).clamp_min_(0).flip(0)
+
+
+def principal_components(A: Tensor, mask: Tensor, threshold: float) -> Tensor:
+    """How many principal components of A [B, T, out], real tokens as rows, reach `threshold` of the variance.
+
+    Raises:
+        InvalidScore: A is not finite.
+    """
+    spectrum = variances(A, mask)
+    reached = spectrum.cumsum(0) >= threshold * spectrum.sum()
     return reached.to(torch.int8).argmax() + 1
+
+
+def least_correlation(A: Tensor, mask: Tensor) -> Tensor:
+    """The smallest eigenvalue of the correlation matrix [out, out] of the channels of A [B, T, out] over real tokens.
+
+    It is exactly 0 where channels depend on each other: with no more tokens than channels, and where a channel is
+    constant. In floating point it would be rounding noise there, so eigenvalues within that noise count as 0.
+
+    Raises:
+        InvalidScore: A is not finite.
+    """
+    rows = A[mask]
+    tokens, channels = rows.shape
+    if not rows.isfinite().all():
+        raise InvalidScore("the features are not finite")
+    if tokens <= channels:
+        return A.new_zeros((), dtype=torch.float64)
+    eps = next(torch.finfo(dtype).eps for dtype in PRECISIONS if torch.equal(rows.to(dtype).to(rows.dtype), rows))
+    centred = rows.double() - rows.double().mean(0)
+    norms = torch.linalg.vector_norm(centred, dim=0)
+    constant = norms <= eps * math.sqrt(tokens) * rows.double().abs().amax(0)
+    if constant.any():
+        return A.new_zeros((), dtype=torch.float64)
+    centred = centred / norms
+    eigenvalues = torch.linalg.eigvalsh(centred.T @ centred)
+    noise = eigenvalues[-1] * channels * max(eps**2, torch.finfo(torch.float64).eps)
+    return torch.where(eigenvalues[0] > noise, eigenvalues[0], 0.0)
+
+
+def total_of_least(values: Sequence[list[Tensor]], layout: ModelLayout) -> float:
+    """The sum over sites.
+
+    Raises:
+        NotApplicable: all are 0, whatever the weights.
+    """
+    score = total(values[0])
+    if not score:
+        raise NotApplicable("the channels of every block depend on each other; a larger minibatch has more tokens")
+    return score
+
+
+class MeanShare(StatisticProxy):
+    """A proxy of counts of principal components, each over the most that a layer's weight can have."""
+
+    def finish(self, reduced: Sequence[Sequence[Reduced]], layout: ModelLayout) -> float:
+        """The parameters times the mean share.
+
+        Raises:
+            NotApplicable: the weight of a pre-activation is unknown.
+        """
+        ranks = {
+            name: min(matrix.shape)
+            for site in layout.sites
+            for name, matrix in zip(site.names, site.matrices(site.parameter), strict=True)
+        }
+        if unknown := [site for _, site, _ in reduced[0] if site not in ranks]:
+            raise NotApplicable(f"the weight behind '{unknown[0]}' is unknown")
+        shares = [float(count) / ranks[site] for _, site, count in reduced[0]]
+        return layout.parameters * sum(shares) / len(shares)
 
 
 KERNEL = Reduction("ffn_hidden", ("A", "mask"), sample_agreement)
 COMPONENTS = Reduction("ffn_output", ("A", "mask"), partial(principal_components, threshold=0.99))
+PRECISIONS = (torch.bfloat16, torch.float16, torch.float32, torch.float64)  # the first that holds a tensor's values
 
 PROXIES: list[Proxy] = [
     StatisticProxy(
@@ -112,5 +182,20 @@ PROXIES: list[Proxy] = [
         citation=WPCA,
         batch_order_invariant=True,
         reductions=(COMPONENTS,),
+    ),
+    MeanShare(
+        name="w_pca_code",
+        formula="parameters * mean over feed-forward pre-activations of components that reach 0.99 / min(in, out)",
+        citation=f"{WPCA}; as in the code of github.com/ra225/W-PCA",
+        batch_order_invariant=True,
+        reductions=(Reduction("ffn_hidden", ("A", "mask"), partial(principal_components, threshold=0.99)),),
+    ),
+    StatisticProxy(
+        name="meco",
+        formula="sum over blocks of the smallest eigenvalue of the correlation of the feed-forward output's channels",
+        citation="Jiang et al., MeCo, NeurIPS 2023, github.com/HamsterMimi/MeCo",
+        batch_order_invariant=True,
+        reductions=(Reduction("ffn_output", ("A", "mask"), least_correlation),),
+        combine=total_of_least,
     ),
 ]

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
 from lpzero_hf.capture.spec import Reduction
-from lpzero_hf.proxies.base import Proxy, StatisticProxy, mean
+from lpzero_hf.models.layout import ModelLayout
+from lpzero_hf.proxies.base import Proxy, StatisticProxy, mean, total
 
 ZERO_COST = "Abdelfattah et al., Zero-Cost Proxies for Lightweight NAS, ICLR 2021, arXiv:2101.08134"
 SERIANNI = "Serianni and Kalita, Training-free NAS for RNNs and Transformers, ACL 2023, arXiv:2306.00288"
@@ -70,7 +73,14 @@ def wide_saliency(W: Tensor, G: Tensor) -> Tensor:
     return absolute_saliency(W, G) if W.shape[0] >= 128 else W.new_zeros(())
 
 
+def total_of_all(values: Sequence[list[Tensor]], layout: ModelLayout) -> float:
+    """The sum over the sites of all reductions."""
+    return sum(total(sites) for sites in values)
+
+
 SALIENCY = Reduction("linear", ("W", "G"), saliency)
+FFN_SALIENCY = Reduction("ffn_linear", ("W", "G"), saliency)
+DIVERSITY = Reduction("mixer_linear", ("W", "G"), nuclear_product)
 
 PROXIES: list[Proxy] = [
     StatisticProxy(
@@ -95,7 +105,7 @@ PROXIES: list[Proxy] = [
         formula="sum over mixer linear layers of ||W||_nuc * ||G||_nuc",
         citation=TF_TAS,
         batch_order_invariant=True,
-        reductions=(Reduction("mixer_linear", ("W", "G"), nuclear_product),),
+        reductions=(DIVERSITY,),
     ),
     StatisticProxy(
         name="synaptic_diversity_lpzero",
@@ -116,7 +126,7 @@ PROXIES: list[Proxy] = [
         formula="sum over feed-forward linear layers of W * G",
         citation=TF_TAS,
         batch_order_invariant=True,
-        reductions=(Reduction("ffn_linear", ("W", "G"), saliency),),
+        reductions=(FFN_SALIENCY,),
     ),
     StatisticProxy(
         name="synaptic_saliency_lpzero",
@@ -124,6 +134,14 @@ PROXIES: list[Proxy] = [
         citation=f"{TF_TAS}; as in the code of {LPZERO}",
         batch_order_invariant=True,
         reductions=(Reduction("ffn_linear", ("W", "G"), absolute_saliency),),
+    ),
+    StatisticProxy(
+        name="dss",
+        formula="synaptic_diversity + synaptic_saliency: ||W||_nuc * ||G||_nuc in mixers, W * G in feed-forward layers",
+        citation=TF_TAS,
+        batch_order_invariant=True,
+        reductions=(DIVERSITY, FFN_SALIENCY),
+        combine=total_of_all,
     ),
     StatisticProxy(
         name="eznas",

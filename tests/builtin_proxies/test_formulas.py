@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import copy
 import functools
+import itertools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy
 import pytest
+import scipy.integrate
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -103,14 +105,26 @@ class Run:
         gates: [layers, heads], each multiplies the context of one head.
         straight: norms only divide by the root mean square, a constant to gradients, and attention is uniform over
             all positions (for SynFlow).
+        cut: no gradient passes from one block to the one before.
     """
 
     parameters: dict[str, Tensor]
     mask: Tensor
     gates: Tensor | None = None
     straight: bool = False
+    cut: bool = False
+    entered: list[Tensor] = field(default_factory=list)  # the hidden states before each block, [B, T, d]
+    left: list[Tensor] = field(default_factory=list)  # and behind it
     outputs: dict[str, Tensor] = field(default_factory=dict)  # A, [B, T, out]
     probabilities: list[Tensor] = field(default_factory=list)  # S, [B, h, T, T]
+
+    def enter(self, x: Tensor) -> Tensor:
+        self.entered.append(x.detach().requires_grad_() if self.cut else x)
+        return self.entered[-1]
+
+    def leave(self, x: Tensor) -> Tensor:
+        self.left.append(x)
+        return x
 
     def linear(self, name: str, x: Tensor) -> Tensor:
         self.outputs[name] = x @ self.parameters[f"{name}.weight"].T + self.parameters[f"{name}.bias"]
@@ -144,11 +158,12 @@ def gpt2(run: Run, x: Tensor) -> Tensor:
     """The hidden states of GPT-2 for embedded tokens [B, T, d]."""
     x = x + run.parameters["wpe.weight"][: x.shape[1]]
     for i in range(LAYERS):
+        x = run.enter(x)
         q, k, v = run.linear(f"h.{i}.attn.c_attn", run.norm(f"h.{i}.ln_1", x, 1e-5)).split(WIDTH, -1)
         x = x + run.linear(f"h.{i}.attn.c_proj", run.attend(q, k, v))
         inner = run.linear(f"h.{i}.mlp.c_fc", run.norm(f"h.{i}.ln_2", x, 1e-5))
         inner = 0.5 * inner * (1 + torch.tanh(math.sqrt(2 / math.pi) * (inner + 0.044715 * inner**3)))
-        x = x + run.linear(f"h.{i}.mlp.c_proj", inner)
+        x = run.leave(x + run.linear(f"h.{i}.mlp.c_proj", inner))
     return run.norm("ln_f", x, 1e-5)
 
 
@@ -163,13 +178,13 @@ def llama(run: Run, x: Tensor) -> Tensor:
         return torch.cat((a * cos - b * sin, b * cos + a * sin), -1).flatten(2)
 
     for i in range(LAYERS):
-        block = f"layers.{i}"
+        block, x = f"layers.{i}", run.enter(x)
         seen = run.norm(f"{block}.input_layernorm", x, 1e-6)
         q, k, v = (run.linear(f"{block}.self_attn.{name}_proj", seen) for name in "qkv")
         x = x + run.linear(f"{block}.self_attn.o_proj", run.attend(rotate(q), rotate(k), v))
         seen = run.norm(f"{block}.post_attention_layernorm", x, 1e-6)
         gate, up = run.linear(f"{block}.mlp.gate_proj", seen), run.linear(f"{block}.mlp.up_proj", seen)
-        x = x + run.linear(f"{block}.mlp.down_proj", gate * torch.sigmoid(gate) * up)
+        x = run.leave(x + run.linear(f"{block}.mlp.down_proj", gate * torch.sigmoid(gate) * up))
     return run.norm("norm", x, 1e-6)
 
 
@@ -424,6 +439,71 @@ def zico(case: Case) -> float:
     return score
 
 
+def entropies(case: Case) -> list[float]:
+    """Per block - sum of p ln p, p the shares of the squared singular values of its centred output at real tokens."""
+    found = []
+    for x in case.run()[0].left:
+        tokens = x[case.mask].numpy()
+        squares = numpy.linalg.svd(tokens - tokens.mean(0), compute_uv=False) ** 2
+        found.append(-sum(p * math.log(p) for p in squares / squares.sum() if p > 0))
+    return found
+
+
+def az_trainability(case: Case) -> float:
+    """Per block 2 - s - 1/s, s the largest singular value of sum over real tokens of g v^T / their number, v random
+    signs and g the gradient of the sum of v * output at the block's input; the mean over blocks."""
+    run = Run(case.parameters, case.mask, cut=True)
+    NETWORKS[case.family](run, case.embedded)
+    generator, scores = torch.Generator().manual_seed(SEED), []
+    for x, output in zip(run.entered, run.left, strict=True):
+        v = torch.randint(2, output.shape, generator=generator).double() * 2 - 1
+        v[~case.mask] = 0
+        g = torch.autograd.grad((v * output).sum(), x, retain_graph=True)[0]
+        mean = sum(torch.outer(g[b, t], v[b, t]) for b, t in case.mask.nonzero().tolist()) / int(case.mask.sum())
+        s = float(torch.linalg.svdvals(mean)[0])
+        scores.append(2 - s - 1 / s)
+    return sum(scores) / len(scores)
+
+
+def meco(case: Case) -> float:
+    """sum over blocks of the smallest eigenvalue of Pearson's correlations of the units of the feed-forward output."""
+    outputs = [case.A_and_J[name][0][case.mask].numpy() for name in case.sites(FFN_OUTPUT)]
+    return sum(float(numpy.linalg.eigvalsh(numpy.corrcoef(tokens.T)).min()) for tokens in outputs)
+
+
+def w_pca_code(case: Case) -> float:
+    """params times the mean over pre-activations of the least number of components with 0.99 of the variance, over the
+    rank that the layer's weight can have."""
+    shares = []
+    for name in case.sites(FFN_HIDDEN):
+        tokens = case.A_and_J[name][0][case.mask].numpy()
+        parts = numpy.linalg.svd(tokens - tokens.mean(0), compute_uv=False) ** 2
+        count = next(k for k in range(1, len(parts) + 1) if parts[:k].sum() / parts.sum() >= 0.99)
+        shares.append(count / min(case.W[name].shape))
+    return params(case) * float(numpy.mean(shares))
+
+
+def nsc_expected(case: Case) -> float:
+    """sum over n of N * integral of ln(1 + M * variance * x) by the law of Marchenko and Pastur, M >= N the sizes of W.
+
+    The initial standard deviation is 0.02, over sqrt(2 * blocks) for both projections of GPT-2 onto the residual.
+    """
+    score = 0.0
+    for name, matrix in case.W.items():
+        N, M = sorted(matrix.shape)
+        variance = 0.02**2 / (2 * LAYERS if name.endswith("c_proj") else 1)
+        low, high = (1 - math.sqrt(N / M)) ** 2, (1 + math.sqrt(N / M)) ** 2
+
+        def density(x: float, N: int = N, M: int = M, low: float = low, high: float = high) -> float:
+            return math.sqrt(max(0.0, (high - x) * (x - low))) / (2 * math.pi * N / M * x)
+
+        def term(x: float, M: int = M, variance: float = variance, density: Callable = density) -> float:
+            return math.log(1 + M * variance * x) * density(x)
+
+        score += N * scipy.integrate.quad(term, low, high, epsabs=1e-13, epsrel=1e-10, limit=500)[0]
+    return score
+
+
 SITES = (MIXER, FFN_HIDDEN, FFN_OUTPUT)
 FFN = (FFN_HIDDEN, FFN_OUTPUT)
 REFERENCES: dict[str, Callable[[Case], float]] = {
@@ -465,16 +545,28 @@ REFERENCES: dict[str, Callable[[Case], float]] = {
     "head_importance": head_importance,
     "jacobian_covariance": jacobian_covariance,
     "jacobian_cosine": jacobian_cosine,
+    "nsc": over(lambda W, G: (1 + torch.linalg.svdvals(W) ** 2).log().sum(), *SITES),
+    "nsc_expected": nsc_expected,
+    "dss": lambda case: (
+        over(lambda W, G: nuclear(G) * nuclear(W), MIXER)(case) + over(lambda W, G: (W * G).sum(), *FFN)(case)
+    ),
+    "az_expressivity": lambda case: sum(entropies(case)),
+    "az_progressivity": lambda case: min(b - a for a, b in itertools.pairwise(entropies(case))),
+    "az_trainability": az_trainability,
+    "az_complexity": flops,
+    "meco": meco,
+    "w_pca_code": w_pca_code,
     "zen": zen,
     "zico": zico,
 }
 COUNTS = {
     "params", "decoder_params", "attention_params", "num_layers", "num_heads", "hidden_size", "depth_then_width",
     "depth_width2", "flops", "activation_distance", "activation_distance_lpzero", "v_pca", "w_pca",
+    "az_complexity",
 }  # fmt: skip
 MASKED = (
     "nwot", "activation_distance", "activation_distance_lpzero", "w_pca", "v_pca", "attention_confidence",
-    "attention_confidence_lpzero", "softmax_confidence",
+    "attention_confidence_lpzero", "softmax_confidence", "az_expressivity", "az_trainability", "meco", "w_pca_code",
 )  # fmt: skip
 
 
@@ -497,7 +589,7 @@ def check(name: str, family: str, kind: str, dtype: torch.dtype, tolerance: floa
     assert expected != 0
     if name in COUNTS:
         # Older releases of transformers compute the angles of rotary positions by a matrix product.
-        angles = B * T * HEAD // 2 if (name, family) == ("flops", "llama") else 0
+        angles = B * T * HEAD // 2 if name in ("flops", "az_complexity") and family == "llama" else 0
         assert value in (expected, expected + angles)
         return
     assert abs(value - expected) <= tolerance * abs(expected)

@@ -43,6 +43,7 @@ FAMILIES = ("gpt2", "llama", "bert", "t5", "flexibert")
 ROUGHER = {  # proxies that enlarge rounding
     "synaptic_diversity": 1e-8,  # a singular value of 0 comes out as 1e-8 of the largest
     "synaptic_diversity_lpzero": 1e-8,
+    "dss": 1e-8,
 }
 # The first position of a decoder sees one key, so the gradient of its query is 0; T5's attention computes it as 1e-17,
 # of which this proxy takes the logarithm.
@@ -118,7 +119,10 @@ def test_every_proxy_scores_as_on_the_whole_minibatch(family: str, size: int) ->
 def test_every_tensor_is_that_of_the_whole_minibatch(family: str, size: int) -> None:
     model = double(family)
     batch, layout = padded(model), layout_of(model)
-    places = {"linear": "WGAJ", "mixer": ("H", "S", "dH"), "embedding": "AJ", "ffn_hidden": "A", "ffn_output": "J"}
+    places = {
+        "linear": "WGAJ", "mixer": ("H", "S", "dH"), "embedding": "AJ", "ffn_hidden": "A", "ffn_output": "J",
+        "block": "A",
+    }  # fmt: skip
     reads = [Reduction(place, (name,), Tensor.clone) for place, names in places.items() for name in names]  # type: ignore[arg-type]
     whole = capture(model, batch, reads, layout)
     part = capture(model, batch, reads, layout, micro_batch=size)

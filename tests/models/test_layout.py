@@ -34,16 +34,21 @@ from tests.support.families import FAMILIES, tiny_model
 from tests.support.small_configs import small_config
 
 # What a family does not have, and why; every other proxy must give a finite score on every family.
-FUSED = {"nwot", "activation_distance", "activation_distance_lpzero"}  # experts run fused
-NO_FEED_FORWARD = FUSED | {"synaptic_saliency", "synaptic_saliency_lpzero", "w_pca", "v_pca"}
+FUSED = {"nwot", "activation_distance", "activation_distance_lpzero", "w_pca_code"}  # experts run fused
+NO_FEED_FORWARD = FUSED | {"synaptic_saliency", "synaptic_saliency_lpzero", "dss", "w_pca", "v_pca", "meco"}
 NOT_APPLICABLE = {
     "mixtral": FUSED,
     "qwen3_moe": FUSED,
     "qwen2_moe": FUSED,
     "gpt_oss": FUSED,
-    "rwkv": {"num_heads", "attention_confidence"},  # attention without heads or softmax
+    "rwkv": {
+        "num_heads",
+        "attention_confidence",
+        "nsc_expected",
+    },  # attention without heads or softmax; orthogonal weights
+    "mobilebert": {"meco"},  # its last feed-forward layer has more outputs than inputs, which depend on each other
     "xlnet": {"head_importance", "lpzero-flexibert", "lpzero-gpt2"},  # projects its heads with einsum
-    "fnet": {"num_heads", "synaptic_diversity", "attention_confidence"},  # mixes without weights
+    "fnet": {"num_heads", "synaptic_diversity", "dss", "attention_confidence"},  # mixes without weights
     "mamba": NO_FEED_FORWARD | {"num_heads", "attention_confidence"},
     "mamba2": NO_FEED_FORWARD | {"attention_confidence"},
 }

@@ -20,7 +20,8 @@ from tests.support.families import FAMILIES, tiny_model
 # small by cancellation, or divides by a difference of two gradients, has a bound of its own.
 BOUND = {torch.float16: 0.01, torch.bfloat16: 0.02}
 CANCELLING = {"plain": 0.15, "synaptic_saliency": 0.2, "zico": 0.15, "zen": 0.25, "jacobian_cosine": 0.1, "grasp": 0.05,
-              "lpzero-flexibert": 0.05, "head_importance": 0.05, "w_pca": 0.05, "v_pca": 0.05}  # fmt: skip
+              "lpzero-flexibert": 0.05, "head_importance": 0.05, "w_pca": 0.05, "v_pca": 0.05, "az_progressivity": 0.1,
+              "meco": 0.5}  # fmt: skip
 RANKS_ONLY = {"eznas"}  # the sign of a tiny number: no bound
 
 

@@ -1,0 +1,112 @@
+"""The text of a rank ensemble: what it names, and one clear line for what it cannot name."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+import lpzero_hf
+from lpzero_hf.errors import MinibatchWarning, UsageError
+from lpzero_hf.proxies.base import SetProxy
+from lpzero_hf.proxies.ensemble import EnsembleProxy
+from lpzero_hf.proxies.resolve import find_proxy, resolve
+from lpzero_hf.testing import check_proxy
+from tests.support.families import tiny_model
+
+EXPRESSION = "sum(sum(product(abs(W), abs(G))))"
+
+
+def ensemble(text: str) -> EnsembleProxy:
+    found = find_proxy(text)
+    assert isinstance(found, EnsembleProxy)
+    return found
+
+
+@pytest.mark.parametrize("text", ["ensemble(w_pca, snip)", "ensemble(w_pca,snip)", "  ensemble ( w_pca ,\n snip )  "])
+def test_white_space_does_not_matter(text: str) -> None:
+    assert ensemble(text) == ensemble("ensemble(w_pca, snip)")
+    assert ensemble(text).name == "ensemble(w_pca, snip)"
+    assert ensemble(text).members == (find_proxy("w_pca"), find_proxy("snip"))
+
+
+def test_members_are_whatever_names_a_proxy() -> None:
+    made = ensemble(f"log_ensemble({EXPRESSION}, ensemble(params, plain), lpzero-any)")
+    assert [member.name for member in made.members] == [EXPRESSION, "ensemble(params, plain)", "lpzero-any"]
+    assert made.name == f"log_ensemble({EXPRESSION}, ensemble(params, plain), lpzero-any)"
+
+
+def test_ranks_are_averaged_or_their_logarithms_added() -> None:
+    shares = [[1.0, 0.5], [0.5, 0.25]]
+    assert ensemble("ensemble(params, plain)").combine(shares) == [0.75, 0.375]
+    assert ensemble("log_ensemble(params, plain)").combine(shares) == pytest.approx([math.log(0.5), math.log(0.125)])
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("ensemble(snip, snipp)", "unknown proxy 'snipp'; did you mean 'snip'?"),
+        ("ensemble(snip, all)", "unknown proxy 'all'"),
+        ("ensemble(snip)", "has one member; use 'snip' itself"),
+        ("ensemble(snip, params, snip)", "names 'snip' twice"),
+        (f"ensemble({EXPRESSION}, {EXPRESSION.replace(',', ' , ')})", "twice"),
+        ("ensemble(ensemble(params, snip), ensemble( params,snip))", "twice"),
+        ("ensemble()", "empty member"),
+        ("ensemble(snip,)", "empty member"),
+        ("ensemble(snip,, params)", "empty member"),
+        ("ensemble(snip, params", "closing parenthesis"),
+        ("ensemble(snip, params))", "goes on"),
+        ("ensemble(snip, params) + plain", "goes on"),
+        ("ensemble(" * 5000 + "snip", "nested too deeply"),
+    ],
+)
+def test_what_is_no_ensemble_is_one_clear_line(text: str, said: str) -> None:
+    with pytest.raises(UsageError) as raised:
+        find_proxy(text)
+    assert said in str(raised.value)
+    assert len(str(raised.value).splitlines()) == 1
+
+
+def test_equal_ensembles_are_one_and_members_may_stand_beside_them() -> None:
+    names = [proxy.name for proxy in resolve(["ensemble(w_pca,snip)", "snip", "ensemble( w_pca, snip )"])]
+    assert names == ["ensemble(w_pca, snip)", "snip"]
+    both = f"ensemble(params, ensemble({EXPRESSION}, lpzero-any))"
+    assert [proxy.name for proxy in resolve([both, EXPRESSION, "lpzero-any", both])] == [both, EXPRESSION, "lpzero-any"]
+
+
+def test_a_member_must_not_be_another_proxy_of_a_requested_name() -> None:
+    def snip(model, batch) -> float:
+        """another one"""
+        return 0.0
+
+    with pytest.raises(UsageError, match="called 'snip'"):
+        resolve(["ensemble(w_pca, snip)", snip])
+
+
+def test_one_model_alone_has_no_score_and_nothing_runs() -> None:
+    model = tiny_model("gpt2")
+    rows = lpzero_hf.score(model, None, ["ensemble(w_pca, snip)"])  # not even a minibatch is needed
+    row = rows["ensemble(w_pca, snip)"]
+    assert (row.value, row.status) == (None, "not applicable")
+    assert "use rank" in row.reason
+
+
+def test_members_searched_on_another_minibatch_are_warned_of() -> None:
+    chosen = resolve("ensemble(lpzero-any, snip)")
+    with pytest.warns(MinibatchWarning, match="lpzero-any"):
+        chosen.warn_of_minibatch(3, 7)
+
+
+def test_the_conformance_suite_asks_for_the_members() -> None:
+    with pytest.raises(UsageError, match="check its members"):
+        check_proxy("ensemble(w_pca, snip)")
+
+
+def test_set_proxies_of_others_are_proxies() -> None:
+    class Best(SetProxy):
+        def combine(self, shares):  # type: ignore[no-untyped-def]
+            return [max(ranks) for ranks in zip(*shares, strict=True)]
+
+    members = (find_proxy("params"), find_proxy("num_heads"))
+    best = Best(name="best", formula="the best rank", members=members)
+    assert [proxy.name for proxy in resolve(best)] == ["best"]
