@@ -23,7 +23,7 @@ from studies.paper.table3 import Table3
 from studies.paper.table4 import Table4
 from studies.paper.table5 import Table5
 from studies.proxies.features import Features
-from studies.proxies.grades import Grades
+from studies.proxies.grades import FURTHER, Grades
 from studies.proxies.noise import Noise
 from studies.proxies.pareto import Pareto
 from studies.proxies.sensitivity import Sensitivity
@@ -54,6 +54,7 @@ STUDIES: tuple[Study, ...] = (  # in the order in which they are made; a page sh
     Rebuilt(),
     Initialised(),
     Grades(),
+    *FURTHER,
     Winners(),
     Capture(),
     *SEARCHES,

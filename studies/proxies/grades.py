@@ -18,6 +18,14 @@ from studies.study import Progress, Runs, Study, executor_of
 BENCHMARKS = ("gpt2-wt103", "flexibert", "tiny-gpt2")
 OWN = "lpzero-hf"
 DIGITS = 9  # of a score in a run file: more than the ranking needs
+LATER = (  # proxies that are newer than the run
+    "nsc", "nsc_expected", "az_expressivity", "az_progressivity", "az_trainability", "az_complexity", "meco", "dss",
+    "w_pca_code", "hidden_size",
+)  # fmt: skip
+DEAR = (  # passes of their own, or singular values: on decoders of two billion parameters hours, or more than 24 GiB
+    "grasp", "zico", "synflow", "logsynflow", "logsynflow_lpzero", "synaptic_diversity", "synaptic_diversity_lpzero",
+    "eznas",
+)  # fmt: skip
 COLUMNS = """\
 No proxy here was tuned or chosen on these benchmarks. "top 10%" is the share of the truly best tenth that is among the
 best-scored tenth. s/arch is the median time to score one architecture on one core while the other cores do the same;
@@ -44,28 +52,37 @@ class FurtherGrades(Study):
 
     Args:
         benchmark: its name.
+        without: proxies that are not scored, because they take too long or too much memory.
     """
 
-    def __init__(self, benchmark: str) -> None:
-        self.benchmark, title = benchmark, f"Every proxy on {benchmark}"
+    def __init__(self, benchmark: str, without: Sequence[str] = ()) -> None:
+        self.benchmark, self.without, title = benchmark, without, f"Every proxy on {benchmark}"
         self.name, self.title = f"grades-{benchmark}", title  # type: ignore[misc]  # one class, several studies
 
     def make(self, progress: Progress) -> dict[str, Any]:
         """Scores, grades and the facts of the benchmark."""
-        return _graded(self.benchmark, progress)
+        return _graded(self.benchmark, progress, (*self.without, *LATER))
 
     def show(self, runs: Runs) -> str:
         """One table."""
-        return _section(self.benchmark, runs[self.name], heading=False)
+        section = _section(self.benchmark, runs[self.name], heading=False)
+        names = ", ".join(f"`{name}`" for name in self.without)
+        return section + (
+            f"\n\nNot scored, because they take hours or more than 24 GiB here: {names}." if names else ""
+        )
 
 
-FURTHER = (FurtherGrades("gpt2-lm1b"), FurtherGrades("gemstones"))
+FURTHER = (FurtherGrades("gpt2-lm1b"), FurtherGrades("gemstones", DEAR))
 
 
-def _graded(name: str, progress: Progress) -> dict[str, Any]:
+def _graded(name: str, progress: Progress, without: Sequence[str] = ()) -> dict[str, Any]:
     plugins = load_plugins()
     claims = [claim for claim in installed_proxies(plugins).values() if claim.distribution == OWN]
-    proxies = [claim.item.name for claim in claims if not isinstance(claim.item, SearchedProxy)]
+    proxies = [
+        claim.item.name
+        for claim in claims
+        if not isinstance(claim.item, SearchedProxy) and claim.item.name not in without
+    ]
     benchmark = load_benchmark(name, plugins)
 
     def step(done: int, total: int) -> None:
