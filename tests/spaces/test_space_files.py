@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,9 @@ from transformers import LlamaConfig
 
 from lpzero_hf import ConfigSpace, load_model, load_space, rank
 from lpzero_hf.errors import LpzError, UsageError
+from lpzero_hf.spaces.base_config import base_of
 from lpzero_hf.spaces.named import named_config
+from lpzero_hf.spaces.places import SpaceProblem
 from lpzero_hf.spaces.space_file import read_document
 from tests.support.random_spaces import LLAMA
 
@@ -127,6 +130,8 @@ BAD = {  # a file, the line that its message names, and words of it
     "unknown field": (changed("num_hidden_layers", "num_hidden_layer"), 9, "did you mean 'num_hidden_layers'?"),
     "unknown field of the base": (changed("vocab_size", "vocab_sise"), 4, "did you mean 'vocab_size'?"),
     "unknown nested field": (changed("mlp_bias", "rope_parameters.rope_teta"), 12, "'rope_parameters.rope_theta'?"),
+    "a nested field by its last word": (changed("mlp_bias", "rope_type"), 12, "did you mean 'rope_parameters.rope_"),
+    "the family as a choice": (changed("mlp_bias", "model_type"), 12, "space for each family"),
     "nothing is nested there": (changed("mlp_bias", "text_config.mlp_bias"), 12, "holds no fields"),
     "unknown field of a formula": (changed("2 * hidden_size", "2 * hiden_size"), 14, "did you mean 'hidden_size'?"),
     "computed field in a formula": (changed("2 * hidden_size", "2 * head_dim"), 14, "'head_dim' is computed"),
@@ -313,3 +318,12 @@ def test_conflicting_constraints_are_named_without_the_innocent(tmp_path: Path) 
     assert "num_hidden_layers" not in message
     assert "together with 'num_attention_heads == 2'" in message
     assert "my-space.yaml:18)" in message
+
+
+@pytest.mark.parametrize("name", ["attn_implementation", "model_type", "rope_theta", "vocab_sise", "Hidden_Size"])
+def test_a_field_that_is_suggested_can_be_chosen(name: str) -> None:
+    base = base_of(LlamaConfig(vocab_size=64))
+    with pytest.raises(SpaceProblem) as caught:
+        base.resolve(name)
+    for suggested in re.findall("did you mean '(.*)'", str(caught.value)):
+        assert base.resolve(suggested) != name
