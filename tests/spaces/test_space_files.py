@@ -328,3 +328,10 @@ def test_a_field_that_is_suggested_can_be_chosen(name: str) -> None:
         base.resolve(name)
     for suggested in re.findall("did you mean '(.*)'", str(caught.value)):
         assert base.resolve(suggested) != name
+
+
+def test_a_space_where_a_model_is_needed_asks_for_one_of_its_architectures(tmp_path: Path) -> None:
+    file = tmp_path / "my-space.yaml"
+    file.write_text(GOOD)
+    with pytest.raises(LpzError, match=r"my-space\.yaml:ID"):
+        load_model(str(file))
