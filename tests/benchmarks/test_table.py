@@ -133,7 +133,7 @@ def test_ids_as_commands_print_them_are_read_in_the_space_of_their_file(tmp_path
         found = benchmark_from_table(rows, "loss", space=str(file)).trained()
         assert [entry.key for entry in found] == [f"num_hidden_layers={depth}" for depth in (1, 2, 4)]
     rows.append({"arch": "other.yaml:num_hidden_layers=3", "loss": 3})
-    with pytest.raises(LpzError, match=r"row 4 .* no choice"):
+    with pytest.raises(LpzError, match=r"row 4 .*choice"):
         benchmark_from_table(rows, "loss", space=str(file))
 
 
@@ -146,7 +146,7 @@ def test_other_separators_are_seen_in_the_header(separator: str, tmp_path: Path)
 
 def test_a_column_called_as_a_nested_field_is_no_note() -> None:
     rows = [{"hidden_size": width, "rope_theta": 10**place, "loss": place} for place, width in enumerate(WIDTHS)]
-    with pytest.raises(UsageError, match=r"mean 'rope_parameters\.rope_theta'"):
+    with pytest.raises(UsageError, match=r"rope_parameters\.rope_theta"):
         benchmark_from_table(rows, "loss", base=BASE)
     benchmark = benchmark_from_table(rows, "loss", base=BASE, extra_columns=["rope_theta"])
     assert benchmark.trained()[1].extra == {"rope_theta": 10}
