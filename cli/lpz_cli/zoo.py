@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -78,8 +79,13 @@ def show(
     rows = [[row["name"], f"every {row['per']}", row["shown"]] for row in choices]
     print_table(f"{space}: {_shown(count)} architectures", ["choice", "made for", "values"], rows)
     say(home.summary, home.citation, f"For example `lpz score {shlex.quote(example)}`")
-    for name, reason in cannot.items():
-        tell(f"warning: {name} cannot be built: {reason}; add a constraint, or change the values")
+    _warn_of(cannot)
+
+
+def _warn_of(refused: Mapping[str, str]) -> None:
+    advice = "; add a constraint, or change the values"  # which most reasons hold
+    for name, reason in refused.items():
+        tell(f"warning: {name} cannot be built: {reason.removesuffix(advice)}{advice}")
 
 
 def _refused(space: SearchSpace, n: int, seed: int) -> dict[str, str]:
@@ -126,5 +132,4 @@ def new_space(
     say(
         str(out), f"{_shown(count)} architectures around {model}; `lpz zoo show {shlex.quote(str(out))}` describes them"
     )
-    for name, reason in proposal.refused.items():
-        tell(f"warning: {name} cannot be built: {reason}; add a constraint, or change the values")
+    _warn_of(proposal.refused)

@@ -20,11 +20,13 @@ from lpzero_hf.spaces.base import Architecture, SearchSpace
 from lpzero_hf.spaces.base_config import BaseConfig, plain_config
 from lpzero_hf.spaces.base_source import find_base
 from lpzero_hf.spaces.config_keys import nearest_key, warn_of_unknown_keys
+from lpzero_hf.spaces.config_space import ConfigSpace
 from lpzero_hf.spaces.listed import ListedMember
-from lpzero_hf.spaces.named import installed_models, installed_spaces, load_space
+from lpzero_hf.spaces.named import IN_FILE, installed_models, installed_spaces, load_space
 from lpzero_hf.spaces.places import SpaceProblem
 from lpzero_hf.spaces.read_config import HUB_ID
 from lpzero_hf.spaces.size_limits import check_sizes
+from lpzero_hf.spaces.space_file import name_of
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig
@@ -51,7 +53,7 @@ class ArchitectureReader(Protocol):
 
 
 class SpaceIds:
-    """A column with text ids of a space, with or without its name and a colon before them.
+    """A column with text ids of a space, with or without its name, or that of its file, and a colon before them.
 
     Args:
         column: its name.
@@ -73,13 +75,22 @@ class SpaceIds:
             raise BadCell(
                 "without an architecture", f"'{self.columns[0]}' is empty; it holds an id of {self.space.name}"
             )
-        text = str(cell).strip().removeprefix(f"{self.space.name}:")
+        text = without_space(str(cell).strip(), self.space)
         if text not in self._known:
             try:
                 self._known[text] = self.space.parse(text)
             except LpzError as error:
                 raise BadCell(f"with no id of space {self.space.name}", str(error)) from None
         return self._known[text]
+
+
+def without_space(text: str, space: SearchSpace) -> str:
+    """A text id without the name of its space, or of the file of it, and the colon: commands print ids with them."""
+    if (in_file := IN_FILE.match(text)) is None:
+        return text.removeprefix(f"{space.name}:")
+    file, member = in_file.groups()
+    source = space.places.source if isinstance(space, ConfigSpace) else ""
+    return member if name_of(Path(file)) in (space.name, name_of(Path(source))) else text
 
 
 class ConfigCells:
@@ -290,7 +301,8 @@ def _fields(left: Sequence[str], base: BaseConfig, source: str) -> dict[str, str
         try:
             fields[name] = base.resolve(name)
         except SpaceProblem:
-            near = nearest_key(name, known_fields(base), NEAR)
+            near = base.deeper(name) if name not in NOT_ARCHITECTURE else ""
+            near = near or nearest_key(name, known_fields(base), NEAR)
             if near:
                 raise UsageError(
                     f"column '{name}' of {source} is no field of {base.kind.__name__}; did you mean '{near}'? Rename "

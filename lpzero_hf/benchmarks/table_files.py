@@ -185,7 +185,7 @@ def _separated(text: str, separator: str, bad: BadRows, folder: Path) -> RowTabl
     except StopIteration:
         raise LpzError(f"{bad.source} is empty; its first line names the columns") from None
     if len(header) == 1 and separator == ",":  # as spreadsheets write it where the comma stands in numbers
-        for other in ";\t":
+        for other in ";\t|":
             if other in header[0]:
                 return _separated(text, other, bad, folder)
     columns = _columns(header, f"the header of {bad.source}")

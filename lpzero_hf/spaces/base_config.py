@@ -10,7 +10,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import inspect
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 WRITTEN_BY_ITSELF = frozenset({"model_type", "transformers_version", "_name_or_path", "_commit_hash"})
 LARGE = 60  # keys of a nested mapping that is kept or left out as a whole
 NEVER = object()
+TRIED = 3  # values of an undeclared field: one may be what the class sets
 
 
 class BaseConfig:
@@ -74,13 +75,13 @@ class BaseConfig:
         with _quiet() if chosen else nullcontext():
             return _built(self.kind, fields)
 
-    def resolve(self, name: str, value: Value | object = NEVER) -> str:
+    def resolve(self, name: str, values: Sequence[Value] = ()) -> str:
         """The path of a field, by the names that its class gives it.
 
         Args:
             name: of the field, other names of the class allowed; with dots for nested ones.
-            value: that it gets; a name that the class does not declare is one of its fields if that value changes what
-                it makes.
+            values: that it gets; a name that the class does not declare is one of its fields if one of the first of
+                them changes what it makes: `rope_theta` for example.
 
         Raises:
             SpaceProblem: the class has no such field; the message names the nearest.
@@ -103,11 +104,9 @@ class BaseConfig:
         full = ".".join([*path, last])
         known = _known(holder, path)
         if last in WRITTEN_BY_ITSELF or (
-            last not in known and not (value is not NEVER and self._has_effect(full, value))
+            last not in known and not any(self._has_effect(full, value) for value in values[:TRIED])
         ):
-            near = nearest_key(last, frozenset(known))
-            hint = f"; did you mean '{'.'.join([*path, near])}'?" if near else ""
-            raise SpaceProblem((), f"{self._of(holder)} has no field '{last}'{hint}")
+            raise SpaceProblem((), f"{self._of(holder)} has no field '{last}'{self._hint(path, last, known)}")
         return full
 
     def value(self, path: str) -> Value:
@@ -148,6 +147,18 @@ class BaseConfig:
 
     def _of(self, holder: Any) -> str:
         return type(holder).__name__ if _is_config(holder) else f"this part of {self.kind.__name__}"
+
+    def _hint(self, path: list[str], name: str, known: set[str]) -> str:
+        if name == "model_type":
+            return "; the base has it: make a space for each family"
+        near = nearest_key(name, frozenset(key for key in known if not key.startswith("_")) - WRITTEN_BY_ITSELF)
+        found = self.deeper(name) or (".".join([*path, near]) if near else "")
+        return f"; did you mean '{found}'?" if found else ""
+
+    def deeper(self, name: str) -> str:
+        """The path of a field of that name in a nested configuration, the outermost one; "" if there is none."""
+        found = [path for path in _paths(plain_config(self.whole)) if len(path) > 1 and path[-1] == name]
+        return min((".".join(path) for path in found), key=lambda path: path.count("."), default="")
 
     def _has_effect(self, path: str, value: Any) -> bool:
         try:

@@ -230,7 +230,8 @@ class ConfigSpace(SearchSpace):
             config = self._base.build(fields)
         except LpzError as error:
             raise SpaceProblem(
-                ("choices",), f"{error}, for {self.text(architecture)}; add a constraint, or change the values"
+                self._blamed(str(error)),
+                f"{error}, for {self.text(architecture)}; add a constraint, or change the values",
             ) from error
         for field, value in self._rules.fixed.items():
             holder: Any = config
@@ -244,6 +245,11 @@ class ConfigSpace(SearchSpace):
                     f"'{field}' is read as {value!r}, but {type(config).__name__} makes {holder!r} of it; derive it",
                 )
         return config
+
+    def _blamed(self, refusal: str) -> tuple[str, ...]:
+        """The place of the choice or formula whose field a refusal quotes; else that of all choices."""
+        paths = [(part, name) for part in ("derived", "choices") for name in self._written[part]]
+        return next((path for path in paths if f"'{path[1].rpartition('.')[2]}'" in refusal), ("choices",))
 
     def _fields(self, row: Row) -> dict[str, Value]:
         return {choice.field: value for choice, value in zip(self._choices, row, strict=True)}

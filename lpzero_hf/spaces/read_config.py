@@ -10,7 +10,7 @@ from lpzero_hf.errors import LpzError, ModelError, UsageError, did_you_mean, one
 from lpzero_hf.files import read_json
 from lpzero_hf.plugins import PluginRegistry
 from lpzero_hf.spaces.config_keys import warn_of_unknown_keys
-from lpzero_hf.spaces.named import installed_models
+from lpzero_hf.spaces.named import SUFFIXES, installed_models
 from lpzero_hf.spaces.size_limits import check_sizes
 
 if TYPE_CHECKING:
@@ -28,6 +28,8 @@ def local_config(path: Path, trust_remote_code: bool = False) -> PreTrainedConfi
     file = path / "config.json" if path.is_dir() else path
     if path.is_dir() and not file.exists():
         raise ModelError(f"the folder '{path}' has no config.json; give a folder saved with save_pretrained")
+    if file.suffix.lower() in SUFFIXES[:2]:
+        raise ModelError(f"'{file}' is the file of a space by its name; name one architecture of it, as {file}:ID")
     try:
         raw = read_json(file, "save the configuration again", strict=False)  # some published ones hold Infinity
     except LpzError as error:

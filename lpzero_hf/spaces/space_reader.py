@@ -64,7 +64,7 @@ class SpaceReader:
         taken = dict(chosen)
         for name in derived:
             path: Path = ("derived", name)
-            field = self._resolved(name, path, 1)
+            field = self._resolved(name, path, (1, 2))
             if field in chosen:
                 raise SpaceProblem(path, f"'{chosen[field]}' is a choice as well; leave it out of one of them")
             _claim(taken, field, name, path)
@@ -90,7 +90,7 @@ class SpaceReader:
         for name, spec in choices.items():
             path: Path = ("choices", name)
             values, per_layer, length, shown = read_choice(spec, path)
-            field = self._resolved(name, path, values[:1] if per_layer else values[0])
+            field = self._resolved(name, path, [(value,) for value in values] if per_layer else values)
             _claim(taken, field, name, path)
             if per_layer:
                 if length:
@@ -134,9 +134,9 @@ class SpaceReader:
         except SpaceProblem as problem:
             raise SpaceProblem(path, problem.what) from problem
 
-    def _resolved(self, name: str, path: Path, value: Any = None) -> str:
+    def _resolved(self, name: str, path: Path, values: Sequence[Value] = ()) -> str:
         try:
-            return self._base.resolve(name, value)
+            return self._base.resolve(name, values)
         except SpaceProblem as problem:
             raise SpaceProblem(path, problem.what) from problem
 

@@ -124,6 +124,34 @@ def test_ids_of_a_space_keep_that_space(prefix: str) -> None:
     assert [entry.key for entry in benchmark.trained()] == [space.text(one) for one in drawn]
 
 
+def test_ids_as_commands_print_them_are_read_in_the_space_of_their_file(tmp_path: Path) -> None:
+    file = tmp_path / "my space.yaml"
+    text = "base: {model_type: llama, vocab_size: 64}\nchoices: {num_hidden_layers: [1, 2, 3, 4]}\n"
+    file.write_text(text)
+    for prefix in ("", "my space.yaml:", f"{file}:", "my-space:"):
+        rows = [{"arch": f"{prefix}num_hidden_layers={depth}", "loss": depth} for depth in (1, 2, 4)]
+        found = benchmark_from_table(rows, "loss", space=str(file)).trained()
+        assert [entry.key for entry in found] == [f"num_hidden_layers={depth}" for depth in (1, 2, 4)]
+    rows.append({"arch": "other.yaml:num_hidden_layers=3", "loss": 3})
+    with pytest.raises(LpzError, match=r"row 4 .*choice"):
+        benchmark_from_table(rows, "loss", space=str(file))
+
+
+@pytest.mark.parametrize("separator", [";", "|", "\t"])
+def test_other_separators_are_seen_in_the_header(separator: str, tmp_path: Path) -> None:
+    file = tmp_path / "runs.csv"
+    file.write_text(CSV.replace(",", separator))
+    assert len(benchmark_from_table(file, "val_loss", base=BASE).trained()) == 4
+
+
+def test_a_column_called_as_a_nested_field_is_no_note() -> None:
+    rows = [{"hidden_size": width, "rope_theta": 10**place, "loss": place} for place, width in enumerate(WIDTHS)]
+    with pytest.raises(UsageError, match=r"rope_parameters\.rope_theta"):
+        benchmark_from_table(rows, "loss", base=BASE)
+    benchmark = benchmark_from_table(rows, "loss", base=BASE, extra_columns=["rope_theta"])
+    assert benchmark.trained()[1].extra == {"rope_theta": 10}
+
+
 def test_rows_of_one_architecture_are_seeds_with_their_noise() -> None:
     rows = [
         {"hidden_size": width, "seed": seed, "loss": 5 - place + 0.01 * seed * (-1) ** place, "tokens": seed}

@@ -140,6 +140,13 @@ def test_names_of_the_attribute_map_mean_the_same_field() -> None:
         ConfigSpace("s", base, {"hidden_size": [32], "n_embd": [64]})
 
 
+@pytest.mark.parametrize("thetas", [[1e4, 5e5], [5e5, 1e4]])
+def test_a_field_that_the_class_takes_undeclared_may_begin_with_its_default(thetas: list[float]) -> None:
+    space = ConfigSpace("thetas", {"model_type": "llama", "vocab_size": 64}, {"rope_theta": thetas})
+    made = [space.config(space.parse(f"rope_theta={theta}")).rope_parameters["rope_theta"] for theta in thetas]
+    assert made == thetas
+
+
 def test_layers_follow_the_number_of_layers_and_count() -> None:
     base = Gemma3TextConfig(**LLAMA, num_key_value_heads=1, head_dim=8)
     choices = {"num_hidden_layers": [1, 3], "layer_types": {"per_layer": TYPES}}

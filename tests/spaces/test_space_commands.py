@@ -61,6 +61,9 @@ def test_a_space_is_shown_with_what_cannot_be_built(lpz: Lpz, file: Path) -> Non
     )
     document = json.loads(lpz("zoo", "show", "mine.yaml", "--json")[1])
     assert len(document["refused"]) == 5 or document["refused"] == {}
+    file.write_text(TEXT.split("choices", 1)[0] + REFUSING)
+    warning = lpz("zoo", "show", "mine.yaml")[2]
+    assert warning.count("add a constraint") == warning.count("\n") > 0
     assert lpz("zoo", "show", "missing.yaml")[0] == 1
     code, _, err = lpz("rank", "mine.yaml:hidden_size=3", "-p", "params")
     assert (code, err.count("\n")) == (2, 1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,9 @@ from transformers import LlamaConfig
 
 from lpzero_hf import ConfigSpace, load_model, load_space, rank
 from lpzero_hf.errors import LpzError, UsageError
+from lpzero_hf.spaces.base_config import base_of
 from lpzero_hf.spaces.named import named_config
+from lpzero_hf.spaces.places import SpaceProblem
 from lpzero_hf.spaces.space_file import read_document
 from tests.support.random_spaces import LLAMA
 
@@ -127,6 +130,8 @@ BAD = {  # a file, the line that its message names, and words of it
     "unknown field": (changed("num_hidden_layers", "num_hidden_layer"), 9, "did you mean 'num_hidden_layers'?"),
     "unknown field of the base": (changed("vocab_size", "vocab_sise"), 4, "did you mean 'vocab_size'?"),
     "unknown nested field": (changed("mlp_bias", "rope_parameters.rope_teta"), 12, "'rope_parameters.rope_theta'?"),
+    "a nested field by its last word": (changed("mlp_bias", "rope_type"), 12, "did you mean 'rope_parameters.rope_"),
+    "the family as a choice": (changed("mlp_bias", "model_type"), 12, "space for each family"),
     "nothing is nested there": (changed("mlp_bias", "text_config.mlp_bias"), 12, "holds no fields"),
     "unknown field of a formula": (changed("2 * hidden_size", "2 * hiden_size"), 14, "did you mean 'hidden_size'?"),
     "computed field in a formula": (changed("2 * hidden_size", "2 * head_dim"), 14, "'head_dim' is computed"),
@@ -168,8 +173,9 @@ BAD = {  # a file, the line that its message names, and words of it
     "constraints that are one text": (changed("\n  - hidden_size %", " hidden_size %"), 15, "list of conditions"),
     "derived fields that are a list": (changed("\n  intermediate_size: 2 * hidden_size", " [1]"), 13, "fields with"),
     "a member that the class refuses": (BASE + "choices:\n  hidden_size: [33]\n", 2, "multiple of the number"),
-    "a value of the wrong kind": (changed("[true, false]", "[maybe]"), 7, "mlp_bias"),
-    "a size that no machine builds": (changed("[1, 2]", "[100000000]"), 7, "at most 1,000"),
+    "a value of the wrong kind": (changed("[true, false]", "[maybe]"), 12, "mlp_bias"),
+    "a formula with a value of the wrong kind": (changed("2 * hidden_size", "hidden_size / 2"), 14, "expected int"),
+    "a size that no machine builds": (changed("[1, 2]", "[100000000]"), 9, "at most 1,000"),
     "a key twice": (changed("  mlp_bias", "  rms_norm_eps"), 12, "twice"),
     "a tag": (changed("[1, 2]", "!!python/object/apply:os.system ['touch ran']"), 9, "tags"),
     "an alias": ("a: &a [1, 1]\nb: &b [*a, *a]\n" + GOOD, 1, "aliases"),
@@ -313,3 +319,19 @@ def test_conflicting_constraints_are_named_without_the_innocent(tmp_path: Path) 
     assert "num_hidden_layers" not in message
     assert "together with 'num_attention_heads == 2'" in message
     assert "my-space.yaml:18)" in message
+
+
+@pytest.mark.parametrize("name", ["attn_implementation", "model_type", "rope_theta", "vocab_sise", "Hidden_Size"])
+def test_a_field_that_is_suggested_can_be_chosen(name: str) -> None:
+    base = base_of(LlamaConfig(vocab_size=64))
+    with pytest.raises(SpaceProblem) as caught:
+        base.resolve(name)
+    for suggested in re.findall("did you mean '(.*)'", str(caught.value)):
+        assert base.resolve(suggested) != name
+
+
+def test_a_space_where_a_model_is_needed_asks_for_one_of_its_architectures(tmp_path: Path) -> None:
+    file = tmp_path / "my-space.yaml"
+    file.write_text(GOOD)
+    with pytest.raises(LpzError, match=r"my-space\.yaml:ID"):
+        load_model(str(file))
