@@ -67,9 +67,8 @@ class FurtherGrades(Study):
         """One table."""
         section = _section(self.benchmark, runs[self.name], heading=False)
         names = ", ".join(f"`{name}`" for name in self.without)
-        return section + (
-            f"\n\nNot scored, because they take hours or more than 24 GiB here: {names}." if names else ""
-        )
+        left_out = f"\n\nNot scored, because they take hours or more than 24 GiB here: {names}." if names else ""
+        return f"{section}{left_out}\n\nThe seconds were measured while other work ran on the same cores."
 
 
 FURTHER = (FurtherGrades("gpt2-lm1b"), FurtherGrades("gemstones", DEAR))
