@@ -114,7 +114,8 @@ def test_bench_train_takes_tables_and_datasets(lpz: Lpz) -> None:
     assert corpora[0] == corpora[1]
     assert corpora[0]["text"]["tokens"] < 60  # of 32 wanted, and not of all 200 rows
     for options in (
-        "",
+        "--dataset data --column story",
+        "--text t.jsonl --column story",
         "--validation t.txt --validation-split x",
         "--validation-split x",
         "--text t.txt --column text",
