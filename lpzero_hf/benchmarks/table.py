@@ -136,8 +136,8 @@ def benchmark_from_rows(
         summary: one line for people; by default it says how many there are.
         unit: what people call the metric, with its unit; by default the name of the column.
         fetch: downloads the files, see `Benchmark`.
-        larger_is_better, architecture, base, space, batch_size, seq_len, skip_bad_rows, seed_column, key_column,
-            extra_columns, citation, license, notes, plugins: as for `benchmark_from_table`.
+
+    All others are as for `benchmark_from_table`.
 
     Raises:
         UsageError: there is no such space.
