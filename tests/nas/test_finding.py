@@ -144,7 +144,7 @@ def test_lpz_nas_says_what_is_wrong(lpz: Lpz, tmp_path: Path) -> None:
     code, err = fails(proxy="snp")
     assert (code, "'snip'" in err) == (2, True)
     code, err = fails(limit="0")
-    assert (code, "maximum" in err) == (2, True)
+    assert (code, "max-params" in err) == (2, True)
     code, err = fails("--among", "gpt2-wt104")
     assert (code, "gpt2-wt104" in err) == (2, True)
     code, err = fails("--among", "tiny-gpt2", space="flexibert")

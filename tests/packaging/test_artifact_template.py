@@ -55,7 +55,7 @@ def strangers(tmp_path_factory: pytest.TempPathFactory) -> Strangers:
     """An environment in which what a real search has found is installed from wheels."""
     home = tmp_path_factory.mktemp("strangers")
     search(
-        "tiny-gpt2", out=home / "run", limit=16, train=10, iterations=40, population=20, seed=3,
+        "tiny-gpt2", out=home / "run", limit=16, train=10, iterations=40, population=20, seed=7,
         setting=Setting(batch_size=2, seq_len=8),
     )  # fmt: skip
     from lpz_cli.main import run as lpz

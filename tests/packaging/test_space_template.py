@@ -92,10 +92,8 @@ def test_a_file_is_written_once_and_every_command_takes_it(lpz: Lpz, tmp_path: P
 
 
 def test_a_model_without_a_known_field_is_refused(tmp_path: Path) -> None:
+    smallest = dict(hidden_size=1, num_hidden_layers=1, num_attention_heads=1, intermediate_size=1)
+    images = dict(model_type="vit", image_size=2, patch_size=1, **smallest)
+    (tmp_path / "config.json").write_text(json.dumps(images))
     with pytest.raises(UsageError, match="no field"):
-        propose(tmp_path / "a.yaml", _strange(tmp_path))
-
-
-def _strange(folder: Path) -> str:
-    (folder / "config.json").write_text(json.dumps({"model_type": "gpt2", "n_layer": 1, "n_embd": 1, "n_head": 1}))
-    return str(folder)
+        propose(tmp_path / "a.yaml", str(tmp_path))
