@@ -113,7 +113,7 @@ def test_weights_that_the_memory_has_no_room_for_are_not_made(monkeypatch: pytes
     assert score(lazy, None, "params")["params"].require() > 10**8
     with pytest.raises(ModelError, match="-p params"):
         build_model(config)
-    failed = rank({"wide": config}, "snip")[0].rows["snip"]
+    failed = rank({"wide": config}, "snip", setting=Setting(2, 16))[0].rows["snip"]
     assert failed["status"] == "failed"
     assert "GiB" in failed["reason"]
 
