@@ -11,7 +11,7 @@ import torch
 from transformers import AutoConfig, GPT2Config
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES
 
-from lpzero_hf import load_model, rank, score
+from lpzero_hf import Setting, load_model, rank, score
 from lpzero_hf.errors import ModelError
 from lpzero_hf.models.build import build_model
 from lpzero_hf.models.memory import available_bytes
