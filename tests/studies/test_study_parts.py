@@ -107,7 +107,7 @@ def test_a_further_benchmark_is_graded_with_the_baselines_and_says_what_has_no_s
     assert list(data["scores"]) == ["snip", "nwot", *BASELINES]
     shown = study.show({study.name: data})
     assert "| params | +1.000 [" in shown
-    assert "| snip | — | — | — | 0 |" in shown
+    assert "| snip | — | — | — | — | 0 |" in shown
     assert f"`snip`: 4 have no score (failed: {NARROWER})." in shown
     assert "4 architectures, minibatch 16 x 8 tokens" in shown
 
