@@ -72,7 +72,14 @@ def test_a_run_that_was_killed_goes_on_and_finds_what_it_would_have_found(
     config = SearchConfig.from_json(json.loads((OLD / "killed" / "plan.json").read_text(encoding="utf-8"))["plan"])
     (split,) = search(config, out=tmp_path / "run", resume=True).to_json()["splits"]
     expected = json.loads((OLD / "killed-and-resumed.json").read_text(encoding="utf-8"))
-    assert {name: split[name] for name in expected} == expected
+    assert _as_then(split, expected) == expected
+
+
+def _as_then(made: Any, expected: Any) -> Any:
+    """What is made now, without what 0.1.0 did not have: agreement at equal size, further baselines."""
+    if isinstance(made, dict) and isinstance(expected, dict):
+        return {name: _as_then(made[name], part) for name, part in expected.items()}
+    return made
 
 
 def test_the_report_of_a_run_is_made(lpz: Callable[..., tuple[int, str, str]], tmp_path: Path) -> None:

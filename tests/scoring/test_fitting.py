@@ -218,9 +218,9 @@ def test_what_does_not_fit_is_said_once_and_the_rest_is_graded(lpz: Lpz, monkeyp
     monkeypatch.setattr(FREE, lambda device: between(estimate, "loss", "grasp"))
     code, out, err = lpz(*COMMAND, "-p", "grasp")
     assert code == 0
-    assert [line for line in err.splitlines() if "grasp" in line] == [
-        f"warning: grasp has no score of {sum(_lacking(out, 'grasp'))} architectures, failed: {NARROWER}"
-    ]
+    (line,) = (line for line in err.splitlines() if "grasp" in line)
+    assert line.startswith(f"warning: grasp has no score of {sum(_lacking(out, 'grasp'))} architectures")
+    assert line.endswith(f"failed: {NARROWER}")
     assert not any(_lacking(out, "snip"))
 
 

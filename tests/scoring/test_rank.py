@@ -105,7 +105,8 @@ def test_the_zoo_shows_its_spaces(lpz) -> None:
     assert {"flexibert", "gpt2", "tiny-gpt2"} <= {row["space"] for row in json.loads(out)["spaces"]}
     code, out, _ = lpz("zoo", "show", "flexibert", "--json")
     shown = json.loads(out)
-    assert (code, shown["size"], shown["layers"]) == (0, 10_621_440, [2, 4])
+    layers = [choice["values"] for choice in shown["choices"] if choice["name"] == "layers"]
+    assert (code, shown["size"], layers) == (0, 10_621_440, [[2, 4]])
     assert load_model(shown["example"]).model.config.model_type == "lpz-flexibert"
     code, out, _ = lpz("zoo", "show", "gpt2")
     assert "1.504e+60" in out

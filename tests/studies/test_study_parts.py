@@ -100,7 +100,10 @@ def test_a_further_benchmark_is_graded_with_the_baselines_and_says_what_has_no_s
     monkeypatch.setattr(
         grades, "installed_proxies", lambda plugins: {n: c for n, c in installed_proxies(plugins).items() if n in FEW}
     )
-    monkeypatch.setattr("lpzero_hf.scoring.evaluate.fitting", lambda model, batch, proxies, *_, **__: proxies[1:])
+    monkeypatch.setattr(
+        "lpzero_hf.scoring.evaluate.fitting",
+        lambda model, batch, proxies, *_, **__: [proxy for proxy in proxies if proxy.name != "snip"],
+    )
     losses = {f"d64.e32.k1-h1.i{inner}": 5 - inner / 1000 for inner in (64, 128, 192, 256)}
     study = FurtherGrades(write_benchmark(tmp_path / "made", losses))
     data = json.loads(json.dumps(study.make(lambda *event: None)))
