@@ -89,7 +89,8 @@ def _graded(name: str, progress: Progress, without: Sequence[str] = ()) -> dict[
 
     with ScoreCache() as cache:
         report = grade(benchmark, proxies, cache=cache, executor=executor_of(), progress=step)
-    return _record(report) | {"facts": describe(benchmark)}
+    facts = {key: value for key, value in describe(benchmark).items() if key != "table"}  # a path of this machine
+    return _record(report) | {"facts": facts}
 
 
 def _record(report: Report) -> dict[str, Any]:
