@@ -176,6 +176,7 @@ def gemstones(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     entries = [Trained(row["key"], row["architecture"], row["final_loss"]) for row in rows_read]
     small = replace(real, space=space, read=lambda: entries)
     monkeypatch.setattr(lpz_zoo.benchmarks, "BENCHMARKS", [small])
+    monkeypatch.setenv("LPZ_NO_PLUGINS", str(tmp_path))  # names no plugin: a registry that was offered nothing yet
 
 
 COMMAND = ("bench", "eval", "gemstones", "-p", "snip", "-p", "l2_norm", "--workers", "1", "--device", "cpu", "--json")
