@@ -62,6 +62,7 @@ def test_one_number_sorts_by_depth_and_then_by_width(space: str) -> None:
     assert [row[2:] for row in by_number] == sorted(row[2:] for row in rows)
 
 
+@pytest.mark.slow
 def test_widths_next_to_each_other_stay_apart_at_any_depth() -> None:
     for depth in (1, 3, 96, 500):
         narrow, wide, deeper = (build_gpt2(*shape) for shape in ((depth, 4), (depth, 5), (depth + 1, 1)))

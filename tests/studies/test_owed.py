@@ -140,7 +140,7 @@ def test_the_page_of_costs_shows_the_files_that_there_are(tmp_path: Path) -> Non
         assert part in text
 
 
-@pytest.mark.integration
+@pytest.mark.slow
 def test_all_rows_run_in_small_on_a_cpu_and_are_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert owed.main(["--out", str(tmp_path), *CPU, "--small"]) == 0
     agreement = read(tmp_path / "gpu_agreement.json")

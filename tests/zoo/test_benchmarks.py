@@ -210,7 +210,7 @@ def test_gpt2_on_lm1b_has_the_published_numbers_of_parameters_but_for_attention(
         assert counts["Attn"] == depth * (5 * d**2 + 2 * d), entry.key
 
 
-@pytest.mark.integration
+@pytest.mark.slow
 def test_counts_rank_lm1b_as_the_published_ones_do(gpt2_lm1b: list[Trained]) -> None:
     report = grade("gpt2-lm1b", ["decoder_params", "attention_params"])
     targets = [GPT2_LM1B.target(entry) for entry in gpt2_lm1b]
