@@ -6,7 +6,6 @@ import gc
 import math
 import statistics
 import warnings
-from collections import Counter
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,18 +13,16 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
-from lpzero_hf.benchmarks.benchmark import Benchmark, Progress, Trained, noise_of
+from lpzero_hf.benchmarks.benchmark import Benchmark, Progress, Trained
 from lpzero_hf.benchmarks.table_architectures import ArchitectureReader, reader_of
 from lpzero_hf.benchmarks.table_cells import column_of, missing, shown
 from lpzero_hf.benchmarks.table_files import BadCell, BadRows, RowTable, listed_counts, read_table
+from lpzero_hf.benchmarks.trainings import FEWEST, Training, Trainings, facts_of
 from lpzero_hf.errors import LpzError, TableWarning
 from lpzero_hf.plugins import PluginRegistry, load_plugins
 from lpzero_hf.spaces.base import Architecture, SearchSpace
 from lpzero_hf.spaces.listed import ListedMember, ListedSpace
 from lpzero_hf.spaces.named import load_space
-
-FEWEST = 3  # architectures that have a ranking
-SEEDS = 50  # whose rankings are compared in pairs
 
 
 def benchmark_from_table(
@@ -250,26 +247,7 @@ class TableReading:
                 TableWarning,
                 stacklevel=2,
             )
-        return TableContent(entries, reader.members, partial(_facts, table, reader, kept, seed, trainings))
-
-
-@dataclass(frozen=True)
-class Training:
-    """One row of a table: an architecture, trained once.
-
-    Args:
-        place: of the row.
-        architecture: of its space.
-        seed: of the training; without a column for it, the number of the row among those of its architecture.
-        quality: the trained performance.
-        row: all cells.
-    """
-
-    place: int
-    architecture: Architecture
-    seed: Hashable
-    quality: float
-    row: Mapping[str, Any]
+        return TableContent(entries, reader.members, partial(facts_of, table, reader, kept, seed, trainings))
 
 
 @contextmanager
@@ -282,9 +260,6 @@ def _uncollected() -> Iterator[None]:
     finally:
         if collecting:
             gc.enable()
-
-
-Trainings = dict[Hashable, list[Training]]  # by architecture, or by the key that names it
 
 
 def _seed_column(wanted: str | None, table: RowTable) -> str | None:
@@ -399,51 +374,3 @@ def _entry(
         where = f"{bad.unit}s {', '.join(str(training.place) for training in found)} of {bad.source}"
     quality = found[0].quality if len(found) == 1 else statistics.fmean(training.quality for training in found)
     return Trained(str(name), architecture, quality, extra, where)
-
-
-# Facts -----------------------------------------------------------------------------------------------------
-
-
-def _facts(
-    table: RowTable, reader: ArchitectureReader, kept: Sequence[str], seed: str | None, trainings: Trainings
-) -> dict[str, Any]:
-    facts: dict[str, Any] = {
-        "table": table.bad.source.strip("'"),
-        "rows": len(table.rows),
-        "architectures_from": ", ".join(reader.columns),
-        "columns": {column: _spread(column, table.rows) for column in kept} or None,
-        "rows_left_out": dict(table.bad.counts) or None,
-    }
-    several = {str(name): found for name, found in trainings.items() if len(found) > 1}
-    if several:
-        between = None if seed is None else _between_seeds(several)
-        variances = [statistics.variance(training.quality for training in found) for found in several.values()]
-        facts["noise"] = between or {
-            "architectures_with_several_seeds": len(several),
-            "standard_deviation_of_a_seed": math.sqrt(statistics.fmean(variances)),
-        }
-    return facts
-
-
-def _between_seeds(several: Mapping[str, Sequence[Training]]) -> dict[str, Any] | None:
-    """How far trainings with other seeds differ, where the seeds are the same ones; None where few are."""
-    seeds: dict[Hashable, dict[str, float]] = {}
-    for name, found in several.items():
-        for training in found:
-            seeds.setdefault(training.seed, {})[name] = training.quality
-    seeds = {seed: qualities for seed, qualities in seeds.items() if len(qualities) >= FEWEST}
-    return noise_of(seeds) if len(seeds) <= SEEDS else None
-
-
-def _spread(column: str, rows: Sequence[Mapping[str, Any]]) -> str:
-    """The values of a column that is kept, for people."""
-    cells = [row[column] for row in rows if not missing(row.get(column))]
-    if cells and all(isinstance(cell, int | float) and not isinstance(cell, bool) for cell in cells):
-        low, high = min(cells), max(cells)
-        ends = [f"{end:,}" if isinstance(end, int) else f"{end:.6g}" for end in dict.fromkeys((low, high))]
-        shown_as = " to ".join(ends)
-    else:
-        shown_as = ", ".join(f"{value} ({n})" for value, n in Counter(map(str, cells)).most_common(3))
-        shown_as = shown_as if len(shown_as) <= 60 else f"{len(set(map(str, cells)))} values"
-    empty = len(rows) - len(cells)
-    return shown_as + f", {empty} empty" * (empty > 0)

@@ -15,6 +15,7 @@ from lpzero_hf import Architecture, ConfigSpace, load_space
 from lpzero_hf.errors import ModelError, UsageError
 from lpzero_hf.models.member_check import refused
 from lpzero_hf.spaces.base_config import base_of
+from studies.cost import inputs
 from tests.support.random_spaces import LLAMA, TYPES, Reference, materials, random_space
 
 MATERIALS = materials()
@@ -75,26 +76,7 @@ def test_many_random_spaces(name: str) -> None:
 
 
 def test_a_space_of_a_billion_members_draws_valid_ones() -> None:
-    space = ConfigSpace(
-        "large",
-        LlamaConfig(vocab_size=1000),
-        {
-            "hidden_size": {"from": 64, "to": 4096, "step": 64},
-            "num_hidden_layers": {"from": 1, "to": 64},
-            "num_attention_heads": {"from": 1, "to": 64},
-            "num_key_value_heads": {"from": 1, "to": 16, "times": 2},
-            "intermediate_size": {"from": 64, "to": 16384, "step": 64},
-            "rope_parameters.rope_theta": {"from": 1e4, "to": 1e7, "times": 10},
-            "tie_word_embeddings": [True, False],
-            "hidden_act": ["silu", "gelu", "relu"],
-            "max_position_embeddings": [1024, 2048, 4096],
-        },
-        constraints=[
-            "hidden_size % (2 * num_attention_heads) == 0",
-            "num_attention_heads % num_key_value_heads == 0",
-            "2 * hidden_size <= intermediate_size <= 8 * hidden_size",
-        ],
-    )
+    space = inputs.made()
     assert space.count().exact
     assert space.size() > 10**9
     for by in ("architecture", "choice"):
