@@ -70,10 +70,19 @@ def _watch() -> None:
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:
-    if _state["interrupted"]:
+    if _state["interrupted"] or _importing(frame):
         _leave()
     _state["interrupted"] = True
     raise KeyboardInterrupt
+
+
+def _importing(frame: FrameType | None) -> bool:
+    """Whether `frame` imports a module: its compiled parts may abort the process at an exception."""
+    while frame is not None:
+        if frame.f_code.co_filename.startswith("<frozen importlib"):
+            return True
+        frame = frame.f_back
+    return False
 
 
 def _leave() -> None:

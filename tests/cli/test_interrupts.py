@@ -62,3 +62,20 @@ def test_a_second_ctrl_c_ends_what_does_not_end(tmp_path: Path) -> None:
         process.send_signal(signal.SIGINT)
     assert process.communicate()[1] == "interrupted\n"
     assert process.returncode == 130
+
+
+def test_ctrl_c_while_compiled_code_imports_does_not_abort(tmp_path: Path) -> None:
+    """An exception that passes through compiled code, as in parts of torch, would end in `std::terminate`."""
+    (tmp_path / "slowly.py").write_text(
+        "import time\ntry:\n    print('ready', flush=True)\n    time.sleep(600)\n"
+        "except KeyboardInterrupt:\n    import os\n    os.abort()\n"
+    )
+    code = "from lpz_cli import main as m, entry\ndef run(arguments):\n    import slowly\nm.run = run\nentry.main()"
+    process = subprocess.Popen(
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=tmp_path
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "ready\n"
+    process.send_signal(signal.SIGINT)
+    assert process.communicate()[1] == "interrupted\n"
+    assert process.returncode == 130
