@@ -13,7 +13,7 @@ from typing import Any
 from lpzero_hf.benchmarks.benchmark import Benchmark, Trained, load_benchmark
 from lpzero_hf.errors import LpzError
 from lpzero_hf.plugins import PluginRegistry
-from lpzero_hf.proxies.base import Proxy, SetProxy
+from lpzero_hf.proxies.base import CompositeProxy, Proxy
 from lpzero_hf.scoring.cache import digest
 from lpzero_hf.scoring.cache_key import identity
 from lpzero_hf.spaces.base import Architecture, SearchSpace
@@ -84,7 +84,7 @@ def searched_keys(
     Raises:
         LpzError: the benchmark cannot be read.
     """
-    if isinstance(proxy, SetProxy):
+    if isinstance(proxy, CompositeProxy):
         return frozenset().union(*(searched_keys(member, benchmark, plugins, entries) for member in proxy.members))
     keys = set(proxy.searched_on(benchmark.name))
     seen = set(proxy.searched_marks)

@@ -229,14 +229,35 @@ class FunctionProxy(Proxy):
 
 
 @dataclass(frozen=True, kw_only=True)
-class SetProxy(Proxy):
-    """A proxy that scores architectures by their ranks in a given set; one model alone has no score.
+class CompositeProxy(Proxy):
+    """A proxy of the scores of others.
 
     Args:
-        members: whose ranks it combines.
+        members: whose scores it combines.
     """
 
     members: tuple[Proxy, ...]
+
+    @property
+    def passes(self) -> str:
+        """None of its own."""
+        return "those of its members"
+
+    @property
+    def requires(self) -> Requirement:
+        """What the most demanding member does."""
+        order: tuple[Requirement, ...] = ("shapes", "weights", "model")
+        return max((member.requires for member in self.members), key=order.index)
+
+    @property
+    def uses_minibatch(self) -> bool:
+        """Whether a member does."""
+        return any(member.uses_minibatch for member in self.members)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SetProxy(CompositeProxy):
+    """A proxy that scores architectures by their ranks in a given set; one model alone has no score."""
 
     @abstractmethod
     def combine(self, shares: Sequence[Sequence[float]]) -> list[float]:
@@ -246,27 +267,32 @@ class SetProxy(Proxy):
             shares: for each member the ranks of the n architectures over n: 1 for the best, ties share their mean rank.
         """
 
-    @property
-    def passes(self) -> str:
-        """None of its own."""
-        return "those of its members"
 
-    @property
-    def requires(self) -> Requirement:
-        """Nothing of one model."""
-        return "shapes"
+@dataclass(frozen=True, kw_only=True)
+class ModelwiseProxy(CompositeProxy):
+    """A proxy that combines the scores of one model, whatever other models there are."""
 
-    @property
-    def uses_minibatch(self) -> bool:
-        """Not itself."""
-        return False
+    @abstractmethod
+    def combine(self, scores: Sequence[float]) -> float:
+        """The score of a model from those of the members, each as the member gives it.
+
+        Raises:
+            InvalidScore: they have no combination.
+        """
 
 
 def single(proxies: Iterable[Proxy]) -> tuple[Proxy, ...]:
-    """The proxies that score one model, each once: for one that ranks a set, its members."""
+    """The proxies that read models, each once: for a composite one, its members."""
     return tuple(
-        dict.fromkeys(one for p in proxies for one in (single(p.members) if isinstance(p, SetProxy) else (p,)))
+        dict.fromkeys(one for p in proxies for one in (single(p.members) if isinstance(p, CompositeProxy) else (p,)))
     )
+
+
+def ranks_a_set(proxy: Proxy) -> bool:
+    """Whether a model alone has no score, because the proxy or a member of it ranks a set."""
+    if not isinstance(proxy, CompositeProxy):
+        return False
+    return isinstance(proxy, SetProxy) or any(map(ranks_a_set, proxy.members))
 
 
 def as_proxy(item: Proxy | Callable[..., float]) -> Proxy:
@@ -279,7 +305,7 @@ def as_proxy(item: Proxy | Callable[..., float]) -> Proxy:
     Raises:
         TypeError: it is neither, or cannot be hashed.
     """
-    if isinstance(item, StatisticProxy | ModelProxy | FunctionProxy | SetProxy):
+    if isinstance(item, StatisticProxy | ModelProxy | FunctionProxy | CompositeProxy):
         hash(item)
         return item
     if isinstance(item, Proxy):

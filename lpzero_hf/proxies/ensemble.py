@@ -1,4 +1,5 @@
-"""Rank ensembles of proxies, `ensemble(w_pca, snip)` in text: they score architectures by their ranks in a set."""
+"""Proxies of several proxies: `ensemble(w_pca, snip)` in text scores architectures by their ranks in a set, and
+`geometric_mean(w_pca, snip)` a model by the scores that its members give it."""
 
 from __future__ import annotations
 
@@ -8,10 +9,15 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from lpzero_hf.errors import UsageError
-from lpzero_hf.proxies.base import Proxy, SetProxy
+from lpzero_hf.errors import InvalidScore, UsageError
+from lpzero_hf.proxies.base import CompositeProxy, ModelwiseProxy, Proxy, SetProxy
 
-START = re.compile(r"\s*(log_)?ensemble\s*\(")
+START = re.compile(r"\s*(ensemble|log_ensemble|geometric_mean)\s*\(")
+FORMULAS = {
+    "ensemble": "mean over members of rank / n, ranks in a set of n: n for the best",
+    "log_ensemble": "sum over members of ln(rank / n), ranks in a set of n: n for the best",
+    "geometric_mean": "mean over members of ln(score), of -ln(score) where lower is better",
+}
 DEEPEST = 32  # parentheses inside each other
 
 
@@ -33,17 +39,34 @@ class EnsembleProxy(SetProxy):
         return [math.fsum(ranks) / len(ranks) for ranks in zip(*shares, strict=True)]
 
 
+@dataclass(frozen=True, kw_only=True)
+class GeometricMean(ModelwiseProxy):
+    """The logarithm of the geometric mean of the scores, each counted so that higher is better.
+
+    In it only ratios matter, so its members may have any units and any scale, and a model alone has a score.
+    """
+
+    def combine(self, scores: Sequence[float]) -> float:
+        """The mean of the natural logarithms. Raises `InvalidScore` if a score is not above 0."""
+        for member, score in zip(self.members, scores, strict=True):
+            if score <= 0:
+                raise InvalidScore(f"'{member.name}' is {score:g}, and a geometric mean is of scores above 0")
+        logarithms = [member.orientation * math.log(s) for member, s in zip(self.members, scores, strict=True)]
+        return math.fsum(logarithms) / len(logarithms)
+
+
 def is_ensemble(text: str) -> bool:
-    """Whether `text` names a rank ensemble, well or badly formed."""
+    """Whether `text` names a proxy of several proxies, well or badly formed."""
     return START.match(text) is not None
 
 
-def parse_ensemble(text: str, find: Callable[[str], Proxy]) -> EnsembleProxy:
-    """The ensemble that a text names.
+def parse_ensemble(text: str, find: Callable[[str], Proxy]) -> CompositeProxy:
+    """The proxy of several proxies that a text names.
 
     Args:
         text: `ensemble(A, B, ...)` for the mean of the ranks, `log_ensemble(A, B, ...)` for the sum of their
-            logarithms, the non-linear rank aggregation of AZ-NAS (Lee and Ham, CVPR 2024, arXiv:2403.19232).
+            logarithms, the non-linear rank aggregation of AZ-NAS (Lee and Ham, CVPR 2024, arXiv:2403.19232),
+            `geometric_mean(A, B, ...)` for the mean of the logarithms of the scores.
         find: looks up one member by its text, which may be an ensemble again.
 
     Raises:
@@ -51,21 +74,17 @@ def parse_ensemble(text: str, find: Callable[[str], Proxy]) -> EnsembleProxy:
     """
     start = START.match(text)
     assert start is not None
-    logarithmic, shown = start[1] is not None, text.strip()
-    members = [find(member) for member in _members(shown, text[start.end() :].rstrip())]
+    kind, shown = start[1], text.strip()
+    members = tuple(find(member) for member in _members(shown, text[start.end() :].rstrip()))
     names = [member.name for member in members]
     if twice := [name for name, count in Counter(names).items() if count > 1]:
         raise UsageError(f"'{shown}' names '{twice[0]}' twice; an ensemble takes each member once")
     if len(members) < 2:
         raise UsageError(f"'{shown}' has one member; use '{names[0]}' itself, or add another")
-    kind = "log_ensemble" if logarithmic else "ensemble"
-    what = "sum over members of ln(rank / n)" if logarithmic else "mean over members of rank / n"
-    return EnsembleProxy(
-        name=f"{kind}({', '.join(names)})",
-        formula=f"{what}, ranks in a set of n: n for the best",
-        members=tuple(members),
-        logarithmic=logarithmic,
-    )
+    name = f"{kind}({', '.join(names)})"
+    if kind == "geometric_mean":
+        return GeometricMean(name=name, formula=FORMULAS[kind], members=members)
+    return EnsembleProxy(name=name, formula=FORMULAS[kind], members=members, logarithmic=kind == "log_ensemble")
 
 
 def _members(shown: str, rest: str) -> Iterator[str]:

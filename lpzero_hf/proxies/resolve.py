@@ -13,8 +13,8 @@ from lpzero_hf.errors import MinibatchWarning, UsageError, did_you_mean
 from lpzero_hf.expressions.expression import parse
 from lpzero_hf.expressions.operations import installed_operations
 from lpzero_hf.plugins import Claim, PluginRegistry, load_plugins
-from lpzero_hf.proxies.base import Proxy, as_proxy, single
-from lpzero_hf.proxies.ensemble import EnsembleProxy, is_ensemble, parse_ensemble
+from lpzero_hf.proxies.base import CompositeProxy, Proxy, as_proxy, single
+from lpzero_hf.proxies.ensemble import is_ensemble, parse_ensemble
 from lpzero_hf.proxies.expression_proxy import ExpressionProxy, expression_proxy
 from lpzero_hf.proxies.searched_proxy import SearchedProxy, searched_proxy
 
@@ -128,7 +128,7 @@ def resolve(proxies: ProxyLike | Iterable[ProxyLike], plugins: PluginRegistry | 
     made: dict[tuple[str, str, int], Proxy] = {}  # of expressions and artifacts, whose digest is in the version
 
     def once(proxy: Proxy) -> Proxy:
-        if isinstance(proxy, EnsembleProxy):
+        if isinstance(proxy, CompositeProxy):
             proxy = replace(proxy, members=tuple(once(member) for member in proxy.members))
         if isinstance(proxy, ExpressionProxy | SearchedProxy):
             proxy = made.setdefault((proxy.name, proxy.version, proxy.orientation), proxy)

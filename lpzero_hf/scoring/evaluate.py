@@ -19,10 +19,10 @@ from lpzero_hf.proxies.base import Proxy, StatisticProxy, single, source_digest
 from lpzero_hf.proxies.resolve import PortableProxies, claim_of
 from lpzero_hf.scoring.cache import ScoreCache
 from lpzero_hf.scoring.cache_key import architecture_key
+from lpzero_hf.scoring.composite_scores import add_composite_scores
 from lpzero_hf.scoring.fitting import NARROWER, TOO_LARGE, Crowded, fitting
 from lpzero_hf.scoring.score import score_proxies
 from lpzero_hf.scoring.scores import Score
-from lpzero_hf.scoring.set_scores import add_set_scores
 from lpzero_hf.scoring.setting import Setting
 
 if TYPE_CHECKING:
@@ -108,7 +108,7 @@ def evaluate(
     notes = Counter(n for made in ordered.values() for n in {r["reason"] for r in made.values() if r["status"] == "ok"})
     for message in worker_warnings.counted({note: number for note, number in notes.items() if note}, len(ordered)):
         warnings.warn(message, ModelWarning, stacklevel=2)
-    add_set_scores(ordered, requested)
+    add_composite_scores(ordered, requested)
     return {name: {proxy.name: made[proxy.name] for proxy in requested} for name, made in ordered.items()}
 
 

@@ -21,7 +21,7 @@ from lpzero_hf.models.memory import available_bytes, resident_bytes
 from lpzero_hf.models.meta_device import ShapesOnly
 from lpzero_hf.models.minibatch import NoMinibatch
 from lpzero_hf.models.objective import unchecked_objective, with_labels
-from lpzero_hf.proxies.base import FunctionProxy, ModelProxy, Proxy, StatisticProxy, Subject
+from lpzero_hf.proxies.base import FunctionProxy, ModelProxy, Proxy, StatisticProxy, Subject, single
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -234,6 +234,7 @@ def estimate_memory(
         rough: guess the activations from the linear layers, which takes no pass, but may be wrong by a factor of 4.
     """
     batch = {"input_ids": torch.empty(0, 0, dtype=torch.long)} if batch is None else batch
+    proxies = single(proxies)
     kinds = {proxy.requires for proxy in proxies}
     fallback = "" if "model" in kinds else _fallback(model, batch, proxies, layout)
     requires = "model" if fallback else max(kinds, key=("shapes", "weights", "model").index, default="shapes")

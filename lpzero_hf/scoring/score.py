@@ -7,7 +7,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any
 
@@ -31,12 +31,12 @@ from lpzero_hf.models.readable import check_readable
 from lpzero_hf.models.running import running_layout
 from lpzero_hf.models.unwrap import unwrapped
 from lpzero_hf.plugins import PluginRegistry, load_plugins
-from lpzero_hf.proxies.base import FunctionProxy, ModelProxy, Proxy, SetProxy, StatisticProxy, Subject
+from lpzero_hf.proxies.base import FunctionProxy, ModelProxy, Proxy, StatisticProxy, Subject, ranks_a_set, single
 from lpzero_hf.proxies.resolve import ALL, ProxyLike, resolve
+from lpzero_hf.scoring.composite_scores import add_composite_scores
 from lpzero_hf.scoring.scores import Score, Scores, Status
 
 PROJECTED = "gradients are those of a random projection of the output, for want of a loss"
-RANKS_A_SET = "an ensemble ranks a set of architectures; use rank, or score its members"
 OUT_OF_MEMORY = (
     "out of memory, and passes of its own run on the whole minibatch; a smaller --batch-size or --seq-len needs less"
 )
@@ -122,6 +122,7 @@ def score_proxies(
     progress: Callable[[str, int, int], None] | None = None,
 ) -> Scores:
     """As `score`, for resolved proxies and a minibatch that fits the model (`check_minibatch`)."""
+    requested, proxies = proxies, single(proxy for proxy in proxies if not ranks_a_set(proxy))
     if micro_batch is not None and micro_batch < 1:
         raise UsageError(f"micro-batches of {micro_batch} sequences are not possible; ask for at least 1")
     if batch is None and (using := [proxy.name for proxy in proxies if proxy.uses_minibatch]):
@@ -134,7 +135,14 @@ def score_proxies(
     with plain_layers(model):
         captures = any(isinstance(proxy, StatisticProxy) and proxy.passes != "none" for proxy in proxies)
         layout = running_layout(model, layout_of(model, plugins), given, seed, told_later=captures)
-        return passes.scores(proxies, layout, progress)
+        return _composed(passes.scores(proxies, layout, progress), requested)
+
+
+def _composed(scores: Scores, requested: Sequence[Proxy]) -> Scores:
+    """The scores of the requested proxies, from those of the proxies that read the model."""
+    rows = {row.proxy: asdict(row) for row in scores.rows}
+    add_composite_scores({"": rows}, requested)
+    return Scores(tuple(Score(**rows[proxy.name]) for proxy in requested), scores.seconds)
 
 
 def _sufficient(model: PreTrainedModel, proxies: Sequence[Proxy]) -> PreTrainedModel:
@@ -204,9 +212,6 @@ class _Passes:
         for done, proxy in enumerate(own, len(shared)):
             step(done)
             rows[proxy.name] = self._own(proxy, layout)
-        for ensemble in proxies:
-            if isinstance(ensemble, SetProxy):
-                rows[ensemble.name] = _row(ensemble, None, "not applicable", RANKS_A_SET, time.perf_counter())
         step(len(steps))
         if not has_own_loss(self.model, self.batch):
             names = [proxy.name for proxy in proxies if _differentiates(proxy)]

@@ -7,7 +7,7 @@ from functools import partial
 
 from lpzero_hf.errors import UsageError
 from lpzero_hf.plugins import load_plugins
-from lpzero_hf.proxies.base import SetProxy
+from lpzero_hf.proxies.base import CompositeProxy
 from lpzero_hf.proxies.resolve import ProxyLike, find_proxy
 from lpzero_hf.testing.proxy_checks import CHECKS, Case, Check
 from lpzero_hf.testing.tiny_models import FAMILIES, MakeConfig
@@ -71,8 +71,8 @@ def checks(
 def _case(proxy: ProxyLike, baseline: bool, models: Mapping[str, MakeConfig] | None) -> Case:
     plugins = load_plugins()
     found = find_proxy(proxy, plugins)
-    if isinstance(found, SetProxy):
-        raise UsageError(f"'{found.name}' ranks a set and scores no model alone; check its members")
+    if isinstance(found, CompositeProxy):
+        raise UsageError(f"'{found.name}' is made of others; check its members")
     return Case(found, baseline, FAMILIES if models is None else models, plugins)
 
 

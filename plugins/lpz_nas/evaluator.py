@@ -15,7 +15,7 @@ from lpzero_hf.models.minibatch import position_limit, vocabulary_size
 from lpzero_hf.models.objective import head_kind
 from lpzero_hf.models.unwrap import unwrapped
 from lpzero_hf.plugins import PluginRegistry, load_plugins
-from lpzero_hf.proxies.base import Proxy, SetProxy
+from lpzero_hf.proxies.base import Proxy, ranks_a_set
 from lpzero_hf.proxies.resolve import ProxyLike, find_proxy, warn_of_minibatch
 from lpzero_hf.scoring.cache import ScoreCache, digest
 from lpzero_hf.scoring.cache_key import identity
@@ -171,6 +171,6 @@ def verdict_of(value: float | None, orientation: int, status: str, reason: str) 
 def proxy_of(proxy: ProxyLike | LoadedProxy, plugins: PluginRegistry) -> Proxy:
     """The proxy of a user's argument. Raises `UsageError` if it is unknown, or gives no score to one architecture."""
     found = proxy.proxy if isinstance(proxy, LoadedProxy) else find_proxy(proxy, plugins)
-    if isinstance(found, SetProxy):
+    if ranks_a_set(found):
         raise UsageError(f"'{found.name}' ranks a given set, and this search scores one by one; use one of its members")
     return found

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 
 import lpzero_hf
+from lpzero_hf import minibatch, score
 from lpzero_hf.errors import MinibatchWarning, UsageError
-from lpzero_hf.proxies.base import SetProxy
+from lpzero_hf.proxies.base import ModelwiseProxy, SetProxy
 from lpzero_hf.proxies.ensemble import EnsembleProxy
 from lpzero_hf.proxies.resolve import find_proxy, resolve
+from lpzero_hf.scoring.composite_scores import add_composite_scores
 from lpzero_hf.testing import check_proxy
 from tests.support.families import tiny_model
 
@@ -100,6 +103,59 @@ def test_members_searched_on_another_minibatch_are_warned_of() -> None:
 def test_the_conformance_suite_asks_for_the_members() -> None:
     with pytest.raises(UsageError, match="check its members"):
         check_proxy("ensemble(w_pca, snip)")
+
+
+def test_the_geometric_mean_is_that_of_the_scores_of_one_model() -> None:
+    model = tiny_model("gpt2")
+    chosen = ["w_pca", "snip", "jacobian_covariance", "geometric_mean(w_pca, snip)"]
+    scores = score(model, minibatch(model, batch_size=2, seq_len=16), chosen)
+    w_pca, snip = scores["w_pca"].require(), scores["snip"].require()
+    assert scores["geometric_mean(w_pca, snip)"].require() == pytest.approx(math.log(w_pca * snip) / 2)
+    alone = score(model, minibatch(model, batch_size=2, seq_len=16), "geometric_mean(w_pca, snip)")
+    assert alone["geometric_mean(w_pca, snip)"].value == scores["geometric_mean(w_pca, snip)"].value
+    assert list(alone) == ["geometric_mean(w_pca, snip)"]
+
+
+def test_in_a_geometric_mean_lower_is_better_where_the_member_says_so() -> None:
+    mean = find_proxy("geometric_mean(params, num_layers)")
+    assert isinstance(mean, ModelwiseProxy)
+    less = replace(mean, members=(mean.members[0], replace(mean.members[1], orientation=-1)))
+    assert mean.combine([8.0, 2.0]) == pytest.approx(math.log(16) / 2)
+    assert less.combine([8.0, 2.0]) == pytest.approx(math.log(4) / 2)
+
+
+@pytest.mark.parametrize("value", [0.0, -2.5])
+def test_a_geometric_mean_of_a_score_that_is_not_positive_is_invalid(value: float) -> None:
+    rows = {"a": {"params": _row("params", value), "num_layers": _row("num_layers", 2.0)}}
+    add_composite_scores(rows, [find_proxy("geometric_mean(params, num_layers)")])
+    row = rows["a"]["geometric_mean(params, num_layers)"]
+    assert (row["value"], row["status"]) == (None, "invalid")
+    assert "'params'" in row["reason"]
+
+
+def test_a_geometric_mean_of_ranks_has_no_score_of_one_model() -> None:
+    model = tiny_model("gpt2")
+    scores = score(model, None, "geometric_mean(ensemble(w_pca, snip), params)")
+    assert [row.status for row in scores.rows] == ["not applicable"]
+
+
+def test_a_geometric_mean_of_ranks_ranks_a_set() -> None:
+    values = {"params": (3.0, 5.0, 4.0), "num_layers": (1.0, 2.0, 3.0)}
+    rows = {
+        name: {proxy: _row(proxy, column[place]) for proxy, column in values.items()}
+        for place, name in enumerate(("a", "b", "c"))
+    }
+    name = "geometric_mean(ensemble(params, num_layers), params)"
+    add_composite_scores(rows, [find_proxy(name)])
+    shares = (2 / 6, 5 / 6, 5 / 6)
+    expected = [math.log(share * size) / 2 for share, size in zip(shares, values["params"], strict=True)]
+    assert [made[name]["value"] for made in rows.values()] == pytest.approx(expected)
+
+
+def _row(proxy: str, value: float) -> dict[str, object]:
+    return {
+        "proxy": proxy, "value": value, "status": "ok", "reason": "", "orientation": 1, "passes": "none", "seconds": 0.0
+    }  # fmt: skip
 
 
 def test_set_proxies_of_others_are_proxies() -> None:
