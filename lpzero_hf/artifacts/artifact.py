@@ -17,7 +17,8 @@ from lpzero_hf.errors import LpzError, UsageError, one_line
 from lpzero_hf.expressions.expression import BUILT_IN, VERSION, Expression, Operations, parse
 from lpzero_hf.files import parse_json, read_bytes, write_text
 
-FORMAT, SCHEMA_VERSION = "lpzero-hf proxy", 1
+FORMAT, SCHEMA_VERSION, COMPOSITE_VERSION = "lpzero-hf proxy", 1, 2
+COMPOSITE = "geometric_mean("  # the beginning of a member that is a proxy of installed proxies
 ARTIFACT_FILE = "lpzero-proxy.json"  # its name in a repository or a package
 LARGEST = 2**20  # bytes of an artifact
 REMEDY = "give a file that `lpz export` or `lpz pull` wrote"
@@ -29,7 +30,8 @@ class Member:
     """One expression of an artifact.
 
     Args:
-        expression: its text.
+        expression: its text; or that of a proxy of installed proxies, `geometric_mean(A, B, ...)`, which is then the
+            only member.
         orientation: 1 if higher is better, -1 if lower is better.
         scale: of a member of an ensemble, the scores of the architectures searched on, times the orientation,
             ascending: the quantile of a model's score among them puts members on one scale. Empty for a single one.
@@ -42,7 +44,7 @@ class Member:
 
 @dataclass(frozen=True)
 class Artifact:
-    """A searched proxy: one expression, or a rank ensemble of a few.
+    """A searched proxy: one expression, a rank ensemble of a few, or a geometric mean of installed proxies.
 
     Args:
         name: lower case, as users type it.
@@ -75,6 +77,11 @@ class Artifact:
         return tuple(member.orientation for member in self.members)
 
     @property
+    def composite(self) -> bool:
+        """Whether it names installed proxies, and has no expressions of its own."""
+        return self.expressions[0].startswith(COMPOSITE)
+
+    @property
     def digest(self) -> str:
         """The SHA-256 of the rest of the file's content, in hexadecimal."""
         return _digest(self._content())
@@ -94,7 +101,7 @@ class Artifact:
                 members[-1]["scale"] = list(member.scale)
         return {
             "format": FORMAT,
-            "version": SCHEMA_VERSION,
+            "version": COMPOSITE_VERSION if self.composite else SCHEMA_VERSION,
             "name": self.name,
             "statistics": self.statistics,
             "operations": dict(self.operations),
@@ -171,7 +178,10 @@ def parse_artifact(text: str | bytes, source: str = "the artifact", operations: 
     artifact = Artifact(
         document["name"], members, document["operations"], document["provenance"], document["statistics"]
     )
-    artifact.parsed(operations)
+    if artifact.composite != (document["version"] == COMPOSITE_VERSION) or (artifact.composite and len(members) > 1):
+        raise LpzError(f"{source} has members that its version does not have; export it again")
+    if not artifact.composite:
+        artifact.parsed(operations)
     return artifact
 
 
@@ -207,10 +217,10 @@ def _document(text: str | bytes, source: str) -> dict[str, Any]:
     if not isinstance(document, dict) or document.get("format") != FORMAT:
         raise LpzError(f"{source} is no artifact of lpzero-hf; {REMEDY}")
     version = document.get("version")
-    if version != SCHEMA_VERSION or isinstance(version, bool):
+    if version not in (SCHEMA_VERSION, COMPOSITE_VERSION) or isinstance(version, bool):
         raise LpzError(
-            f"{source} is an artifact of version {str(version)[:20]!r}, and this lpzero-hf reads version "
-            f"{SCHEMA_VERSION}; install one that reads it"
+            f"{source} is an artifact of version {str(version)[:20]!r}, and this lpzero-hf reads versions "
+            f"{SCHEMA_VERSION} and {COMPOSITE_VERSION}; install one that reads it"
         )
     from jsonschema.exceptions import best_match  # type: ignore[import-untyped]  # ships no types
 

@@ -54,7 +54,12 @@ def card(artifact: Artifact, repo: str = "") -> str:
 
 def _formula(artifact: Artifact) -> str:
     lines = [("" if member.orientation > 0 else "- ") + member.expression for member in artifact.members]
-    text = "```\n" + "\n".join(lines) + "\n```\n\n" + STATISTICS
+    text = "```\n" + "\n".join(lines) + "\n```\n\n"
+    if artifact.composite:
+        return (
+            text + "The mean of the logarithms of the scores of these proxies, each counted so that higher is better."
+        )
+    text += STATISTICS
     if any(member.orientation < 0 for member in artifact.members):
         text += " A leading minus\nmeans that lower is better; the loaded proxy already changes the sign."
     if len(artifact.members) > 1:

@@ -84,8 +84,9 @@ def searched_keys(
     Raises:
         LpzError: the benchmark cannot be read.
     """
+    of_members: frozenset[str] = frozenset()
     if isinstance(proxy, CompositeProxy):
-        return frozenset().union(*(searched_keys(member, benchmark, plugins, entries) for member in proxy.members))
+        of_members = of_members.union(*(searched_keys(m, benchmark, plugins, entries) for m in proxy.members))
     keys = set(proxy.searched_on(benchmark.name))
     seen = set(proxy.searched_marks)
     if not seen:
@@ -94,7 +95,7 @@ def searched_keys(
             if _is_path(name):  # a benchmark made by `lpz bench train`, whose keys are the names of architectures
                 keys |= set(recorded)
     if not keys and not seen:
-        return frozenset()
+        return of_members
     everything = benchmark.trained()
     seen |= {
         mark for entry in everything if entry.key in keys for mark in marks_of(benchmark.space, entry.architecture)
@@ -102,7 +103,7 @@ def searched_keys(
     entries = everything if entries is None else entries
     marks = [marks_of(benchmark.space, entry.architecture) for entry in entries]
     new = set(unseen(marks, seen))
-    return frozenset(entry.key for place, entry in enumerate(entries) if place not in new)
+    return of_members | {entry.key for place, entry in enumerate(entries) if place not in new}
 
 
 def _marks_of_recorded(name: str, keys: Set[str], plugins: PluginRegistry | None) -> set[str]:

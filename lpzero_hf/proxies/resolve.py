@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import overload
 
-from lpzero_hf.artifacts.artifact import read_artifact
-from lpzero_hf.errors import MinibatchWarning, UsageError, did_you_mean
-from lpzero_hf.expressions.expression import parse
+from lpzero_hf.artifacts.artifact import Artifact, read_artifact
+from lpzero_hf.errors import LpzError, MinibatchWarning, PluginWarning, UsageError, did_you_mean
+from lpzero_hf.expressions.expression import Operations, parse
 from lpzero_hf.expressions.operations import installed_operations
 from lpzero_hf.plugins import Claim, PluginRegistry, load_plugins
 from lpzero_hf.proxies.base import CompositeProxy, Proxy, as_proxy, single
+from lpzero_hf.proxies.consensus_proxy import ConsensusProxy, consensus_proxy
 from lpzero_hf.proxies.ensemble import is_ensemble, parse_ensemble
 from lpzero_hf.proxies.expression_proxy import ExpressionProxy, expression_proxy
 from lpzero_hf.proxies.searched_proxy import SearchedProxy, searched_proxy
@@ -97,8 +98,35 @@ def _looked_up(sent: Sequence[str | Proxy], plugins: PluginRegistry) -> Portable
 
 
 def installed_proxies(plugins: PluginRegistry) -> dict[str, Claim[Proxy]]:
-    """Every offered proxy by name. Raises `PluginError` if two distributions claim one name."""
-    return plugins.offers("lpz_proxies", "proxy", as_proxy)
+    """Every offered proxy by name; one of several others only if these are offered too.
+
+    Raises:
+        PluginError: two distributions claim one name.
+    """
+    offered = plugins.offers("lpz_proxies", "proxy", as_proxy)
+    whole: dict[str, Claim[Proxy]] = {}
+    for name, claim in offered.items():
+        item = claim.item
+        if isinstance(item, ConsensusProxy):
+            try:
+                item = item.with_members(lambda member: _offered(member, offered))
+            except LpzError as error:
+                warnings.warn(str(error), PluginWarning, stacklevel=2)
+                continue
+        whole[name] = replace(claim, item=item)
+    return whole
+
+
+def _offered(member: str, offered: Mapping[str, Claim[Proxy]]) -> Proxy:
+    if member not in offered:
+        raise UsageError(f"unknown proxy '{member}'{did_you_mean(member, offered)}")
+    return offered[member].item
+
+
+def _of_artifact(artifact: Artifact, operations: Operations, plugins: PluginRegistry) -> Proxy:
+    if artifact.composite:
+        return consensus_proxy(artifact).with_members(lambda member: find_proxy(member, plugins))
+    return searched_proxy(artifact, operations)
 
 
 def claim_of(proxy: Proxy, plugins: PluginRegistry) -> Claim[Proxy] | None:
@@ -175,13 +203,13 @@ def find_proxy(wanted: ProxyLike, plugins: PluginRegistry | None = None) -> Prox
     if isinstance(wanted, str) and is_ensemble(name):
         return parse_ensemble(name, lambda member: find_proxy(member, plugins))
     if isinstance(wanted, Path) or name.endswith(".json") or (not name.startswith(HUB_PREFIX) and _is_file(name)):
-        return searched_proxy(read_artifact(Path(wanted).expanduser(), operations), operations)
+        return _of_artifact(read_artifact(Path(wanted).expanduser(), operations), operations, plugins)
     if "(" in name:
         return expression_proxy(parse(name, operations), operations=operations)
     if name.startswith(HUB_PREFIX) or name.count("/") == 1:
         from lpzero_hf.artifacts.hub import pull
 
-        return searched_proxy(pull(name.removeprefix(HUB_PREFIX), operations=operations).artifact, operations)
+        return _of_artifact(pull(name.removeprefix(HUB_PREFIX), operations=operations).artifact, operations, plugins)
     raise UsageError(f"unknown proxy '{name}'{did_you_mean(name, offered)} (`lpz proxies` lists them all)")
 
 

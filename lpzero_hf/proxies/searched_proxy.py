@@ -15,6 +15,7 @@ from lpzero_hf.expressions.operations import installed_operations
 from lpzero_hf.expressions.tables import Wanted
 from lpzero_hf.models.layout import ModelLayout
 from lpzero_hf.proxies.base import StatisticProxy
+from lpzero_hf.proxies.consensus_proxy import ConsensusProxy, consensus_proxy
 from lpzero_hf.proxies.expression_proxy import foreign, reductions_of, scores_of, tables_for
 
 PAPER = "Dong et al. 2024, arXiv:2410.04808"
@@ -105,7 +106,7 @@ def searched_proxy(artifact: Artifact, operations: Operations = BUILT_IN) -> Sea
     )
 
 
-def shipped_proxy(file: Traversable) -> SearchedProxy:
+def shipped_proxy(file: Traversable) -> SearchedProxy | ConsensusProxy:
     """The proxy of an artifact that a package ships as data, for its hook `lpz_proxies`.
 
     Example:
@@ -115,11 +116,13 @@ def shipped_proxy(file: Traversable) -> SearchedProxy:
     Raises:
         LpzError: the artifact is damaged, or needs operations that no installed plugin offers.
     """
-    return _parsed(file.read_bytes())
-
-
-def _parsed(text: str | bytes) -> SearchedProxy:
     operations = {**BUILT_IN, **installed_operations()}  # the plugin of the built-in ones may be turned off
+    artifact = parse_artifact(file.read_bytes(), operations=operations)
+    return consensus_proxy(artifact) if artifact.composite else searched_proxy(artifact, operations)
+
+
+def _parsed(text: str) -> SearchedProxy:
+    operations = {**BUILT_IN, **installed_operations()}
     return searched_proxy(parse_artifact(text, operations=operations), operations)
 
 

@@ -300,7 +300,7 @@ def changed(artifact: Artifact, change: Callable[[dict[str, Any]], Any]) -> str:
 @pytest.mark.parametrize(
     ("change", "told"),
     [
-        (lambda d: d.update(version=2), "version '2'"),
+        (lambda d: d.update(version=3), "version '3'"),
         (lambda d: d.update(version=True), "version 'True'"),
         (lambda d: d.update(format="other"), "no artifact"),
         (lambda d: d.update(statistics="9.9"), "9.9"),
@@ -467,3 +467,35 @@ def test_what_an_exporter_gets_wrong_is_told_in_plain_words(
         assert (code, out, err.count("\n")) == (2, "", 1)
         assert told in err
     assert not list(tmp_path.iterdir())
+
+
+CONSENSUS = Artifact(
+    "my-consensus",
+    (Member("geometric_mean(w_pca, snip)", 1),),
+    {},
+    {"benchmarks": [], "strategy": "consensus", "seed": 0, "train": {}, "held_out": {}, "versions": {}},
+)
+
+
+def test_an_artifact_of_installed_proxies_scores_as_their_geometric_mean(
+    gpt2: PreTrainedModel, batch: Batch, tmp_path: Path
+) -> None:
+    write_artifact(tmp_path / "it.json", CONSENSUS)
+    scores = score(gpt2, batch, [tmp_path / "it.json", "geometric_mean(w_pca, snip)"])
+    assert scores["my-consensus"].require() == scores["geometric_mean(w_pca, snip)"].require()
+    assert read_artifact(tmp_path / "it.json") == CONSENSUS
+
+
+def test_an_artifact_of_installed_proxies_has_a_version_of_its_own() -> None:
+    """So that version 0.1.0, which cannot read it, says that it needs another version."""
+    document = json.loads(CONSENSUS.text)
+    assert document["version"] == 2
+    wrong = resealed(document | {"version": 1})
+    with pytest.raises(LpzError, match="export it again"):
+        parse_artifact(wrong)
+
+
+def test_an_artifact_of_a_proxy_that_is_not_installed_says_which(tmp_path: Path) -> None:
+    write_artifact(tmp_path / "it.json", replace(CONSENSUS, members=(Member("geometric_mean(w_pca, snipp)", 1),)))
+    with pytest.raises(LpzError, match="'snipp'; did you mean 'snip'"):
+        find_proxy(tmp_path / "it.json")
