@@ -199,18 +199,19 @@ def _plain(grade: Grade) -> list[Any]:
         grade.proxy,
         grade.orientation,
         agreement.n,
-        *_three(agreement.spearman),
-        *_three(agreement.kendall),
+        *three(agreement.spearman),
+        *three(agreement.kendall),
         agreement.top,
         grade.seconds,
-        *_three(matched.agreement if matched else None),
+        *three(matched.agreement if matched else None),
         *((matched.pairs, matched.match, matched.within) if matched else ("", "", "")),
-        *_three(beyond.residual if beyond else None),
+        *three(beyond.residual if beyond else None),
         *("" if ridge is None else ridge for ridge in ridges),
     ]
 
 
-def _three(estimate: Estimate | None) -> tuple[float | str, ...]:
+def three(estimate: Estimate | None) -> tuple[float | str, ...]:
+    """An estimate and its interval as cells of CSV."""
     return ("", "", "") if estimate is None else (estimate.value, estimate.low, estimate.high)
 
 
@@ -225,8 +226,8 @@ def _as_tables(report: Report, more: bool) -> None:
     rows = [
         [
             grade.proxy,
-            _brief(grade.agreement.spearman if grade.agreement else None),
-            _brief(_matched(grade)),
+            brief(grade.agreement.spearman if grade.agreement else None),
+            brief(_matched(grade)),
             _count(grade),
         ]
         for grade in report.grades
@@ -251,12 +252,12 @@ def _more_tables(report: Report) -> None:
     rows, beyond = [], []
     for grade in report.grades:
         agreement, said = grade.agreement, grade.beyond
-        tau = _brief(agreement.kendall if agreement else None)
+        tau = brief(agreement.kendall if agreement else None)
         top = f"{agreement.top:.2f}" if agreement else "—"
         rows.append([grade.proxy, BETTER[grade.orientation], tau, top, f"{grade.seconds:.3f}"])
         gain = "—" if said is None or said.gain is None else f"{said.ridge:.3f} {said.gain:+.3f}"
         regrets = [_regret([r for r in said.regret if r.k == k] if said else []) for k in PICKS]
-        beyond.append([grade.proxy, _brief(said.residual if said else None), gain, *regrets])
+        beyond.append([grade.proxy, brief(said.residual if said else None), gain, *regrets])
     header = ["proxy", "better", "Kendall's tau-b [95%]", "top 10%", "s/arch"]
     print_table("Tau-b, the best tenth and time", header, rows, [2, 3, 4])
     header = ["proxy", "residual rho [95%]", "ridge", *(f"regret of {k} (chance)" for k in PICKS)]
@@ -285,7 +286,8 @@ def _regret(under: Sequence[BudgetRegret]) -> str:
     return f"{mine:.3g} ({chance:.3g})"
 
 
-def _brief(estimate: Estimate | None) -> str:
+def brief(estimate: Estimate | None) -> str:
+    """An estimate and its interval for people."""
     return "—" if estimate is None else f"{estimate.value:+.3f} [{estimate.low:+.2f}, {estimate.high:+.2f}]"
 
 

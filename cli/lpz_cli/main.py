@@ -24,6 +24,7 @@ from lpz_cli.rank import rank
 from lpz_cli.report import report
 from lpz_cli.score import score
 from lpz_cli.search import search
+from lpz_cli.transfer import transfer
 from lpzero_hf.errors import (
     ExecutorWarning,
     LpzError,
@@ -56,6 +57,7 @@ app.command()(pull)
 app.command()(listing.proxies)
 app.command()(listing.plugins)
 app.add_typer(zoo.zoo_app, name="zoo")
+bench_app.command()(transfer)
 app.add_typer(bench_app, name="bench")
 app.add_typer(plugin_app, name="plugin")
 BUILT_IN = {command.callback.__name__ for command in app.registered_commands if command.callback}

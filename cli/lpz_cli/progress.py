@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from lpzero_hf.errors import printable
 
@@ -53,6 +53,24 @@ def counting(what: str) -> Iterator[Callable[..., None]]:
         def advance(done: int, steps: int, best: float | None = None) -> None:
             text = f"{what} {done}/{steps}" + ("" if best is None else f" · best {best:.6g}")
             bar.update(task, description=text, completed=done, total=steps)
+
+        yield advance
+
+
+@contextmanager
+def stages() -> Iterator[Callable[[str, int, int, float | None], None]]:
+    """A bar for each stage of a search; yields a function of (stage, steps done, total number of steps, the highest
+    fitness so far or None)."""
+    with progress_bar() as bar:
+        tasks: dict[str, Any] = {}
+
+        def advance(what: str, done: int, total: int, best: float | None) -> None:
+            if what not in tasks:
+                for task in tasks.values():
+                    bar.update(task, visible=False)
+                tasks[what] = bar.add_task(what, total=total)
+            text = f"{what} {done}/{total}" + ("" if best is None else f" · best {best:.4f}")
+            bar.update(tasks[what], description=text, completed=done, total=total)
 
         yield advance
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -12,11 +11,14 @@ import typer
 from lpz_cli import options
 from lpz_cli.grouping import grouped
 from lpz_cli.output import print_json, print_table, say
-from lpz_cli.progress import progress_bar
+from lpz_cli.progress import stages
 from lpzero_hf.errors import UsageError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from lpzero_hf.benchmarks.agreement import Agreement
+    from lpzero_hf.searching.config import SearchConfig
     from lpzero_hf.searching.result import SearchResult, Split, Winner
 
 Strategy = Literal["evolution", "random", "exhaustive"]
@@ -25,43 +27,64 @@ SUMMED = ("Spearman's rho", "Kendall's tau-b", "at equal size")
 Combine = Literal["mean", "worst"]
 
 
+@dataclass(frozen=True)
+class Searching:
+    """What is searched, by which fitness and how; wherever a command searches."""
+
+    strategy: Annotated[Strategy, typer.Option("--strategy", "-s", help="How to search.")] = "evolution"
+    unary: Annotated[
+        str, typer.Option("--unary", help="Unary operations in each branch, 1 to 4; `2,1` for different branches.")
+    ] = "1"
+    reduce: Annotated[Fold, typer.Option("--reduce", help="Fold over the elements of a block.")] = "any"
+    aggregate: Annotated[Fold, typer.Option("--aggregate", help="Fold over blocks.")] = "any"
+    fitness: Annotated[
+        Literal["spearman", "kendall", "matched", "mixed"],
+        typer.Option("--fitness", help="Rank correlation, agreement at matched size, or the mean of both."),
+    ] = "spearman"
+    combine: Annotated[Combine, typer.Option("--combine", help="Several benchmarks.")] = "mean"
+    select: Annotated[Literal["bagging", "best"], typer.Option("--select", help="How the winner is chosen.")] = (
+        "bagging"
+    )
+    no_prune: Annotated[bool, typer.Option("--no-prune", help="Evaluate every candidate that is drawn.")] = False
+    early: Annotated[
+        int, typer.Option("--early", min=0, help="Architectures to evaluate first; 0 evaluates all at once.")
+    ] = 10
+    iterations: Annotated[int, typer.Option("--iterations", min=1, help="Children of an evolution.")] = 1000
+    population: Annotated[int, typer.Option("--population", min=2, help="Of an evolution.")] = 80
+    batch_size: options.BatchSize = 4
+    seq_len: options.SeqLen = 32
+
+    def config(
+        self, benchmarks: Sequence[str], conditions: options.Conditions, matching: options.Matching, **others: Any
+    ) -> SearchConfig:
+        """The settings of a search; `others` are those of `SearchConfig` that commands set themselves."""
+        from lpzero_hf.searching.config import SearchConfig
+
+        return SearchConfig(
+            tuple(benchmarks), self.strategy, _lengths(self.unary), _folds(self.reduce), _folds(self.aggregate),
+            fitness=self.fitness, combine=self.combine, select=self.select, prune=not self.no_prune, early=self.early,
+            iterations=self.iterations, population=self.population, seed=conditions.seed,
+            setting=conditions.setting(self.batch_size, self.seq_len),
+            match=matching.match, within=matching.within, **others,
+        )  # fmt: skip
+
+
 @grouped
 def search(
     benchmarks: Annotated[list[str], typer.Argument(metavar="BENCH...", help="One benchmark or table, or several.")],
-    strategy: Annotated[Strategy, typer.Option("--strategy", "-s", help="How to search.")] = "evolution",
+    searching: Searching,
     out: Annotated[
         Path | None, typer.Option("--out", "-o", help="Folder for history, checkpoints, result and plots.")
     ] = None,
     resume: options.Resume = False,
-    unary: Annotated[
-        str, typer.Option("--unary", help="Unary operations in each branch, 1 to 4; `2,1` for different branches.")
-    ] = "1",
-    reduce: Annotated[Fold, typer.Option("--reduce", help="Fold over the elements of a block.")] = "any",
-    aggregate: Annotated[Fold, typer.Option("--aggregate", help="Fold over blocks.")] = "any",
     train: Annotated[int, typer.Option("--train", min=0, help="Architectures to search on; 0 for all.")] = 50,
     splits: Annotated[int, typer.Option("--splits", min=1, help="Searches, each on other architectures.")] = 1,
-    fitness: Annotated[
-        Literal["spearman", "kendall", "matched", "mixed"],
-        typer.Option("--fitness", help="Rank correlation, agreement at matched size, or the mean of both."),
-    ] = "spearman",
-    combine: Annotated[Combine, typer.Option("--combine", help="Several benchmarks.")] = "mean",
-    select: Annotated[
-        Literal["bagging", "best"], typer.Option("--select", help="How the winner is chosen.")
-    ] = "bagging",
-    no_prune: Annotated[bool, typer.Option("--no-prune", help="Evaluate every candidate that is drawn.")] = False,
-    early: Annotated[
-        int, typer.Option("--early", min=0, help="Architectures to evaluate first; 0 evaluates all at once.")
-    ] = 10,
-    iterations: Annotated[int, typer.Option("--iterations", min=1, help="Children of an evolution.")] = 1000,
-    population: Annotated[int, typer.Option("--population", min=2, help="Of an evolution.")] = 80,
     test: Annotated[
         list[str] | None, typer.Option("--test", help="Another benchmark, to test the winners on. Repeatable.")
     ] = None,
     ceiling: Annotated[bool, typer.Option("--ceiling", help="Also search on all architectures: a bound.")] = False,
     limit: options.Limit = None,
     plots: Annotated[bool, typer.Option("--plots", help="Draw figures in the folder --out.")] = False,
-    batch_size: options.BatchSize = 4,
-    seq_len: options.SeqLen = 32,
     json: options.Json = False,
     no_plugin: options.NoPlugin = None,
     *,
@@ -85,19 +108,14 @@ def search(
         need_matplotlib()
 
     from lpzero_hf.plugins import load_plugins
-    from lpzero_hf.searching.config import SearchConfig
     from lpzero_hf.searching.search import search as run
 
-    setting = conditions.setting(batch_size, seq_len)
     registry = load_plugins(no_plugin or ())
-    config = SearchConfig(
-        tuple(benchmarks), strategy, _lengths(unary), _folds(reduce), _folds(aggregate),
-        fitness=fitness, combine=combine, train=train or None, splits=splits, select=select,
-        prune=not no_prune, early=early, iterations=iterations, population=population, seed=conditions.seed,
-        limit=limit, setting=setting, table=table.options([*benchmarks, *(test or ())]),
-        match=matching.match, within=matching.within,
+    config = searching.config(
+        benchmarks, conditions, matching,
+        train=train or None, splits=splits, limit=limit, table=table.options([*benchmarks, *(test or ())]),
     )  # fmt: skip
-    with workers.start(setting.device, registry) as executor, _progress() as progress:
+    with workers.start(config.setting.device, registry) as executor, stages() as progress:
         result = run(
             config, out=out, resume=resume, test=test or (), ceiling=ceiling,
             executor=executor, plugins=registry, progress=progress,
@@ -122,23 +140,6 @@ def _lengths(text: str) -> tuple[int, int]:
 
 def _folds(fold: Fold) -> tuple[str, ...]:
     return ("sum", "mean") if fold == "any" else (fold,)
-
-
-@contextmanager
-def _progress() -> Iterator[Callable[[str, int, int, float | None], None]]:
-    """A bar for each stage, with the highest fitness so far."""
-    with progress_bar() as bar:
-        tasks: dict[str, Any] = {}
-
-        def advance(what: str, done: int, total: int, best: float | None) -> None:
-            if what not in tasks:
-                for task in tasks.values():
-                    bar.update(task, visible=False)
-                tasks[what] = bar.add_task(what, total=total)
-            text = f"{what} {done}/{total}" + ("" if best is None else f" · best {best:.4f}")
-            bar.update(tasks[what], description=text, completed=done, total=total)
-
-        yield advance
 
 
 # Tables ----------------------------------------------------------------------------------------------------

@@ -139,10 +139,31 @@ class Truth:
         if rho is None or tau is None:
             return Agreement(len(x), None, None, precision)
         ours, theirs = _Ranks(x, self.weights), self._ranks
-        covariance = np.einsum("rj,rj,rj->r", self.weights, ours.deviations, theirs.deviations, dtype=np.float64)
-        rhos = _ratio(covariance, ours.variance, theirs.variance)
+        rhos = self._spearmans(ours)
         taus = _ratio(_concordance(ours.dense, theirs.dense, self.weights), ours.untied, theirs.untied)
         return Agreement(len(x), estimated(rho, rhos, confidence), estimated(tau, taus, confidence), precision)
+
+    def spearman(self, scores: ArrayLike) -> tuple[float | None, Vector]:
+        """Spearman's rho of all architectures, see the function `spearman`, and of each resample [R].
+
+        Args:
+            scores: [n], in the order of the truth, higher is better.
+
+        Returns:
+            None and NaN where it is undefined.
+
+        Raises:
+            UsageError: the scores do not fit the truth or are not finite.
+        """
+        x, y = _pair(scores, self.values, "scores", "truth")
+        if (rho := spearman(x, y)) is None:
+            return None, np.full(len(self.weights), np.nan)
+        return rho, self._spearmans(_Ranks(x, self.weights))
+
+    def _spearmans(self, ours: _Ranks) -> Vector:
+        theirs = self._ranks
+        covariance = np.einsum("rj,rj,rj->r", self.weights, ours.deviations, theirs.deviations, dtype=np.float64)
+        return _ratio(covariance, ours.variance, theirs.variance)
 
 
 def agreement(
@@ -283,12 +304,16 @@ def _concordance(x: NDArray[np.float32], y: NDArray[np.float32], weights: NDArra
 
 
 def _ratio(shared: Vector, ours: Vector, theirs: Vector) -> Vector:
+    """The correlations of the resamples; NaN where one is undefined."""
     defined = (ours > 0) & (theirs > 0)
-    return np.clip(shared[defined] / np.sqrt(ours[defined] * theirs[defined]), -1, 1)
+    made = np.full(len(shared), np.nan)
+    made[defined] = np.clip(shared[defined] / np.sqrt(ours[defined] * theirs[defined]), -1, 1)
+    return made
 
 
-def estimated(value: float, resampled: Vector, confidence: float) -> Estimate:
-    """A statistic with the percentile interval of its resampled values; [-1, 1] if there are none."""
+def estimated(value: float, resampled: Vector, confidence: float = 0.95) -> Estimate:
+    """A statistic with the percentile interval of its resampled values that are not NaN; [-1, 1] if there are none."""
+    resampled = resampled[~np.isnan(resampled)]
     if not len(resampled):
         return Estimate(value, -1.0, 1.0)
     low, high = np.quantile(resampled, [(1 - confidence) / 2, (1 + confidence) / 2])

@@ -73,6 +73,7 @@ class Report:
         match: the proxy that sizes are compared by.
         within: the factor by which the sizes of a pair differ at most.
         pairs: the number of pairs of like size, of all architectures.
+        sizes: of each architecture in order, by `match`; NaN where unknown.
     """
 
     benchmark: str
@@ -86,6 +87,7 @@ class Report:
     match: str = MATCH
     within: float = WITHIN
     pairs: int = 0
+    sizes: Sequence[float] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """The report as plain data for JSON."""
@@ -193,6 +195,7 @@ def grade(
         match=measure.name,
         within=within,
         pairs=truth.pairs,
+        sizes=known[measure.name],
     )
 
 

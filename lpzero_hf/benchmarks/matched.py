@@ -138,18 +138,34 @@ class SizedTruth:
 
     def matched(self, scores: ArrayLike, *, confidence: float = 0.95) -> MatchedAgreement:
         """The agreement at matched size alone; see the function `matched_agreement`."""
+        if not 0 < confidence < 1:
+            raise UsageError(f"confidence must be between 0 and 1, got {confidence}")
+        value, resampled = self.agreed(scores)
+        found = None if value is None else ranks.estimated(value, resampled, confidence)
+        return MatchedAgreement(self.sizes.match, self.sizes.within, self.pairs, found)
+
+    def agreed(self, scores: ArrayLike) -> tuple[float | None, Vector]:
+        """The agreement at matched size of all architectures, and of each resample [R].
+
+        Args:
+            scores: [n], in the order of the truth, higher is better.
+
+        Returns:
+            None and NaN where there are no pairs.
+
+        Raises:
+            UsageError: the scores do not fit the truth or are not finite.
+        """
         values = ranks.vector(scores, "scores")
         if len(values) != len(self.truth.values):
             raise UsageError(f"scores and truth must be of one length, got {len(values)} and {len(self.truth.values)}")
-        if not 0 < confidence < 1:
-            raise UsageError(f"confidence must be between 0 and 1, got {confidence}")
-        found = None
-        if self.pairs:
-            agreed, resampled = self._summed(self._dense(values))
-            defined = self._resampled > 0
-            spread = resampled[defined] / self._resampled[defined]
-            found = ranks.estimated(agreed / self.pairs, spread, confidence)
-        return MatchedAgreement(self.sizes.match, self.sizes.within, self.pairs, found)
+        made = np.full(len(self._weights), np.nan)
+        if not self.pairs:
+            return None, made
+        agreed, resampled = self._summed(self._dense(values))
+        defined = self._resampled > 0
+        made[defined] = resampled[defined] / self._resampled[defined]
+        return agreed / self.pairs, made
 
     def _dense(self, values: Vector) -> NDArray[np.float32]:
         """The ranks among the distinct values, in the order of size."""

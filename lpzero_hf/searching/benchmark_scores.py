@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 import numpy as np
 import torch
@@ -11,7 +11,7 @@ from torch import Tensor
 from lpzero_hf.benchmarks.agreement import Agreement, Truth
 from lpzero_hf.benchmarks.benchmark import load_benchmark
 from lpzero_hf.benchmarks.grade import BASELINES, spaced
-from lpzero_hf.benchmarks.held_out import content_of, marks_of
+from lpzero_hf.benchmarks.held_out import content_of, marks_of, unseen
 from lpzero_hf.benchmarks.matched import SizedTruth, Sizes
 from lpzero_hf.errors import UsageError
 from lpzero_hf.executors.base import Executor
@@ -41,6 +41,7 @@ class BenchmarkScores:
         name: of the benchmark, or its path.
         config: of the search.
         plugins: where the benchmark is looked up.
+        without: marks of architectures that are left out, see `lpzero_hf.benchmarks.held_out`.
 
     Attributes:
         keys: of the architectures.
@@ -52,21 +53,26 @@ class BenchmarkScores:
         UsageError: there is no such benchmark, it has too few architectures, or all have the same performance.
     """
 
-    def __init__(self, name: str, config: SearchConfig, plugins: PluginRegistry) -> None:
+    def __init__(self, name: str, config: SearchConfig, plugins: PluginRegistry, without: Collection[str] = ()) -> None:
         benchmark = load_benchmark(name, plugins, config.table)
         entries = spaced(benchmark.trained(), config.limit)
         self.name = name
-        self.configs = benchmark.configs(entries)
-        entries = [entry for entry in entries if entry.key in self.configs]
+        configs = benchmark.configs(entries)
+        entries = [entry for entry in entries if entry.key in configs]
+        marks = [marks_of(benchmark.space, entry.architecture) for entry in entries]
+        left = unseen(marks, without)
+        entries, self.marks = [entries[place] for place in left], [marks[place] for place in left]
         self.keys = [entry.key for entry in entries]
+        self.configs = {key: configs[key] for key in self.keys}
         self.truth = torch.tensor([benchmark.target(entry) for entry in entries], dtype=torch.float64)
-        self.marks = [marks_of(benchmark.space, entry.architecture) for entry in entries]
         self.content = content_of(benchmark, entries)
         self.baselines: dict[str, Tensor] = {}
         self.sizes = Sizes(np.full(len(entries), np.nan), config.match, config.within)
         self._source: ScoreSource | None = None
         if config.train is not None and config.train > len(entries):
             raise UsageError(f"benchmark '{name}' has {len(entries)} architectures, fewer than --train {config.train}")
+        if not entries:
+            raise UsageError(f"every architecture of benchmark '{name}' is left out; use another benchmark")
         if bool((self.truth == self.truth[0]).all()):
             raise UsageError(f"all architectures of benchmark '{name}' are equally good; use another benchmark")
 

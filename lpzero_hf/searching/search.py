@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import random
 import time
-from collections.abc import Sequence, Set
+from collections.abc import Collection, Sequence, Set
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
@@ -44,6 +44,7 @@ def search(
     out: Path | str | None = None,
     resume: bool = False,
     test: Sequence[str] = (),
+    without: Collection[str] = (),
     ceiling: bool = False,
     executor: Executor | None = None,
     plugins: PluginRegistry | None = None,
@@ -61,6 +62,7 @@ def search(
         out: folder for configuration, history, checkpoints and result; None keeps nothing.
         resume: go on with the search in `out`.
         test: further benchmarks to test each split's winner on, none of those searched on.
+        without: marks of architectures that the search must not see, see `lpzero_hf.benchmarks.held_out.marks_of`.
         ceiling: also search on all architectures at once, which bounds what can be reached.
         executor: where to capture; by default in this process, with one thread. Its threads decide the rounding.
         plugins: where names are looked up; by default everything installed.
@@ -90,7 +92,7 @@ def search(
     report = progress or (lambda what, done, total, best: None)
     folder = None if out is None else Path(out)
     space = config.space(installed_operations(plugins))
-    searched = [BenchmarkScores(name, config, plugins) for name in config.benchmarks]
+    searched = [BenchmarkScores(name, config, plugins, without) for name in config.benchmarks]
     tested = [BenchmarkScores(name, replace(config, train=None), plugins) for name in test]
     rows = _rows_to_test(searched, tested)
     if not config.tabled:

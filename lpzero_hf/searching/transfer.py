@@ -1,0 +1,400 @@
+"""Leaves one benchmark out at a time: what proxies, and expressions searched on all others, are worth on it."""
+
+from __future__ import annotations
+
+import math
+import re
+import time
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from lpzero_hf.artifacts.versions import versions
+from lpzero_hf.benchmarks.across import FEWEST, BenchmarkColumn, GradeAcross, grade_across
+from lpzero_hf.benchmarks.benchmark import Benchmark, load_benchmark
+from lpzero_hf.benchmarks.grade import BASELINES, Report, grade
+from lpzero_hf.benchmarks.held_out import unseen
+from lpzero_hf.benchmarks.matched import MATCH, WITHIN, Sizes
+from lpzero_hf.benchmarks.table_options import TableOptions
+from lpzero_hf.errors import UsageError
+from lpzero_hf.executors.base import Executor
+from lpzero_hf.executors.local import LocalExecutor
+from lpzero_hf.expressions.expression import parse
+from lpzero_hf.expressions.operations import installed_operations
+from lpzero_hf.files import one_process, write_json
+from lpzero_hf.plugins import PluginRegistry, load_plugins
+from lpzero_hf.proxies.base import Proxy, single
+from lpzero_hf.proxies.resolve import ProxyLike, ProxySelection, installed_proxies, resolve
+from lpzero_hf.scoring.cache import ScoreCache
+from lpzero_hf.scoring.setting import Setting
+from lpzero_hf.searching.benchmark_scores import BenchmarkScores, Progress
+from lpzero_hf.searching.config import SearchConfig
+from lpzero_hf.searching.correlation import mid_ranks
+from lpzero_hf.searching.fitness import FitnessEvaluator
+from lpzero_hf.searching.result import SearchResult, Winner, read_result
+from lpzero_hf.searching.run_folder import CONFIG_FILE, RESULT_FILE, TEXT, open_run
+from lpzero_hf.searching.search import search as search_for
+from lpzero_hf.searching.strategies import create
+
+RESULT = "transfer.json"
+CEILING = "all benchmarks"  # the name, and folder, of the search on all benchmarks at once
+Kind = Literal["baseline", "proxy", "searched", "ceiling"]
+Signed = tuple[str, int]  # an expression and its orientation
+SettingFor = Setting | Callable[[Benchmark], Setting] | None
+
+
+@dataclass(frozen=True)
+class TransferRow:
+    """One row of the table.
+
+    Args:
+        name: of the proxy, or of the search and what it chose.
+        kind: a trivial baseline, a proxy, a rule of search (whose choice for each benchmark was made on the others), or
+            the fittest on all benchmarks at once: a bound, not a result.
+        scores: by benchmark, of every architecture in order; higher is better, None where there is none.
+        grade: on every benchmark, and over all.
+        unscored: by benchmark, the number of architectures without a score, by reason.
+        found: of a search, by held-out benchmark, the expressions whose scores, or summed ranks, these are.
+    """
+
+    name: str
+    kind: Kind
+    scores: dict[str, list[float | None]]
+    grade: GradeAcross
+    unscored: dict[str, dict[str, int]]
+    found: dict[str, list[Signed]]
+
+    def to_json(self) -> dict[str, Any]:
+        """As plain data."""
+        return {
+            "name": self.name,
+            "kind": self.kind,
+            **self.grade.to_json(),
+            "unscored": self.unscored,
+            "found": {name: [list(member) for member in members] for name, members in self.found.items()},
+            "scores": self.scores,
+        }
+
+
+@dataclass(frozen=True)
+class TransferResult:
+    """The result of `transfer`.
+
+    Args:
+        columns: the benchmarks.
+        rows: the best mean agreement at matched size first; those that lack benchmarks after the others.
+        settings: by benchmark, of the scores of proxies.
+        searches: the searches by name; each was run once for every benchmark, on the others.
+        left_out: by held-out benchmark and other one, the number of architectures of the other that are in the held-out
+            one as well, so that no search saw them.
+        seconds: of the proxies, of the searches, and in total.
+        versions: of the libraries that determine the numbers.
+    """
+
+    columns: list[BenchmarkColumn]
+    rows: list[TransferRow]
+    settings: dict[str, Setting]
+    searches: dict[str, SearchConfig]
+    left_out: dict[str, dict[str, int]]
+    seconds: dict[str, float]
+    versions: dict[str, str]
+
+    def to_dict(self) -> dict[str, Any]:
+        """The result as plain data for JSON."""
+        sizes = self.columns[0].sizes
+        return {
+            "matched": {"match": sizes.match, "within": sizes.within},
+            "benchmarks": {c.name: c.to_json() | {"setting": self.settings[c.name].to_json()} for c in self.columns},
+            "searches": {name: config.to_json() for name, config in self.searches.items()},
+            "left_out": self.left_out,
+            "rows": [row.to_json() for row in self.rows],
+            "seconds": self.seconds,
+            "versions": self.versions,
+        }
+
+
+@one_process
+def transfer(
+    benchmarks: Sequence[str],
+    proxies: ProxyLike | Iterable[ProxyLike] | None = None,
+    search: SearchConfig | Mapping[str, SearchConfig] | None = None,
+    *,
+    setting: SettingFor = None,
+    ceiling: bool = False,
+    limit: int | None = None,
+    table: TableOptions | None = None,
+    match: str = MATCH,
+    within: float = WITHIN,
+    out: Path | str | None = None,
+    resume: bool = False,
+    executor: Executor | None = None,
+    plugins: PluginRegistry | None = None,
+    progress: Progress | None = None,
+) -> TransferResult:
+    """Grade proxies, and rules of search, on benchmarks that were left out of every choice.
+
+    A proxy that needs no search is graded on every benchmark. A search runs once for each benchmark, on all
+    architectures of the others: what it chooses, one expression and an ensemble, is graded on the benchmark left out,
+    with the orientation that the search fixed. Nothing of the left-out benchmark enters: architectures of it that occur
+    in another one are left out there. Grades are Spearman's rho and agreement at matched size, on each benchmark, their
+    mean with a bootstrap interval, and the worst. Scores and tables are kept in the cache.
+
+    Args:
+        benchmarks: names or paths.
+        proxies: as for `score`; None for all that are installed and not searched. The trivial baselines are always
+            graded.
+        search: the settings of a search, or of several by name; None for none. Their benchmarks, `train`, `splits`,
+            `limit` and `table` are set here.
+        setting: of the proxies' scores, or a function that makes it for each benchmark; None for each benchmark's own.
+        ceiling: also grade the fittest expression on all benchmarks at once, a bound for one expression.
+        limit: maximum number of architectures of each benchmark, evenly spaced.
+        table: how those of the benchmarks are read that are tables.
+        match: the proxy whose scores are the sizes in the table; a search has its own.
+        within: the factor by which the sizes of two architectures that are compared differ at most, 1 or more.
+        out: folder for the searches and the result; None keeps nothing.
+        resume: go on with what is in `out`.
+        executor: where to work; by default in this process, with one thread.
+        plugins: where names are looked up; by default everything installed.
+        progress: called with (name of the step, steps done, total number of steps, the highest fitness so far or None).
+
+    Raises:
+        UsageError: a name or a setting is invalid; there is one benchmark only, or none holds other architectures, to
+            search for another.
+        LpzError: data are missing, an architecture cannot be captured, a file is damaged or cannot be written.
+
+    Example:
+        >>> from lpzero_hf.searching.transfer import transfer
+        >>> result = transfer(["tiny-gpt2"], ["num_heads"], limit=20)
+        >>> [row.name for row in result.rows if row.kind == "proxy"], result.rows[0].grade.matched.n
+        ([], 1)
+    """
+    start = time.perf_counter()
+    plugins = load_plugins() if plugins is None else plugins
+    executor = LocalExecutor() if executor is None else executor
+    named = {"searched": search} if isinstance(search, SearchConfig) else dict(search or {})
+    selection = resolve(unsearched(plugins) if proxies is None else proxies, plugins)
+    common: dict[str, Any] = {"train": None, "splits": 1, "limit": limit, "table": table}
+    known = SearchConfig(tuple(benchmarks), match=match, within=within, **common)
+    searches = {name: replace(config, benchmarks=known.benchmarks, **common) for name, config in named.items()}
+    for config in searches.values():
+        if not config.tabled:  # raises if the space is too large for the strategy
+            create(config, config.space(installed_operations(plugins)), FitnessEvaluator([]), config.seed)
+    work = _Work(known, executor, plugins, progress or (lambda what, done, total, best: None))
+    home = {name: BenchmarkScores(name, known, plugins) for name in benchmarks}
+    others = _others(home) if searches else {}
+    reports = {name: work.graded(name, selection, setting) for name in benchmarks}
+    columns = [
+        BenchmarkColumn(name, one.keys, one.truth.tolist(), Sizes(reports[name].sizes, reports[name].match, within))
+        for name, one in home.items()
+    ]
+    rows = _rows_of(reports, columns)
+    scored = time.perf_counter() - start
+    folders = _folders(out, searches, benchmarks)
+    for name, config in searches.items():
+        rows += work.left_out(name, config, columns, home, others, folders, resume)
+        if ceiling:
+            rows.append(work.bound(name, config, columns, folders[name, CEILING], resume))
+    total = time.perf_counter() - start
+    result = TransferResult(
+        columns,
+        sorted(rows, key=lambda row: row.grade.order),
+        {name: one.setting for name, one in reports.items()},
+        searches,
+        {
+            held: {other: lost for other, left in found.items() if (lost := len(home[other].keys) - left)}
+            for held, found in others.items()
+        },
+        {"proxies": scored, "searches": total - scored, "all": total},
+        versions(),
+    )
+    if out is not None:
+        write_json(Path(out) / RESULT, result.to_dict())
+    return result
+
+
+def unsearched(plugins: PluginRegistry) -> list[Proxy]:
+    """The installed proxies that were not found by a search on trained architectures, nor have members that were."""
+    installed = [claim.item for claim in installed_proxies(plugins).values()]
+    return [proxy for proxy in installed if not any(one.trained_on or one.searched_marks for one in single((proxy,)))]
+
+
+@dataclass(frozen=True)
+class _Work:
+    """What grading and searching share.
+
+    Args:
+        known: limit, table and sizes of the benchmarks.
+        executor: where to work.
+        plugins: where names are looked up.
+        progress: of every step.
+    """
+
+    known: SearchConfig
+    executor: Executor
+    plugins: PluginRegistry
+    progress: Progress
+
+    def graded(self, name: str, selection: ProxySelection, setting: SettingFor) -> Report:
+        """The proxies on one benchmark."""
+        benchmark = load_benchmark(name, self.plugins, self.known.table)
+        with ScoreCache() as cache:
+            return grade(
+                benchmark, selection, setting(benchmark) if callable(setting) else setting,
+                limit=self.known.limit, match=self.known.match, within=self.known.within,
+                cache=cache, executor=self.executor, plugins=self.plugins,
+                progress=lambda done, total: self.progress(f"proxies on {name}", done, total, None),
+            )  # fmt: skip
+
+    def left_out(
+        self,
+        name: str,
+        config: SearchConfig,
+        columns: Sequence[BenchmarkColumn],
+        home: Mapping[str, BenchmarkScores],
+        others: Mapping[str, Mapping[str, int]],
+        folders: Mapping[tuple[str, str], Path | None],
+        resume: bool,
+    ) -> list[TransferRow]:
+        """The rows of one search: what it chooses for each benchmark without it."""
+        chosen: dict[str, tuple[list[Signed], ...]] = {}
+        for held, found in others.items():
+            fold = replace(config, benchmarks=tuple(other for other, left in found.items() if left >= FEWEST))
+            marks = {mark for one in home[held].marks for mark in one}
+            split = self.searched(f"{held} left out", fold, marks, folders[name, held], resume).splits[0]
+            chosen[held] = tuple(_members(winner) for winner in (split.winner, split.ensemble))
+        scores = {held: self.scores(held, members, config) for held, members in chosen.items()}
+        return [
+            _row(
+                f"{name}: {what}", "searched", columns, {held: scores[held][place] for held in chosen},
+                found={held: chosen[held][place] for held in chosen},
+            )
+            for place, what in enumerate(("one expression", "ensemble"))
+        ]  # fmt: skip
+
+    def bound(
+        self, name: str, config: SearchConfig, columns: Sequence[BenchmarkColumn], folder: Path | None, resume: bool
+    ) -> TransferRow:
+        """The row of the fittest expression on all benchmarks at once."""
+        fittest = self.searched("all benchmarks", config, (), folder, resume).splits[0].fittest[0]
+        members = [(str(fittest.expression), fittest.orientation)]
+        scores = {column.name: self.scores(column.name, (members,), config)[0] for column in columns}
+        return _row(f"{name}: fittest on all", "ceiling", columns, scores, found=dict.fromkeys(scores, members))
+
+    def searched(
+        self, what: str, config: SearchConfig, without: Collection[str], folder: Path | None, resume: bool
+    ) -> SearchResult:
+        """One search: a new one, one that goes on, or the result of a finished one."""
+        begun = folder is not None and (folder / CONFIG_FILE).exists()
+        if resume and begun and folder is not None and (folder / RESULT_FILE).exists():
+            contents = {
+                name: BenchmarkScores(name, config, self.plugins, without).content for name in config.benchmarks
+            }
+            text = {} if config.setting.text is None else {TEXT: config.setting.content()}
+            open_run(folder, config, True, contents | text)  # raises if it is another search
+            return read_result(folder, installed_operations(self.plugins))
+        return search_for(
+            config,
+            out=folder,
+            resume=resume and begun,
+            without=without,
+            executor=self.executor,
+            plugins=self.plugins,
+            progress=lambda step, done, total, best: self.progress(f"{what}: {step}", done, total, best),
+        )
+
+    def scores(self, name: str, chosen: Sequence[Sequence[Signed]], config: SearchConfig) -> list[list[float | None]]:
+        """The scores of a benchmark's architectures by each of several expressions or ensembles of a search."""
+        alone = replace(config, benchmarks=(name,))
+        operations = installed_operations(self.plugins)
+        source, space = BenchmarkScores(name, alone, self.plugins), alone.space(operations)
+        drawn = replace(alone, setting=alone.setting.portable())
+        wanted = space.wanted if alone.tabled else None  # of the whole space: other searches have made these tables
+        with ScoreCache() as cache:
+            source.capture(drawn, wanted, cache, self.executor, self.plugins, self.progress)
+            return [
+                _combined(torch.stack([source.scores([parse(text, operations)], [sign]) for text, sign in members]))
+                for members in chosen
+            ]
+
+
+def _others(home: Mapping[str, BenchmarkScores]) -> dict[str, dict[str, int]]:
+    """By benchmark to leave out and other one, the number of the other's architectures that the first does not hold.
+
+    Raises:
+        UsageError: two are the same, or nothing is left to search on.
+    """
+    contents: dict[str, str] = {}
+    for name, one in home.items():
+        if (other := contents.setdefault(one.content, name)) != name:
+            raise UsageError(f"'{other}' and '{name}' are the same benchmark; name it once")
+    found: dict[str, dict[str, int]] = {}
+    for held, one in home.items():
+        marks = {mark for some in one.marks for mark in some}
+        found[held] = {other: len(unseen(two.marks, marks)) for other, two in home.items() if other != held}
+        if all(left < FEWEST for left in found[held].values()):
+            raise UsageError(
+                f"no other benchmark holds {FEWEST} architectures that '{held}' does not, so a search for it has "
+                "nothing to search on; name more benchmarks"
+            )
+    return found
+
+
+def _rows_of(reports: Mapping[str, Report], columns: Sequence[BenchmarkColumn]) -> list[TransferRow]:
+    """A row for each proxy."""
+    grades = {name: {one.proxy: one for one in report.grades} for name, report in reports.items()}
+    rows = []
+    for proxy in next(iter(reports.values())).scores:
+        scores = {
+            name: [None if value is None else value * grades[name][proxy].orientation for value in report.scores[proxy]]
+            for name, report in reports.items()
+        }
+        unscored = {name: of[proxy].unscored for name, of in grades.items() if of[proxy].unscored}
+        rows.append(_row(proxy, "baseline" if proxy in BASELINES else "proxy", columns, scores, unscored))
+    return rows
+
+
+def _row(
+    name: str, kind: Kind, columns: Sequence[BenchmarkColumn], scores: dict[str, list[float | None]],
+    unscored: dict[str, dict[str, int]] | None = None, found: dict[str, list[Signed]] | None = None,
+) -> TransferRow:  # fmt: skip
+    return TransferRow(name, kind, scores, grade_across(columns, scores), unscored or {}, found or {})
+
+
+def _members(winner: Winner) -> list[Signed]:
+    return [(str(e), sign) for e, sign in zip(winner.expressions, winner.orientations, strict=True)]
+
+
+def _combined(scores: Tensor) -> list[float | None]:
+    """The scores of one expression [1, n], or the summed ranks of several [m, n]; None where one is not finite."""
+    finite = torch.isfinite(scores).all(0)
+    values = torch.full(finite.shape, math.nan, dtype=torch.float64)
+    values[finite] = scores[0, finite] if len(scores) == 1 else mid_ranks(scores[:, finite]).sum(0)
+    return [value if math.isfinite(value) else None for value in values.tolist()]
+
+
+def _folders(
+    out: Path | str | None, searches: Iterable[str], benchmarks: Iterable[str]
+) -> dict[tuple[str, str], Path | None]:
+    """By search and benchmark left out, the folder of that search, named after both."""
+    first, second = _distinct(searches), _distinct([CEILING, *benchmarks])
+    return {
+        (a, b): None if out is None else Path(out) / one / other
+        for a, one in first.items()
+        for b, other in second.items()
+    }
+
+
+def _distinct(names: Iterable[str]) -> dict[str, str]:
+    """A different name of a folder for each of some names or paths."""
+    made: dict[str, str] = {}
+    for name in names:
+        plain = re.sub(r"[^A-Za-z0-9._]+", "-", name).strip("-.")[-60:].lstrip("-.") or "search"
+        number, taken = 1, set(made.values())
+        while (folder := plain if number == 1 else f"{plain}-{number}") in taken:
+            number += 1
+        made[name] = folder
+    return made
