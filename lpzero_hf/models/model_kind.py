@@ -16,13 +16,18 @@ OF_HEAD: dict[str, Kind] = {"causal": "decoder", "masked": "encoder", "seq2seq":
 
 
 def model_kind(model: PreTrainedModel) -> Kind:
-    """ "encoder" for a model of hidden tokens, "decoder" for one of next tokens, "encoder-decoder" for both in one.
+    """Whether a model predicts hidden tokens (an encoder), the next ones (a decoder), or one text from another (both).
 
     It is told by the head or, where there is none for language (a bare model, a classifier), by what heads
     transformers has for the family; "other" if it has none.
 
     Args:
         model: built, or lazy: no value of a weight is read.
+
+    Example:
+        >>> from lpzero_hf import load_model
+        >>> model_kind(load_model("bert-mini").model)
+        'encoder'
     """
     if (kind := OF_HEAD.get(head_kind(model))) is not None:
         return kind

@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from importlib.resources import files
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
@@ -26,7 +26,9 @@ if TYPE_CHECKING:
 SIZES = ("params", "decoder_params")  # always shown: what everything else is compared with
 WINNER = "lpzero-any"  # the shipped winner that is meant for any model
 COUNTS, OTHERS = 2, 3  # how many further counts, and how many other proxies, are recommended
+LEAST = 0.2  # agreement at equal size of what is recommended for it
 STEP = 0.05  # of agreement at equal size: what differs by less is equal evidence, and the cheaper one goes first
+DIGITS = 4
 Triple = tuple[float, float, float]
 
 
@@ -40,6 +42,7 @@ class Measured:
         rho: Spearman's rho with the trained performance, and the ends of its 95% interval.
         pairs: pairs of architectures of like size.
         matched: the agreement over these, and the ends of its 95% interval; None without pairs.
+        alike: the other proxies whose scores rank the architectures nearly the same, with a rho of 0.95 or more.
     """
 
     benchmark: str
@@ -47,6 +50,7 @@ class Measured:
     rho: Triple | None
     pairs: int
     matched: Triple | None
+    alike: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -71,8 +75,13 @@ class Evidence:
 
     def to_dict(self) -> dict[str, Any]:
         """As plain data for JSON."""
+        shown = ("benchmark", "n", "rho", "pairs", "matched")
         means = {"rho": self.rho, "matched": self.matched, "benchmarks": len(self.measured)}
-        return means | {"measured": [asdict(one) for one in self.measured]}
+        return means | {"measured": [{name: getattr(one, name) for name in shown} for one in self.measured]}
+
+    def is_like(self, other: str) -> bool:
+        """Whether it ranks nearly as the proxy of that name does on most of the benchmarks."""
+        return 2 * sum(other in one.alike for one in self.measured) > len(self.measured)
 
 
 @dataclass(frozen=True)
@@ -97,7 +106,7 @@ class Known:
         proxies = {
             name: (
                 found["version"],
-                tuple(Measured(**one | {k: _triple(one[k]) for k in ("rho", "matched")}) for one in found["measured"]),
+                tuple(_measured(**one) for one in found["measured"]),
             )
             for name, found in data["proxies"].items()
         }
@@ -115,13 +124,17 @@ class Known:
         return Evidence(found) if found and version == proxy.version else None
 
 
+def _measured(*, rho: list[float] | None, matched: list[float] | None, alike: list[str], **rest: Any) -> Measured:
+    return Measured(**rest, rho=_triple(rho), matched=_triple(matched), alike=tuple(alike))
+
+
 def _triple(values: Sequence[float] | None) -> Triple | None:
     return None if values is None else (values[0], values[1], values[2])
 
 
 def _mean(triples: Sequence[Triple | None]) -> float | None:
     values = [triple[0] for triple in triples if triple is not None]
-    return fmean(values) if values else None
+    return round(fmean(values), DIGITS) if values else None
 
 
 @functools.cache
@@ -152,8 +165,9 @@ def recommended(
     The sizes `params` and `decoder_params`; the winner that this package ships for any model; and of the proxies that
     were not searched, two counts and three others: those with the highest mean agreement at equal size over the
     benchmarks of models of that kind (over all benchmarks, for a kind that has none). They must have been measured on
-    every one of these, with a mean above 0. Means are compared in steps of 0.05: of equal ones the cheaper proxy goes
-    first, then the one with the higher mean.
+    every one of these, with a mean of 0.2 or more. Means are compared in steps of 0.05: of equal ones the cheaper proxy goes
+    first, then the one with the higher mean. One that ranks nearly as one before it is left out: a rho of 0.95 or more
+    between their scores on most of the benchmarks.
 
     Args:
         model: a model, or its kind.
@@ -178,9 +192,12 @@ def recommended(
         found = known.of(proxy, kind)
         if proxy.name in SIZES or proxy.trained_on or found is None or found.matched is None:
             continue
-        if found.matched > 0 and sum(one.matched is not None for one in found.measured) == wanted:
-            ranked.append((-round(found.matched / STEP), _cost(proxy), -found.matched, place, proxy))
-    best = [proxy for *_, proxy in sorted(ranked, key=lambda row: row[:-1])]
+        if found.matched >= LEAST and sum(one.matched is not None for one in found.measured) == wanted:
+            ranked.append((-round(found.matched / STEP), _cost(proxy), -found.matched, place, proxy, found))
+    best: list[Proxy] = []
+    for *_, proxy, found in sorted(ranked, key=lambda row: row[:4]):
+        if not any(found.is_like(other.name) for other in best):
+            best.append(proxy)
     counts = [proxy for proxy in best if proxy.requires == "shapes"][:COUNTS]
     others = [proxy for proxy in best if proxy.requires != "shapes"][:OTHERS]
     first = [offered[name] for name in (*SIZES, WINNER) if name in offered]

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 import lpzero_hf.proxies.evidence as shipped
-from lpzero_hf.benchmarks.agreement import Agreement, Estimate
+from lpzero_hf.benchmarks.agreement import Agreement, Estimate, spearman
 from lpzero_hf.benchmarks.benchmark import load_benchmark
 from lpzero_hf.benchmarks.matched import MATCH, WITHIN, SizedTruth, Sizes
 from lpzero_hf.files import write_text
@@ -31,7 +31,9 @@ from studies.study import RUNS, one_record_a_line, read
 FILE = Path(shipped.__file__).parent / "data" / "evidence.json"
 DIGITS = 4
 Scores = Sequence[float | None]
-Result = tuple[str, str, Agreement]  # a proxy, a benchmark, and how well the scores agree
+Numbers = np.ndarray[tuple[int], np.dtype[np.float64]]
+ALIKE = 0.95  # a rho of so much between two proxies' scores: they rank nearly the same
+Result = tuple[str, str, Agreement, list[str]]  # a proxy, a benchmark, how well the scores agree, and proxies like it
 
 
 def graded_runs(folder: Path = RUNS) -> dict[str, Mapping[str, Any]]:
@@ -55,14 +57,17 @@ def results(run: Mapping[str, Any], proxies: Mapping[str, Proxy]) -> Iterator[Re
     sign = -1 if re.match("smaller|lower", run["facts"]["better"]) else 1
     sizes = _numbers(run["scores"][MATCH])
     truth = sign * _numbers(run["truth"])
-    for proxy, scores in run["scores"].items():
-        if proxy not in proxies or name in proxies[proxy].trained_on:
-            continue
-        values = proxies[proxy].orientation * _numbers(scores)
+    oriented = {
+        proxy: proxies[proxy].orientation * _numbers(scores)
+        for proxy, scores in run["scores"].items()
+        if proxy in proxies and name not in proxies[proxy].trained_on
+    }
+    for proxy, values in oriented.items():
         scored = np.flatnonzero(np.isfinite(values))
         if len(scored) > 2:
             known = SizedTruth(truth[scored], Sizes(sizes[scored], MATCH, WITHIN))
-            yield proxy, name, known.agreement(values[scored])
+            alike = [other for other, theirs in oriented.items() if other != proxy and _rho(values, theirs) >= ALIKE]
+            yield proxy, name, known.agreement(values[scored]), alike
 
 
 def document(found: Iterable[Result], kinds: Mapping[str, str], versions: Mapping[str, str]) -> dict[str, Any]:
@@ -75,7 +80,7 @@ def document(found: Iterable[Result], kinds: Mapping[str, str], versions: Mappin
         versions: of the proxies, by name.
     """
     measured: dict[str, list[dict[str, Any]]] = {}
-    for proxy, benchmark, agreement in found:
+    for proxy, benchmark, agreement, alike in found:
         matched = agreement.matched
         measured.setdefault(proxy, []).append(
             {
@@ -84,6 +89,7 @@ def document(found: Iterable[Result], kinds: Mapping[str, str], versions: Mappin
                 "rho": _triple(agreement.spearman),
                 "pairs": 0 if matched is None else matched.pairs,
                 "matched": None if matched is None else _triple(matched.agreement),
+                "alike": alike,
             }
         )
     rows = {proxy: {"version": versions[proxy], "measured": results} for proxy, results in measured.items()}
@@ -103,8 +109,13 @@ def kind_of_benchmark(name: str) -> str:
     return model_kind(build_model(space.config(space.samples(1, 42)[0]), lazy=True))
 
 
-def _numbers(values: Scores) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
+def _numbers(values: Scores) -> Numbers:
     return np.array([np.nan if value is None else value for value in values], np.float64)
+
+
+def _rho(first: Numbers, second: Numbers) -> float:
+    both = np.isfinite(first) & np.isfinite(second)
+    return (spearman(first[both], second[both]) or 0.0) if both.sum() > 2 else 0.0
 
 
 def _triple(estimate: Estimate | None) -> list[float] | None:
