@@ -163,11 +163,11 @@ def recommended(
     """The few proxies to look at first for a model, at most eight.
 
     The sizes `params` and `decoder_params`; the winner that this package ships for any model; and of the proxies that
-    were not searched, two counts and three others: those with the highest mean agreement at equal size over the
+    were not searched, at most two counts and three others: those with the highest mean agreement at equal size over the
     benchmarks of models of that kind (over all benchmarks, for a kind that has none). They must have been measured on
-    every one of these, with a mean of 0.2 or more. Means are compared in steps of 0.05: of equal ones the cheaper proxy goes
-    first, then the one with the higher mean. One that ranks nearly as one before it is left out: a rho of 0.95 or more
-    between their scores on most of the benchmarks.
+    every one of these, with a mean of 0.2 or more. Means are compared in steps of 0.05: of equal ones the cheaper
+    proxy goes first, then the one with the higher mean. One that ranks nearly as one before it is left out: a rho of
+    0.95 or more between their scores on most of the benchmarks.
 
     Args:
         model: a model, or its kind.
