@@ -50,8 +50,11 @@ if TYPE_CHECKING:
     from lpzero_hf.proxies.base import ModelProxy as ModelProxy
     from lpzero_hf.proxies.base import Proxy as Proxy
     from lpzero_hf.proxies.base import StatisticProxy as StatisticProxy
+    from lpzero_hf.proxies.evidence import recommended as recommended
     from lpzero_hf.proxies.expression_proxy import expression_proxy as expression_proxy
     from lpzero_hf.proxies.searched_proxy import shipped_proxy as shipped_proxy
+    from lpzero_hf.scoring.compare import compare as compare
+    from lpzero_hf.scoring.comparison import Comparison as Comparison
     from lpzero_hf.scoring.load_proxy import load_proxy as load_proxy
     from lpzero_hf.scoring.rank import rank as rank
     from lpzero_hf.scoring.score import score as score
@@ -108,6 +111,9 @@ _HOMES = {
     "StatisticProxy": "proxies.base",
     "expression_proxy": "proxies.expression_proxy",
     "shipped_proxy": "proxies.searched_proxy",
+    "recommended": "proxies.evidence",
+    "compare": "scoring.compare",
+    "Comparison": "scoring.comparison",
     "load_proxy": "scoring.load_proxy",
     "rank": "scoring.rank",
     "Score": "scoring.scores",

@@ -94,6 +94,10 @@ Space = Annotated[str, typer.Argument(metavar="SPACE", help="A space, see `lpz z
 Proxies = Annotated[
     list[str] | None, typer.Option("--proxy", "-p", help="A proxy's name, or all. Repeatable.", show_default="all")
 ]
+RecommendedProxies = Annotated[
+    list[str] | None,
+    typer.Option("--proxy", "-p", help="A proxy's name, or all. Repeatable.", show_default="the recommended ones"),
+]
 Limit = Annotated[
     int | None, typer.Option("--limit", min=3, help="Maximum number of architectures of a benchmark, evenly spaced.")
 ]

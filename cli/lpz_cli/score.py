@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from lpz_cli import options
+from lpz_cli.evidence import COLUMNS, Found, evidence_cells, evidence_line, evidence_of_kinds
 from lpz_cli.grouping import grouped
 from lpz_cli.listing import BETTER
 from lpz_cli.output import print_csv, print_json, print_table, say, tell
@@ -20,6 +21,8 @@ from lpzero_hf.plugins import PluginRegistry, load_plugins
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from lpzero_hf.models.model_kind import Kind
+    from lpzero_hf.proxies.resolve import ProxySelection
     from lpzero_hf.scoring.memory_estimate import MemoryEstimate
     from lpzero_hf.scoring.scores import Scores
 
@@ -32,6 +35,8 @@ class Result:
 
     name: str
     facts: dict[str, Any]
+    kind: Kind = "other"
+    selection: ProxySelection | None = None
     scores: Scores | None = None
     error: LpzError | None = None
     estimate: MemoryEstimate | None = None
@@ -42,7 +47,7 @@ def score(
     models: Annotated[
         list[str], typer.Argument(metavar="MODEL...", help="Zoo names, Hub ids, local folders or config.json files.")
     ],
-    proxy: options.Proxies = None,
+    proxy: options.RecommendedProxies = None,
     batch_size: options.BatchSize = 16,
     seq_len: Annotated[
         int | None, typer.Option("--seq-len", help="Tokens per sequence; default: 128 or the model's positions.")
@@ -72,19 +77,22 @@ def score(
     """Score models without training them.
 
     Each MODEL is built with random weights and run on one minibatch; all proxies that can share a pass do. No more
-    of it is built than the proxies need: nothing for counts, one weight at a time for norms of weights.
+    of it is built than the proxies need: nothing for counts, one weight at a time for norms of weights. Without
+    --proxy, the proxies are the few recommended for models of its kind; --proxy all takes every one installed.
 
     Example: `lpz score gpt2-variant bert-mini --proxy snip --proxy params`
     """
     if form.csv and plan:
         raise UsageError("--plan has no CSV; leave out --csv, or ask for --json")
     seed = conditions.seed
-    from lpzero_hf.proxies.resolve import ALL, resolve
+    from lpzero_hf.proxies.evidence import recommended
+    from lpzero_hf.proxies.resolve import ALL, installed_proxies, resolve
 
     source = conditions.source()
     device = options.resolve_device(conditions.device)
     registry = load_plugins(no_plugin or [])
-    selection = resolve(proxy or ALL, registry)
+    installed_proxies(registry)  # a conflict of names is no error of a model
+    asked = resolve(proxy, registry) if proxy else None
 
     def work(model: str, progress: Callable[[str, int, int], None]) -> Result:
         import torch
@@ -92,6 +100,7 @@ def score(
         from lpzero_hf.models.layout import layout_of
         from lpzero_hf.models.load import load_model
         from lpzero_hf.models.minibatch import minibatch
+        from lpzero_hf.models.model_kind import model_kind
         from lpzero_hf.scoring.memory_estimate import estimate_memory
         from lpzero_hf.scoring.score import score_proxies
 
@@ -102,6 +111,8 @@ def score(
                 device=device, trust_remote_code=trust_remote_code, plugins=registry, lazy=True, force=force,
                 attention=conditions.attn,
             )  # fmt: skip
+            result.kind = model_kind(loaded.model)
+            selection = result.selection = asked or resolve(recommended(result.kind, registry), registry)
             batch = minibatch(
                 loaded.model, text=source, tokenizer=loaded.tokenizer, batch_size=batch_size,
                 seq_len=seq_len, seed=seed, random_tokens=conditions.random_tokens,
@@ -109,6 +120,7 @@ def score(
             sizes = (None, None) if batch is None else batch["input_ids"].shape
             result.facts |= {
                 "class": type(loaded.model).__name__,
+                "kind": result.kind,
                 "weights": "pretrained" if pretrained else "random",
                 "batch_size": sizes[0],
                 "seq_len": sizes[1],
@@ -143,11 +155,11 @@ def score(
     if form.json:
         _as_json(results, registry, {"seed": seed, "dtype": conditions.dtype, "device": str(device)})
     elif form.csv:
-        _as_csv(results)
+        _as_csv(results, registry)
     elif plan:
         _as_estimates(results)
     else:
-        _as_table(results)
+        _as_table(results, registry, whole=ALL in (proxy or ()), asked=asked is not None)
     raise typer.Exit(_report_problems(results))
 
 
@@ -181,6 +193,8 @@ def _as_json(results: list[Result], registry: PluginRegistry, settings: dict[str
             for row in document["scores"]:
                 claim = offered.get(row["proxy"])  # an expression is no distribution's
                 row["distribution"] = claim and claim.distribution
+                known = _evidence(result, row["proxy"], [result.kind], registry)[result.kind]
+                row["evidence"] = known and known.to_dict()
         if result.estimate is not None:
             document["plan"] = result.estimate.to_dict()
         if result.error is not None:
@@ -212,14 +226,21 @@ def _as_estimates(results: list[Result]) -> None:
         say(f"{result.name} needs {estimate.describe()}. Free: {free}; {verdict}.")
 
 
-def _as_csv(results: list[Result]) -> None:
-    rows = [
-        [result.name, row.proxy, "" if row.value is None else repr(row.value), row.status, row.orientation, row.reason]
-        for result in results
-        if result.scores is not None
-        for row in result.scores.rows
-    ]
-    print_csv(("model", "proxy", "score", "status", "orientation", "reason"), rows)
+def _evidence(result: Result, proxy: str, kinds: Sequence[Kind], registry: PluginRegistry) -> Found:
+    assert result.selection is not None
+    return evidence_of_kinds(next(one for one in result.selection if one.name == proxy), kinds, registry)
+
+
+def _as_csv(results: list[Result], registry: PluginRegistry) -> None:
+    rows = []
+    for result in results:
+        for row in result.scores.rows if result.scores is not None else ():
+            known = _evidence(result, row.proxy, [result.kind], registry)[result.kind]
+            told = ["", "", ""] if known is None else [known.matched, known.rho, len(known.measured)]
+            value = "" if row.value is None else repr(row.value)
+            rows.append([result.name, row.proxy, value, row.status, row.orientation, row.reason, *told])
+    header = ("model", "proxy", "score", "status", "orientation", "reason", "matched", "rho", "benchmarks")
+    print_csv(header, rows)
 
 
 def shown(value: float) -> str:
@@ -227,28 +248,34 @@ def shown(value: float) -> str:
     return f"{value:,.0f}" if value.is_integer() and abs(value) < 1e15 else f"{value:.6g}"
 
 
-def _as_table(results: list[Result]) -> None:
+def _as_table(results: list[Result], registry: PluginRegistry, *, whole: bool, asked: bool) -> None:
     scored = [(result, result.scores) for result in results if result.scores is not None]
     if not scored:
         return
-    first = scored[0][1]
+    kinds = list(dict.fromkeys(result.kind for result, _ in scored))
     title = f"{', '.join(r.name for r, _ in scored)} · {scored[0][0].facts['weights']} weights"
     if sizes := dict.fromkeys(
         f"{r.facts['batch_size']} x {r.facts['seq_len']}" for r, _ in scored if r.facts["seq_len"]
     ):
         title += f" · {' / '.join(sizes)} tokens"
     rows = []
-    for proxy in first:
-        cells = [scores[proxy] for _, scores in scored]
-        notes = dict.fromkeys(f"{cell.status}: {cell.reason}" for cell in cells if cell.value is None)
-        values = ["—" if cell.value is None else shown(cell.value) for cell in cells]
-        rows.append([proxy, *values, BETTER[first[proxy].orientation], "; ".join(notes)])
+    for proxy in dict.fromkeys(proxy for _, scores in scored for proxy in scores):
+        cells = [scores.get(proxy) for _, scores in scored]  # other kinds of models have other recommended proxies
+        result, first = next((result, scores[proxy]) for result, scores in scored if proxy in scores)
+        notes = dict.fromkeys(f"{cell.status}: {cell.reason}" for cell in cells if cell and cell.value is None)
+        values = ["" if cell is None else "—" if cell.value is None else shown(cell.value) for cell in cells]
+        told = [] if whole else evidence_cells(_evidence(result, proxy, kinds, registry))
+        rows.append([proxy, *values, BETTER[first.orientation], *told, "; ".join(notes)])
     names = ["score"] if len(scored) == 1 else [result.name for result, _ in scored]
-    header = ["proxy", *names, "better"]
+    header = ["proxy", *names, "better", *([] if whole else COLUMNS)]
+    numbers = [*range(1, len(scored) + 1), *range(len(scored) + 2, len(header))]
     if any(row[-1] for row in rows):
         header.append("note")
-    numbers = range(1, len(scored) + 1)
-    print_table(title, header, [row[: len(header)] for row in rows], list(numbers))
+    print_table(title, header, [row[: len(header)] for row in rows], numbers)
+    if not whole:
+        say(evidence_line(kinds))
+    if not asked:
+        say("These are the recommended proxies; --proxy all scores with every one installed, `lpz proxies` lists them.")
 
 
 def _report_problems(results: list[Result]) -> int:

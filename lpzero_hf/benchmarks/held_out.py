@@ -8,23 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence, Set
 from pathlib import Path
-from typing import Any
 
 from lpzero_hf.benchmarks.benchmark import Benchmark, Trained, load_benchmark
 from lpzero_hf.errors import LpzError
 from lpzero_hf.plugins import PluginRegistry
 from lpzero_hf.proxies.base import CompositeProxy, Proxy
 from lpzero_hf.scoring.cache import digest
-from lpzero_hf.scoring.cache_key import identity
+from lpzero_hf.scoring.cache_key import architecture_content
 from lpzero_hf.spaces.base import Architecture, SearchSpace
 
 MARK = 16  # hexadecimal digits
-NOT_ARCHITECTURE = {  # how a model is run, read out, or called
-    "_name_or_path", "architectures", "attn_implementation", "experts_implementation", "dtype", "torch_dtype",
-    "use_cache", "transformers_version", "output_attentions", "output_hidden_states", "return_dict", "id2label",
-    "label2id", "problem_type", "task_specific_params", "bos_token_id", "eos_token_id", "pad_token_id", "sep_token_id",
-    "decoder_start_token_id",
-}  # fmt: skip
 
 
 def marks_of(space: SearchSpace, architecture: Architecture) -> frozenset[str]:
@@ -33,20 +26,11 @@ def marks_of(space: SearchSpace, architecture: Architecture) -> frozenset[str]:
     One is a digest of its configuration, which is the same in whatever space; the other, where its space has data or a
     name for it, a digest of `SearchSpace.content`, which a release of transformers with other defaults does not change.
     """
-    config = _plain(identity(space.config(architecture)))
+    config = architecture_content(space.config(architecture))
     names = [digest("config", config)]
     if content := space.content(architecture):
         names.append(digest("named", *content))
     return frozenset(name[:MARK] for name in names)
-
-
-def _plain(value: Any) -> Any:
-    """A part of a configuration as one way of writing it: without what is no architecture, and 1.0 as 1."""
-    if isinstance(value, dict):
-        return {str(key): _plain(inner) for key, inner in value.items() if key not in NOT_ARCHITECTURE}
-    if isinstance(value, list | tuple):
-        return [_plain(inner) for inner in value]
-    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def unseen(architectures: Sequence[Collection[str]], seen: Collection[str]) -> list[int]:

@@ -9,13 +9,14 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from lpzero_hf.benchmarks.held_out import MARK, NOT_ARCHITECTURE
+from lpzero_hf.benchmarks.held_out import MARK
 from lpzero_hf.benchmarks.table_cells import canonical, column_of, fitting, json_cell, listing, missing, shown
 from lpzero_hf.benchmarks.table_files import REMEDY, BadCell, BadRows
 from lpzero_hf.errors import LpzError, ModelError, UsageError, did_you_mean, one_line
 from lpzero_hf.files import parse_json
 from lpzero_hf.models.load import load_config
 from lpzero_hf.plugins import PluginRegistry
+from lpzero_hf.scoring.cache_key import NOT_ARCHITECTURE
 from lpzero_hf.spaces.base import Architecture, SearchSpace
 from lpzero_hf.spaces.base_config import BaseConfig, plain_config
 from lpzero_hf.spaces.base_source import find_base

@@ -7,10 +7,10 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from lpzero_hf.benchmarks.held_out import NOT_ARCHITECTURE
 from lpzero_hf.benchmarks.table_files import BadCell
 from lpzero_hf.errors import LpzError, UsageError, did_you_mean, one_line
 from lpzero_hf.files import parse_json
+from lpzero_hf.scoring.cache_key import NOT_ARCHITECTURE
 
 
 def column_of(wanted: str, columns: Sequence[str], source: str) -> str:

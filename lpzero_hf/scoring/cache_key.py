@@ -16,6 +16,13 @@ from lpzero_hf.scoring.cache import digest
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig
 
+NOT_ARCHITECTURE = {  # how a model is run, read out, or called
+    "_name_or_path", "architectures", "attn_implementation", "experts_implementation", "dtype", "torch_dtype",
+    "use_cache", "transformers_version", "output_attentions", "output_hidden_states", "return_dict", "id2label",
+    "label2id", "problem_type", "task_specific_params", "bos_token_id", "eos_token_id", "pad_token_id", "sep_token_id",
+    "decoder_start_token_id",
+}  # fmt: skip
+
 
 def architecture_key(config: PreTrainedConfig, context: str, plugins: PluginRegistry) -> str:
     """The cache key of an architecture; "" if its code could change unnoticed, so that nothing may be cached.
@@ -36,6 +43,22 @@ def identity(config: PreTrainedConfig) -> dict[str, Any]:
     """What of a configuration decides the model, as plain data."""
     values = {key: value for key, value in config.to_dict().items() if key != "transformers_version"}
     return values | implementations(config)
+
+
+def architecture_content(config: PreTrainedConfig) -> dict[str, Any]:
+    """The architecture that a configuration describes, written in one way: equal for two files of one architecture,
+    whatever they call it and however they run it or read it out."""
+    content: dict[str, Any] = _plain(identity(config))
+    return content
+
+
+def _plain(value: Any) -> Any:
+    """A part of a configuration as one way of writing it: without what is no architecture, and 1.0 as 1."""
+    if isinstance(value, dict):
+        return {str(key): _plain(inner) for key, inner in value.items() if key not in NOT_ARCHITECTURE}
+    if isinstance(value, list | tuple):
+        return [_plain(inner) for inner in value]
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def implementations(config: PreTrainedConfig) -> dict[str, str]:
