@@ -41,6 +41,14 @@ def transfer(
             "'--fitness matched --unary 2', or '' for the defaults. Repeatable, to compare several.",
         ),
     ] = None,
+    consensus: Annotated[
+        bool,
+        typer.Option(
+            "--consensus",
+            help="Also the consensus of the proxies: the geometric mean of those that agree with every other "
+            "benchmark at equal size.",
+        ),
+    ] = False,
     ceiling: Annotated[
         bool, typer.Option("--ceiling", help="With --search: also search on all benchmarks at once, a bound.")
     ] = False,
@@ -89,7 +97,7 @@ def transfer(
     device = conditions.setting(1, 2).device
     with workers.start(device, registry) as executor, stages() as progress:
         result = run(
-            benchmarks, proxy, searches,
+            benchmarks, proxy, searches, consensus=consensus,
             setting=lambda b: conditions.setting(batch_size or b.batch_size, seq_len or b.seq_len),
             ceiling=ceiling, limit=limit, table=read, match=matching.match, within=matching.within,
             out=out, resume=resume, executor=executor, plugins=registry, progress=progress,

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 from scipy.stats import rankdata  # type: ignore[import-untyped]  # ships no types
 
 from lpzero_hf.benchmarks.agreement import MatchedAgreement, Vector
@@ -37,6 +38,15 @@ class Consensus:
     def text(self) -> str:
         """The proxy as text, for `find_proxy`."""
         return f"geometric_mean({', '.join(self.members)})"
+
+    def scores(self, proxies: Sequence[Proxy], scores: Mapping[str, Vector]) -> Vector:
+        """[n], the scores of architectures, from those of the proxies by name; NaN where a member has none above 0."""
+        by_name = {proxy.name: proxy for proxy in proxies}
+        with np.errstate(divide="ignore", invalid="ignore"):
+            logarithms = np.stack([by_name[name].orientation * np.log(scores[name]) for name in self.members])
+        mean = logarithms.mean(0)
+        made: Vector = np.where(np.isfinite(mean), mean, np.nan)
+        return made
 
 
 def consensus(

@@ -10,29 +10,33 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from lpzero_hf.artifacts.versions import versions
 from lpzero_hf.benchmarks.across import FEWEST, BenchmarkColumn, GradeAcross, grade_across
+from lpzero_hf.benchmarks.agreement import Vector
 from lpzero_hf.benchmarks.benchmark import Benchmark, load_benchmark
 from lpzero_hf.benchmarks.grade import BASELINES, Report, grade
 from lpzero_hf.benchmarks.held_out import unseen
 from lpzero_hf.benchmarks.matched import MATCH, WITHIN, Sizes
 from lpzero_hf.benchmarks.table_options import TableOptions
-from lpzero_hf.errors import UsageError
+from lpzero_hf.errors import LpzError, UsageError
 from lpzero_hf.executors.base import Executor
 from lpzero_hf.executors.local import LocalExecutor
 from lpzero_hf.expressions.expression import parse
 from lpzero_hf.expressions.operations import installed_operations
 from lpzero_hf.files import one_process, write_json
 from lpzero_hf.plugins import PluginRegistry, load_plugins
-from lpzero_hf.proxies.base import Proxy, single
+from lpzero_hf.proxies.base import CompositeProxy, Proxy, single
 from lpzero_hf.proxies.resolve import ProxyLike, ProxySelection, installed_proxies, resolve
 from lpzero_hf.scoring.cache import ScoreCache
 from lpzero_hf.scoring.setting import Setting
 from lpzero_hf.searching.benchmark_scores import BenchmarkScores, Progress
 from lpzero_hf.searching.config import SearchConfig
+from lpzero_hf.searching.consensus import Consensus
+from lpzero_hf.searching.consensus import consensus as consensus_of
 from lpzero_hf.searching.correlation import mid_ranks
 from lpzero_hf.searching.fitness import FitnessEvaluator
 from lpzero_hf.searching.result import SearchResult, Winner, read_result
@@ -123,6 +127,7 @@ def transfer(
     proxies: ProxyLike | Iterable[ProxyLike] | None = None,
     search: SearchConfig | Mapping[str, SearchConfig] | None = None,
     *,
+    consensus: bool = False,
     setting: SettingFor = None,
     ceiling: bool = False,
     limit: int | None = None,
@@ -149,8 +154,10 @@ def transfer(
             graded.
         search: the settings of a search, or of several by name; None for none. Their benchmarks, `train`, `splits`,
             `limit` and `table` are set here.
+        consensus: also grade the consensus of the proxies, whose members are chosen in the same way, see
+            `lpzero_hf.searching.consensus`; and that of all benchmarks at once, a bound.
         setting: of the proxies' scores, or a function that makes it for each benchmark; None for each benchmark's own.
-        ceiling: also grade the fittest expression on all benchmarks at once, a bound for one expression.
+        ceiling: of a search, also grade the fittest expression on all benchmarks at once, a bound for one expression.
         limit: maximum number of architectures of each benchmark, evenly spaced.
         table: how those of the benchmarks are read that are tables.
         match: the proxy whose scores are the sizes in the table; a search has its own.
@@ -192,6 +199,10 @@ def transfer(
         for name, one in home.items()
     ]
     rows = _rows_of(reports, columns)
+    graded = {proxy.name: proxy for proxy in (*selection, *resolve(BASELINES, plugins))}.values()
+    candidates = [proxy for proxy in graded if not isinstance(proxy, CompositeProxy)]
+    if consensus:
+        rows += _consensus_rows(candidates, reports, columns, home)
     scored = time.perf_counter() - start
     folders = _folders(out, searches, benchmarks)
     for name, config in searches.items():
@@ -355,6 +366,52 @@ def _rows_of(reports: Mapping[str, Report], columns: Sequence[BenchmarkColumn]) 
         unscored = {name: of[proxy].unscored for name, of in grades.items() if of[proxy].unscored}
         rows.append(_row(proxy, "baseline" if proxy in BASELINES else "proxy", columns, scores, unscored))
     return rows
+
+
+def _consensus_rows(
+    proxies: Sequence[Proxy],
+    reports: Mapping[str, Report],
+    columns: Sequence[BenchmarkColumn],
+    home: Mapping[str, BenchmarkScores],
+) -> list[TransferRow]:
+    """The consensus of the proxies, chosen for each benchmark on the others; and on all at once, a bound."""
+    scores = {
+        name: {proxy.name: vector(report.scores[proxy.name]) for proxy in proxies} for name, report in reports.items()
+    }
+
+    def chosen(held: str | None) -> Consensus | None:
+        """The consensus without one benchmark; None if there is none."""
+        marks = set() if held is None else {mark for some in home[held].marks for mark in some}
+        left = {name: unseen(home[name].marks, marks) for name in reports if name != held}
+        rows = {name: some for name, some in left.items() if len(some) >= FEWEST}
+        truths = {column.name: column.part(rows[column.name]) for column in columns if column.name in rows}
+        known = {name: {proxy: values[rows[name]] for proxy, values in scores[name].items()} for name in truths}
+        try:
+            return consensus_of(proxies, known, truths) if truths else None
+        except LpzError:  # too few agree with all
+            return None
+
+    def row(name: str, kind: Kind, found: Mapping[str, Consensus | None]) -> TransferRow:
+        made = {held: values(one.scores(proxies, scores[held])) for held, one in found.items() if one is not None}
+        return _row(
+            name, kind, columns, made, found={held: [(one.text, 1)] for held, one in found.items() if one is not None}
+        )
+
+    everywhere = chosen(None)
+    return [
+        row("consensus", "searched", {held: chosen(held) for held in reports}),
+        row("consensus: on all", "ceiling", dict.fromkeys(reports, everywhere)),
+    ]
+
+
+def vector(scores: Sequence[float | None]) -> Vector:
+    """[n], NaN for None."""
+    return np.array([math.nan if value is None else value for value in scores], np.float64)
+
+
+def values(scores: Vector) -> list[float | None]:
+    """The reverse of `vector`."""
+    return [value if math.isfinite(value) else None for value in scores.tolist()]
 
 
 def _row(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import random
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -115,6 +116,30 @@ def test_nothing_but_its_own_column_depends_on_the_benchmark_left_out(
             assert [row.grade.cells[n] for n in names[:2]] == [before[name].grade.cells[n] for n in names[:2]]
     assert after["params"].grade.cells[left] != before["params"].grade.cells[left]
     assert after["searched: ensemble"].grade.cells[left] != before["searched: ensemble"].grade.cells[left]
+
+
+COUNTED = ["params", "flops", "snip", "grad_norm", "l2_norm", "w_pca", "head_importance_lpzero", "num_heads"]
+
+
+def test_the_consensus_without_a_benchmark_does_not_depend_on_it(names: list[str], rewritten: Any) -> None:
+    def consensus(result: TransferResult) -> TransferRow:
+        return rows(result)["consensus"]
+
+    with few_resamples():
+        before = run(names, search=None, proxies=COUNTED, consensus=True)
+        rewritten({name: -loss for name, loss in TRUE["three"].items()})
+        after = run(names, search=None, proxies=COUNTED, consensus=True)
+    left = names[2]
+    assert consensus(after).found[left] == consensus(before).found[left]
+    assert consensus(after).scores[left] == consensus(before).scores[left]
+    assert consensus(after).grade.cells[left] != consensus(before).grade.cells[left]
+    assert consensus(after).found.get(names[0]) != consensus(before).found.get(names[0])  # which sees it
+    ((text, sign),) = consensus(before).found[left]
+    members = text.removeprefix("geometric_mean(").removesuffix(")").split(", ")
+    scores = [rows(before)[member].scores[left] for member in members]
+    expected = [sum(map(math.log, values)) / len(members) for values in zip(*scores, strict=True)]
+    assert consensus(before).scores[left] == pytest.approx(expected)
+    assert (sign, rows(before)["consensus: on all"].kind) == (1, "ceiling")
 
 
 def test_a_search_sees_every_other_architecture_and_none_of_the_benchmark_left_out(
