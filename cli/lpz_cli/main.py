@@ -16,6 +16,7 @@ import typer
 from lpz_cli import entry, listing, options, zoo
 from lpz_cli.bench import bench_app
 from lpz_cli.compare import compare
+from lpz_cli.consensus import consensus
 from lpz_cli.export import export
 from lpz_cli.hub import pull, push
 from lpz_cli.nas import nas
@@ -60,6 +61,7 @@ app.command()(listing.proxies)
 app.command()(listing.plugins)
 app.add_typer(zoo.zoo_app, name="zoo")
 bench_app.command()(transfer)
+bench_app.command()(consensus)
 app.add_typer(bench_app, name="bench")
 app.add_typer(plugin_app, name="plugin")
 BUILT_IN = {command.callback.__name__ for command in app.registered_commands if command.callback}

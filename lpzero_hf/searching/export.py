@@ -65,7 +65,7 @@ def artifact_of(
     if scales:
         graded = _graded_by_quantiles(result, chosen, found, members)
         provenance |= {part: {name: made.to_dict() for name, made in rows.items()} for part, rows in graded.items()}
-    return _checked(Artifact(name, members, operations_of(found.expressions, operations), provenance), operations)
+    return checked(Artifact(name, members, operations_of(found.expressions, operations), provenance), operations)
 
 
 def artifact_by_hand(
@@ -94,11 +94,11 @@ def artifact_by_hand(
     record: dict[str, Any] = {"benchmarks": [], "strategy": "written by hand", "seed": 0, "train": {}, "held_out": {}}
     record |= {"versions": {"lpzero-hf": __version__}, "date": date, "note": note}
     member = Member(str(expression), orientation)
-    return _checked(Artifact(name, (member,), operations_of([expression], operations), record), operations)
+    return checked(Artifact(name, (member,), operations_of([expression], operations), record), operations)
 
 
-def _checked(artifact: Artifact, operations: Operations) -> Artifact:
-    """The artifact, if it can be read again."""
+def checked(artifact: Artifact, operations: Operations = BUILT_IN) -> Artifact:
+    """The artifact, if it can be read again. Raises `UsageError` if its name, date or note is invalid."""
     date, note = artifact.provenance["date"], artifact.provenance["note"]
     if not NAME.fullmatch(artifact.name) or len(artifact.name) > 64:
         raise UsageError(

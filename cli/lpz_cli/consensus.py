@@ -1,0 +1,93 @@
+"""`lpz bench consensus`: the proxies that agree with every benchmark at equal size, as one proxy."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from lpz_cli import options
+from lpz_cli.bench import brief
+from lpz_cli.grouping import grouped
+from lpz_cli.output import print_csv, print_json, print_table, say
+from lpz_cli.progress import stages
+
+NONE = "\u2014"
+
+
+@grouped
+def consensus(
+    benchmarks: Annotated[list[str], typer.Argument(metavar="BENCH...", help="Benchmarks or tables.")],
+    proxy: Annotated[
+        list[str] | None,
+        typer.Option("--proxy", "-p", help="A candidate. Repeatable.", show_default="all that were not searched"),
+    ] = None,
+    name: Annotated[str, typer.Option("--name", help="Of the new proxy.")] = "my-consensus",
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="Write it as an artifact to this file.")] = None,
+    batch_size: Annotated[
+        int | None, typer.Option("--batch-size", min=1, help="Sequences in the minibatch; else the benchmark's.")
+    ] = None,
+    seq_len: Annotated[
+        int | None, typer.Option("--seq-len", min=2, help="Tokens per sequence; else the benchmark's.")
+    ] = None,
+    limit: options.Limit = None,
+    no_plugin: options.NoPlugin = None,
+    *,
+    matching: options.Matching,
+    conditions: options.Conditions,
+    workers: options.Workers,
+    form: options.Form,
+    table: options.Tables,
+) -> None:
+    """Choose the proxies that agree with every benchmark at equal size, and make one proxy of them.
+
+    It is their geometric mean; no weight and no sign is fitted. `lpz bench transfer --consensus` tells what it is worth
+    on a benchmark that it was not chosen on.
+
+    Example: `lpz bench consensus gpt2-wt103 gpt2-lm1b --out mine.json`
+    """
+    from lpzero_hf.artifacts.artifact import write_artifact
+    from lpzero_hf.plugins import load_plugins
+    from lpzero_hf.searching.find_consensus import find_consensus
+
+    registry = load_plugins(no_plugin or ())
+    with workers.start(conditions.setting(1, 2).device, registry) as executor, stages() as progress:
+        found = find_consensus(
+            benchmarks, proxy,
+            setting=lambda b: conditions.setting(batch_size or b.batch_size, seq_len or b.seq_len),
+            limit=limit, table=table.options(benchmarks), match=matching.match, within=matching.within,
+            executor=executor, plugins=registry, progress=progress,
+        )  # fmt: skip
+    artifact = found.artifact(name)
+    if out is not None:
+        write_artifact(out, artifact)
+    chosen = found.consensus
+    rows = [[one, *(f"{chosen.matched[one][b]:+.3f}" for b in benchmarks), "member"] for one in chosen.members]
+    for one, why in chosen.left_out.items():
+        known = chosen.matched.get(one, {})
+        rows.append([one, *(f"{known[b]:+.3f}" if b in known else NONE for b in benchmarks), why])
+    header = ["proxy", *benchmarks, ""]
+    if form.json:
+        print_json(
+            {
+                "name": name, "proxy": chosen.text, "members": list(chosen.members), "left_out": dict(chosen.left_out),
+                "matched": {one: dict(of) for one, of in chosen.matched.items()},
+                "agreement": {b: one.to_dict() for b, one in found.agreement.items()},
+                "path": None if out is None else str(out), "sha256": artifact.digest,
+            }
+        )  # fmt: skip
+        return
+    if form.csv:
+        print_csv([*header[:-1], "place"], rows)
+        return
+    print_table(f"Agreement at equal size, by {matching.match}", header, rows, range(1, len(header) - 1))
+    graded = [
+        [b, brief(one.spearman), brief(one.matched.agreement if one.matched else None), str(one.n)]
+        for b, one in found.agreement.items()
+    ]
+    header = ["benchmark", "Spearman's rho [95%]", "at equal size [95%]", "n"]
+    print_table("The consensus, on what it was chosen on", header, graded, range(1, 4))
+    then = shlex.quote(chosen.text if out is None else str(out))
+    say(f"`lpz score MODEL --proxy {then}` scores with it.")
