@@ -40,7 +40,8 @@ def main() -> int:
                 run([study for study in STUDIES if study.name in chosen])
         else:
             run([study for study in STUDIES if study.name in chosen])
-        if missing := [name for name in names if not (RUNS / f"{name}.json").exists()]:
+        needed = [study.name for study in STUDIES if study.makes and not study.pending]
+        if missing := [name for name in needed if not (RUNS / f"{name}.json").exists()]:
             print(f"not made yet: {', '.join(missing)}; the results stay as they are", file=sys.stderr)
             return 0 if chosen else 1
         for file in write(timed=bool(chosen)):

@@ -11,6 +11,7 @@ import numpy as np
 from lpzero_hf.benchmarks.agreement import Truth, Vector
 from studies.markdown import interval, pooled, spread, table
 from studies.search.searched import both
+from studies.search.transfer_protocol import opening as transfer_protocol
 from studies.study import Runs, Study
 
 FLEXIBERT, GPT2 = "flexibert", "gpt2-wt103"
@@ -47,7 +48,7 @@ class Opening(Study):
     title = "At a glance"
 
     def show(self, runs: Runs) -> str:
-        """The table."""
+        """The transfer protocol if it has been run, then the table of searches on one benchmark or two."""
         rows = [
             [what, *(cell.strip() for name in (FLEXIBERT, GPT2) for cell in printed[name].split("|"))]
             for what, printed in CLAIMED.items()
@@ -59,7 +60,9 @@ class Opening(Study):
         for what, (kind, studies) in OURS.items():
             rows.append([what, *_searched(runs, studies, kind)])
         heads = ["", f"{FLEXIBERT}: rho", "tau", f"{GPT2}: rho", "tau"]
-        return table(heads, rows)
+        found = table(heads, rows)
+        protocol = transfer_protocol(runs)
+        return "\n\n".join([protocol, "### Searched on a part of each benchmark", found]) if protocol else found
 
 
 def _searched(runs: Runs, studies: Mapping[str, str], kind: str) -> list[str]:

@@ -33,7 +33,8 @@ from studies.search.ensembles import Ensembles
 from studies.search.how_many import HowMany
 from studies.search.searched import SEARCHES
 from studies.search.transfer import Transfer
-from studies.study import RUNS, Run, Study, read, write_records
+from studies.search.transfer_protocol import TransferProtocol
+from studies.study import RUNS, Run, Study, kept, write_records
 
 ROOT = Path(__file__).parent.parent
 FOLDER = ROOT / "docs" / "results"
@@ -59,6 +60,7 @@ STUDIES: tuple[Study, ...] = (  # in the order in which they are made; a page sh
     Capture(),
     *SEARCHES,
     Ensembles(),
+    TransferProtocol(),
     Transfer(),
     HowMany(),
     Sensitivity(),
@@ -105,7 +107,7 @@ def write(timed: bool = False) -> list[Path]:
     from lpz_cli.plots.scatter import save
 
     start = time.perf_counter()
-    runs = {study.name: read(study.name) for study in STUDIES if study.makes}
+    runs = kept(STUDIES)
     data = {name: run.data for name, run in runs.items()}
     written = []
     for study in STUDIES:
@@ -129,7 +131,7 @@ def texts(runs: Mapping[str, Run]) -> dict[Path, str]:
     for page, (title, question) in PAGES.items():
         parts = [f"# {title}", question, HOW_TO_READ]
         for study in STUDIES:
-            if study.page == page:
+            if study.page == page and not (study.pending and study.name not in data):
                 parts.append(f"## {study.title}\n\n{study.show(data)}")
                 parts += [f"![{study.title}](figures/{name}.png)" for name in study.figures]
         if page == "cost":

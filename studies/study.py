@@ -35,11 +35,13 @@ class Study(ABC):
         name: of the study and of its run file.
         title: heading of its section in the results.
         figures: file names of its figures without ending.
+        pending: whether its run file may be missing; results then leave it out.
     """
 
     name: ClassVar[str]
     title: ClassVar[str]
     figures: ClassVar[tuple[str, ...]] = ()
+    pending: ClassVar[bool] = False
 
     @property
     def page(self) -> str:
@@ -105,6 +107,18 @@ def make(study: Study, progress: Progress) -> Run:
 def read(name: str) -> Run:
     """The run of a study. Raises `LpzError` if there is none."""
     return Run(**read_json(RUNS / f"{name}.json", f"make it: `python -m studies --run {name}`"))
+
+
+def kept(studies: Sequence[Study]) -> dict[str, Run]:
+    """The runs of all studies that have data of their own, by name; without those that are pending and not made.
+
+    Raises:
+        LpzError: another one is missing.
+    """
+    making = [study for study in studies if study.makes]
+    return {
+        study.name: read(study.name) for study in making if not study.pending or (RUNS / f"{study.name}.json").exists()
+    }
 
 
 def write_records(path: Path, document: Mapping[str, Any]) -> None:

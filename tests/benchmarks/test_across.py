@@ -26,9 +26,7 @@ def column(name: str, n: int, seed: int) -> BenchmarkColumn:
 
 COLUMNS = [column("one", 20, 1), column("two", 20, 2), column("three", 15, 3)]
 RNG = random.Random(4)
-SCORES: dict[str, list[float | None]] = {
-    c.name: [round(value + RNG.gauss(0, 1), 1) for value in c.truth] for c in COLUMNS
-}
+SCORES = {c.name: [round(value + RNG.gauss(0, 1), 1) for value in c.truth] for c in COLUMNS}
 
 
 def test_a_cell_is_what_one_benchmark_says_and_the_mean_and_the_worst_are_over_cells() -> None:
@@ -64,7 +62,7 @@ def test_the_interval_of_a_mean_is_that_of_benchmarks_resampled_each_on_its_own(
 
 def test_what_has_no_score_is_left_out_and_counted() -> None:
     few: list[float | None] = [1.0, 2.0, *[None] * 18]
-    some = [None if i % 3 == 0 else value for i, value in enumerate(SCORES["three"])]
+    some: list[float | None] = [None if i % 3 == 0 else value for i, value in enumerate(SCORES["three"])]
     equal: list[float | None] = [1.0] * 20
     found = grade_across(COLUMNS, {"one": few, "two": equal, "three": some})
     assert (found.cells["one"].n, found.cells["one"].spearman, found.cells["one"].matched) == (2, None, None)
@@ -73,7 +71,7 @@ def test_what_has_no_score_is_left_out_and_counted() -> None:
     assert found.cells["two"].matched.value == 0
     kept = [i for i in range(15) if i % 3]
     three, cell = COLUMNS[2], found.cells["three"]
-    assert cell.spearman == agreement([some[i] for i in kept], [three.truth[i] for i in kept]).spearman
+    assert cell.spearman == agreement([SCORES["three"][i] for i in kept], [three.truth[i] for i in kept]).spearman
     expected = matched_agreement(
         [math.nan if v is None else v for v in some], three.truth, three.sizes.values, within=1.3
     )
@@ -95,7 +93,8 @@ def test_rows_that_lack_a_benchmark_come_after_those_that_have_all() -> None:
 
 
 def test_ranks_are_graded_as_the_scores_are_and_a_grade_is_kept_as_json() -> None:
-    some = SCORES | {"two": [None if i % 4 == 0 else value for i, value in enumerate(SCORES["two"])]}
+    two: list[float | None] = [None if i % 4 == 0 else value for i, value in enumerate(SCORES["two"])]
+    some = {"one": [*SCORES["one"]], "two": two, "three": [*SCORES["three"]]}
     found = grade_across(COLUMNS, some)
     assert grade_across(COLUMNS, {name: dense_ranks(values) for name, values in some.items()}) == found
     assert GradeAcross.from_json(json.loads(json.dumps(found.to_json()))) == found

@@ -12,7 +12,9 @@ from typing import Any
 
 import pytest
 
+from lpzero_hf.benchmarks.agreement import agreement
 from lpzero_hf.benchmarks.benchmark import load_benchmark
+from lpzero_hf.benchmarks.grade import BASELINES
 from lpzero_hf.errors import LpzError
 from lpzero_hf.searching.config import SearchConfig
 from lpzero_hf.spaces.space import Architecture
@@ -29,7 +31,9 @@ from studies.results import FOLDER, PAGES, ROOT, STUDIES, texts
 from studies.search.ablations import Ablations
 from studies.search.cases import LONGER, STRATEGY, UNARY, label
 from studies.search.curves import band, bound
-from studies.study import RUNS, make, one_record_a_line, read
+from studies.search.transfer_protocol import TransferProtocol, opening, regraded
+from studies.study import RUNS, kept, make, one_record_a_line, read
+from tests.support.searches import LOSSES, few_resamples, write
 
 MADE = [study.name for study in STUDIES if study.makes]
 KEPT = sorted([*RUNS.glob("*.json"), *RESULTS.glob("*.json")])
@@ -46,7 +50,7 @@ def quiet(what: str, done: int, total: int) -> None:
 
 def test_results_are_what_the_run_files_give(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("LPZ_DATA", raising=False)
-    made = texts({name: read(name) for name in MADE})
+    made = texts(kept(STUDIES))
     assert set(made) == {ROOT / "RESULTS.md", *FOLDER.glob("*.md")}
     for file, text in made.items():
         assert file.read_text(encoding="utf-8") == text, file.name
@@ -63,7 +67,7 @@ def test_every_figure_that_results_name_is_there_and_no_other() -> None:
 
 
 def test_figures_are_drawn_by_the_names_that_a_study_gives() -> None:
-    data = {name: read(name).data for name in MADE}
+    data = {name: run.data for name, run in kept(STUDIES).items()}
     for study in STUDIES:
         assert tuple(study.draw(data)) == study.figures, study.name
 
@@ -156,6 +160,43 @@ def test_nas_chooses_with_a_proxy_by_both_quantities(tmp_path: Path, monkeypatch
         assert rows["chance"]["percentile"]["value"] == pytest.approx(50)
         assert [row["regret"]["value"] for row in one["rows"]] == sorted(row["regret"]["value"] for row in one["rows"])
     assert study.show({"nas": data}).count("| num_layers |") == 2
+
+
+@pytest.mark.integration
+def test_the_transfer_protocol_is_made_graded_again_from_its_ranks_and_opens_the_results(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LPZ_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(module, "RUNS", tmp_path)
+    mine = write(tmp_path / "mine", LOSSES[:7])
+    rules = {"by luck": SearchConfig(("any",), strategy="random", iterations=4, population=4)}
+    study = TransferProtocol(("tiny-gpt2", mine), rules, ["snip"], limit=7, workers=1)
+    with few_resamples():
+        data = make(study, quiet).data
+    assert read("transfer-protocol").data == data
+    rows = {row["name"]: row for row in data["rows"]}
+    searched = ["by luck: one expression", "by luck: ensemble", "by luck: fittest on all"]
+    assert set(rows) == {"snip", *BASELINES, *searched}
+    assert all(max(filter(None, scores)) < 7 for row in rows.values() for scores in row["scores"].values())
+    assert regraded({**data, "rows": [{**row, "cells": {}} for row in data["rows"]]}) == data
+    rho = agreement(data["benchmarks"]["tiny-gpt2"]["truth"], rows["snip"]["scores"]["tiny-gpt2"]).spearman
+    assert rho is not None
+    assert rows["snip"]["cells"]["tiny-gpt2"]["spearman"]["value"] == pytest.approx(rho.value)
+    whole = {study.name: data}
+    page, first = study.show(whole), opening(whole)
+    for text in (page, first):
+        assert text.count("**by luck: ") == 2
+        assert "| `snip` |" in text
+    assert page.count(rows[searched[0]]["found"]["tiny-gpt2"][0][0]) >= 1
+
+
+def test_what_is_pending_is_left_out_of_the_results_until_it_is_made() -> None:
+    pending = [study for study in STUDIES if study.pending]
+    assert [study.name for study in pending] == ["transfer-protocol"]
+    made = {name: run.data for name, run in kept(STUDIES).items() if name != "transfer-protocol"}
+    assert opening(made) == ""
+    (first,) = (study for study in STUDIES if not study.page)
+    assert first.show(made).startswith("|  | flexibert: rho")
 
 
 @pytest.mark.slow
