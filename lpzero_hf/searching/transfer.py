@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 import time
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -202,7 +202,8 @@ def transfer(
     graded = {proxy.name: proxy for proxy in (*selection, *resolve(BASELINES, plugins))}.values()
     candidates = [proxy for proxy in graded if not isinstance(proxy, CompositeProxy)]
     if consensus:
-        rows += _consensus_rows(candidates, reports, columns, home)
+        scores = {name: {p.name: vector(one.scores[p.name]) for p in candidates} for name, one in reports.items()}
+        rows += consensus_rows(candidates, scores, columns, {name: one.marks for name, one in home.items()})
     scored = time.perf_counter() - start
     folders = _folders(out, searches, benchmarks)
     for name, config in searches.items():
@@ -279,7 +280,7 @@ class _Work:
             chosen[held] = tuple(_members(winner) for winner in (split.winner, split.ensemble))
         scores = {held: self.scores(held, members, config) for held, members in chosen.items()}
         return [
-            _row(
+            row_of(
                 f"{name}: {what}", "searched", columns, {held: scores[held][place] for held in chosen},
                 found={held: chosen[held][place] for held in chosen},
             )
@@ -293,7 +294,7 @@ class _Work:
         fittest = self.searched("all benchmarks", config, (), folder, resume).splits[0].fittest[0]
         members = [(str(fittest.expression), fittest.orientation)]
         scores = {column.name: self.scores(column.name, (members,), config)[0] for column in columns}
-        return _row(f"{name}: fittest on all", "ceiling", columns, scores, found=dict.fromkeys(scores, members))
+        return row_of(f"{name}: fittest on all", "ceiling", columns, scores, found=dict.fromkeys(scores, members))
 
     def searched(
         self, what: str, config: SearchConfig, without: Collection[str], folder: Path | None, resume: bool
@@ -364,43 +365,48 @@ def _rows_of(reports: Mapping[str, Report], columns: Sequence[BenchmarkColumn]) 
             for name, report in reports.items()
         }
         unscored = {name: of[proxy].unscored for name, of in grades.items() if of[proxy].unscored}
-        rows.append(_row(proxy, "baseline" if proxy in BASELINES else "proxy", columns, scores, unscored))
+        rows.append(row_of(proxy, "baseline" if proxy in BASELINES else "proxy", columns, scores, unscored))
     return rows
 
 
-def _consensus_rows(
+def consensus_rows(
     proxies: Sequence[Proxy],
-    reports: Mapping[str, Report],
+    scores: Mapping[str, Mapping[str, Vector]],
     columns: Sequence[BenchmarkColumn],
-    home: Mapping[str, BenchmarkScores],
+    marks: Mapping[str, Sequence[Set[str]]],
 ) -> list[TransferRow]:
-    """The consensus of the proxies, chosen for each benchmark on the others; and on all at once, a bound."""
-    scores = {
-        name: {proxy.name: vector(report.scores[proxy.name]) for proxy in proxies} for name, report in reports.items()
-    }
+    """The consensus of proxies, chosen for each benchmark on the others; and on all at once, a bound.
+
+    Args:
+        proxies: the candidates; for a benchmark those that score all of its architectures.
+        scores: by benchmark and name of a proxy, [n], as the proxy gives them; NaN where it gives none.
+        columns: the benchmarks.
+        marks: by benchmark, of every architecture, see `lpzero_hf.benchmarks.held_out`.
+    """
 
     def chosen(held: str | None) -> Consensus | None:
         """The consensus without one benchmark; None if there is none."""
-        marks = set() if held is None else {mark for some in home[held].marks for mark in some}
-        left = {name: unseen(home[name].marks, marks) for name in reports if name != held}
+        known_marks = set() if held is None else {mark for some in marks[held] for mark in some}
+        left = {name: unseen(marks[name], known_marks) for name in scores if name != held}
         rows = {name: some for name, some in left.items() if len(some) >= FEWEST}
         truths = {column.name: column.part(rows[column.name]) for column in columns if column.name in rows}
         known = {name: {proxy: values[rows[name]] for proxy, values in scores[name].items()} for name in truths}
+        able = [p for p in proxies if held is None or bool((scores[held][p.name] > 0).all())]
         try:
-            return consensus_of(proxies, known, truths) if truths else None
+            return consensus_of(able, known, truths) if truths else None
         except LpzError:  # too few agree with all
             return None
 
     def row(name: str, kind: Kind, found: Mapping[str, Consensus | None]) -> TransferRow:
         made = {held: values(one.scores(proxies, scores[held])) for held, one in found.items() if one is not None}
-        return _row(
+        return row_of(
             name, kind, columns, made, found={held: [(one.text, 1)] for held, one in found.items() if one is not None}
         )
 
     everywhere = chosen(None)
     return [
-        row("consensus", "searched", {held: chosen(held) for held in reports}),
-        row("consensus: on all", "ceiling", dict.fromkeys(reports, everywhere)),
+        row("consensus", "searched", {held: chosen(held) for held in scores}),
+        row("consensus: on all", "ceiling", dict.fromkeys(scores, everywhere)),
     ]
 
 
@@ -414,10 +420,11 @@ def values(scores: Vector) -> list[float | None]:
     return [value if math.isfinite(value) else None for value in scores.tolist()]
 
 
-def _row(
+def row_of(
     name: str, kind: Kind, columns: Sequence[BenchmarkColumn], scores: dict[str, list[float | None]],
     unscored: dict[str, dict[str, int]] | None = None, found: dict[str, list[Signed]] | None = None,
 ) -> TransferRow:  # fmt: skip
+    """A row with its grade; see `TransferRow`."""
     return TransferRow(name, kind, scores, grade_across(columns, scores), unscored or {}, found or {})
 
 

@@ -18,13 +18,9 @@ from studies.study import Progress, Runs, Study, executor_of
 BENCHMARKS = ("gpt2-wt103", "flexibert", "tiny-gpt2")
 OWN = "lpzero-hf"
 DIGITS = 9  # of a score in a run file: more than the ranking needs
-LATER = (  # proxies that are newer than the run
-    "nsc", "nsc_expected", "az_expressivity", "az_progressivity", "az_trainability", "az_complexity", "meco", "dss",
-    "w_pca_code", "hidden_size",
-)  # fmt: skip
 DEAR = (  # passes of their own, or singular values: on decoders of two billion parameters hours, or more than 24 GiB
     "grasp", "zico", "synflow", "logsynflow", "logsynflow_lpzero", "synaptic_diversity", "synaptic_diversity_lpzero",
-    "eznas",
+    "eznas", "nsc", "dss", "meco", "az_expressivity", "az_progressivity", "az_trainability",
 )  # fmt: skip
 COLUMNS = """\
 No proxy here was tuned or chosen on these benchmarks. "top 10%" is the share of the truly best tenth that is among the
@@ -61,7 +57,7 @@ class FurtherGrades(Study):
 
     def make(self, progress: Progress) -> dict[str, Any]:
         """Scores, grades and the facts of the benchmark."""
-        return _graded(self.benchmark, progress, (*self.without, *LATER))
+        return _graded(self.benchmark, progress, self.without)
 
     def show(self, runs: Runs) -> str:
         """One table."""

@@ -10,7 +10,7 @@ from lpzero_hf.benchmarks.agreement import Estimate
 from lpzero_hf.benchmarks.grade import BASELINES
 from lpzero_hf.scoring.cache import cache_folder
 from lpzero_hf.searching.config import SearchConfig
-from lpzero_hf.searching.transfer import TransferResult, transfer
+from lpzero_hf.searching.transfer import transfer
 from studies.markdown import interval, table
 from studies.study import WORKERS, Progress, Runs, Study, executor_of
 
@@ -53,7 +53,7 @@ class TransferProtocol(Study):
             out=cache_folder() / "studies" / self.name, resume=True, executor=executor_of(self.workers),
             progress=lambda what, done, total, best: progress(what, done, total),
         )  # fmt: skip
-        return regraded(_record(result))
+        return regraded(compact(result.to_dict()))
 
     def show(self, runs: Runs) -> str:
         """All rows, and the expressions that were chosen."""
@@ -61,19 +61,18 @@ class TransferProtocol(Study):
         parts = [
             f"`lpz bench transfer {' '.join(data['benchmarks'])} --ceiling` with a `--search` for each rule.",
             reading(data),
-            _table(data, data["rows"]),
+            rows_table(data, data["rows"]),
             "What each search chose without the benchmark left out; of an ensemble, the ranks of all are summed.",
-            _found(data),
+            found_table(data),
         ]
         return "\n\n".join([*parts, *_unscored(data)])
 
 
-def _record(result: TransferResult) -> dict[str, Any]:
-    """The result as data of a run file, where ranks stand for scores: no grade and no rank ensemble reads more."""
-    document = result.to_dict()
+def compact(document: dict[str, Any]) -> dict[str, Any]:
+    """A result as data of a run file, where ranks stand for scores: no grade and no rank ensemble reads more."""
     for row in document["rows"]:
         row["scores"] = {name: dense_ranks(scores) for name, scores in row["scores"].items()}
-    del document["versions"]  # the run has them
+    document.pop("versions", None)  # the run has them
     return document
 
 
@@ -90,7 +89,7 @@ def regraded(data: Data) -> dict[str, Any]:
 
 def opening(runs: Runs) -> str:
     """The searched rows, the best proxies and all counts; nothing where the protocol has not been run."""
-    data = runs.get(TransferProtocol.name)
+    data = runs.get("consensus") or runs.get(TransferProtocol.name)
     if data is None:
         return ""
     proxies = [row["name"] for row in data["rows"] if row["kind"] == "proxy" and row["name"] not in COUNTS][:CLASSIC]
@@ -98,7 +97,7 @@ def opening(runs: Runs) -> str:
     more = (
         f"Shown are all searches, all counts and the best {len(proxies)} other proxies; the page on searches has all."
     )
-    return "\n\n".join([_table(data, rows), f"{reading(data)} {more}"])
+    return "\n\n".join([rows_table(data, rows), f"{reading(data)} {more}"])
 
 
 def reading(data: Data) -> str:
@@ -108,11 +107,13 @@ def reading(data: Data) -> str:
         "Each benchmark is left out once. A search sees all architectures of the others, its rule is fixed before, and "
         "what it chooses is graded on the one left out; `fittest on all` has seen all of them: a bound, no result. A "
         f"cell is rho / agreement at equal size (pairs within {pairs['within']:g} times `{pairs['match']}`). Means "
-        "have 95% intervals of a bootstrap of the architectures within each benchmark; rows that lack a benchmark come last."
+        "have 95% intervals of a bootstrap of the architectures within each benchmark; rows that lack a benchmark come "
+        "last."
     )
 
 
-def _table(data: Data, rows: Sequence[Data]) -> str:
+def rows_table(data: Data, rows: Sequence[Data]) -> str:
+    """A line for each of some rows."""
     heads = ["", *data["benchmarks"], "mean rho", "mean at equal size", "worst", "n"]
     lines = []
     for row in rows:
@@ -143,7 +144,8 @@ def _short(value: float | None) -> str:
     return "—" if value is None else f"{value:.2f}"
 
 
-def _found(data: Data) -> str:
+def found_table(data: Data) -> str:
+    """What was chosen without each benchmark."""
     lines = [
         [row["name"], name, "<br>".join(f"`{'' if sign > 0 else '- '}{text}`" for text, sign in members)]
         for row in data["rows"]
