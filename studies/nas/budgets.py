@@ -20,13 +20,13 @@ from studies.markdown import table
 from studies.nas.choosing import LARGEST, choosers, play, summary
 from studies.study import WORKERS, Progress, Runs, Study, executor_of
 
-SEARCHED = ("lpzero-gpt2", "lpzero-any")
+SEARCHED = ("lpzero-gpt2", "lpzero-any-0.1.0")
 QUANTITIES = ("params", "decoder_params")
 PROXIES = ("attention_params", "decoder_params", "snip", "head_importance_lpzero", "w_pca")
 SAID = """\
 Most of the gain over the largest by all parameters comes from not counting embeddings: `attention_params`, a plain
 count, does well under both budgets. A proxy that does well under one can fall below "largest" under the other.
-`lpzero-gpt2`, searched on other architectures of this space, is first or second under both budgets. `lpzero-any`
+`lpzero-gpt2`, searched on other architectures of this space, is first or second under both budgets. `lpzero-any-0.1.0`
 chooses better than the counts under the first and worse than the largest under the second."""
 
 

@@ -22,7 +22,7 @@ BENCHMARKS = ("flexibert", "gpt2-wt103")
 FRONTS = {"flexibert": ("search-flexibert", "search-flexibert-2"), "gpt2-wt103": ("search-gpt2",)}
 ARCHITECTURES = 5
 QUICK = 0.02  # seconds; labels of what is faster stand to the right of it, others to the left
-WINNERS = {"lpzero-flexibert": "search-flexibert-2", "lpzero-gpt2": "search-gpt2", "lpzero-any": "search-both"}
+WINNERS = {"lpzero-flexibert": "search-flexibert-2", "lpzero-gpt2": "search-gpt2", "lpzero-any-0.1.0": "search-both"}
 
 
 class Pareto(Study):

@@ -24,8 +24,8 @@ from studies.proxies.grades import DIGITS, agreement
 from studies.study import WORKERS, Progress, Runs, Study, executor_of
 
 WINNERS = {  # with the unary operations of the space that holds them all
-    "flexibert": ((2, 2), ("lpzero-flexibert", "lpzero-any")),
-    "gpt2-wt103": ((1, 1), ("lpzero-gpt2", "lpzero-any")),
+    "flexibert": ((2, 2), ("lpzero-flexibert", "lpzero-any-0.1.0")),
+    "gpt2-wt103": ((1, 1), ("lpzero-gpt2", "lpzero-any-0.1.0")),
 }
 Spaces = Mapping[str, tuple[tuple[int, int], Sequence[str]]]
 

@@ -204,7 +204,7 @@ def test_blocks_that_are_never_called_themselves_are_read() -> None:
     batch = minibatch(plain, batch_size=2, seq_len=8)
     with torch.no_grad():
         assert torch.allclose(parts(**batch).logits, plain(**batch).logits, atol=1e-5)
-    names = ["snip", "fisher", "nwot", "v_pca", "attention_confidence", "head_importance", "lpzero-any"]
+    names = ["snip", "fisher", "nwot", "v_pca", "attention_confidence", "head_importance", "lpzero-any-0.1.0"]
     here, there = score(parts, batch, names), score(plain, batch, names)
     assert {n: row.require() for n, row in here.items()} == {
         n: pytest.approx(row.require(), rel=1e-4) for n, row in there.items()

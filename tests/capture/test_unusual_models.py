@@ -84,7 +84,16 @@ def one(*_: Tensor) -> Tensor:
 
 W, A = (Reduction("linear", (letter,), one) for letter in "WA")
 H, S = Reduction("mixer", ("H",), one), Reduction("attention", ("S",), one)
-NAMES = ["snip", "fisher", "nwot", "l2_norm", "attention_confidence", "head_importance", "num_layers", "lpzero-any"]
+NAMES = [
+    "snip",
+    "fisher",
+    "nwot",
+    "l2_norm",
+    "attention_confidence",
+    "head_importance",
+    "num_layers",
+    "lpzero-any-0.1.0",
+]
 
 
 @pytest.mark.parametrize("part", ["attn", "up"])

@@ -19,7 +19,7 @@ EXPRESSIONS = [
     "mean(mean(product(H, abs(H))))",
     "mean(sum(product(pow(S), S)))",
     "lpzero-flexibert",
-    "lpzero-any",
+    "lpzero-any-0.1.0",
 ]
 
 

@@ -86,7 +86,7 @@ def test_a_logarithm_of_what_is_zero_but_for_rounding_says_so(batch: dict[str, T
     assert row.reason.startswith("hangs on rounding")
     with warnings.catch_warnings():
         warnings.simplefilter("error", RoundingWarning)
-        rows = score(tiny_model("gpt2"), batch, ["lpzero-gpt2", "lpzero-any", *EXPRESSIONS[:4]])
+        rows = score(tiny_model("gpt2"), batch, ["lpzero-gpt2", "lpzero-any-0.1.0", *EXPRESSIONS[:4]])
     assert {row.status for row in rows.values()} == {"ok"}
 
 

@@ -34,9 +34,9 @@ def test_white_space_does_not_matter(text: str) -> None:
 
 
 def test_members_are_whatever_names_a_proxy() -> None:
-    made = ensemble(f"log_ensemble({EXPRESSION}, ensemble(params, plain), lpzero-any)")
-    assert [member.name for member in made.members] == [EXPRESSION, "ensemble(params, plain)", "lpzero-any"]
-    assert made.name == f"log_ensemble({EXPRESSION}, ensemble(params, plain), lpzero-any)"
+    made = ensemble(f"log_ensemble({EXPRESSION}, ensemble(params, plain), lpzero-gpt2)")
+    assert [member.name for member in made.members] == [EXPRESSION, "ensemble(params, plain)", "lpzero-gpt2"]
+    assert made.name == f"log_ensemble({EXPRESSION}, ensemble(params, plain), lpzero-gpt2)"
 
 
 def test_ranks_are_averaged_or_their_logarithms_added() -> None:
@@ -73,8 +73,12 @@ def test_what_is_no_ensemble_is_one_clear_line(text: str, said: str) -> None:
 def test_equal_ensembles_are_one_and_members_may_stand_beside_them() -> None:
     names = [proxy.name for proxy in resolve(["ensemble(w_pca,snip)", "snip", "ensemble( w_pca, snip )"])]
     assert names == ["ensemble(w_pca, snip)", "snip"]
-    both = f"ensemble(params, ensemble({EXPRESSION}, lpzero-any))"
-    assert [proxy.name for proxy in resolve([both, EXPRESSION, "lpzero-any", both])] == [both, EXPRESSION, "lpzero-any"]
+    both = f"ensemble(params, ensemble({EXPRESSION}, lpzero-gpt2))"
+    assert [proxy.name for proxy in resolve([both, EXPRESSION, "lpzero-gpt2", both])] == [
+        both,
+        EXPRESSION,
+        "lpzero-gpt2",
+    ]
 
 
 def test_a_member_must_not_be_another_proxy_of_a_requested_name() -> None:
@@ -95,7 +99,7 @@ def test_one_model_alone_has_no_score_and_nothing_runs() -> None:
 
 
 def test_members_searched_on_another_minibatch_are_warned_of() -> None:
-    chosen = resolve("ensemble(lpzero-any, snip)")
+    chosen = resolve("ensemble(lpzero-any-0.1.0, snip)")
     with pytest.warns(MinibatchWarning, match="lpzero-any"):
         chosen.warn_of_minibatch(3, 7)
 

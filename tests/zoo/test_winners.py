@@ -7,18 +7,19 @@ from pathlib import Path
 
 import pytest
 import torch
-from lpz_zoo import WINNERS
+from lpz_zoo import WINNERS as SHIPPED
 from scipy import stats  # type: ignore[import-untyped]  # scipy ships no types
 from transformers import PreTrainedModel
 
-from lpzero_hf import grade, score
+from lpzero_hf import grade, minibatch, score
 from lpzero_hf.artifacts.artifact import parse_artifact
 from lpzero_hf.benchmarks.benchmark import load_benchmark
 from lpzero_hf.benchmarks.held_out import searched_keys
-from lpzero_hf.errors import LpzError
+from lpzero_hf.errors import LpzError, PluginWarning
 from lpzero_hf.executors.process import ProcessExecutor
 from lpzero_hf.plugins import load_plugins
-from lpzero_hf.proxies.resolve import find_proxy
+from lpzero_hf.proxies.consensus_proxy import ConsensusProxy
+from lpzero_hf.proxies.resolve import find_proxy, installed_proxies
 from lpzero_hf.proxies.searched_proxy import SearchedProxy
 from lpzero_hf.scoring.cache import ScoreCache
 from lpzero_hf.scoring.evaluate import evaluate
@@ -28,10 +29,11 @@ from lpzero_hf.spaces.named import load_space
 SEARCHED_ON = {
     "lpzero-flexibert": ["flexibert"],
     "lpzero-gpt2": ["gpt2-wt103"],
-    "lpzero-any": ["flexibert", "gpt2-wt103"],
+    "lpzero-any-0.1.0": ["flexibert", "gpt2-wt103"],
 }
 
 
+WINNERS = [name for name in SHIPPED if name != "lpzero-any"]  # which are expressions
 RUN = Path(__file__).parents[2] / "studies" / "runs" / "winners.json"
 SHALLOW, DEEP = "d64.e128.k1-h2.i1680-h8.i868", (
     "d128.e256.k2-h4.i766-h4.i2002-h4.i1582-h8.i1137-h8.i1033-h4.i720-h8.i1842-h8.i1695-h4.i748"
@@ -41,9 +43,9 @@ MIXED, FOUR = "h128-dft.a2.f512.n1-conv5.a4.f1024.n3", (
 )  # fmt: skip
 SAMPLE = [  # of the scores that the agreement in the artifacts was computed from
     ("lpzero-flexibert", "flexibert", {MIXED: 36561.0081, FOUR: 84075.6778}),
-    ("lpzero-any", "flexibert", {MIXED: 12557.8141, FOUR: 23947.8431}),
+    ("lpzero-any-0.1.0", "flexibert", {MIXED: 12557.8141, FOUR: 23947.8431}),
     ("lpzero-gpt2", "gpt2", {SHALLOW: 0.494588265, DEEP: 8.41672927}),
-    ("lpzero-any", "gpt2", {SHALLOW: 4276.82687, DEEP: 33818.5972}),
+    ("lpzero-any-0.1.0", "gpt2", {SHALLOW: 4276.82687, DEEP: 33818.5972}),
 ]
 
 
@@ -127,3 +129,23 @@ def test_a_winner_ranks_the_held_out_architectures_as_its_artifact_says(name: st
         home = load_benchmark(benchmark, plugins)  # without the duplicates of what it was searched on
         assert agreement.n == len(home.trained()) - len(searched_keys(winner(name), home, plugins)) <= expected["n"]
         assert agreement.spearman.value == pytest.approx(expected["spearman"]["value"], abs=2e-3)
+
+
+def test_the_winner_for_any_model_is_the_consensus_of_all_public_benchmarks(gpt2: PreTrainedModel) -> None:
+    """Its members are those that the study has chosen on all five."""
+    run = json.loads((RUN.parent / "consensus.json").read_text())["data"]
+    (chosen,) = [row["found"] for row in run["rows"] if row["name"] == "consensus: on all"]
+    proxy = find_proxy("lpzero-any")
+    assert isinstance(proxy, ConsensusProxy)
+    assert all(proxy.formula == text for ((text, _),) in chosen.values())
+    assert sorted(proxy.trained_on) == sorted(run["benchmarks"])
+    batch = minibatch(gpt2, batch_size=2, seq_len=16)
+    rows = score(gpt2, batch, ["lpzero-any", proxy.formula])
+    assert rows["lpzero-any"].require() == rows[proxy.formula].require()
+
+
+def test_without_the_plugin_of_its_members_a_winner_is_left_out_and_said_so() -> None:
+    with pytest.warns(PluginWarning, match="'lpzero-any' needs proxies"):
+        offered = installed_proxies(load_plugins(["builtin-proxies"]))
+    assert "lpzero-any" not in offered
+    assert "lpzero-gpt2" in offered

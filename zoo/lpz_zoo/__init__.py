@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from lpzero_hf.spaces.named import ZooModel
 
 
-WINNERS = ("lpzero-flexibert", "lpzero-gpt2", "lpzero-any")
+WINNERS = ("lpzero-any", "lpzero-flexibert", "lpzero-gpt2", "lpzero-any-0.1.0")
 
 
 @hookimpl
