@@ -63,7 +63,7 @@ class Sensitivity(Study):
             "parentheses the rho with the same proxy's scores in the first row. The last row is the mean and standard "
             "deviation of rho over ten seeds, which draw both weights and minibatch. With 40 architectures, a rho of "
             "0.95 has a 95% interval of about ±0.04, one of 0.5 of about ±0.25. `lpzero-any-0.1.0` was searched on "
-            "4 x 32 tokens (its results there are among the built-in winners). It adds branches that grow unequally with the "
+            "4 x 32 tokens (see the built-in winners). It adds branches that grow unequally with the "
             "minibatch, and ranks far worse on other minibatches. So lpzero-hf warns of a searched proxy on another "
             "minibatch."
         ]  # fmt: skip
