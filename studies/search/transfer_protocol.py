@@ -107,8 +107,7 @@ def reading(data: Data) -> str:
         "Each benchmark is left out once. A search sees all architectures of the others, its rule is fixed before, and "
         "what it chooses is graded on the one left out; `fittest on all` has seen all of them: a bound, no result. A "
         f"cell is rho / agreement at equal size (pairs within {pairs['within']:g} times `{pairs['match']}`). Means "
-        "have 95% intervals of a bootstrap of the architectures within each benchmark; rows that lack a benchmark come "
-        "last."
+        "have 95% intervals of a bootstrap of the architectures within each benchmark; rows that lack one come last."
     )
 
 

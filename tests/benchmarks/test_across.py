@@ -94,7 +94,7 @@ def test_rows_that_lack_a_benchmark_come_after_those_that_have_all() -> None:
 
 def test_ranks_are_graded_as_the_scores_are_and_a_grade_is_kept_as_json() -> None:
     two: list[float | None] = [None if i % 4 == 0 else value for i, value in enumerate(SCORES["two"])]
-    some = {"one": [*SCORES["one"]], "two": two, "three": [*SCORES["three"]]}
+    some: dict[str, list[float | None]] = {"one": [*SCORES["one"]], "two": two, "three": [*SCORES["three"]]}
     found = grade_across(COLUMNS, some)
     assert grade_across(COLUMNS, {name: dense_ranks(values) for name, values in some.items()}) == found
     assert GradeAcross.from_json(json.loads(json.dumps(found.to_json()))) == found
