@@ -257,7 +257,11 @@ def compared(
 
 
 def _pair(
-    first: Contestant, second: Contestant, ours: Sequence[Sequence[float]], theirs: Sequence[Sequence[float]], sure: float
+    first: Contestant,
+    second: Contestant,
+    ours: Sequence[Sequence[float]],
+    theirs: Sequence[Sequence[float]],
+    sure: float,
 ) -> Pair:
     """What is told of two models by their scores, by proxy and draw, higher being better."""
     signs = [[(a > b) - (a < b) for a, b in zip(*rows, strict=True)] for rows in zip(ours, theirs, strict=True)]
