@@ -26,7 +26,7 @@ def test_two_names_of_one_architecture_share_a_place_and_the_last_line_says_so(l
     place = {row[2]: row[1] for row in rows if row[3] == "decoder"}
     assert place[MEMBER] == place[str(tmp_path)]
     assert len(set(place.values())) == 2
-    header = [cell.strip() for cell in next(line for line in out.splitlines() if "proxy" in line).split("┃")]
+    header = [cell.strip() for cell in next(line for line in out.splitlines() if "┃ proxy" in line).split("┃")]
     votes = [row for row in rows if row[1] in [proxy.name for proxy in recommended("decoder")]]
     assert len(votes) == len(recommended("decoder")) - 2
     assert all(row[header.index(MEMBER)] == row[header.index(str(tmp_path))] for row in votes)
