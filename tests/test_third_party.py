@@ -31,18 +31,19 @@ def test_the_wheel_holds_its_packages_with_their_data_and_nothing_else(wheels: l
     names = zipfile.ZipFile(wheels[0]).namelist()
     tops = {name.split("/")[0] for name in names if not name.split("/")[0].endswith(".dist-info")}
     assert tops == {"lpzero_hf", "lpz_proxies", "lpz_nas", "lpz_report", "lpz_zoo", "lpz_cli"}
-    assert {"lpzero_hf/models/data/text.txt", "lpzero_hf/models/data/tokenizer.json", "lpzero_hf/py.typed"} <= set(
-        names
-    )
+    data = ("models/data/text.txt", "models/data/tokenizer.json", "proxies/data/evidence.json", "py.typed")
+    assert {f"lpzero_hf/{name}" for name in data} <= set(names)
 
 
 def test_a_third_partys_proxy_stands_in_the_same_table(python: Path, tmp_path: Path) -> None:
     tiny_model("llama").config.save_pretrained(tmp_path)
-    done = lpz(python, "score", str(tmp_path), "--json", "--batch-size", "2", "--seq-len", "16")
+    done = lpz(python, "score", str(tmp_path), "--proxy", "all", "--json", "--batch-size", "2", "--seq-len", "16")
     assert done.returncode == 0, done.stderr
     rows = {row["proxy"]: row for row in json.loads(done.stdout)["models"][0]["scores"]}
     assert rows["attention_entropy"]["distribution"] == "lpz-attention-entropy"
     assert rows["snip"]["distribution"] == "lpzero-hf"
+    assert rows["attention_entropy"]["evidence"] is None
+    assert rows["snip"]["evidence"]["benchmarks"] > 1
     assert 0 < rows["attention_entropy"]["value"] < 2.8  # nats; log 16 at most
     where = json.loads(lpz(python, "plugins", "--json").stdout)["plugins"]
     assert [(p["name"], p["status"]) for p in where] == [

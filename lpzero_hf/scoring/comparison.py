@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from itertools import combinations
 from math import fsum
 from statistics import fmean
@@ -229,21 +229,17 @@ def compared(
         for i, one in enumerate(contestants)
     ]
     made.sort(key=lambda one: (one.place, one.name))
-    one_of = {name: number for number, group in enumerate(same) for name in group}
     telling = any(isinstance(proxy, StatisticProxy) and proxy.passes == "forward + backward" for proxy in voters)
+    by_name = {name: [[row[i] for row in scores[proxy]] for proxy in scores] for i, name in enumerate(names)}
     pairs = []
     for first, second in combinations(made, 2):
-        i, j = names.index(first.name), names.index(second.name)
-        signs = [[(row[i] > row[j]) - (row[i] < row[j]) for row in scores[p.name]] for p in voters]
-        flat = [sign for row in signs for sign in row]
-        wins, losses = flat.count(1), flat.count(-1)
-        verdict = AHEAD if wins / len(flat) > sure else CLOSE
-        if one_of[first.name] == one_of[second.name]:
-            verdict = SAME
-        elif telling and not wins and not losses and first.sizes == second.sizes:
-            verdict = EQUAL
-        ahead = sum(sum(row) > 0 for row in signs), sum(sum(column) > 0 for column in zip(*signs, strict=True))
-        pairs.append(Pair(first.name, second.name, wins, losses, len(flat), *ahead, verdict, _apart(first, second)))
+        one = any({first.name, second.name} <= set(group) for group in same)
+        pair = _pair(first, second, by_name[first.name], by_name[second.name], sure)
+        if one:
+            pair = replace(pair, verdict=SAME)
+        elif telling and not pair.wins and not pair.losses and first.sizes == second.sizes:
+            pair = replace(pair, verdict=EQUAL)
+        pairs.append(pair)
     return Comparison(
         models=tuple(made),
         pairs=tuple(pairs),
@@ -257,6 +253,29 @@ def compared(
         same=tuple(tuple(group) for group in same if len(group) > 1),
         warnings=tuple(_warnings(made)),
         failed=failed,
+    )
+
+
+def _pair(
+    first: Contestant,
+    second: Contestant,
+    ours: Sequence[Sequence[float]],
+    theirs: Sequence[Sequence[float]],
+    sure: float,
+) -> Pair:
+    """What is told of two models by their scores, by proxy and draw, higher being better."""
+    signs = [[(a > b) - (a < b) for a, b in zip(*rows, strict=True)] for rows in zip(ours, theirs, strict=True)]
+    flat = [sign for row in signs for sign in row]
+    return Pair(
+        first=first.name,
+        second=second.name,
+        wins=flat.count(1),
+        losses=flat.count(-1),
+        of=len(flat),
+        proxies=sum(sum(row) > 0 for row in signs),
+        seeds=sum(sum(column) > 0 for column in zip(*signs, strict=True)),
+        verdict=AHEAD if flat.count(1) / len(flat) > sure else CLOSE,
+        apart=_apart(first, second),
     )
 
 

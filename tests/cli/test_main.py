@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 from lpz_cli.options import parameters
 
+from lpzero_hf import recommended
 from lpzero_hf.plugins import PluginRegistry
 from lpzero_hf.proxies.resolve import installed_proxies
 from tests.support.families import FAMILIES, tiny_model
@@ -32,13 +33,59 @@ def tiny(tmp_path: Path) -> str:
     return str(tmp_path / "config.json")
 
 
-def test_score_prints_a_table_with_every_proxy(lpz: Lpz, tiny: str) -> None:
-    code, out, err = lpz("score", tiny, *SMALL)
+def test_score_prints_a_table_with_every_proxy_if_asked_to(lpz: Lpz, tiny: str) -> None:
+    code, out, err = lpz("score", tiny, "--proxy", "all", *SMALL)
     assert code == 0
     assert all("hangs on rounding" in line for line in err.splitlines())  # a winner on so small a model
     for claim in installed_proxies(PluginRegistry(found=entry_points(group="lpzero_hf"))):
         assert f" {claim} " in out
     assert "lower" in out
+    assert "at equal size" not in out  # as before there was any evidence
+
+
+def test_score_without_a_proxy_shows_those_recommended_for_the_kind_of_the_model(lpz: Lpz, tiny: str) -> None:
+    code, out, _ = lpz("score", tiny, "bert-mini", "--json", *SMALL)
+    decoder, encoder = json.loads(out)["models"]
+    assert code == 0
+    for model, kind in ((decoder, "decoder"), (encoder, "encoder")):
+        assert model["kind"] == kind
+        assert [row["proxy"] for row in model["scores"]] == [proxy.name for proxy in recommended(kind)]
+    of_decoders, of_encoders = (model["scores"][0]["evidence"] for model in (decoder, encoder))
+    assert (of_decoders["benchmarks"], of_encoders["benchmarks"]) == (len(of_decoders["measured"]), 1)
+    cells = table(lpz("score", tiny, "bert-mini", *SMALL)[1])
+    both = [(of_decoders[column], of_encoders[column]) for column in ("matched", "rho")]
+    assert cells["params"][4:6] == [f"{first:+.2f} / {second:+.2f}" for first, second in both]
+    assert cells["params"][6] == f"{of_decoders['benchmarks']} / 1"
+    for proxy in {*decoder_only(), *encoder_only()}:
+        assert [cells[proxy][1] == "", cells[proxy][2] == ""] == [proxy in encoder_only(), proxy in decoder_only()]
+
+
+def decoder_only() -> set[str]:
+    return {proxy.name for proxy in recommended("decoder")} - {proxy.name for proxy in recommended("encoder")}
+
+
+def encoder_only() -> set[str]:
+    return {proxy.name for proxy in recommended("encoder")} - {proxy.name for proxy in recommended("decoder")}
+
+
+def table(out: str) -> dict[str, list[str]]:
+    """The cells of each row by the first."""
+    rows = [[cell.strip() for cell in line.split("│")[1:-1]] for line in out.splitlines() if line.startswith("│")]
+    return {row[0]: row for row in rows}
+
+
+def test_what_was_never_measured_has_no_evidence(lpz: Lpz, tiny: str, with_plugin: Callable[[str], None]) -> None:
+    with_plugin(NAN.replace('float("nan")', "1.0"))
+    expression = "sum(sum(product(abs(W), abs(G))))"
+    asked = ("-p", "bad_nan", "-p", expression, "-p", "snip")
+    code, out, _ = lpz("score", tiny, *asked, *SMALL)
+    cells = table(out)
+    assert code == 0
+    assert cells["bad_nan"][3:6] == cells[expression][3:6] == ["—"] * 3
+    assert "—" not in cells["snip"]
+    assert "--proxy all" not in out
+    rows = list(csv.DictReader(io.StringIO(lpz("score", tiny, *asked, "--csv", *SMALL)[1])))
+    assert [row["benchmarks"] for row in rows] == ["", "", cells["snip"][5]]
 
 
 def test_json_is_one_document_with_everything_needed_to_repeat_it(lpz: Lpz, tiny: str) -> None:
