@@ -133,22 +133,35 @@ class SizedTruth:
         Raises:
             UsageError: the scores do not fit the truth or are not finite, or an option is out of range.
         """
-        ranked = self.truth.agreement(scores, top=top, confidence=confidence)
-        return replace(ranked, matched=self.matched(scores, confidence=confidence))
+        return self.mean_agreement([scores], top=top, confidence=confidence)
+
+    def mean_agreement(
+        self, scores: Sequence[ArrayLike], *, top: float = 0.1, confidence: float = 0.95
+    ) -> Agreement:  # fmt: skip
+        """The mean of the agreements of several scores, each [n]: as `Truth.mean_agreement`, and at matched size."""
+        ranked = self.truth.mean_agreement(scores, top=top, confidence=confidence)
+        return replace(ranked, matched=self._mean_matched(scores, confidence))
 
     def matched(self, scores: ArrayLike, *, confidence: float = 0.95) -> MatchedAgreement:
         """The agreement at matched size alone; see the function `matched_agreement`."""
-        values = ranks.vector(scores, "scores")
-        if len(values) != len(self.truth.values):
-            raise UsageError(f"scores and truth must be of one length, got {len(values)} and {len(self.truth.values)}")
+        return self._mean_matched([scores], confidence)
+
+    def _mean_matched(self, scores: Sequence[ArrayLike], confidence: float) -> MatchedAgreement:
+        rows = [ranks.vector(one, "scores") for one in scores]
+        for values in rows:
+            if len(values) != len(self.truth.values):
+                raise UsageError(
+                    f"scores and truth must be of one length, got {len(values)} and {len(self.truth.values)}"
+                )
         if not 0 < confidence < 1:
             raise UsageError(f"confidence must be between 0 and 1, got {confidence}")
         found = None
         if self.pairs:
-            agreed, resampled = self._summed(self._dense(values))
+            summed = [self._summed(self._dense(values)) for values in rows]
+            agreed, resampled = (np.mean([one[i] for one in summed], axis=0) for i in (0, 1))
             defined = self._resampled > 0
             spread = resampled[defined] / self._resampled[defined]
-            found = ranks.estimated(agreed / self.pairs, spread, confidence)
+            found = ranks.estimated(float(agreed) / self.pairs, spread, confidence)
         return MatchedAgreement(self.sizes.match, self.sizes.within, self.pairs, found)
 
     def _dense(self, values: Vector) -> NDArray[np.float32]:
