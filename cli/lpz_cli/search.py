@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import re
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 Strategy = Literal["evolution", "random", "exhaustive"]
 Fold = Literal["sum", "mean", "any"]
+KINDS = ("spearman", "kendall", "matched")
 SUMMED = ("Spearman's rho", "Kendall's tau-b", "at equal size")
 Combine = Literal["mean", "worst"]
 
@@ -60,8 +62,25 @@ def search(
     ceiling: Annotated[bool, typer.Option("--ceiling", help="Also search on all architectures: a bound.")] = False,
     limit: options.Limit = None,
     plots: Annotated[bool, typer.Option("--plots", help="Draw figures in the folder --out.")] = False,
-    batch_size: options.BatchSize = 4,
-    seq_len: options.SeqLen = 32,
+    batch_size: Annotated[
+        int | None, typer.Option("--batch-size", min=1, help="Sequences in the minibatch.", show_default="4")
+    ] = None,
+    seq_len: Annotated[
+        int | None, typer.Option("--seq-len", min=2, help="Tokens per sequence.", show_default="32")
+    ] = None,
+    minibatch: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--minibatch", metavar="BxT", help="A minibatch of B sequences of T tokens. Repeatable: do well on each."
+        ),
+    ] = None,
+    init_seed: Annotated[
+        list[int] | None,
+        typer.Option("--init-seed", min=0, help="Seed of the weights alone. Repeatable: do well with each."),
+    ] = None,
+    over_settings: Annotated[
+        Combine, typer.Option("--over-settings", help="Several minibatches or seeds of the weights.")
+    ] = "mean",
     json: options.Json = False,
     no_plugin: options.NoPlugin = None,
     *,
@@ -88,7 +107,8 @@ def search(
     from lpzero_hf.searching.config import SearchConfig
     from lpzero_hf.searching.search import search as run
 
-    setting = conditions.setting(batch_size, seq_len)
+    minibatches = _minibatches(minibatch or (), batch_size, seq_len)
+    setting = conditions.setting(batch_size or 4, seq_len or 32)
     registry = load_plugins(no_plugin or ())
     config = SearchConfig(
         tuple(benchmarks), strategy, _lengths(unary), _folds(reduce), _folds(aggregate),
@@ -96,6 +116,7 @@ def search(
         prune=not no_prune, early=early, iterations=iterations, population=population, seed=conditions.seed,
         limit=limit, setting=setting, table=table.options([*benchmarks, *(test or ())]),
         match=matching.match, within=matching.within,
+        minibatches=minibatches, init_seeds=tuple(init_seed or ()), over_settings=over_settings,
     )  # fmt: skip
     with workers.start(setting.device, registry) as executor, _progress() as progress:
         result = run(
@@ -118,6 +139,20 @@ def _lengths(text: str) -> tuple[int, int]:
         raise UsageError(f"--unary takes one number or two, such as 2 or 2,1, not '{text}'")
     numbers = [int(part) for part in parts]
     return numbers[0], numbers[-1]
+
+
+def _minibatches(
+    given: Sequence[str], batch_size: int | None, seq_len: int | None
+) -> tuple[tuple[int, int], ...]:  # fmt: skip
+    if given and (batch_size, seq_len) != (None, None):
+        raise UsageError("--minibatch says both numbers; leave out --batch-size and --seq-len")
+    sizes = []
+    for text in given:
+        match = re.fullmatch("([0-9]{1,9})x([0-9]{1,9})", text)
+        if match is None:
+            raise UsageError(f"--minibatch takes sequences and tokens of each, such as 4x32, not '{text[:40]}'")
+        sizes.append((int(match[1]), int(match[2])))
+    return tuple(sizes)
 
 
 def _folds(fold: Fold) -> tuple[str, ...]:
@@ -164,13 +199,14 @@ def _as_tables(result: SearchResult, out: Path | None) -> None:
     ]
     print_table("Rank ensembles", ["split", *header[2:-1], "members"], ensembles, range(1, 1 + len(names)))
     summary = [
-        [name, row, *(_spread(made, kind) for kind in ("spearman", "kendall", "matched"))]
+        [name, row, *(_spread(made, kind) for kind in KINDS)]
         for name, found in result.summary().items()
         for row, made in found.items()
     ]
     if summary:
         caption = f"Held out, mean ± standard deviation of {len(result.splits)} splits"
         print_table(caption, ["benchmark", "ranked by", *SUMMED], summary, [2, 3, 4])
+        _say_settings(result)
         say(f"At equal size: over pairs of architectures within {config.within:g} times {config.match}.")
     first = result.splits[0]
     front = [[str(c.expression.complexity), f"{c.fitness:.4f}", str(c.expression)] for c in first.pareto]
@@ -188,6 +224,37 @@ def _as_tables(result: SearchResult, out: Path | None) -> None:
     )
     if out is not None:
         say(f"{out / 'result.json'}")
+
+
+def _say_settings(result: SearchResult) -> None:
+    """A table of the agreement under each setting, where there are several."""
+    config = result.config
+    if not config.several:
+        return
+    whole = result.summary()
+    rows = [
+        [name, row, label, *(_spread(made, kind) for kind in KINDS)]
+        for name, found in whole.items()
+        for row in found
+        for label, under in result.setting_summaries().items()
+        if (made := under[name].get(row))
+    ]
+    ranges = [
+        [name, row, "lowest to highest", *(_range(made, kind) for kind in KINDS)]
+        for name, found in whole.items()
+        for row, made in found.items()
+        if any(f"{kind}_lowest" in made for kind in KINDS)
+    ]
+    caption = (
+        f"Held out under each setting; the fitness is the {config.over_settings} of them, other tables show the mean"
+    )
+    print_table(caption, ["benchmark", "ranked by", "setting", *SUMMED], [*rows, *ranges], [3, 4, 5])
+
+
+def _range(made: dict[str, float | int], kind: str) -> str:
+    if f"{kind}_lowest" not in made:
+        return "—"
+    return f"{made[f'{kind}_lowest']:+.4f} to {made[f'{kind}_highest']:+.4f}"
 
 
 def _spelled(winner: Winner) -> str:

@@ -32,7 +32,7 @@ from lpzero_hf.scoring.cache import digest
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedModel
 
-SEEDS = 2**63  # the first seed that torch does not take from every caller
+SEEDS = 2**53  # the first seed that JSON need not keep exactly
 
 
 def switches() -> list[str]:
@@ -68,7 +68,7 @@ class Setting:
             projection of a model without a loss stay the same.
 
     Raises:
-        UsageError: `init_seed` is negative, or too large for torch.
+        UsageError: `init_seed` is negative, or 2**53 or more.
     """
 
     batch_size: int = BATCH_SIZE
@@ -84,7 +84,7 @@ class Setting:
     def __post_init__(self) -> None:
         object.__setattr__(self, "text", source_of(self.text))
         if self.init_seed is not None and not 0 <= self.init_seed < SEEDS:
-            raise UsageError(f"the seed of the weights, {self.init_seed}, is not a number from 0 to 2**63 - 1")
+            raise UsageError(f"the seed of the weights, {self.init_seed}, is not from 0 to 2**53 - 1; choose another")
 
     @property
     def weights_seed(self) -> int:

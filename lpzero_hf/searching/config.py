@@ -51,15 +51,14 @@ class SearchConfig:
         crossover: the probability of two parents.
         mutation: the probability that a child of two parents is mutated.
         seed: of the search; the splits have the seeds that follow it.
-        setting: minibatch, seed of the weights, precision and device. Where there are several minibatches or seeds of the
-            weights, it becomes the first.
+        setting: minibatch, seed of the weights, precision and device. Where there are several minibatches or seeds of
+            the weights, it becomes the first.
         limit: maximum number of architectures of each benchmark, evenly spaced.
         table: how those of the benchmarks are read that are tables.
         minibatches: (sequences, tokens of each), one or several in place of the setting's. Every architecture is scored
             under each minibatch with the weights of each seed, and an expression must do well under all.
         init_seeds: of the weights, one or several in place of the setting's; the tokens stay the same.
-        over_settings: of the correlations under these settings, mean or worst, for each benchmark; before benchmarks are
-            combined.
+        over_settings: of a benchmark's correlations under these settings, mean or worst; then benchmarks are combined.
 
     Raises:
         UsageError: a value is out of range or unknown.
