@@ -27,8 +27,8 @@ def lead(result: SearchResult) -> list[str]:
     ]
     if config.several:
         paragraphs.append(
-            f"Every architecture was scored under {len(config.several)} settings ({'; '.join(config.labels)}). The fitness "
-            f"on a benchmark is the {config.over_settings} of them; the agreements below are their means."
+            f"Every architecture was scored under {len(config.several)} settings ({'; '.join(config.labels)}). The "
+            f"fitness on a benchmark is the {config.over_settings} of them; the agreements below are their means."
         )
     for name, found in result.summary().items():
         sentence = _sentence(name, found, name in result.tests, count)

@@ -174,13 +174,18 @@ def test_a_resample_is_of_the_same_architectures_in_all_settings() -> None:
         generator = torch.Generator().manual_seed(seed)
         truth = torch.randn(12, generator=generator, dtype=torch.float64)
         scores = truth + 2 * torch.randn(40, 12, generator=generator, dtype=torch.float64)
-        one = select([scores, scores[:, :9]], [truth, truth[:9]], seed=seed)
-        assert select([scores] * 3 + [scores[:, :9]] * 3, [truth, truth[:9]], seed=seed, settings=3) == one
+        one, members = select([scores, scores[:, :9]], [truth, truth[:9]], seed=seed)
+        thrice = select([scores] * 3 + [scores[:, :9]] * 3, [truth, truth[:9]], seed=seed, settings=3)
+        assert (thrice[0], sorted(thrice[1])) == (one, sorted(members))
     low = torch.tensor([[0.0, 1.0, 2.0, 3.0, 4.0, 5.0], [5.0, 4.0, 3.0, 2.0, 1.0, 0.0]], dtype=torch.float64)
     middling = torch.tensor([1.0, 0.0, 3.0, 2.0, 5.0, 4.0], dtype=torch.float64)
     first, other = torch.cat([low[:1], middling[None]]), torch.cat([low[1:], middling[None]])
     worst = select([first, other], [low[0]], method="bagging", settings=2, over_settings="worst")
     assert worst[0] == 1  # the first is perfect under one setting and upside down under the other
+
+
+def drawn_weights(model: torch.nn.Module) -> list[float]:
+    return [float(parameter.detach().abs().sum()) for parameter in model.parameters()]
 
 
 # The result ------------------------------------------------------------------------------------------------
@@ -191,15 +196,13 @@ def test_the_weights_change_and_the_tokens_stay() -> None:
     config = space.config(space.parse(NAMES[0]))
     one, other = SMALL.build(config), replace(SMALL, init_seed=7).build(config)
     assert torch.equal(one[1]["input_ids"], other[1]["input_ids"])
-    assert not torch.equal(one[0].transformer.wte.weight, other[0].transformer.wte.weight)
+    assert drawn_weights(one[0]) != drawn_weights(other[0])
     same = replace(SMALL, init_seed=42)
     assert (same.key(1), same.to_json()) == (SMALL.key(1), SMALL.to_json())
     moved = replace(SMALL, init_seed=7)
     assert moved.key(1) != SMALL.key(1)
     assert Setting.from_json(json.loads(json.dumps(moved.to_json()))) == moved
-    assert torch.equal(
-        moved.model(config).transformer.wte.weight, replace(SMALL, seed=7).model(config).transformer.wte.weight
-    )
+    assert drawn_weights(moved.model(config)) == drawn_weights(replace(SMALL, seed=7).model(config))
     for seed in (-1, 2**53):
         with pytest.raises(UsageError, match="seed of the weights"):
             replace(SMALL, init_seed=seed)
@@ -208,7 +211,7 @@ def test_the_weights_change_and_the_tokens_stay() -> None:
 def test_agreement_is_that_of_each_setting_and_their_mean(found: SearchResult, made: str) -> None:
     (split,) = found.splits
     rows = [place for place, name in enumerate(NAMES) if name not in split.trained_on[made]]
-    truth = -np.array(LOSSES)
+    truth, distinct = -np.array(LOSSES), set[str]()
     for winner in (split.winner, split.ensemble):
         rhos = []
         for setting, graded in zip(found.config.settings, winner.settings, strict=True):
@@ -223,7 +226,8 @@ def test_agreement_is_that_of_each_setting_and_their_mean(found: SearchResult, m
         mean = winner.held_out[made].spearman
         assert mean is not None
         assert mean.value == pytest.approx(np.mean(rhos), abs=1e-9)
-        assert len({f"{rho:.6f}" for rho in rhos}) > 1
+        distinct |= {f"{rho:.6f}" for rho in rhos}
+    assert len(distinct) > 1
     row = found.summary()[made]["ensemble"]
     assert (row["spearman_lowest"], row["spearman_highest"]) == pytest.approx((min(rhos), max(rhos)))
     assert list(found.setting_summaries()) == ["2x8, weights 42", "2x8, weights 7", "4x8, weights 42", "4x8, weights 7"]
@@ -276,12 +280,12 @@ def test_a_search_of_an_earlier_version_goes_on(made: str, tmp_path: Path) -> No
     assert timeless(search(made, out=tmp_path, resume=True, **brief).to_json()) == timeless(before.to_json())
     result = json.loads((tmp_path / "result.json").read_text(encoding="utf-8"))
     result["plan"] = old["plan"]
-    assert SearchResult.from_json(result).to_json() == json.loads(json.dumps(before.to_json()))
+    assert timeless(SearchResult.from_json(result).to_json()) == timeless(before.to_json())
 
 
-def test_three_operations_are_searched_under_several_settings(made: str, second: str) -> None:
-    settings = {**BRIEF, "limit": 4, "train": 3, "iterations": 3, "population": 2, "init_seeds": (42,)}
-    result = search(made, strategy="random", unary=(3, 3), test=[second], ceiling=True, **{**settings, "limit": 3})
+def test_three_operations_are_searched_under_several_settings(made: str) -> None:
+    settings = {**BRIEF, "limit": 3, "train": 3, "iterations": 3, "population": 2, "init_seeds": (42,)}
+    result = search(made, strategy="random", unary=(3, 3), ceiling=True, **settings)
     winner = result.splits[0].winner
     rows = [0, 4, 8]
     rhos = []
