@@ -425,7 +425,7 @@ def test_the_command_searches_shows_and_reports_every_setting(
         (("--minibatch", "4x32x2"), "4x32x2"), (("--minibatch", "9" * 5000 + "x32"), "4x32"),
         (("--minibatch", "4x32", "--minibatch", "4x32"), "twice"),
         (("--minibatch", "4x32", "--minibatch", "04x32"), "twice"),
-        (("--init-seed", "7", "--init-seed", "7"), "twice"), 
+        (("--init-seed", "7", "--init-seed", "7"), "twice"),
         (("--init-seed", str(2**53)), "2**53"),
         (("--minibatch", "4x32", "--batch-size", "4"), "--batch-size"),
         (("--minibatch", "4x32", "--seq-len", "8"), "--seq-len"),
