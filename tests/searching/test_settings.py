@@ -96,6 +96,8 @@ def fresh(text: str, setting: Setting, names: Sequence[str] = NAMES) -> np.ndarr
 
 def agreed(kind: str, scores: Any, truth: Any, sizes: Any) -> float:
     """By scipy and the measure's own function."""
+    if kind == "kendall":
+        return float(stats.kendalltau(scores, truth).statistic)
     rho = float(stats.spearmanr(scores, truth).statistic)
     if kind == "spearman":
         return rho
@@ -107,8 +109,13 @@ def agreed(kind: str, scores: Any, truth: Any, sizes: Any) -> float:
 # The fitness -----------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("kind", ["spearman", "matched", "mixed"])
-@pytest.mark.parametrize(("over", "combine"), [("mean", "mean"), ("worst", "mean"), ("mean", "worst")])
+@pytest.mark.parametrize(
+    ("kind", "over", "combine"),
+    [
+        ("spearman", "mean", "mean"), ("spearman", "worst", "mean"), ("kendall", "mean", "worst"),
+        ("matched", "worst", "mean"), ("mixed", "mean", "worst"),
+    ],
+)  # fmt: skip
 def test_fitness_is_that_of_a_plain_loop_over_settings(
     kind: str, over: Any, combine: Any, made: str, second: str
 ) -> None:
@@ -394,6 +401,7 @@ COMMAND = ("--device", "cpu", "--workers", "1", "--train", "8", "--iterations", 
 GIVEN = ("--minibatch", "2x8", "--minibatch", "4x8", "--init-seed", "42", "--init-seed", "7")
 
 
+@pytest.mark.integration
 def test_the_command_searches_shows_and_reports_every_setting(
     lpz: Lpz, found: SearchResult, made: str, tmp_path: Path
 ) -> None:
