@@ -164,7 +164,7 @@ def test_no_expression_is_bounded_out_that_could_reach_the_bar(made: str, second
     benchmarks = [captured(name, config) for name in config.benchmarks]
     parts = [part for benchmark in benchmarks for part in benchmark.parts(range(len(benchmark.keys)))]
     settings: dict[str, Any] = {"settings": 4, "over_settings": "worst"}
-    slow, quick = FitnessEvaluator(parts, **settings), FitnessEvaluator(parts, early=9, **settings)
+    slow, quick = FitnessEvaluator(parts, **settings), FitnessEvaluator(parts, early=11, **settings)
     assert len(quick.first) == 4
     valued = rejected = 0
     for expression in drawn(config, 150):
@@ -181,8 +181,9 @@ def test_a_resample_is_of_the_same_architectures_in_all_settings() -> None:
         generator = torch.Generator().manual_seed(seed)
         truth = torch.randn(12, generator=generator, dtype=torch.float64)
         scores = truth + 2 * torch.randn(40, 12, generator=generator, dtype=torch.float64)
-        one, members = select([scores, scores[:, :9]], [truth, truth[:9]], seed=seed)
-        thrice = select([scores] * 3 + [scores[:, :9]] * 3, [truth, truth[:9]], seed=seed, settings=3)
+        others = truth[:9] + torch.randn(40, 9, generator=generator, dtype=torch.float64)
+        one, members = select([scores, others], [truth, truth[:9]], seed=seed)
+        thrice = select([scores] * 3 + [others] * 3, [truth, truth[:9]], seed=seed, settings=3)
         assert (thrice[0], sorted(thrice[1])) == (one, sorted(members))
     low = torch.tensor([[0.0, 1.0, 2.0, 3.0, 4.0, 5.0], [5.0, 4.0, 3.0, 2.0, 1.0, 0.0]], dtype=torch.float64)
     middling = torch.tensor([1.0, 0.0, 3.0, 2.0, 5.0, 4.0], dtype=torch.float64)
