@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
 Strategy = Literal["evolution", "random", "exhaustive"]
 Fold = Literal["sum", "mean", "any"]
+KINDS = ("spearman", "kendall", "matched")
 SUMMED = ("Spearman's rho", "Kendall's tau-b", "at equal size")
 Combine = Literal["mean", "worst"]
 
@@ -51,8 +53,25 @@ class Searching:
     ] = 10
     iterations: Annotated[int, typer.Option("--iterations", min=1, help="Children of an evolution.")] = 1000
     population: Annotated[int, typer.Option("--population", min=2, help="Of an evolution.")] = 80
-    batch_size: options.BatchSize = 4
-    seq_len: options.SeqLen = 32
+    batch_size: Annotated[
+        int | None, typer.Option("--batch-size", min=1, help="Sequences in the minibatch.", show_default="4")
+    ] = None
+    seq_len: Annotated[
+        int | None, typer.Option("--seq-len", min=2, help="Tokens per sequence.", show_default="32")
+    ] = None
+    minibatch: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--minibatch", metavar="BxT", help="A minibatch of B sequences of T tokens. Repeatable: do well on each."
+        ),
+    ] = None
+    init_seed: Annotated[
+        list[int] | None,
+        typer.Option("--init-seed", min=0, help="Seed of the weights alone. Repeatable: do well with each."),
+    ] = None
+    over_settings: Annotated[
+        Combine, typer.Option("--over-settings", help="Several minibatches or seeds of the weights.")
+    ] = "mean"
 
     def config(
         self, benchmarks: Sequence[str], conditions: options.Conditions, matching: options.Matching, **others: Any
@@ -64,7 +83,9 @@ class Searching:
             tuple(benchmarks), self.strategy, _lengths(self.unary), _folds(self.reduce), _folds(self.aggregate),
             fitness=self.fitness, combine=self.combine, select=self.select, prune=not self.no_prune, early=self.early,
             iterations=self.iterations, population=self.population, seed=conditions.seed,
-            setting=conditions.setting(self.batch_size, self.seq_len),
+            setting=conditions.setting(self.batch_size or 4, self.seq_len or 32),
+            minibatches=_minibatches(self.minibatch or (), self.batch_size, self.seq_len),
+            init_seeds=tuple(self.init_seed or ()), over_settings=self.over_settings,
             match=matching.match, within=matching.within, **others,
         )  # fmt: skip
 
@@ -138,6 +159,20 @@ def _lengths(text: str) -> tuple[int, int]:
     return numbers[0], numbers[-1]
 
 
+def _minibatches(
+    given: Sequence[str], batch_size: int | None, seq_len: int | None
+) -> tuple[tuple[int, int], ...]:  # fmt: skip
+    if given and (batch_size, seq_len) != (None, None):
+        raise UsageError("--minibatch says both numbers; leave out --batch-size and --seq-len")
+    sizes = []
+    for text in given:
+        match = re.fullmatch("([0-9]{1,9})x([0-9]{1,9})", text)
+        if match is None:
+            raise UsageError(f"--minibatch takes sequences and tokens of each, such as 4x32, not '{text[:40]}'")
+        sizes.append((int(match[1]), int(match[2])))
+    return tuple(sizes)
+
+
 def _folds(fold: Fold) -> tuple[str, ...]:
     return ("sum", "mean") if fold == "any" else (fold,)
 
@@ -165,13 +200,14 @@ def _as_tables(result: SearchResult, out: Path | None) -> None:
     ]
     print_table("Rank ensembles", ["split", *header[2:-1], "members"], ensembles, range(1, 1 + len(names)))
     summary = [
-        [name, row, *(_spread(made, kind) for kind in ("spearman", "kendall", "matched"))]
+        [name, row, *(_spread(made, kind) for kind in KINDS)]
         for name, found in result.summary().items()
         for row, made in found.items()
     ]
     if summary:
         caption = f"Held out, mean ± standard deviation of {len(result.splits)} splits"
         print_table(caption, ["benchmark", "ranked by", *SUMMED], summary, [2, 3, 4])
+        _say_settings(result)
         say(f"At equal size: over pairs of architectures within {config.within:g} times {config.match}.")
     first = result.splits[0]
     front = [[str(c.expression.complexity), f"{c.fitness:.4f}", str(c.expression)] for c in first.pareto]
@@ -189,6 +225,37 @@ def _as_tables(result: SearchResult, out: Path | None) -> None:
     )
     if out is not None:
         say(f"{out / 'result.json'}")
+
+
+def _say_settings(result: SearchResult) -> None:
+    """A table of the agreement under each setting, where there are several."""
+    config = result.config
+    if not config.several:
+        return
+    whole = result.summary()
+    rows = [
+        [name, row, label, *(_spread(made, kind) for kind in KINDS)]
+        for name, found in whole.items()
+        for row in found
+        for label, under in result.setting_summaries().items()
+        if (made := under[name].get(row))
+    ]
+    ranges = [
+        [name, row, "lowest to highest", *(_range(made, kind) for kind in KINDS)]
+        for name, found in whole.items()
+        for row, made in found.items()
+        if any(f"{kind}_lowest" in made for kind in KINDS)
+    ]
+    caption = (
+        f"Held out under each setting; the fitness is the {config.over_settings} of them, other tables show the mean"
+    )
+    print_table(caption, ["benchmark", "ranked by", "setting", *SUMMED], [*rows, *ranges], [3, 4, 5])
+
+
+def _range(made: dict[str, float | int], kind: str) -> str:
+    if f"{kind}_lowest" not in made:
+        return "—"
+    return f"{made[f'{kind}_lowest']:+.4f} to {made[f'{kind}_highest']:+.4f}"
 
 
 def _spelled(winner: Winner) -> str:

@@ -74,6 +74,9 @@ def _numbers(provenance: Mapping[str, Any]) -> str:
     rows = []
     for title, found in (("searched on", "train"), ("held out", "held_out"), ("further test", "tests")):
         rows += [(name, "this proxy", title, graded) for name, graded in provenance.get(found, {}).items()]
+        for setting in provenance.get("settings", ()):
+            under = f"{title}: {_setting(setting)}"
+            rows += [(name, "this proxy", under, graded) for name, graded in setting.get(found, {}).items()]
     for name, graded in provenance.get("baselines", {}).items():
         rows += [(name, proxy, "held out", agreement) for proxy, agreement in graded.items()]
     if not rows:
@@ -86,6 +89,10 @@ def _numbers(provenance: Mapping[str, Any]) -> str:
         for name, proxy, title, graded in rows
     ]
     return "\n".join([HEADER, *table])
+
+
+def _setting(setting: Mapping[str, Any]) -> str:
+    return f"{setting['batch_size']} x {setting['seq_len']} tokens, weights {setting['init_seed']}"
 
 
 def _estimate(found: Mapping[str, float] | None) -> str:
@@ -130,6 +137,9 @@ def _origin(artifact: Artifact) -> Iterator[tuple[str, str]]:
         yield "split", f"{made['split']['number']} (of {made['split']['of']}, counted from 0)"
     if made.get("minibatch"):
         yield "minibatch", ", ".join(f"{name} {value}" for name, value in made["minibatch"].items())
+    if "settings" in made:
+        several = "; ".join(_setting(setting) for setting in made["settings"])
+        yield "searched under all of", f"{several} ({made.get('over_settings', 'mean')} of these)"
     if made["versions"]:
         yield "versions", ", ".join(f"{name} {version}" for name, version in made["versions"].items())
     if made.get("date"):

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -131,17 +132,43 @@ class Truth:
         Raises:
             UsageError: the scores do not fit the truth or are not finite, or an option is out of range.
         """
+        return self.mean_agreement([scores], top=top, confidence=confidence)
+
+    def mean_agreement(
+        self, scores: Sequence[ArrayLike], *, top: float = 0.1, confidence: float = 0.95
+    ) -> Agreement:  # fmt: skip
+        """The mean of the agreements of several scores, of one proxy under several settings for example.
+
+        The intervals are of the means: a resample is of the same architectures for all scores. What is undefined for
+        one of the scores is None, and a resample in which it is undefined is left out.
+
+        Args:
+            scores: each [n]; otherwise as of `agreement`.
+            top: likewise.
+            confidence: likewise.
+
+        Raises:
+            UsageError: as `agreement`.
+        """
         if not 0 < confidence < 1:
             raise UsageError(f"confidence must be between 0 and 1, got {confidence}")
-        x, y = _pair(scores, self.values, "scores", "truth")
-        precision = precision_at_top(x, y, top)
-        rho, tau = spearman(x, y), kendall(x, y)
-        if rho is None or tau is None:
-            return Agreement(len(x), None, None, precision)
+        rows = [_pair(one, self.values, "scores", "truth")[0] for one in scores]
+        n, precision = len(self.values), _mean([precision_at_top(x, self.values, top) for x in rows])
+        rhos, taus = [spearman(x, self.values) for x in rows], [kendall(x, self.values) for x in rows]
+        if None in rhos or None in taus:
+            return Agreement(n, None, None, precision)
+        resampled = [np.mean(kind, axis=0) for kind in zip(*map(self._resampled, rows), strict=True)]
+        rho, tau = (
+            estimated(_mean([value for value in found if value is not None]), some, confidence)
+            for found, some in zip((rhos, taus), resampled, strict=True)
+        )
+        return Agreement(n, rho, tau, precision)
+
+    def _resampled(self, x: Vector) -> tuple[Vector, Vector]:
+        """Rho and tau of the scores in each resample [R]; NaN where undefined."""
         ours, theirs = _Ranks(x, self.weights), self._ranks
-        rhos = self._spearmans(ours)
         taus = _ratio(_concordance(ours.dense, theirs.dense, self.weights), ours.untied, theirs.untied)
-        return Agreement(len(x), estimated(rho, rhos, confidence), estimated(tau, taus, confidence), precision)
+        return self._spearmans(ours), taus
 
     def spearman(self, scores: ArrayLike) -> tuple[float | None, Vector]:
         """Spearman's rho of all architectures, see the function `spearman`, and of each resample [R].
@@ -309,6 +336,10 @@ def _ratio(shared: Vector, ours: Vector, theirs: Vector) -> Vector:
     made = np.full(len(shared), np.nan)
     made[defined] = np.clip(shared[defined] / np.sqrt(ours[defined] * theirs[defined]), -1, 1)
     return made
+
+
+def _mean(values: Sequence[float]) -> float:
+    return math.fsum(values) / len(values)
 
 
 def estimated(value: float, resampled: Vector, confidence: float = 0.95) -> Estimate:

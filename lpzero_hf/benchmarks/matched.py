@@ -6,6 +6,7 @@ better of two models of one size. So only pairs of architectures whose sizes dif
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -133,15 +134,26 @@ class SizedTruth:
         Raises:
             UsageError: the scores do not fit the truth or are not finite, or an option is out of range.
         """
-        ranked = self.truth.agreement(scores, top=top, confidence=confidence)
-        return replace(ranked, matched=self.matched(scores, confidence=confidence))
+        return self.mean_agreement([scores], top=top, confidence=confidence)
+
+    def mean_agreement(
+        self, scores: Sequence[ArrayLike], *, top: float = 0.1, confidence: float = 0.95
+    ) -> Agreement:  # fmt: skip
+        """The mean of the agreements of several scores, each [n]: as `Truth.mean_agreement`, and at matched size."""
+        ranked = self.truth.mean_agreement(scores, top=top, confidence=confidence)
+        return replace(ranked, matched=self._mean_matched(scores, confidence))
 
     def matched(self, scores: ArrayLike, *, confidence: float = 0.95) -> MatchedAgreement:
         """The agreement at matched size alone; see the function `matched_agreement`."""
+        return self._mean_matched([scores], confidence)
+
+    def _mean_matched(self, scores: Sequence[ArrayLike], confidence: float) -> MatchedAgreement:
         if not 0 < confidence < 1:
             raise UsageError(f"confidence must be between 0 and 1, got {confidence}")
-        value, resampled = self.agreed(scores)
-        found = None if value is None else ranks.estimated(value, resampled, confidence)
+        agreed = [self.agreed(one) for one in scores]
+        values = [value for value, _ in agreed if value is not None]
+        resampled = np.mean([some for _, some in agreed], axis=0)
+        found = ranks.estimated(math.fsum(values) / len(values), resampled, confidence) if values else None
         return MatchedAgreement(self.sizes.match, self.sizes.within, self.pairs, found)
 
     def agreed(self, scores: ArrayLike) -> tuple[float | None, Vector]:

@@ -79,6 +79,11 @@ class Proxy(ABC):
         """The sequences and tokens of the minibatch that this proxy was searched on; None for a proxy without one."""
         return None
 
+    @property
+    def minibatches(self) -> tuple[tuple[int, int], ...]:
+        """Those of all minibatches that it was searched on at once; empty for a proxy without one."""
+        return () if self.minibatch is None else (self.minibatch,)
+
     def parts(self) -> Mapping[str, object]:
         """What decides its numbers beside its class: the functions and settings that it was made with."""
         return {name: value for name, value in vars(self).items() if name not in DESCRIBED}

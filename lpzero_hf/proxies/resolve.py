@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import overload
+from typing import NamedTuple, overload
 
 from lpzero_hf.artifacts.artifact import Artifact, read_artifact
 from lpzero_hf.errors import LpzError, MinibatchWarning, PluginWarning, UsageError, did_you_mean
@@ -60,12 +60,16 @@ def warn_of_minibatch(proxies: Iterable[Proxy], batch_size: int, seq_len: int) -
     """Warn (`MinibatchWarning`) of proxies that were searched on minibatches of another size.
 
     Sums over sites, tokens and heads grow unequally with a minibatch, so the branches of an expression, or members of
-    an ensemble, have other weights on another one, and may rank differently.
+    an ensemble, have other weights on another one, and may rank differently. A proxy that was searched on several
+    minibatches at once has stood all of them, so there is no warning between the smallest and the largest of these, by
+    sequences and by tokens.
     """
-    found: dict[tuple[int, int], list[str]] = {}
+    found: dict[tuple[_Range, _Range], list[str]] = {}
     for proxy in single(proxies):
-        if proxy.minibatch is not None and proxy.minibatch != (batch_size, seq_len):
-            found.setdefault(proxy.minibatch, []).append(f"'{proxy.name}'")
+        if sizes := proxy.minibatches:
+            both = _Range.of(size[0] for size in sizes), _Range.of(size[1] for size in sizes)
+            if batch_size not in both[0] or seq_len not in both[1]:
+                found.setdefault(both, []).append(f"'{proxy.name}'")
     for (sequences, tokens), names in found.items():
         warnings.warn(
             f"searched on minibatches of {sequences} x {tokens} tokens, may rank differently on this one of "
@@ -73,6 +77,24 @@ def warn_of_minibatch(proxies: Iterable[Proxy], batch_size: int, seq_len: int) -
             MinibatchWarning,
             stacklevel=3,
         )
+
+
+class _Range(NamedTuple):
+    """Whole numbers from `least` to `greatest`, both of them included."""
+
+    least: int
+    greatest: int
+
+    @classmethod
+    def of(cls, numbers: Iterable[int]) -> _Range:
+        known = list(numbers)
+        return cls(min(known), max(known))
+
+    def __contains__(self, number: object) -> bool:
+        return isinstance(number, int) and self.least <= number <= self.greatest
+
+    def __str__(self) -> str:
+        return str(self.least) if self.least == self.greatest else f"{self.least} to {self.greatest}"
 
 
 @dataclass(frozen=True)

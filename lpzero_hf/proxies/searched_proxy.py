@@ -37,10 +37,18 @@ class SearchedProxy(StatisticProxy):
 
     @property
     def minibatch(self) -> tuple[int, int] | None:
-        """The sequences and tokens of the minibatch that it was searched on; None if the artifact does not say."""
+        """The sequences and tokens of the minibatch that it was searched on, or of the first of several; None if the
+        artifact does not say."""
         recorded = self.artifact.provenance.get("minibatch", {})
         both = recorded.get("batch_size"), recorded.get("seq_len")
         return None if None in both else (both[0], both[1])
+
+    @property
+    def minibatches(self) -> tuple[tuple[int, int], ...]:
+        """As recorded in the artifact, each once."""
+        recorded = self.artifact.provenance.get("settings", ())
+        sizes = dict.fromkeys((setting["batch_size"], setting["seq_len"]) for setting in recorded)
+        return tuple(sizes) or super().minibatches
 
     @property
     def trained_on(self) -> Mapping[str, Sequence[str]]:

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from lpzero_hf.artifacts.versions import versions
 from lpzero_hf.capture.spec import READING, STATISTICS
+from lpzero_hf.errors import UsageError
 from lpzero_hf.models.build import build_model
 from lpzero_hf.models.minibatch import BATCH_SIZE, SEQUENCE_LENGTH, embedded_tokenizer, minibatch
 from lpzero_hf.models.text_source import (
@@ -30,6 +31,8 @@ from lpzero_hf.scoring.cache import digest
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedModel
+
+SEEDS = 2**53  # the first seed that JSON need not keep exactly
 
 
 def switches() -> list[str]:
@@ -57,10 +60,15 @@ class Setting:
         text: what the minibatch is drawn from: a text file, a file with columns or a dataset, see `minibatch`; None for
             the embedded text.
         random_tokens: random token ids instead of text.
-        seed: draws the weights and the minibatch.
+        seed: draws the weights, the minibatch and all else that is random in a score.
         dtype: precision of the weights, as torch calls it.
         device: where to score.
         attention: the implementation of attention, "eager" or "sdpa"; None for the configuration's.
+        init_seed: draws the weights alone, in place of `seed`: the tokens, the masked ones among them and the random
+            projection of a model without a loss stay the same.
+
+    Raises:
+        UsageError: `init_seed` is negative, or 2**53 or more.
     """
 
     batch_size: int = BATCH_SIZE
@@ -71,9 +79,17 @@ class Setting:
     dtype: str = "float32"
     device: str = "cpu"
     attention: str | None = None
+    init_seed: int | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "text", source_of(self.text))
+        if self.init_seed is not None and not 0 <= self.init_seed < SEEDS:
+            raise UsageError(f"the seed of the weights, {self.init_seed}, is not from 0 to 2**53 - 1; choose another")
+
+    @property
+    def weights_seed(self) -> int:
+        """The seed that draws the weights."""
+        return self.seed if self.init_seed is None else self.init_seed
 
     def build(self, config: PreTrainedConfig) -> tuple[PreTrainedModel, dict[str, Tensor]]:
         """The model of an architecture with random weights, and its minibatch: `input_ids` [B, T], ...
@@ -99,7 +115,9 @@ class Setting:
             ModelError: the configuration cannot be built.
         """
         dtype = getattr(torch, self.dtype)
-        return build_model(config, seed=self.seed, dtype=dtype, device=self.device, lazy=lazy, attention=self.attention)
+        return build_model(
+            config, seed=self.weights_seed, dtype=dtype, device=self.device, lazy=lazy, attention=self.attention
+        )  # fmt: skip
 
     def minibatch(self, model: PreTrainedModel) -> dict[str, Tensor]:
         """The minibatch for an existing model, from the embedded tokenizer.
@@ -159,4 +177,5 @@ class Setting:
     def _facts(self) -> dict[str, Any]:
         """All fields; those that older versions did not have only where they differ from the default."""
         facts = asdict(self)
-        return facts if self.attention is not None else {k: v for k, v in facts.items() if k != "attention"}
+        same = {"attention": self.attention is None, "init_seed": self.weights_seed == self.seed}
+        return {name: value for name, value in facts.items() if not same.get(name)}

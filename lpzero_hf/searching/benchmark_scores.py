@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -24,6 +26,7 @@ from lpzero_hf.proxies.expression_proxy import wanted_by
 from lpzero_hf.proxies.resolve import find_proxy, resolve
 from lpzero_hf.scoring.cache import ScoreCache, cache_folder
 from lpzero_hf.scoring.evaluate import evaluate
+from lpzero_hf.scoring.setting import Setting
 from lpzero_hf.searching.config import SearchConfig
 from lpzero_hf.searching.correlation import RankCorrelation, mid_ranks
 from lpzero_hf.searching.direct_scores import DirectScores
@@ -34,8 +37,21 @@ from lpzero_hf.searching.table_cache import make_tables
 Progress = Callable[[str, int, int, float | None], None]
 
 
+@dataclass(frozen=True)
+class Graded:
+    """How well scores agree with the truth under several settings.
+
+    Args:
+        mean: of the settings, on the architectures with finite scores under all.
+        settings: the agreement under each.
+    """
+
+    mean: Agreement
+    settings: tuple[Agreement, ...]
+
+
 class BenchmarkScores:
-    """One benchmark in a search: its architectures, their truth, and the source of their scores.
+    """One benchmark in a search: its architectures, their truth, and the sources of their scores under each setting.
 
     Args:
         name: of the benchmark, or its path.
@@ -46,7 +62,7 @@ class BenchmarkScores:
     Attributes:
         keys: of the architectures.
         truth: [n], their trained performance as a target: higher is better.
-        sizes: [n], after `measure`.
+        sizes: [n], after `measure`; like the baselines' scores, under the first setting.
         baselines: [n] by name, the scores of trivial proxies, after `measure` if some architectures are held out.
 
     Raises:
@@ -56,7 +72,7 @@ class BenchmarkScores:
     def __init__(self, name: str, config: SearchConfig, plugins: PluginRegistry, without: Collection[str] = ()) -> None:
         benchmark = load_benchmark(name, plugins, config.table)
         entries = spaced(benchmark.trained(), config.limit)
-        self.name = name
+        self.name, self.config = name, config
         configs = benchmark.configs(entries)
         entries = [entry for entry in entries if entry.key in configs]
         marks = [marks_of(benchmark.space, entry.architecture) for entry in entries]
@@ -68,7 +84,7 @@ class BenchmarkScores:
         self.content = content_of(benchmark, entries)
         self.baselines: dict[str, Tensor] = {}
         self.sizes = Sizes(np.full(len(entries), np.nan), config.match, config.within)
-        self._source: ScoreSource | None = None
+        self.sources: list[ScoreSource] = []
         if config.train is not None and config.train > len(entries):
             raise UsageError(f"benchmark '{name}' has {len(entries)} architectures, fewer than --train {config.train}")
         if not entries:
@@ -76,85 +92,106 @@ class BenchmarkScores:
         if bool((self.truth == self.truth[0]).all()):
             raise UsageError(f"all architectures of benchmark '{name}' are equally good; use another benchmark")
 
-    @property
-    def source(self) -> ScoreSource:
-        """The source of the scores, after `capture`."""
-        assert self._source is not None, "capture comes first"
-        return self._source
-
     def capture(
         self,
-        config: SearchConfig,
+        settings: Sequence[Setting],
         wanted: Wanted | None,
         cache: ScoreCache,
         executor: Executor,
         plugins: PluginRegistry,
         progress: Progress,
     ) -> None:
-        """Make the tables for `wanted`, or with None prepare for passes over the models; and `measure`."""
+        """Make the tables for `wanted`, or with None prepare for passes over the models; and `measure`.
+
+        Args:
+            settings: those of the configuration, with the content of their texts.
+            wanted: the content of the tables.
+            cache: of scores.
+            executor: where to work.
+            plugins: where operations and layouts are looked up.
+            progress: called as that of `search`.
+        """
         if wanted is None:
-            self._source = DirectScores(self.configs, config.setting, plugins, cache=cache, executor=executor)
+            self.sources = [
+                DirectScores(self.configs, setting, plugins, cache=cache, executor=executor) for setting in settings
+            ]
         else:
-            self._tabulate(config, wanted, executor, plugins, progress)
-        self.measure(config, cache, executor, plugins, progress)
+            self._tabulate(settings, wanted, executor, plugins, progress)
+        self.measure(settings[0], cache, executor, plugins, progress)
 
     def measure(
-        self, config: SearchConfig, cache: ScoreCache, executor: Executor, plugins: PluginRegistry, progress: Progress
+        self, setting: Setting, cache: ScoreCache, executor: Executor, plugins: PluginRegistry, progress: Progress
     ) -> None:
         """The sizes of all architectures, and the scores of the baselines."""
-        measure = find_proxy(config.match, plugins)
-        held_out = config.train is not None and config.train < len(self.keys)
+        measure, train = find_proxy(self.config.match, plugins), self.config.train
+        held_out = train is not None and train < len(self.keys)
         baselines = resolve(BASELINES, plugins) if held_out else ()
         rows = evaluate(
-            self.configs, list({proxy.name: proxy for proxy in (*baselines, measure)}.values()), config.setting,
+            self.configs, list({proxy.name: proxy for proxy in (*baselines, measure)}.values()), setting,
             cache=cache, executor=executor, plugins=plugins,
-            progress=lambda done, total: progress(f"baselines of {self.name}", done, total, None),
+            progress=partial(_without_fitness, progress, f"baselines of {self.name}"),
         )  # fmt: skip
         values = [rows[key][measure.name]["value"] for key in self.keys]
-        self.sizes = Sizes([np.nan if v is None else v for v in values], measure.name, config.within)
+        self.sizes = Sizes([np.nan if v is None else v for v in values], measure.name, self.config.within)
         for proxy in baselines:
             values = [rows[key][proxy.name]["value"] for key in self.keys]
             if None not in values:
                 self.baselines[proxy.name] = torch.tensor(values, dtype=torch.float64)
 
     def _tabulate(
-        self, config: SearchConfig, wanted: Wanted, executor: Executor, plugins: PluginRegistry, progress: Progress
+        self,
+        settings: Sequence[Setting],
+        wanted: Wanted,
+        executor: Executor,
+        plugins: PluginRegistry,
+        progress: Progress,
     ) -> None:
-        tables = make_tables(
-            self.configs, wanted, config.setting, cache_folder() / "tables",
-            executor=executor, plugins=plugins,
-            progress=lambda done, total: progress(f"capture of {self.name}", done, total, None),
-        )  # fmt: skip
-        self._source = Stack(tables, wanted, config.setting.device)
+        self.sources = []
+        for setting, label in zip(settings, self.config.labels, strict=True):
+            what = f"capture of {self.name}" + (f" ({label})" if label else "")
+            tables = make_tables(
+                self.configs, wanted, setting, cache_folder() / "tables",
+                executor=executor, plugins=plugins,
+                progress=partial(_without_fitness, progress, what),
+            )  # fmt: skip
+            self.sources.append(Stack(tables, wanted, setting.device))
 
-    def part(self, architectures: Sequence[int], config: SearchConfig) -> SearchPart:
-        """Some of the architectures to search on."""
+    def parts(self, architectures: Sequence[int]) -> list[SearchPart]:
+        """Some of the architectures to search on, under each setting."""
         truth = self.truth[list(architectures)]
         if bool((truth == truth[0]).all()):
             raise UsageError(f"the architectures of '{self.name}' to search on are all equally good; use more of them")
         sizes = self.sizes.part(architectures)
-        correlation = RankCorrelation(truth.tolist(), config.fitness, self.source.device, sizes)
-        return SearchPart(self.source.part(architectures), correlation)
+        correlation = RankCorrelation(truth.tolist(), self.config.fitness, self.sources[0].device, sizes)
+        return [SearchPart(source.part(architectures), correlation) for source in self.sources]
 
     def scores(self, expressions: Sequence[Expression], orientations: Sequence[int]) -> Tensor:
-        """[n] for one expression, [m, n] for several: the scores of all architectures, higher is better."""
-        made = [self.source.score(e) * o for e, o in zip(expressions, orientations, strict=True)]
-        return torch.stack(made).cpu() if len(made) > 1 else made[0].cpu()
+        """[s, n] for one expression, [s, m, n] for several: the scores of all architectures under each setting, higher
+        is better."""
+        signed = list(zip(expressions, orientations, strict=True))
+        made = torch.stack([torch.stack([source.score(e) * o for e, o in signed]) for source in self.sources]).cpu()
+        return made if len(signed) > 1 else made[:, 0]
 
     def test(
         self,
         winners: Sequence[tuple[Expression, int]],
         rows: Sequence[int],
-        config: SearchConfig,
+        settings: Sequence[Setting],
         executor: Executor,
         plugins: PluginRegistry,
         progress: Progress,
-    ) -> list[Agreement]:
-        """The agreement of each expression, with its orientation, on some of the architectures."""
+    ) -> list[Graded]:
+        """The agreement of each expression, with its orientation, on some of the architectures, under each setting."""
         wanted = wanted_by([expression for expression, _ in winners], installed_operations(plugins))
-        self._tabulate(config, wanted, executor, plugins, progress)
+        self._tabulate(settings, wanted, executor, plugins, progress)
+        return [self.graded(self.scores([winner], [sign]), rows) for winner, sign in winners]
+
+    def graded(self, scores: Tensor, rows: Sequence[int]) -> Graded:
+        """The agreement of the scores [s, n] or [s, m, n] of all architectures on some of them."""
         some = list(rows)
-        return [self.agreement(self.scores([winner], [sign]), some) for winner, sign in winners]
+        mean = mean_agreement(scores[..., some], self.truth[some], self.sizes.part(some))
+        single = len(scores) == 1
+        return Graded(mean, (mean,) if single else tuple(self.agreement(one, some) for one in scores))
 
     def agreement(self, scores: Tensor, rows: Sequence[int]) -> Agreement:
         """The agreement of the scores [n] of all architectures, or [m, n] of an ensemble, on some of them."""
@@ -162,16 +199,26 @@ class BenchmarkScores:
         return agreement_of(scores[..., some], self.truth[some], self.sizes.part(some))
 
 
+def _without_fitness(progress: Progress, what: str, done: int, total: int) -> None:
+    progress(what, done, total, None)
+
+
 def agreement_of(scores: Tensor, truth: Tensor, sizes: Sizes | None = None) -> Agreement:
     """The agreement of scores [n], or of the summed ranks of several [m, n], on architectures with finite scores; at
     matched size too where sizes [n] are given."""
-    finite = torch.isfinite(scores) if scores.dim() == 1 else torch.isfinite(scores).all(0)
+    return mean_agreement(scores[None], truth, sizes)
+
+
+def mean_agreement(scores: Tensor, truth: Tensor, sizes: Sizes | None = None) -> Agreement:
+    """The mean over settings of the agreement of scores [s, n], or of the summed ranks of several [s, m, n], on
+    architectures with finite scores under all settings; the arguments are otherwise those of `agreement_of`."""
+    finite = torch.isfinite(scores).flatten(0, -2).all(0)
     if (n := int(finite.sum())) < 2:
         return Agreement(n, None, None, 0.0)
     scores = scores[..., finite]
-    if scores.dim() == 2:
-        scores = mid_ranks(scores).sum(0)
+    if scores.dim() == 3:
+        scores = torch.stack([mid_ranks(members).sum(0) for members in scores])
     known = truth[finite].numpy()
     if sizes is None:
-        return Truth(known).agreement(scores.numpy())
-    return SizedTruth(known, sizes.part(finite.nonzero()[:, 0].tolist())).agreement(scores.numpy())
+        return Truth(known).mean_agreement(list(scores.numpy()))
+    return SizedTruth(known, sizes.part(finite.nonzero()[:, 0].tolist())).mean_agreement(list(scores.numpy()))

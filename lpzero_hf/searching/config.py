@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from itertools import product
 from typing import Any
 
 from lpzero_hf.benchmarks.matched import MATCH, WITHIN, Sizes
@@ -18,8 +19,11 @@ from lpzero_hf.searching.selection import METHODS
 
 STRATEGY_NAMES = ("evolution", "random", "exhaustive")
 LONGEST_TABLED = 2  # unary operations in a branch, for which tables can hold the whole space
-LATER = {"match": MATCH, "within": WITHIN}  # settings that version 0.1.0 did not have, and what it did
 LISTS = ("benchmarks", "unary", "reduces", "aggregates")
+SEVERAL = ("minibatches", "init_seeds")  # of the setting
+MOST_SETTINGS = 64
+LATER = {"match": MATCH, "within": WITHIN, "minibatches": [], "init_seeds": [], "over_settings": "mean"}
+"""What a search of version 0.1.0 did, of the settings that it did not have."""
 
 
 @dataclass(frozen=True)
@@ -47,9 +51,14 @@ class SearchConfig:
         crossover: the probability of two parents.
         mutation: the probability that a child of two parents is mutated.
         seed: of the search; the splits have the seeds that follow it.
-        setting: minibatch, seed of the weights, precision and device.
+        setting: minibatch, seed of the weights, precision and device. Where there are several minibatches or seeds of
+            the weights, it becomes the first.
         limit: maximum number of architectures of each benchmark, evenly spaced.
         table: how those of the benchmarks are read that are tables.
+        minibatches: (sequences, tokens of each), one or several in place of the setting's. Every architecture is scored
+            under each minibatch with the weights of each seed, and an expression must do well under all.
+        init_seeds: of the weights, one or several in place of the setting's; the tokens stay the same.
+        over_settings: of a benchmark's correlations under these settings, mean or worst; then benchmarks are combined.
 
     Raises:
         UsageError: a value is out of range or unknown.
@@ -78,12 +87,16 @@ class SearchConfig:
     table: TableOptions | None = None
     match: str = MATCH
     within: float = WITHIN
+    minibatches: tuple[tuple[int, int], ...] = ()
+    init_seeds: tuple[int, ...] = ()
+    over_settings: Combine = "mean"
 
     def __post_init__(self) -> None:
         for what, value, known in (
             ("strategy", self.strategy, STRATEGY_NAMES),
             ("fitness", self.fitness, KINDS),
             ("way to combine benchmarks", self.combine, ("mean", "worst")),
+            ("way to combine settings", self.over_settings, ("mean", "worst")),
             ("way to select", self.select, METHODS),
         ):
             if value not in known:
@@ -97,6 +110,51 @@ class SearchConfig:
         Sizes([], self.match, self.within)  # raises if the factor is out of range
         if self.train is not None and self.train < 3:
             raise UsageError(f"{self.train} architectures cannot be ranked; search on at least 3")
+        self._settle()
+
+    def _settle(self) -> None:
+        """Let `setting` be the first, and what there is one of be its own."""
+        sizes, seeds = _minibatches(self.minibatches), _seeds(self.init_seeds)
+        setting = self.setting
+        if sizes:
+            setting = replace(setting, batch_size=sizes[0][0], seq_len=sizes[0][1])
+        if seeds:
+            setting = replace(setting, init_seed=None if seeds[0] == setting.seed else seeds[0])
+        for name, value in (
+            ("setting", setting),
+            ("minibatches", sizes if len(sizes) > 1 else ()),
+            ("init_seeds", seeds if len(seeds) > 1 else ()),
+        ):
+            object.__setattr__(self, name, value)
+        if (count := len(self.settings)) > MOST_SETTINGS:
+            raise UsageError(f"{count} settings (minibatches times seeds of the weights) are more than {MOST_SETTINGS}")
+
+    @property
+    def settings(self) -> tuple[Setting, ...]:
+        """All settings that every architecture is scored under, `setting` first: minibatch by minibatch, each with all
+        seeds of the weights."""
+        sizes = self.minibatches or ((self.setting.batch_size, self.setting.seq_len),)
+        seeds = [None if seed == self.setting.seed else seed for seed in self.init_seeds or (self.setting.init_seed,)]
+        return tuple(
+            replace(self.setting, batch_size=sequences, seq_len=tokens, init_seed=seed)
+            for (sequences, tokens), seed in product(sizes, seeds)
+        )
+
+    @property
+    def several(self) -> range:
+        """The places of the `settings` if there are several; none if there is one."""
+        return range(len(self.settings) if self.minibatches or self.init_seeds else 0)
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Of each of the `settings`, what distinguishes it: "4x32", "weights 43" or "4x32, weights 43"."""
+        return tuple(
+            ", ".join(
+                [f"{one.batch_size}x{one.seq_len}"] * bool(self.minibatches)
+                + [f"weights {one.weights_seed}"] * bool(self.init_seeds)
+            )
+            for one in self.settings
+        )
 
     @property
     def tabled(self) -> bool:
@@ -113,10 +171,48 @@ class SearchConfig:
         data["setting"] = self.setting.to_json()
         for name in LISTS:
             data[name] = list(data[name])
+        data["minibatches"] = [list(size) for size in self.minibatches]
+        data["init_seeds"] = list(self.init_seeds)
         return data
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> SearchConfig:
         """The configuration from the result of `to_json`."""
         setting, table = Setting.from_json(data["setting"]), TableOptions.from_json(data.get("table"))
-        return cls(**{**data, **{name: tuple(data[name]) for name in LISTS}, "setting": setting, "table": table})
+        lists = {name: tuple(data[name]) for name in LISTS} | {name: tuple(data.get(name, ())) for name in SEVERAL}
+        return cls(**{**data, **lists, "setting": setting, "table": table})
+
+
+def _minibatches(given: Sequence[Sequence[int]]) -> tuple[tuple[int, int], ...]:
+    """Raises `UsageError` unless all are two numbers, and different."""
+    sizes: list[tuple[int, int]] = []
+    for size in _several(given, "minibatches"):
+        if not isinstance(size, Sequence) or len(size) != 2 or not all(map(_whole, size)):
+            raise UsageError(f"a minibatch is (sequences, tokens of each), such as (4, 32), not {size!r}")
+        sequences, tokens = size
+        if sequences < 1 or tokens < 2:
+            raise UsageError(f"a minibatch has at least 1 sequence of 2 tokens, not {sequences}x{tokens}")
+        if (sequences, tokens) in sizes:
+            raise UsageError(f"the minibatch {sequences}x{tokens} is given twice; give each once")
+        sizes.append((sequences, tokens))
+    return tuple(sizes)
+
+
+def _seeds(given: Sequence[int]) -> tuple[int, ...]:
+    """Raises `UsageError` unless all are numbers, and different."""
+    for number, seed in enumerate(_several(given, "seeds of the weights")):
+        if not _whole(seed):
+            raise UsageError(f"a seed of the weights is a whole number, not {seed!r}")
+        if seed in given[:number]:
+            raise UsageError(f"the seed {seed} of the weights is given twice; give each once")
+    return tuple(given)
+
+
+def _several(given: object, what: str) -> Sequence[Any]:
+    if isinstance(given, Sequence) and not isinstance(given, str):
+        return given
+    raise UsageError(f"{what} are several in a list, not {given!r}")
+
+
+def _whole(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)

@@ -6,10 +6,12 @@ import re
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import date as Date
+from itertools import product
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from lpzero_hf.artifacts.artifact import Artifact, Member, operations_of, parse_artifact
 from lpzero_hf.artifacts.versions import __version__
@@ -23,6 +25,7 @@ from lpzero_hf.scoring.setting import Setting
 from lpzero_hf.searching.result import SearchResult, Split, Winner
 
 Which = Literal["winner", "ensemble"]
+LONGEST_SCALE = 2000  # as in the schema of artifacts
 NAME = re.compile(r"[a-z][a-z0-9]*([_.-][a-z0-9]+)*")
 
 
@@ -63,8 +66,7 @@ def artifact_of(
     )
     provenance = _provenance(result, split, which, date, note)
     if scales:
-        graded = _graded_by_quantiles(result, chosen, found, members)
-        provenance |= {part: {name: made.to_dict() for name, made in rows.items()} for part, rows in graded.items()}
+        _grade_by_quantiles(provenance, result, chosen, found, members)
     return checked(Artifact(name, members, operations_of(found.expressions, operations), provenance), operations)
 
 
@@ -121,39 +123,70 @@ def default_name(result: SearchResult) -> str:
 
 
 def _scales(result: SearchResult, split: Split, found: Winner) -> list[tuple[float, ...]]:
-    """For each member, its scores of all architectures searched on, ascending."""
+    """For each member, its scores of all architectures searched on, ascending.
+
+    Those under all settings are pooled, so that a model has a place among them under whichever setting it is scored.
+    Of very many, as many as an artifact can hold are kept, evenly spaced by rank.
+    """
     scales: list[list[float]] = [[] for _ in found.expressions]
-    for name, keys in split.trained_on.items():
+    for setting, (name, keys) in product(found.by_setting, split.trained_on.items()):
         place = {key: i for i, key in enumerate(result.architectures[name])}
-        for scale, scores in zip(scales, found.scores[name], strict=True):
+        for scale, scores in zip(scales, setting.scores[name], strict=True):
             values = [scores[place[key]] for key in keys]
             if None in values:
                 raise UsageError("a member of the ensemble has no score of an architecture searched on; search again")
             scale += [value for value in values if value is not None]
-    return [tuple(sorted(scale)) for scale in scales]
+    return [tuple(_thinned(sorted(scale))) for scale in scales]
 
 
-def _graded_by_quantiles(
-    result: SearchResult, split: Split, found: Winner, members: Sequence[Member]
-) -> dict[str, dict[str, Agreement]]:
-    """The agreement of the sum of the members' quantiles, which the artifact computes; the search itself sums
-    their ranks among the graded architectures."""
-    graded: dict[str, dict[str, Agreement]] = {"train": {}, "held_out": {}}
+def _thinned(ordered: list[float]) -> list[float]:
+    """At most `LONGEST_SCALE`, evenly spaced, the first and the last among them."""
+    steps, last = LONGEST_SCALE - 1, len(ordered) - 1
+    return ordered if last <= steps else [ordered[i * last // steps] for i in range(LONGEST_SCALE)]
+
+
+def _grade_by_quantiles(
+    provenance: dict[str, Any], result: SearchResult, split: Split, found: Winner, members: Sequence[Member]
+) -> None:
+    """Put the agreement of the sum of the members' quantiles, which the artifact computes, in place of that of the sum
+    of their ranks among the graded architectures, which the search itself computes."""
     held = result.held_out(split)
     for name, keys in result.architectures.items():
-        columns = np.array(found.scores[name], dtype=np.float64).T  # one row per architecture; NaN where missing
-        whole = np.isfinite(columns).all(1)
-        config, sizes = result.config, result.sizes.get(name)  # none in a result of version 0.1.0
-        totals = np.full(len(keys), np.nan)
-        totals[whole] = [sum(map(quantile, column, members)) for column in columns[whole]]
+        totals = np.array([_quantiles(setting.scores[name], members) for setting in found.by_setting])
         seen = np.isin(keys, split.trained_on[name])
         rest = np.isin(np.arange(len(keys)), held[name])
-        for part, some in (("train", whole & seen), ("held_out", whole & rest)):
-            if some.sum() > 1:
-                truth = np.array(result.truth[name])[some]
-                alike = None if sizes is None else Sizes(np.array(sizes, np.float64)[some], config.match, config.within)
-                graded[part][name] = (SizedTruth(truth, alike) if alike else Truth(truth)).agreement(totals[some])
-    return graded
+        for part, some in (("train", seen), ("held_out", rest)):
+            _put(provenance, part, name, _agreement(result, name, totals, some))
+            for place, setting in enumerate(provenance.get("settings", ())):
+                _put(setting, part, name, _agreement(result, name, totals[[place]], some))
+
+
+def _put(record: dict[str, Any], part: str, name: str, agreement: Agreement | None) -> None:
+    record[part].pop(name, None)
+    if agreement is not None:
+        record[part][name] = agreement.to_dict()
+
+
+def _quantiles(scores: Sequence[Sequence[float | None]], members: Sequence[Member]) -> NDArray[np.float64]:
+    """[n], the sums of the members' quantiles; NaN where a score is missing."""
+    columns = np.array(scores, dtype=np.float64).T  # one row per architecture
+    whole = np.isfinite(columns).all(1)
+    totals = np.full(len(columns), np.nan)
+    totals[whole] = [sum(map(quantile, column, members)) for column in columns[whole]]
+    return totals
+
+
+def _agreement(
+    result: SearchResult, name: str, totals: NDArray[np.float64], rows: NDArray[np.bool_]
+) -> Agreement | None:
+    """The mean agreement of the totals [s, n] on some rows [n]; None if fewer than two have one under all settings."""
+    some = rows & np.isfinite(totals).all(0)
+    if some.sum() < 2:
+        return None
+    config, sizes = result.config, result.sizes.get(name)  # none in a result of version 0.1.0
+    truth = np.array(result.truth[name])[some]
+    alike = None if sizes is None else Sizes(np.array(sizes, np.float64)[some], config.match, config.within)
+    return (SizedTruth(truth, alike) if alike else Truth(truth)).mean_agreement(list(totals[:, some]))
 
 
 def _tokens(setting: Setting) -> str:
@@ -202,6 +235,10 @@ def _provenance(result: SearchResult, number: int, which: Which, date: str | Non
         "date": date,
         "note": note,
     }
+    if config.setting.weights_seed != config.setting.seed and not config.several:
+        record["minibatch"]["init_seed"] = config.setting.weights_seed
+    if config.several:
+        record |= {"over_settings": config.over_settings, "settings": _settings(result, number, which)}
     if result.sizes:
         record["matched"] = {"match": config.match, "within": config.within}
     if result.marks:
@@ -209,3 +246,16 @@ def _provenance(result: SearchResult, number: int, which: Which, date: str | Non
     if which == "winner" and result.tests:
         record["tests"] = {name: agreements[number].to_dict() for name, agreements in result.tests.items()}
     return record
+
+
+def _settings(result: SearchResult, number: int, which: Which) -> list[dict[str, Any]]:
+    """Each setting that was searched on, and the agreement under it."""
+    found: Winner = getattr(result.splits[number], which)
+    made = []
+    for place, (setting, graded) in enumerate(zip(result.config.settings, found.by_setting, strict=True)):
+        record = {name: value for name, value in graded.to_json().items() if name != "scores"}
+        if which == "winner" and result.tests:
+            record["tests"] = {name: rows[number].to_dict() for name, rows in result.setting_tests[place].items()}
+        drawn = {"batch_size": setting.batch_size, "seq_len": setting.seq_len, "init_seed": setting.weights_seed}
+        made.append(drawn | record)
+    return made

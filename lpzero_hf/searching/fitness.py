@@ -25,7 +25,7 @@ class Evaluation:
     Args:
         fitness: in [0, 1]; None for one that was rejected.
         orientation: 1 if higher is better, -1 if lower is better.
-        correlations: one signed rank correlation per benchmark.
+        correlations: one signed rank correlation per part: benchmark, and setting of it.
         rejected: why there is no fitness: invalid, all equal or bounded out.
     """
 
@@ -37,7 +37,7 @@ class Evaluation:
 
 @dataclass(frozen=True)
 class SearchPart:
-    """One benchmark's architectures to search on.
+    """One benchmark's architectures to search on, under one setting.
 
     Args:
         source: of their scores: branch tables, or passes over the models.
@@ -49,21 +49,33 @@ class SearchPart:
 
 
 class FitnessEvaluator:
-    """The fitness of expressions on one benchmark or several.
+    """The fitness of expressions on one benchmark or several, under one setting (minibatch and weights) or several.
 
-    With several, all share one orientation: fitness is the mean, or the worst, of the correlations times the
-    orientation.
+    All parts share one orientation. Fitness is the mean, or the worst, over benchmarks of the mean, or the worst, over
+    settings of the correlations times the orientation; so benchmarks weigh alike, whatever their architectures or
+    pairs.
 
     Args:
-        parts: one per benchmark.
-        combine: mean or worst.
+        parts: one per benchmark and setting; those of a benchmark are neighbours.
+        combine: mean or worst, of the benchmarks.
         early: number of architectures of each benchmark that are evaluated first; 0 evaluates all at once. An
             expression whose scores of those are not finite is invalid, and one that cannot reach `threshold` with any
             scores of the others is bounded out (an exact bound for scores without ties); the others are then skipped.
+        settings: number of settings of each benchmark.
+        over_settings: mean or worst, of the settings.
     """
 
-    def __init__(self, parts: Sequence[SearchPart], combine: Combine = "mean", early: int = 0) -> None:
+    def __init__(
+        self,
+        parts: Sequence[SearchPart],
+        combine: Combine = "mean",
+        early: int = 0,
+        *,
+        settings: int = 1,
+        over_settings: Combine = "mean",
+    ) -> None:
         self.parts, self.combine = list(parts), combine
+        self.settings, self.over_settings = settings, over_settings
         self.first = [
             (tables.part(range(early)), _Bound(part.correlation.truth, early))
             for part in parts
@@ -92,8 +104,12 @@ class FitnessEvaluator:
             if value != value:
                 return Evaluation(None, rejected="all equal")
             correlations.append(value)
-        fitness, orientation = combined(torch.tensor(correlations, dtype=torch.float64)[:, None], self.combine)
+        fitness, orientation = self.combined(torch.tensor(correlations, dtype=torch.float64)[:, None])
         return Evaluation(float(fitness), 1 if float(orientation) > 0 else -1, tuple(correlations))
+
+    def combined(self, correlations: Tensor) -> tuple[Tensor, Tensor]:
+        """Fitness and orientation (1 or -1) from the correlations [parts, ...]."""
+        return combined(correlations, self.combine, self.settings, self.over_settings)
 
     def prepare(self, expressions: Sequence[Expression]) -> None:
         """Announce expressions that will be evaluated, so that those that need passes over the models share them."""
@@ -107,15 +123,17 @@ class FitnessEvaluator:
             if not bool(torch.isfinite(scores).all()):
                 return "invalid"
             reach.append(bound(scores))
-        best = max(_fold(torch.tensor(side, dtype=torch.float64), self.combine) for side in zip(*reach, strict=True))
+        reach += [(1.0, 1.0)] * (len(self.parts) - len(reach))  # of benchmarks that are evaluated at once
+        up, down = torch.tensor(reach, dtype=torch.float64).T
+        best, _ = _better(up, down, self.combine, self.settings, self.over_settings)
         return "bounded out" if best < threshold else ""
 
     def grid(
         self, left: str, right: str, op: str, reduce: str, aggregate: str, rows: Tensor, columns: Tensor
     ) -> Tensor:
-        """[benchmarks, rows, columns], the correlations for some chains of each statistic; NaN where rejected.
+        """[parts, rows, columns], the correlations for some chains of each statistic; NaN where rejected.
 
-        `op` may be "alone": [benchmarks, rows, 1], the left statistic with the other branch dropped.
+        `op` may be "alone": [parts, rows, 1], the left statistic with the other branch dropped.
         """
         correlations = []
         for part, tables in zip(self.parts, self.tables, strict=True):  # an enumerated space has tables
@@ -127,14 +145,30 @@ class FitnessEvaluator:
         return torch.stack(correlations)
 
 
-def combined(correlations: Tensor, combine: Combine) -> tuple[Tensor, Tensor]:
-    """Fitness and orientation (1 or -1) from correlations [benchmarks, ...]."""
-    up, down = _fold(correlations, combine), _fold(-correlations, combine)
-    return torch.maximum(up, down), torch.where(up >= down, 1.0, -1.0)
+def combined(
+    correlations: Tensor, combine: Combine, settings: int = 1, over_settings: Combine = "mean"
+) -> tuple[Tensor, Tensor]:
+    """Fitness and orientation (1 or -1) from correlations.
+
+    Args:
+        correlations: [benchmarks * settings, ...], those of a benchmark are neighbours.
+        combine: mean or worst, of the benchmarks.
+        settings: of each benchmark.
+        over_settings: mean or worst, of the settings of a benchmark, which come first.
+    """
+    return _better(correlations, -correlations, combine, settings, over_settings)
 
 
-def _fold(correlations: Tensor, combine: Combine) -> Tensor:
-    return correlations.mean(0) if combine == "mean" else correlations.amin(0)
+def _better(up: Tensor, down: Tensor, combine: Combine, settings: int, over_settings: Combine) -> tuple[Tensor, Tensor]:
+    """The higher of two folded [benchmarks * settings, ...], and 1 where it is `up`, else -1."""
+    ups, downs = (
+        _fold(_fold(side.unflatten(0, (-1, settings)), over_settings, 1), combine, 0) for side in (up, down)
+    )  # fmt: skip
+    return torch.maximum(ups, downs), torch.where(ups >= downs, 1.0, -1.0)
+
+
+def _fold(correlations: Tensor, how: Combine, dim: int) -> Tensor:
+    return correlations.mean(dim) if how == "mean" else correlations.amin(dim)
 
 
 class _Bound:

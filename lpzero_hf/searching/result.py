@@ -5,6 +5,7 @@ from __future__ import annotations
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,36 @@ from lpzero_hf.searching.config import SearchConfig
 from lpzero_hf.searching.pruning import current_reasons
 from lpzero_hf.searching.run_folder import CONFIG_FILE, RESULT_FILE
 
+OURS = ("winner", "ensemble")
+
+
+@dataclass(frozen=True)
+class SettingGrades:
+    """What `Winner` says, under one of the several settings that were searched on.
+
+    Args:
+        train: agreement on the architectures searched on, by benchmark.
+        held_out: the same on the others.
+        scores: by benchmark and member, of every architecture.
+    """
+
+    train: dict[str, Agreement]
+    held_out: dict[str, Agreement]
+    scores: dict[str, list[list[float | None]]]
+
+    def to_json(self) -> dict[str, Any]:
+        """As plain data."""
+        return {
+            "train": {name: agreement.to_dict() for name, agreement in self.train.items()},
+            "held_out": {name: agreement.to_dict() for name, agreement in self.held_out.items()},
+            "scores": self.scores,
+        }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> SettingGrades:
+        """The grades from the result of `to_json`."""
+        return cls(_agreements(data["train"]), _agreements(data["held_out"]), data["scores"])
+
 
 @dataclass(frozen=True)
 class Winner:
@@ -26,10 +57,11 @@ class Winner:
     Args:
         expressions: one, or the members; a member that appears twice has twice the weight.
         orientations: of each, 1 if higher is better, -1 if lower is better.
-        train: agreement with the truth on the architectures searched on, by benchmark.
+        train: agreement with the truth on the architectures searched on, by benchmark; with several settings, its mean.
         held_out: the same on the others; without benchmarks with fewer than two others.
         scores: by benchmark and member, of every architecture, in the order of `SearchResult.architectures`, times the
-            orientation: higher is better; None where a score is not finite.
+            orientation: higher is better; None where a score is not finite. With several settings, of the first.
+        settings: of each of several settings, in the order of `SearchConfig.settings`; empty with one.
     """
 
     expressions: tuple[Expression, ...]
@@ -37,26 +69,35 @@ class Winner:
     train: dict[str, Agreement]
     held_out: dict[str, Agreement]
     scores: dict[str, list[list[float | None]]]
+    settings: tuple[SettingGrades, ...] = ()
+
+    @property
+    def by_setting(self) -> tuple[SettingGrades, ...]:
+        """Of each setting, one or several."""
+        return self.settings or (SettingGrades(self.train, self.held_out, self.scores),)
 
     def to_json(self) -> dict[str, Any]:
-        """As plain data."""
-        return {
+        """As plain data; with several settings, all scores are in these."""
+        data = {
             "expressions": [str(expression) for expression in self.expressions],
             "orientations": list(self.orientations),
-            "train": {name: agreement.to_dict() for name, agreement in self.train.items()},
-            "held_out": {name: agreement.to_dict() for name, agreement in self.held_out.items()},
-            "scores": self.scores,
         }
+        if not self.settings:
+            return data | self.by_setting[0].to_json()
+        graded = SettingGrades(self.train, self.held_out, {}).to_json()
+        return data | graded | {"settings": [setting.to_json() for setting in self.settings]}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any], operations: Operations = BUILT_IN) -> Winner:
         """The winner from the result of `to_json`."""
+        settings = tuple(SettingGrades.from_json(setting) for setting in data.get("settings", ()))
         return cls(
             tuple(parse(text, operations) for text in data["expressions"]),
             tuple(data["orientations"]),
             _agreements(data["train"]),
             _agreements(data["held_out"]),
-            data["scores"],
+            settings[0].scores if settings else data["scores"],
+            settings,
         )
 
 
@@ -129,7 +170,8 @@ class SearchResult:
         architectures: keys of all, by benchmark searched on.
         truth: their trained performance as a target: higher is better.
         splits: one for each part searched on.
-        tests: agreement of each split's winner with benchmarks it was not searched on, by benchmark.
+        tests: agreement of each split's winner with benchmarks it was not searched on, by benchmark; with several
+            settings, its mean.
         ceiling: the fittest expression on all architectures, if requested: an upper bound, not a result.
         seconds: of the capture, and in total.
         versions: of the libraries that determine the numbers.
@@ -137,6 +179,7 @@ class SearchResult:
             version 0.1.0.
         contents: by benchmark, a digest of its architectures and their trained performance; likewise.
         sizes: by benchmark, those of every architecture by the search's `match`, None where unknown; likewise.
+        setting_tests: `tests` under each of several settings, in the order of `SearchConfig.settings`; empty with one.
     """
 
     config: SearchConfig
@@ -151,6 +194,7 @@ class SearchResult:
     marks: dict[str, list[list[str]]] = field(default_factory=dict)
     contents: dict[str, str] = field(default_factory=dict)
     sizes: dict[str, list[float | None]] = field(default_factory=dict)
+    setting_tests: list[dict[str, list[Agreement]]] = field(default_factory=list)
 
     def seen(self, split: Split) -> list[str]:
         """The marks of the architectures that a split was searched on."""
@@ -176,7 +220,8 @@ class SearchResult:
         """Mean and standard deviation over the splits of every held-out (or test) correlation.
 
         Returns:
-            By benchmark, then by "winner", "ensemble" or the baseline's name.
+            By benchmark, then by "winner", "ensemble" or the baseline's name. With several settings, of the mean over
+            these, and for each correlation the lowest and the highest of the settings' means over the splits.
         """
         found: dict[str, dict[str, dict[str, float | int]]] = {}
         for name in self.config.benchmarks:
@@ -189,10 +234,44 @@ class SearchResult:
             found[name] = {row: made for row, agreements in rows.items() if (made := _averaged(agreements))}
         for name, agreements in self.tests.items():
             found[name] = {"winner": made} if (made := _averaged(agreements)) else {}
+        under = list(self.setting_summaries().values())
+        for name, what in product(found, OURS if under else ()):
+            if what in found[name]:
+                found[name][what] |= _range([one[name].get(what, {}) for one in under])
+        return found
+
+    def setting_summaries(self) -> dict[str, dict[str, dict[str, dict[str, float | int]]]]:
+        """The `summary` of the winners and ensembles under each of several settings, by its label.
+
+        Returns:
+            By label, see `SearchConfig.labels`; empty with one setting. Then as `summary`.
+        """
+        return {self.config.labels[i]: self._summary_of(i) for i in self.config.several}
+
+    def _summary_of(self, setting: int) -> dict[str, dict[str, dict[str, float | int]]]:
+        found: dict[str, dict[str, dict[str, float | int]]] = {}
+        for name in self.config.benchmarks:
+            rows = {
+                what: [getattr(split, what).settings[setting].held_out.get(name) for split in self.splits]
+                for what in OURS
+            }
+            found[name] = {row: made for row, agreements in rows.items() if (made := _averaged(agreements))}
+        for name, agreements in self.setting_tests[setting].items():
+            found[name] = {"winner": made} if (made := _averaged(agreements)) else {}
         return found
 
     def to_json(self) -> dict[str, Any]:
-        """As plain data."""
+        """As plain data; what is of several settings only where there are several."""
+        several = {
+            "setting_tests": [
+                {name: [agreement.to_dict() for agreement in found] for name, found in tests.items()}
+                for tests in self.setting_tests
+            ],
+            "setting_summaries": self.setting_summaries(),
+        }
+        return self._common() | (several if self.config.several else {})
+
+    def _common(self) -> dict[str, Any]:
         return {
             "plan": self.config.to_json(),
             "size": self.size,
@@ -225,6 +304,10 @@ class SearchResult:
             data.get("marks", {}),
             data.get("contents", {}),
             data.get("sizes", {}),
+            [
+                {name: list(_agreements(dict(enumerate(found))).values()) for name, found in tests.items()}
+                for tests in data.get("setting_tests", ())
+            ],
         )
 
 
@@ -273,6 +356,13 @@ def _averaged(agreements: Sequence[Agreement | None]) -> dict[str, float | int]:
         "kendall_sd": statistics.pstdev(tau),
         "splits": len(defined),
     } | ({"matched": statistics.mean(matched), "matched_sd": statistics.pstdev(matched)} if matched else {})
+
+
+def _range(rows: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """The lowest and the highest of each correlation that all rows have."""
+    kinds = [kind for kind in ("spearman", "kendall", "matched") if all(kind in row for row in rows)]
+    ends = (("lowest", min), ("highest", max))
+    return {f"{kind}_{end}": choose(row[kind] for row in rows) for kind in kinds for end, choose in ends}
 
 
 def _as_json(candidate: Candidate) -> dict[str, Any]:

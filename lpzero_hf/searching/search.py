@@ -21,13 +21,14 @@ from lpzero_hf.executors.local import LocalExecutor
 from lpzero_hf.expressions.operations import installed_operations
 from lpzero_hf.files import one_process, write_json
 from lpzero_hf.plugins import PluginRegistry, load_plugins
-from lpzero_hf.scoring.cache import ScoreCache
+from lpzero_hf.scoring.cache import ScoreCache, digest
+from lpzero_hf.scoring.setting import Setting
 from lpzero_hf.searching.archive import Candidate
 from lpzero_hf.searching.benchmark_scores import BenchmarkScores, Progress
 from lpzero_hf.searching.config import SearchConfig
 from lpzero_hf.searching.expression_space import ExpressionSpace
 from lpzero_hf.searching.fitness import FitnessEvaluator
-from lpzero_hf.searching.result import SearchResult, Split, Winner
+from lpzero_hf.searching.result import SearchResult, SettingGrades, Split, Winner
 from lpzero_hf.searching.run_folder import RESULT_FILE, TEXT, SplitLog, open_run
 from lpzero_hf.searching.selection import select
 from lpzero_hf.searching.strategies import Strategy, create
@@ -97,41 +98,58 @@ def search(
     rows = _rows_to_test(searched, tested)
     if not config.tabled:
         create(config, space, FitnessEvaluator([]), config.seed)  # raises if the space is too large for the strategy
-    drawn = replace(config, setting=config.setting.portable())  # the text is read once, whatever it is
+    drawn = _portable(config.settings)
     if folder is not None:
         contents = {benchmark.name: benchmark.content for benchmark in [*searched, *tested]}
-        text = {} if config.setting.text is None else {TEXT: drawn.setting.content()}
-        open_run(folder, config, resume, contents | text)
+        open_run(folder, config, resume, contents | _texts(drawn))
     with ScoreCache() as cache:
         for benchmark in searched:
             benchmark.capture(drawn, space.wanted if config.tabled else None, cache, executor, plugins, report)
         for benchmark in tested:
-            benchmark.measure(replace(drawn, train=None), cache, executor, plugins, report)
+            benchmark.measure(drawn[0], cache, executor, plugins, report)
         captured = time.perf_counter() - start
         splits = [_search_split(number, config, space, searched, folder, report) for number in range(config.splits)]
         bound = _ceiling(config, space, searched, report) if ceiling else None
     winners = [(split.winner.expressions[0], split.winner.orientations[0]) for split in splits]
+    tests = {b.name: b.test(winners, rows[b.name], drawn, executor, plugins, report) for b in tested}
     result = SearchResult(
         config,
         space.size,
         {benchmark.name: benchmark.keys for benchmark in searched},
         {benchmark.name: benchmark.truth.tolist() for benchmark in searched},
         splits,
-        {b.name: b.test(winners, rows[b.name], drawn, executor, plugins, report) for b in tested},
+        {name: [graded.mean for graded in found] for name, found in tests.items()},
         bound,
         {"capture": captured, "all": time.perf_counter() - start},
         versions(),
         {benchmark.name: [sorted(marks) for marks in benchmark.marks] for benchmark in searched},
         {benchmark.name: benchmark.content for benchmark in searched},
         {benchmark.name: _known(benchmark.sizes) for benchmark in searched},
+        [{name: [graded.settings[i] for graded in found] for name, found in tests.items()} for i in config.several],
     )
     if folder is not None:
         write_json(folder / RESULT_FILE, result.to_json())
     return result
 
 
+def _portable(settings: Sequence[Setting]) -> list[Setting]:
+    """The settings with the content of their texts, which is read once for each minibatch, whatever it is."""
+    drawn: dict[tuple[int, int], Setting] = {}
+    for setting in settings:
+        size = (setting.batch_size, setting.seq_len)
+        if size not in drawn:
+            drawn[size] = setting.portable()
+    return [replace(setting, text=drawn[setting.batch_size, setting.seq_len].text) for setting in settings]
+
+
+def _texts(settings: Sequence[Setting]) -> dict[str, str]:
+    """A digest of the text, or of the texts that the settings take of it if these differ; none of the embedded one."""
+    contents = list(dict.fromkeys(setting.content() for setting in settings if setting.text is not None))
+    return {TEXT: contents[0] if len(contents) == 1 else digest(*contents)} if contents else {}
+
+
 def _known(sizes: Sizes) -> list[float | None]:
-    return [float(size) if math.isfinite(size) else None for size in sizes.values]
+    return [_finite(float(size)) for size in sizes.values]
 
 
 def _rows_to_test(searched: Sequence[BenchmarkScores], tested: Sequence[BenchmarkScores]) -> dict[str, list[int]]:
@@ -160,10 +178,19 @@ def _ceiling(
     config: SearchConfig, space: ExpressionSpace, searched: Sequence[BenchmarkScores], progress: Progress
 ) -> Candidate:
     """The fittest expression on all architectures."""
-    everything = [benchmark.part(range(len(benchmark.keys)), config) for benchmark in searched]
-    fitness = FitnessEvaluator(everything, config.combine, config.early)
+    fitness = _evaluator(config, searched, [range(len(benchmark.keys)) for benchmark in searched])
     strategy, _ = _run(create(config, space, fitness, config.seed), None, "ceiling", progress)
     return strategy.archive.fittest()[0]
+
+
+def _evaluator(
+    config: SearchConfig, searched: Sequence[BenchmarkScores], rows: Sequence[Sequence[int]]
+) -> FitnessEvaluator:
+    """The fitness on some architectures of each benchmark."""
+    parts = [part for benchmark, some in zip(searched, rows, strict=True) for part in benchmark.parts(some)]
+    return FitnessEvaluator(
+        parts, config.combine, config.early, settings=len(config.settings), over_settings=config.over_settings
+    )
 
 
 def drawn_parts(benchmarks: Sequence[Sequence[Set[str]]], train: int | None, seed: int) -> list[list[int]]:
@@ -197,10 +224,7 @@ def _search_split(
 ) -> Split:  # fmt: skip
     seed = config.seed + number
     parts = drawn_parts([benchmark.marks for benchmark in searched], config.train, seed)
-    fitness = FitnessEvaluator(
-        [benchmark.part(part, config) for benchmark, part in zip(searched, parts, strict=True)],
-        config.combine, config.early,
-    )  # fmt: skip
+    fitness = _evaluator(config, searched, parts)
     place = None if folder is None else folder / f"split-{number:02d}"
     what = "search" if config.splits == 1 else f"search {number + 1} of {config.splits}"
     strategy, seconds = _run(create(config, space, fitness, seed), place, what, progress)
@@ -219,8 +243,8 @@ def _search_split(
     return Split(
         seed,
         trained_on,
-        _graded(winner, searched, parts, held),
-        _graded(ensemble, searched, parts, held),
+        _graded(winner, searched, parts, held, config.several),
+        _graded(ensemble, searched, parts, held, config.several),
         kept[:LISTED],
         strategy.archive.pareto(),
         baselines,
@@ -258,9 +282,12 @@ def _choose(
 ) -> tuple[list[Candidate], list[Candidate]]:
     """The winner and the ensemble, from the candidates that a search has kept, on its own architectures."""
     scores = [torch.stack([part.source.score(c.expression) * c.orientation for c in kept]) for part in fitness.parts]
-    truths = [part.correlation.truth for part in fitness.parts]
-    sizes = [part.correlation.sizes for part in fitness.parts]
-    winner, members = select(scores, truths, config.fitness, config.combine, config.select, config.seed, sizes)
+    benchmarks = [part.correlation for part in fitness.parts[:: fitness.settings]]
+    truths, sizes = [one.truth for one in benchmarks], [one.sizes for one in benchmarks]
+    winner, members = select(
+        scores, truths, config.fitness, config.combine, config.select, config.seed, sizes,
+        fitness.settings, fitness.over_settings,
+    )  # fmt: skip
     return [kept[winner]], [kept[member] for member in members]
 
 
@@ -269,15 +296,36 @@ def _graded(
     searched: Sequence[BenchmarkScores],
     parts: Sequence[Sequence[int]],
     held: Sequence[Sequence[int]],
+    several: Sequence[int],
 ) -> Winner:
+    """What was chosen, graded on the architectures searched on and on those held out, under each of several settings
+    too."""
     expressions = tuple(candidate.expression for candidate in chosen)
     orientations = tuple(candidate.orientation for candidate in chosen)
     train, rest, kept = {}, {}, {}
     for benchmark, part, other in zip(searched, parts, held, strict=True):
         scores = benchmark.scores(expressions, orientations)
-        rows = scores.reshape(len(chosen), -1).tolist()
-        kept[benchmark.name] = [[value if math.isfinite(value) else None for value in row] for row in rows]
-        train[benchmark.name] = benchmark.agreement(scores, part)
+        rows = scores.reshape(len(scores), len(chosen), -1).tolist()
+        kept[benchmark.name] = [[[_finite(value) for value in row] for row in members] for members in rows]
+        train[benchmark.name] = benchmark.graded(scores, part)
         if len(other) > 1:
-            rest[benchmark.name] = benchmark.agreement(scores, other)
-    return Winner(expressions, orientations, train, rest, kept)
+            rest[benchmark.name] = benchmark.graded(scores, other)
+    return Winner(
+        expressions,
+        orientations,
+        {name: graded.mean for name, graded in train.items()},
+        {name: graded.mean for name, graded in rest.items()},
+        {name: settings[0] for name, settings in kept.items()},
+        tuple(
+            SettingGrades(
+                {name: graded.settings[i] for name, graded in train.items()},
+                {name: graded.settings[i] for name, graded in rest.items()},
+                {name: settings[i] for name, settings in kept.items()},
+            )
+            for i in several
+        ),
+    )
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None

@@ -32,11 +32,14 @@ def select(
     method: str = "bagging",
     seed: int = 42,
     sizes: Sequence[Sizes | None] = (),
+    settings: int = 1,
+    over_settings: Combine = "mean",
 ) -> tuple[int, list[int]]:
     """Choose a winner and an ensemble among candidates, using only the architectures searched on.
 
     Args:
-        scores: [m, n] per benchmark, of m candidates, the fittest first, times the orientation: higher is better.
+        scores: [m, n] per benchmark and setting, those of a benchmark being neighbours, of m candidates, the fittest
+            first, times the orientation: higher is better.
         truths: [n] per benchmark, higher is better.
         kind: of the fitness, see `RankCorrelation`.
         combine: of the benchmarks.
@@ -45,14 +48,17 @@ def select(
             that mean with five candidates, added one by one; it is the same for both methods.
         seed: of the resamples.
         sizes: [n] per benchmark, where the fitness compares architectures of like size.
+        settings: number of settings of each benchmark. A resample is of the same architectures in all of them.
+        over_settings: of the settings of a benchmark, mean or worst.
 
     Returns:
         The row of the winner, and those of the ensemble, where a row may appear more than once.
     """
     rows = distinct(scores)
     with threads(1):
-        fittest = _fittest_of_resamples([part[rows] for part in scores], truths, kind, combine, seed, sizes)
-    # one vector per candidate, in which every benchmark has the same weight
+        kept = [part[rows] for part in scores]
+        fittest = _fittest_of_resamples(kept, truths, kind, combine, seed, sizes, settings, over_settings)
+    # one vector per candidate, in which every benchmark and setting has the same weight
     ranks = torch.cat([mid_ranks(part[rows]) / part.shape[1] ** 1.5 for part in scores], dim=1)
     members = _nearest(ranks, ranks[fittest].mean(0), MEMBERS)
     return rows[members[0] if method == "bagging" else 0], [rows[member] for member in members]
@@ -79,22 +85,24 @@ def _fittest_of_resamples(
     combine: Combine,
     seed: int,
     sizes: Sequence[Sizes | None],
+    settings: int,
+    over_settings: Combine,
 ) -> list[int]:
     """The fittest row on each bootstrap resample; an architecture drawn more than once counts once."""
     rng = random.Random(seed)
     fittest: list[int] = []
     while len(fittest) < RESAMPLES:
         correlations = []
-        for part, truth, size in zip(scores, truths, sizes or [None] * len(truths), strict=True):
-            n = len(truth)
+        for number, (truth, size) in enumerate(zip(truths, sizes or [None] * len(truths), strict=True)):
+            n, parts = len(truth), scores[number * settings : (number + 1) * settings]
             drawn = sorted({rng.randrange(n) for _ in range(n)})
             try:
-                correlation = _on(drawn, truth, kind, part.device, size)
+                correlation = _on(drawn, truth, kind, parts[0].device, size)
             except UsageError:  # the sample has too few distinct values to rank
                 drawn = list(range(n))
-                correlation = _on(drawn, truth, kind, part.device, size)
-            correlations.append(correlation(part[:, drawn]))
-        fitness, _ = combined(torch.stack(correlations), combine)
+                correlation = _on(drawn, truth, kind, parts[0].device, size)
+            correlations += [correlation(part[:, drawn]) for part in parts]
+        fitness, _ = combined(torch.stack(correlations), combine, settings, over_settings)
         fittest.append(int(torch.nan_to_num(fitness, nan=-1.0).argmax()))
     return fittest
 

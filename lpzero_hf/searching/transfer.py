@@ -231,7 +231,7 @@ def transfer(
 def unsearched(plugins: PluginRegistry) -> list[Proxy]:
     """The installed proxies that were not found by a search on trained architectures, nor have members that were."""
     installed = [claim.item for claim in installed_proxies(plugins).values()]
-    return [proxy for proxy in installed if not any(one.trained_on or one.searched_marks for one in single((proxy,)))]
+    return [p for p in installed if not any(one.trained_on or one.searched_marks for one in (p, *single((p,))))]
 
 
 @dataclass(frozen=True)
@@ -319,16 +319,17 @@ class _Work:
         )
 
     def scores(self, name: str, chosen: Sequence[Sequence[Signed]], config: SearchConfig) -> list[list[float | None]]:
-        """The scores of a benchmark's architectures by each of several expressions or ensembles of a search."""
-        alone = replace(config, benchmarks=(name,))
+        """The scores of a benchmark's architectures by each of several expressions or ensembles of a search, under the
+        first of its settings."""
+        first = config.settings[0]
+        alone = replace(config, benchmarks=(name,), setting=first, minibatches=(), init_seeds=())
         operations = installed_operations(self.plugins)
         source, space = BenchmarkScores(name, alone, self.plugins), alone.space(operations)
-        drawn = replace(alone, setting=alone.setting.portable())
         wanted = space.wanted if alone.tabled else None  # of the whole space: other searches have made these tables
         with ScoreCache() as cache:
-            source.capture(drawn, wanted, cache, self.executor, self.plugins, self.progress)
+            source.capture([first.portable()], wanted, cache, self.executor, self.plugins, self.progress)
             return [
-                _combined(torch.stack([source.scores([parse(text, operations)], [sign]) for text, sign in members]))
+                _combined(torch.cat([source.scores([parse(text, operations)], [sign]) for text, sign in members]))
                 for members in chosen
             ]
 

@@ -159,7 +159,7 @@ def find_architecture(
     seconds = time.perf_counter() - start
     found = Found(request | {"trials": trials}, tuple(tried), proposed, seconds, made_with, left_out)
     config = space.config(space.parse(found.winner.architecture))
-    model = build_model(config, seed=setting.seed, dtype=getattr(torch, setting.dtype))
+    model = build_model(config, seed=setting.weights_seed, dtype=getattr(torch, setting.dtype))
     with replacing_folder(out / WINNER) as folder, _without_bars():
         model.save_pretrained(folder)
     write_json(out / RESULT, found.to_json())

@@ -14,7 +14,7 @@ from lpzero_hf.searching.config import SearchConfig
 SETTING = {"batch_size": "--batch-size", "seq_len": "--seq-len", "dtype": "--dtype"}
 NUMBERS = {"splits": "--splits", "fitness": "--fitness", "combine": "--combine", "select": "--select"} | {
     "early": "--early", "iterations": "--iterations", "population": "--population", "seed": "--seed",
-    "limit": "--limit", "match": "--match", "within": "--within",
+    "limit": "--limit", "match": "--match", "within": "--within", "over_settings": "--over-settings",
 }  # fmt: skip
 ONLY_PYTHON = ("elite", "crossover", "mutation")
 
@@ -44,8 +44,13 @@ def command(config: SearchConfig, tests: Sequence[str] = (), ceiling: bool = Fal
     add("--train", config.train or 0, usual.train)
     for name, option in NUMBERS.items():
         add(option, getattr(config, name), getattr(usual, name))
+    several = [("--minibatch", f"{sequences}x{tokens}") for sequences, tokens in config.minibatches]
+    if config.init_seeds or config.setting.weights_seed != config.setting.seed:
+        several += [("--init-seed", str(seed)) for seed in config.init_seeds or (config.setting.weights_seed,)]
     for name, option in SETTING.items():
-        add(option, getattr(config.setting, name), getattr(usual.setting, name))
+        if name == "dtype" or not config.minibatches:
+            add(option, getattr(config.setting, name), getattr(usual.setting, name))
+    words += [word for pair in several for word in pair]
     words += _text(config.setting.text)
     words += [] if config.table is None else _table(config.table)
     words += ["--device", config.setting.device]

@@ -130,8 +130,34 @@ def _correlations(result: SearchResult, rows: dict[str, Rows]) -> Part:
         f"{result.config.within:g} times {result.config.match}, the share in which the better one scores higher minus "
         "that in which it scores lower.",
         plots,
-        [ReportTable("Every correlation", header, table)],
+        [ReportTable("Every correlation", header, table), *_under_settings(result, header)],
     )
+
+
+def _under_settings(result: SearchResult, header: Sequence[str]) -> list[ReportTable]:
+    """The held-out agreement under each of several settings, of which the other table has the mean."""
+    config = result.config
+    if not config.several:
+        return []
+    found = [
+        (name, at, setting, what, held)
+        for name in config.benchmarks
+        for at, split in enumerate(result.splits)
+        for what in OURS
+        for setting, graded in zip(config.labels, getattr(split, what).settings, strict=True)
+        if (held := graded.held_out.get(name)) is not None
+    ] + [
+        (name, at, setting, "winner (not searched on)", agreement)
+        for setting, tests in zip(config.labels, result.setting_tests, strict=True)
+        for name, agreements in tests.items()
+        for at, agreement in enumerate(agreements)
+    ]
+    rows = [
+        [words(name), number(at), words(setting), words(what), number(a.n), *estimates(a), *matched(a)]
+        for name, at, setting, what, a in found
+    ]
+    caption = f"Under each setting; the fitness is the {config.over_settings} of them, other numbers are their mean"
+    return [ReportTable(caption, [*header[:2], "setting", *header[2:]], rows)]
 
 
 def _of_split(split: Split, name: str) -> Iterable[tuple[str, Agreement]]:
@@ -153,7 +179,9 @@ def _ranking(result: SearchResult, name: str, plugins: PluginRegistry) -> Part:
         seen = [places[key] for key in split.trained_on[name]]
         groups[label] = {"searched on": seen, "held out": result.held_out(split)[name]}
         for what in OURS:
-            scores[label, what] = _one_score(getattr(split, what).scores[name])
+            settings = getattr(split, what).by_setting
+            for setting, graded in zip(result.config.labels, settings, strict=True):
+                scores[label, f"{what}, {setting}" if setting else what] = _one_score(graded.scores[name])
     quality = [value if larger else -value for value in result.truth[name]]
     spec = figures.against_truth(keys, quality, metric, larger, groups, scores, ("Split", "Ranked by"))
     return Part(
@@ -288,7 +316,9 @@ def _provenance(result: SearchResult, folder: Path) -> Part:
 
 def _fitness(result: SearchResult) -> str:
     several = f", {result.config.combine} of benchmarks" if len(result.config.benchmarks) > 1 else ""
-    return f"fitness: |{FITNESS[result.config.fitness]}|{several}"
+    count = len(result.config.several)
+    under = f", {result.config.over_settings} of {count} settings" if count else ""
+    return f"fitness: |{FITNESS[result.config.fitness]}|{under}{several}"
 
 
 def _plainly(value: object) -> str:

@@ -25,6 +25,11 @@ def lead(result: SearchResult) -> list[str]:
         f"{_mean(split.evaluated for split in result.splits):,.0f} expressions were evaluated"
         f"{' per split' if count > 1 else ''}, in {_mean(split.seconds for split in result.splits):,.1f} s."
     ]
+    if config.several:
+        paragraphs.append(
+            f"Every architecture was scored under {len(config.several)} settings ({'; '.join(config.labels)}). The "
+            f"fitness on a benchmark is the {config.over_settings} of them; the agreements below are their means."
+        )
     for name, found in result.summary().items():
         sentence = _sentence(name, found, name in result.tests, count)
         if sentence:
@@ -69,6 +74,9 @@ def _sentence(name: str, found: Found, tested: bool, count: int) -> str:
     baseline = _best_baseline(found)
     if baseline is not None:
         text += f"; the best trivial baseline, {baseline}, {signed(found[baseline]['spearman'], '.3f')}"
+    if "spearman_lowest" in winner:
+        low, high = (signed(winner[f"spearman_{end}"], ".3f") for end in ("lowest", "highest"))
+        text += f"; setting by setting, the winner's rho goes from {low} to {high}"
     return f"{text}{f' (mean ± standard deviation of {count} splits)' if several else ''}."
 
 

@@ -14,6 +14,7 @@ from scipy import stats
 
 from lpzero_hf.benchmarks import agreement as module
 from lpzero_hf.benchmarks.agreement import Agreement, Estimate, Truth, agreement, kendall, precision_at_top, spearman
+from lpzero_hf.benchmarks.matched import SizedTruth, Sizes
 from lpzero_hf.errors import UsageError
 
 Vector = NDArray[np.float64]
@@ -233,3 +234,29 @@ def test_the_intervals_of_five_hundred_architectures_hold_their_values() -> None
     for estimate in (found.spearman, found.kendall):
         assert estimate is not None
         assert estimate.low < estimate.value < estimate.high
+
+
+def test_the_mean_of_several_scores_is_over_the_same_resamples() -> None:
+    rng = np.random.default_rng(3)
+    truth, scores = rng.normal(size=9), rng.integers(0, 3, size=(3, 9)).astype(float)
+    prepared = Truth(truth, resamples=60)
+    found = prepared.mean_agreement(list(scores), top=0.3)
+    alone = [prepared.agreement(one, top=0.3) for one in scores]
+    assert found.top == pytest.approx(np.mean([one.top for one in alone]))
+    for kind, function in (("spearman", stats.spearmanr), ("kendall", stats.kendalltau)):
+        resampled = []
+        for weights in prepared.weights.astype(int):
+            rows = np.repeat(np.arange(9), weights)
+            made = [function(one[rows], truth[rows]).statistic for one in scores if len(set(one[rows])) > 1]
+            resampled += [np.mean(made)] if len(made) == 3 else []
+        mean = getattr(found, kind)
+        assert mean.value == pytest.approx(np.mean([getattr(one, kind).value for one in alone]))
+        assert (mean.low, mean.high) == pytest.approx(tuple(np.quantile(resampled, [0.025, 0.975])))
+    assert prepared.mean_agreement([scores[0], np.ones(9)]).spearman is None  # undefined for one of them
+    assert prepared.mean_agreement([scores[0]]) == prepared.agreement(scores[0])
+    sized = SizedTruth(truth, Sizes(rng.uniform(1, 1.3, size=9)))
+    matched = [sized.agreement(one).matched.agreement.value for one in scores]  # type: ignore[union-attr]
+    mean = sized.mean_agreement(list(scores)).matched
+    assert mean is not None
+    assert mean.agreement is not None
+    assert mean.agreement.value == pytest.approx(np.mean(matched))

@@ -242,8 +242,9 @@ def test_a_winner_is_tested_with_its_orientation(unseen: str) -> None:
     plugins, config = load_plugins(), SearchConfig((unseen,), setting=SMALL, train=None)
     snip = parse(SNIP)
     up, down = BenchmarkScores(unseen, config, plugins).test(
-        [(snip, 1), (snip, -1)], range(12), config, LocalExecutor(), plugins, lambda *_: None
+        [(snip, 1), (snip, -1)], range(12), config.settings, LocalExecutor(), plugins, lambda *_: None
     )
+    up, down = up.mean, down.mean
     assert up.spearman is not None
     assert down.spearman is not None
     rho = stats.spearmanr(freshly_scored(SNIP, OTHERS), [-loss for loss in LOSSES]).statistic

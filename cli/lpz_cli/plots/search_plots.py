@@ -150,4 +150,6 @@ def _legend(axes: Any, splits: int) -> None:
 
 def _fitness(config: SearchConfig) -> str:
     several = f", {config.combine} of {len(config.benchmarks)} benchmarks" if len(config.benchmarks) > 1 else ""
-    return f"fitness: {MEASURES[config.fitness]}{several}"
+    count = len(config.several)
+    under = f", {config.over_settings} of {count} settings" if count else ""
+    return f"fitness: {MEASURES[config.fitness]}{under}{several}"

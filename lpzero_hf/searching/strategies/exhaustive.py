@@ -13,7 +13,6 @@ from lpzero_hf.expressions.expression import DISCONNECT, Branch, Expression
 from lpzero_hf.expressions.tables import GROUP
 from lpzero_hf.searching.archive import Candidate
 from lpzero_hf.searching.config import LONGEST_TABLED
-from lpzero_hf.searching.fitness import combined
 from lpzero_hf.searching.strategies.base import Iteration, Strategy
 
 
@@ -66,7 +65,7 @@ class Exhaustive(Strategy):
         device = self.fitness.tables[0].device
         rows, columns = (chosen.to(device) for chosen in self._places())
         correlations = self.fitness.grid(left, right, op, reduce, aggregate, rows, columns)
-        fitness, orientation = (part.cpu() for part in combined(correlations, self.fitness.combine))
+        fitness, orientation = (part.cpu() for part in self.fitness.combined(correlations))
         self._count(fitness)
         best = torch.nan_to_num(fitness, nan=-1.0)
         self.archive.add(
