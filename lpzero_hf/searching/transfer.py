@@ -176,8 +176,8 @@ def transfer(
     Example:
         >>> from lpzero_hf.searching.transfer import transfer
         >>> result = transfer(["tiny-gpt2"], ["num_heads"], limit=20)
-        >>> [row.name for row in result.rows if row.kind == "proxy"], result.rows[0].grade.matched.n
-        ([], 1)
+        >>> result.rows[0].name, result.rows[0].grade.matched.n
+        ('params', 1)
     """
     start = time.perf_counter()
     plugins = load_plugins() if plugins is None else plugins
