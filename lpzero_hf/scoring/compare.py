@@ -30,7 +30,7 @@ Models = Mapping[str, "PreTrainedConfig"] | Iterable[str]
 
 
 @dataclass(frozen=True)
-class Candidate:
+class NamedModel:
     """A model that can be built.
 
     Args:
@@ -132,7 +132,7 @@ def compare(
 
 def _candidates(
     models: Models, setting: Setting, plugins: PluginRegistry, failed: dict[str, LpzError]
-) -> list[Candidate]:
+) -> list[NamedModel]:
     """Those that can be built; the errors of the others are added to `failed`."""
     sources: list[tuple[str, PreTrainedConfig | None]]
     if isinstance(models, Mapping):
@@ -152,11 +152,11 @@ def _candidates(
         except LpzError as error:
             failed[name] = error
         else:
-            found.append(Candidate(name, given, model, (type(model).__name__, architecture_content(given))))
+            found.append(NamedModel(name, given, model, (type(model).__name__, architecture_content(given))))
     return _several(found, failed)
 
 
-def _several(candidates: list[Candidate], failed: Mapping[str, LpzError]) -> list[Candidate]:
+def _several(candidates: list[NamedModel], failed: Mapping[str, LpzError]) -> list[NamedModel]:
     if len(candidates) > 1:
         return candidates
     reasons = "; ".join(map(str, failed.values()))
@@ -164,24 +164,24 @@ def _several(candidates: list[Candidate], failed: Mapping[str, LpzError]) -> lis
     raise kind(f"fewer than two of these models can be compared: {reasons}")
 
 
-def _recommended(candidates: Sequence[Candidate], plugins: PluginRegistry) -> ProxySelection:
+def _recommended(candidates: Sequence[NamedModel], plugins: PluginRegistry) -> ProxySelection:
     """The proxies recommended for any of the kinds, without the sizes."""
     kinds = dict.fromkeys(candidate.kind for candidate in candidates)
     wanted = dict.fromkeys(p for kind in kinds for p in recommended(kind, plugins) if p.name not in SIZES)
     return resolve(wanted, plugins)
 
 
-def _positions(candidates: Sequence[Candidate]) -> list[int]:
+def _positions(candidates: Sequence[NamedModel]) -> list[int]:
     return [limit for candidate in candidates if (limit := position_limit(candidate.model)) is not None]
 
 
 def _fed(
-    candidates: list[Candidate],
+    candidates: list[NamedModel],
     proxies: Sequence[Proxy],
     setting: Setting,
     plugins: PluginRegistry,
     failed: dict[str, LpzError],
-) -> tuple[list[Candidate], list[Proxy]]:
+) -> tuple[list[NamedModel], list[Proxy]]:
     """The models that the minibatch fits, and the proxies to show beside; without FLOPs, which need a minibatch, where
     none is needed otherwise and one of the models takes none."""
     offered = installed_proxies(plugins)
@@ -209,7 +209,7 @@ def _has_scores(name: str, proxies: Sequence[Proxy], draws: Draws, failed: dict[
     return False
 
 
-def _groups(candidates: Sequence[Candidate]) -> list[list[str]]:
+def _groups(candidates: Sequence[NamedModel]) -> list[list[str]]:
     """The names of each architecture, in alphabetical order."""
     groups: list[tuple[object, list[str]]] = []
     for candidate in sorted(candidates, key=lambda candidate: candidate.name):
@@ -222,7 +222,7 @@ def _groups(candidates: Sequence[Candidate]) -> list[list[str]]:
 
 
 def _scored(
-    candidates: Sequence[Candidate],
+    candidates: Sequence[NamedModel],
     proxies: Sequence[Proxy],
     beside: Sequence[Proxy],
     setting: Setting,

@@ -53,6 +53,7 @@ def test_the_order_of_the_names_does_not_matter() -> None:
     there, back = (compare(models, wanted, seeds=2, setting=SMALL) for models in (configs, turned))
     assert there == back
     assert places(there)["b"] == places(there)["d"]
+    assert there.same == (("b", "d"),)
 
 
 def test_all_that_decides_no_score_and_no_size_is_said_to_be_equal_in_all_that_is_scored() -> None:
