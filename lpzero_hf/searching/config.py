@@ -9,7 +9,7 @@ from typing import Any
 from lpzero_hf.benchmarks.matched import MATCH, WITHIN, Sizes
 from lpzero_hf.benchmarks.table_options import TableOptions
 from lpzero_hf.errors import UsageError
-from lpzero_hf.expressions.expression import FOLDS, Operations
+from lpzero_hf.expressions.expression import EVERY_STATISTIC, FOLDS, STATISTIC_NAMES, Operations
 from lpzero_hf.scoring.setting import Setting
 from lpzero_hf.searching.correlation import KINDS
 from lpzero_hf.searching.expression_space import ExpressionSpace
@@ -18,7 +18,7 @@ from lpzero_hf.searching.selection import METHODS
 
 STRATEGY_NAMES = ("evolution", "random", "exhaustive")
 LONGEST_TABLED = 2  # unary operations in a branch, for which tables can hold the whole space
-LATER = {"match": MATCH, "within": WITHIN}  # settings that version 0.1.0 did not have, and what it did
+LATER = {"match": MATCH, "within": WITHIN, "roles": False}  # settings that version 0.1.0 did not have, and what it did
 LISTS = ("benchmarks", "unary", "reduces", "aggregates")
 
 
@@ -50,6 +50,7 @@ class SearchConfig:
         setting: minibatch, seed of the weights, precision and device.
         limit: maximum number of architectures of each benchmark, evenly spaced.
         table: how those of the benchmarks are read that are tables.
+        roles: whether branches may also read the linear layers by role: W_ffn, J_mixer and so on.
 
     Raises:
         UsageError: a value is out of range or unknown.
@@ -78,6 +79,7 @@ class SearchConfig:
     table: TableOptions | None = None
     match: str = MATCH
     within: float = WITHIN
+    roles: bool = False
 
     def __post_init__(self) -> None:
         for what, value, known in (
@@ -105,7 +107,8 @@ class SearchConfig:
 
     def space(self, operations: Operations) -> ExpressionSpace:
         """The space of expressions to search."""
-        return ExpressionSpace(self.unary, self.reduces, self.aggregates, operations=operations)
+        statistics = EVERY_STATISTIC if self.roles else STATISTIC_NAMES
+        return ExpressionSpace(self.unary, self.reduces, self.aggregates, statistics, operations)
 
     def to_json(self) -> dict[str, Any]:
         """As plain data; a text is named by its path."""
