@@ -38,6 +38,9 @@ def search(
     ] = "1",
     reduce: Annotated[Fold, typer.Option("--reduce", help="Fold over the elements of a block.")] = "any",
     aggregate: Annotated[Fold, typer.Option("--aggregate", help="Fold over blocks.")] = "any",
+    roles: Annotated[
+        bool, typer.Option("--roles", help="Also by role: W, G, A, J of feed-forward layers and of mixers.")
+    ] = False,
     train: Annotated[int, typer.Option("--train", min=0, help="Architectures to search on; 0 for all.")] = 50,
     splits: Annotated[int, typer.Option("--splits", min=1, help="Searches, each on other architectures.")] = 1,
     fitness: Annotated[
@@ -95,7 +98,7 @@ def search(
         fitness=fitness, combine=combine, train=train or None, splits=splits, select=select,
         prune=not no_prune, early=early, iterations=iterations, population=population, seed=conditions.seed,
         limit=limit, setting=setting, table=table.options([*benchmarks, *(test or ())]),
-        match=matching.match, within=matching.within,
+        match=matching.match, within=matching.within, roles=roles,
     )  # fmt: skip
     with workers.start(setting.device, registry) as executor, _progress() as progress:
         result = run(
