@@ -129,5 +129,6 @@ def listed(reasons: Mapping[str, str], most: int = 10) -> str:
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """`"; did you mean 'snip'?"` for the nearest of `known`, or an empty string."""
-    near = difflib.get_close_matches(name.lower(), list(known), n=1, cutoff=0.5)
-    return f"; did you mean '{near[0]}'?" if near else ""
+    spelled = {one.lower(): one for one in known}
+    near = difflib.get_close_matches(name.lower(), list(spelled), n=1, cutoff=0.5)
+    return f"; did you mean '{spelled[near[0]]}'?" if near else ""

@@ -39,6 +39,9 @@ class Searching:
     ] = "1"
     reduce: Annotated[Fold, typer.Option("--reduce", help="Fold over the elements of a block.")] = "any"
     aggregate: Annotated[Fold, typer.Option("--aggregate", help="Fold over blocks.")] = "any"
+    roles: Annotated[
+        bool, typer.Option("--roles", help="Also by role: W, G, A, J of feed-forward layers and of mixers.")
+    ] = False
     fitness: Annotated[
         Literal["spearman", "kendall", "matched", "mixed"],
         typer.Option("--fitness", help="Rank correlation, agreement at matched size, or the mean of both."),
@@ -86,7 +89,7 @@ class Searching:
             setting=conditions.setting(self.batch_size or 4, self.seq_len or 32),
             minibatches=_minibatches(self.minibatch or (), self.batch_size, self.seq_len),
             init_seeds=tuple(self.init_seed or ()), over_settings=self.over_settings,
-            match=matching.match, within=matching.within, **others,
+            match=matching.match, within=matching.within, roles=self.roles, **others,
         )  # fmt: skip
 
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.resources import files
@@ -14,7 +15,7 @@ from typing import Any
 
 from lpzero_hf.capture.spec import STATISTICS
 from lpzero_hf.errors import LpzError, UsageError, one_line
-from lpzero_hf.expressions.expression import BUILT_IN, VERSION, Expression, Operations, parse
+from lpzero_hf.expressions.expression import BUILT_IN, BY_ROLE, VERSION, Expression, Operations, parse
 from lpzero_hf.files import parse_json, read_bytes, write_text
 
 FORMAT, SCHEMA_VERSION, COMPOSITE_VERSION = "lpzero-hf proxy", 1, 2
@@ -23,6 +24,7 @@ ARTIFACT_FILE = "lpzero-proxy.json"  # its name in a repository or a package
 LARGEST = 2**20  # bytes of an artifact
 REMEDY = "give a file that `lpz export` or `lpz pull` wrote"
 STATISTICS_VERSION = f"{STATISTICS}.{VERSION}"
+BY_ROLE_VERSION = f"{int(STATISTICS) + 1}.{VERSION}"  # the same statistics, and those by role: 0.1.0 knows only the six
 
 
 @dataclass(frozen=True)
@@ -51,7 +53,8 @@ class Artifact:
         members: its expressions.
         operations: the version of every unary operation that they use.
         provenance: the record of the search, as `provenance` in `lpzero_hf/artifacts/artifact.schema.json`.
-        statistics: the version of the definitions of statistics and expressions.
+        statistics: the version of the definitions of statistics and expressions; by default the earliest that knows
+            the statistics of the members, so that every version that knows them reads the artifact.
 
     Example:
         >>> record = {"benchmarks": [], "strategy": "by hand", "seed": 0, "train": {}, "held_out": {}, "versions": {}}
@@ -64,7 +67,10 @@ class Artifact:
     members: tuple[Member, ...]
     operations: Mapping[str, str] = field(hash=False)
     provenance: Mapping[str, Any] = field(hash=False)
-    statistics: str = STATISTICS_VERSION
+    statistics: str = ""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "statistics", self.statistics or version_needed(self.expressions))
 
     @property
     def expressions(self) -> tuple[str, ...]:
@@ -137,6 +143,12 @@ class Artifact:
         return expressions
 
 
+def version_needed(texts: Sequence[str]) -> str:
+    """The earliest version of the statistics that knows those in the texts of expressions."""
+    by_role = any(name in BY_ROLE for text in texts for name in re.findall(r"\w+", text))
+    return BY_ROLE_VERSION if by_role else STATISTICS_VERSION
+
+
 def operations_of(expressions: Sequence[Expression], operations: Operations = BUILT_IN) -> dict[str, str]:
     """The unary operations that expressions use, with their versions where `operations` has them."""
     used = {name for expression in expressions for branch in expression.branches for name in branch.chain}
@@ -162,10 +174,10 @@ def parse_artifact(text: str | bytes, source: str = "the artifact", operations: 
         raise LpzError(f"{source} is no artifact ({one_line(error)}); export it again") from error
     if computed != claimed:
         raise LpzError(f"{source} was changed after it was exported (its hash differs); get it again from its author")
-    if document["statistics"] != STATISTICS_VERSION:
+    if document["statistics"] not in (STATISTICS_VERSION, BY_ROLE_VERSION):
         raise LpzError(
-            f"{source} was made for version {document['statistics']} of the statistics, this is {STATISTICS_VERSION}; "
-            "install the lpzero-hf that made it, or search again"
+            f"{source} was made for version {document['statistics']} of the statistics, this is {STATISTICS_VERSION} "
+            f"(and {BY_ROLE_VERSION} by role); install the lpzero-hf that made it, or search again"
         )
     members = tuple(
         Member(member["expression"], member["orientation"], tuple(member.get("scale", ())))
@@ -180,8 +192,14 @@ def parse_artifact(text: str | bytes, source: str = "the artifact", operations: 
     )
     if artifact.composite != (document["version"] == COMPOSITE_VERSION) or (artifact.composite and len(members) > 1):
         raise LpzError(f"{source} has members that its version does not have; export it again")
-    if not artifact.composite:
-        artifact.parsed(operations)
+    if artifact.composite:
+        return artifact
+    artifact.parsed(operations)
+    if artifact.statistics != (needed := version_needed(artifact.expressions)):
+        raise LpzError(
+            f"{source} names version {artifact.statistics} of the statistics, and its expressions need {needed}; "
+            "export it again"
+        )
     return artifact
 
 

@@ -12,6 +12,10 @@ if TYPE_CHECKING:
 STATISTICS = """\
 W is the weight of a linear layer, G its gradient, A the layer's output, J the gradient there, H the context of each
 attention head, S the attention probabilities; the inner sum or mean runs over elements, the outer one over blocks."""
+ROLES = {
+    "ffn": "feed-forward layers, which are the linear layers outside attention (or the mixer in its place)",
+    "mixer": "linear layers of attention, or of the mixer in its place",
+}
 HEADER = """\
 | benchmark | ranked by | architectures | n | Spearman's rho [95%] | Kendall's tau-b [95%] |
 |---|---|---|---|---|---|"""
@@ -60,6 +64,9 @@ def _formula(artifact: Artifact) -> str:
             text + "The mean of the logarithms of the scores of these proxies, each counted so that higher is better."
         )
     text += STATISTICS
+    for role, meaning in ROLES.items():
+        if any(re.search(rf"\w_{role}\b", line) for line in lines):
+            text += f"\nThe ending _{role} means: of the {meaning}."
     if any(member.orientation < 0 for member in artifact.members):
         text += " A leading minus\nmeans that lower is better; the loaded proxy already changes the sign."
     if len(artifact.members) > 1:

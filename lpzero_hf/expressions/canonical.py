@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from lpzero_hf.expressions.expression import (
     BUILT_IN,
     DISCONNECT,
+    EVERY_STATISTIC,
     RANGES,
-    STATISTIC_NAMES,
     Branch,
     Chain,
     Expression,
@@ -151,4 +151,4 @@ def _partner(statistic: str) -> str:
 
 
 def _order(branch: Branch) -> tuple[int, int, Chain]:
-    return STATISTIC_NAMES.index(branch.statistic), len(branch.chain), branch.chain
+    return EVERY_STATISTIC.index(branch.statistic), len(branch.chain), branch.chain

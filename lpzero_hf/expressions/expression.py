@@ -7,9 +7,11 @@ reduce, op, and each branch's chain of unary operations around its statistic. Th
 of LPZero (Dong et al. 2024, arXiv:2410.04808, section 3).
 
 A statistic is one matrix at each site: W and G [out, in] and A and J [real tokens, out] of a linear layer;
-H [real tokens x heads, d_head] and S [real tokens x heads, T] of a mixer. Where both branches read one layer's
-matrices of the same shape, `op` acts on the matrices; else each branch is reduced within its block, and `op` acts on
-the two numbers. `disconnect` anywhere in a chain drops the branch, so that only the other one is left.
+H [real tokens x heads, d_head] and S [real tokens x heads, T] of a mixer. By role, W_ffn, G_ffn, A_ffn and J_ffn are
+those of the linear layers outside the mixers alone, W_mixer, G_mixer, A_mixer and J_mixer of those inside. Where both
+branches read the same layers and matrices of the same shape, `op` acts on the matrices; else each branch is reduced
+within its block, and `op` acts on the two numbers. `disconnect` anywhere in a chain drops the branch, so that only the
+other one is left.
 """
 
 from __future__ import annotations
@@ -28,13 +30,29 @@ Chain = tuple[str, ...]  # names of unary operations in the order they are appli
 Operations = Mapping[str, Unary]
 
 STATISTIC_NAMES = ("W", "G", "A", "J", "H", "S")
-RANGES = dict.fromkeys(STATISTIC_NAMES, REAL) | {"S": Interval(0.0, 1.0)}
+ROLES = ("ffn", "mixer")  # of linear layers: outside the mixers and inside, as in `lpzero_hf.capture.spec`
+OF_LAYERS = ("W", "G", "A", "J")
+BY_ROLE = tuple(f"{name}_{role}" for role in ROLES for name in OF_LAYERS)
+EVERY_STATISTIC = (*STATISTIC_NAMES, *BY_ROLE)
+RANGES = dict.fromkeys(EVERY_STATISTIC, REAL) | {"S": Interval(0.0, 1.0)}
 SHAPES = {"W": "weight", "G": "weight", "A": "output", "J": "output", "H": "head", "S": "softmax"}
+SHAPES |= {f"{name}_{role}": f"{SHAPES[name]}_{role}" for role in ROLES for name in OF_LAYERS}
 FOLDS = ("sum", "mean")
 LONGEST = 4
 VERSION = "1"  # of the definition of expressions and tables; a change makes cached scores and tables invalid
 DISCONNECT: Chain = ("disconnect",)
 BUILT_IN: Operations = MappingProxyType({operation.name: operation for operation in UNARY})
+NAMED = f"{', '.join(STATISTIC_NAMES)}, or by role such as J_ffn"
+
+
+def letter(statistic: str) -> str:
+    """Its letter, W for W, W_ffn and W_mixer: the kind of tensor, wherever it is read."""
+    return statistic.partition("_")[0]
+
+
+def role(statistic: str) -> str:
+    """The role of the linear layers that it is read at, ffn or mixer; "" for a statistic of the six."""
+    return statistic.partition("_")[2]
 
 
 @dataclass(frozen=True, order=True)
@@ -42,7 +60,7 @@ class Branch:
     """A statistic followed by a chain of unary operations.
 
     Args:
-        statistic: one of W, G, A, J, H, S.
+        statistic: one of W, G, A, J, H, S, or by role, such as W_ffn or J_mixer.
         chain: 1 to 4 names of unary operations in the order they are applied; none is the same as `no_op`.
 
     Raises:
@@ -54,8 +72,8 @@ class Branch:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "chain", tuple(self.chain) or ("no_op",))
-        if self.statistic not in STATISTIC_NAMES:
-            raise UsageError(f"unknown statistic '{self.statistic}'; the statistics are {', '.join(STATISTIC_NAMES)}")
+        if self.statistic not in EVERY_STATISTIC:
+            raise UsageError(f"unknown statistic '{self.statistic}'; the statistics are {', '.join(EVERY_STATISTIC)}")
         if len(self.chain) > LONGEST:
             raise UsageError(f"a branch has 1 to {LONGEST} unary operations, this one {len(self.chain)}")
 
@@ -111,7 +129,7 @@ class Expression:
 
     @property
     def together(self) -> bool:
-        """Whether the operation acts on matrices of one shape at one site, not on two numbers of a block."""
+        """Whether the operation acts on matrices of one shape at the same sites, not on two numbers of a block."""
         return SHAPES[self.left.statistic] == SHAPES[self.right.statistic]
 
     @cached_property
@@ -160,11 +178,12 @@ class _Reader:
             raise self.fail(f"'{mark}' {after}")
         self.take()
 
-    def name(self, wanted: str, among: tuple[str, ...]) -> str:
+    def name(self, wanted: str, among: tuple[str, ...], hinted: tuple[str, ...] = ()) -> str:
+        """The current token, one of `among`; `hinted` are further names that could have been meant."""
         if self.kind != "name":
             raise self.fail(wanted)
         if self.token not in among:
-            raise self.fail(wanted, hint=did_you_mean(self.token, among))
+            raise self.fail(wanted, hint=did_you_mean(self.token, (*among, *hinted)))
         return self.take()
 
 
@@ -205,11 +224,10 @@ def _branch(reader: _Reader, operations: Operations) -> Branch:
     names: list[str] = []
     start = reader.start
     while True:
-        wanted = "a statistic (W, G, A, J, H, S)" + ("" if names else " or a unary operation")
-        if reader.kind == "name" and reader.token in STATISTIC_NAMES:
+        if reader.kind == "name" and reader.token in EVERY_STATISTIC:
             statistic = reader.take()
             break
-        name = reader.name(f"{wanted} or a unary operation" if names else wanted, tuple(operations))
+        name = reader.name(f"a statistic ({NAMED}) or a unary operation", tuple(operations), BY_ROLE)
         names.append(name)
         if len(names) > LONGEST:
             raise reader.fail(f"at most {LONGEST} unary operations in a branch", start)

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from lpzero_hf.errors import InvalidScore, RoundingWarning
 from lpzero_hf.expressions.canonical import facts, step
-from lpzero_hf.expressions.expression import Chain, Expression, Operations
+from lpzero_hf.expressions.expression import Chain, Expression, Operations, letter
 from lpzero_hf.expressions.operations import Interval
 
 NOTICED, INVALID = 1e-3, 0.1  # relative changes of a score
@@ -35,7 +35,7 @@ def steady(expression: Expression, operations: Operations) -> bool:
     No operation is steep where rounding is (at zero), and no sum has terms of both signs, which may cancel.
     """
     kept = [branch for branch in expression.branches if not branch.dropped]
-    if {branch.statistic for branch in kept} <= {"W"}:
+    if {letter(branch.statistic) for branch in kept} <= {"W"}:
         return True  # there is no rounding in weights
     signs = [_sign(branch.statistic, branch.chain, operations) for branch in kept]
     if len(kept) == 2 and expression.op == "difference":
@@ -65,7 +65,7 @@ def disturbed(statistic: str, tensor: Tensor) -> Tensor:
     single precision) of the largest; entries of that size become 0, which another kernel may well give. The errors of
     a softmax are a part of each entry. W is exact.
     """
-    if statistic == "W" or not tensor.numel():
+    if letter(statistic) == "W" or not tensor.numel():
         return tensor
     bits = tensor.view(torch.int64 if tensor.element_size() == 8 else torch.int32)
     mixed = sum((bits >> place for place in LAST[tensor.dtype]), start=torch.zeros_like(bits))

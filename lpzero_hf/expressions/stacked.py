@@ -21,7 +21,7 @@ class Stack:
     """Tables of n architectures under the same chains.
 
     Scores are computed in float64. An architecture that lacks a statistic, or whose score overflows, has NaN or an
-    infinity: an invalid score.
+    infinity: an invalid score. All may lack one: state-space models have no feed-forward layers.
 
     Args:
         tables: one per architecture, all made for `wanted`.
@@ -34,32 +34,39 @@ class Stack:
         blocks = max(next(iter(table.counts.values())).shape[1] for table in tables)
         self.index = {name: {chain: i for i, chain in enumerate(all_)} for name, all_ in wanted.chains.items()}
         self.counts = {
-            group: self._padded([table.counts.get(group) for table in tables], blocks, 1)
+            group: self._padded([table.counts.get(group) for table in tables], 3, blocks)
             for group in {GROUP[name] for name in wanted.chains}
         }
         self.totals = {
-            name: self._padded([table.totals.get(name) for table in tables], blocks, len(wanted.chains[name]))
-            for name in wanted.chains
+            name: self._padded([table.totals.get(name) for table in tables], 2, blocks, len(all_))
+            for name, all_ in wanted.chains.items()
         }
-        self.products = {pair: self._stacked([table.products.get(pair) for table in tables]) for pair in wanted.pairs}
-        self.matmuls = {pair: self._stacked([table.matmuls.get(pair) for table in tables]) for pair in wanted.pairs}
+        self.products = {
+            (x, y): self._stacked([table.products.get((x, y)) for table in tables], wanted.chains[x], wanted.chains[y])
+            for x, y in wanted.pairs
+        }
+        self.matmuls = {
+            (x, y): self._stacked(
+                [table.matmuls.get((x, y)) for table in tables], wanted.matrices[x], wanted.matrices[y]
+            )
+            for x, y in wanted.pairs
+        }
         self.scalar = {
             name: torch.tensor([wanted.scalar(chain) for chain in all_], device=self.device)
             for name, all_ in wanted.chains.items()
         }
 
-    def _padded(self, parts: Sequence[Tensor | None], blocks: int, last: int) -> Tensor:
-        """[k, n, blocks(, K)] with zeros for missing values."""
-        first = next(part for part in parts if part is not None)
-        whole = torch.zeros(len(first), self.n, blocks, *first.shape[2:], dtype=torch.float64, device=self.device)
+    def _padded(self, parts: Sequence[Tensor | None], k: int, *size: int) -> Tensor:
+        """[k, n, *size], where the first of `size` is a number of blocks, with zeros for missing values."""
+        whole = torch.zeros(k, self.n, *size, dtype=torch.float64, device=self.device)
         for i, part in enumerate(parts):
             if part is not None:
                 whole[:, i, : part.shape[1]] = part
         return whole
 
-    def _stacked(self, parts: Sequence[Tensor | None]) -> Tensor:
-        first = next(part for part in parts if part is not None)
-        missing = torch.full_like(first, torch.nan)
+    def _stacked(self, parts: Sequence[Tensor | None], left: Sequence[object], right: Sequence[object]) -> Tensor:
+        """[2, n, left, right] with NaN for missing values."""
+        missing = torch.full((2, len(left), len(right)), torch.nan, dtype=torch.float64)
         return torch.stack([missing if part is None else part for part in parts], 1).to(self.device)
 
     def part(self, architectures: Sequence[int]) -> Stack:

@@ -10,27 +10,42 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any
+from itertools import combinations
+from typing import Any, cast
 
 import torch
 from torch import Tensor
 
-from lpzero_hf.capture.spec import Captured, Reduced, Reduction, Statistic
+from lpzero_hf.capture.spec import Captured, Place, Reduced, Reduction, Statistic
 from lpzero_hf.capture.workspace import buffer
 from lpzero_hf.errors import CaptureError
-from lpzero_hf.expressions.expression import BUILT_IN, STATISTIC_NAMES, Chain, Operations
+from lpzero_hf.expressions.expression import (
+    BUILT_IN,
+    EVERY_STATISTIC,
+    SHAPES,
+    STATISTIC_NAMES,
+    Chain,
+    Operations,
+    letter,
+    role,
+)
 
 Pair = tuple[str, str]
 
-PAIRS: tuple[Pair, ...] = (("W", "G"), ("A", "J"))  # distinct statistics of one shape
-GROUPS: dict[str, tuple[Statistic, ...]] = {
-    "weight": ("W", "G"),
-    "output": ("A", "J"),
-    "head": ("H",),
-    "softmax": ("S",),
+GROUP: dict[str, str] = SHAPES  # statistics of one group are read at the same sites, and their matrices have one shape
+GROUPS: dict[str, tuple[str, ...]] = {
+    group: tuple(name for name in EVERY_STATISTIC if GROUP[name] == group) for group in dict.fromkeys(GROUP.values())
 }
-GROUP: dict[str, str] = {name: group for group, names in GROUPS.items() for name in names}
 COLUMNS = 2**14  # elements of one block of a Gram matrix, summed in the tensors' own precision
+
+
+def pairs_among(statistics: Iterable[str]) -> tuple[Pair, ...]:
+    """The pairs of distinct statistics that meet in matrices: W with G, A with J, W_ffn with G_ffn, and so on."""
+    there = [name for name in EVERY_STATISTIC if name in set(statistics)]
+    return tuple(pair for pair in combinations(there, 2) if GROUP[pair[0]] == GROUP[pair[1]])
+
+
+PAIRS: tuple[Pair, ...] = pairs_among(STATISTIC_NAMES)
 
 
 @dataclass(frozen=True)
@@ -38,7 +53,7 @@ class Wanted:
     """The required content of tables.
 
     Args:
-        chains: canonical chains by statistic; statistics in the order W, G, A, J, H, S.
+        chains: canonical chains by statistic; statistics in the order W, G, A, J, H, S, then those by role.
         pairs: pairs of statistics of one shape whose products are needed, including a statistic with itself.
         operations: by name.
         disturb: applied to every statistic and its matrix first; see `lpzero_hf.expressions.rounding`.
@@ -60,24 +75,31 @@ class Wanted:
 
     @cached_property
     def reductions(self) -> dict[str, Reduction]:
-        """What to capture, by group of statistics of one shape."""
+        """What to capture, by group of statistics.
+
+        Groups that want the same of the same letters (in a search by role, those of all linear layers, of the
+        feed-forward layers and of the mixers) share one function: `Reducer.reduce` calls it once at a site.
+        """
         found: dict[str, Reduction] = {}
-        for group, names in GROUPS.items():
-            reads: tuple[Statistic, ...] = tuple(name for name in names if name in self.chains)
-            if not reads:
+        functions: dict[object, Callable[..., Tensor]] = {}
+        for group, all_ in GROUPS.items():
+            names = [name for name in all_ if name in self.chains]
+            if not names:
                 continue
-            if group == "weight":
-                found[group] = Reduction("linear", reads, self._function(reads, _as_it_is))
-            elif group == "output":
-                found[group] = Reduction("linear", (*reads, "mask"), self._function(reads, _real_rows))
-            else:
-                found[group] = Reduction("mixer", (*reads, "mask"), self._function(reads, _heads_as_rows))
+            letters = cast("list[Statistic]", [letter(name) for name in names])
+            place, view = _READ[letters[0]]
+            if role(names[0]):
+                place = cast("Place", f"{role(names[0])}_linear")
+            pairs = [(names.index(x), names.index(y)) for x, y in self._pairs_of(names)]
+            same = (*letters, *(self.chains[name] for name in names), *pairs)
+            function = functions.setdefault(same, self._function(names, view))
+            found[group] = Reduction(place, tuple(letters) if view is _as_it_is else (*letters, "mask"), function)
         return found
 
-    def _function(self, reads: Sequence[str], view: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    def _function(self, names: Sequence[str], view: Callable[..., Tensor]) -> Callable[..., Tensor]:
         def function(*tensors: Tensor) -> Tensor:
-            mask = tensors[len(reads) :]
-            matrices = {name: view(tensor, *mask) for name, tensor in zip(reads, tensors, strict=False)}
+            mask = tensors[len(names) :]
+            matrices = {name: view(tensor, *mask) for name, tensor in zip(names, tensors, strict=False)}
             if self.disturb is not None:
                 matrices = {name: self.disturb(name, matrix) for name, matrix in matrices.items()}
             return self.site_sums(matrices)
@@ -170,6 +192,16 @@ def _heads_as_rows(tensor: Tensor, mask: Tensor) -> Tensor:
     return tensor.movedim(1, 2)[mask.bool()].flatten(0, 1)
 
 
+_READ: dict[str, tuple[Place, Callable[..., Tensor]]] = {  # where, and how a tensor becomes a matrix
+    "W": ("linear", _as_it_is),
+    "G": ("linear", _as_it_is),
+    "A": ("linear", _real_rows),
+    "J": ("linear", _real_rows),
+    "H": ("mixer", _heads_as_rows),
+    "S": ("mixer", _heads_as_rows),
+}
+
+
 @dataclass(frozen=True)
 class Table:
     """The table of one model.
@@ -178,8 +210,8 @@ class Table:
 
     Args:
         chains: by statistic.
-        counts: by group (weight, output, head, softmax), [3, B]: the sites of each block, the elements of their
-            matrices, and the elements of the matrices' products x @ y^T.
+        counts: by group (weight, output, head, softmax, weight_ffn, ...), [3, B]: the sites of each block, the
+            elements of their matrices, and the elements of the matrices' products x @ y^T.
         totals: by statistic, [2, B, K]: the sums over the sites of each block of the totals of every chain; and the
             same with a scalar counted once for every element of its site, as in an operation with a matrix.
         products: by pair, [2, K, K]: sums of x * y over all sites; and over blocks of their means over the elements.
@@ -259,4 +291,4 @@ def _gather_group(table: Table, wanted: Wanted, group: str, found: Sequence[Redu
 
 def pair_of(left: str, right: str) -> Pair:
     """The pair of two statistics in the order in which tables keep them."""
-    return (left, right) if STATISTIC_NAMES.index(left) <= STATISTIC_NAMES.index(right) else (right, left)
+    return (left, right) if EVERY_STATISTIC.index(left) <= EVERY_STATISTIC.index(right) else (right, left)

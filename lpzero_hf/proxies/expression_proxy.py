@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from lpzero_hf.capture.spec import Reduced, Reduction
 from lpzero_hf.errors import UsageError
 from lpzero_hf.expressions.canonical import canonical_chain
-from lpzero_hf.expressions.expression import BUILT_IN, STATISTIC_NAMES, VERSION, Chain, Expression, Operations, parse
+from lpzero_hf.expressions.expression import BUILT_IN, EVERY_STATISTIC, VERSION, Chain, Expression, Operations, parse
 from lpzero_hf.expressions.operations import Unary, installed_operations
 from lpzero_hf.expressions.rounding import checked, disturbed, steady
 from lpzero_hf.expressions.stacked import Stack
@@ -115,7 +115,7 @@ def wanted_by(expressions: Sequence[Expression], operations: Operations = BUILT_
             chains.setdefault(branch.statistic, set()).add(chain)
         if len(kept) == 2 and expression.together and expression.op in ("product", "matmul"):
             pairs.add(pair_of(expression.left.statistic, expression.right.statistic))
-    ordered = {name: tuple(sorted(chains[name])) for name in STATISTIC_NAMES if name in chains}
+    ordered = {name: tuple(sorted(chains[name])) for name in EVERY_STATISTIC if name in chains}
     return Wanted(ordered, tuple(sorted(pairs)), operations)
 
 

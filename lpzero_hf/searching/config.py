@@ -10,7 +10,7 @@ from typing import Any
 from lpzero_hf.benchmarks.matched import MATCH, WITHIN, Sizes
 from lpzero_hf.benchmarks.table_options import TableOptions
 from lpzero_hf.errors import UsageError
-from lpzero_hf.expressions.expression import FOLDS, Operations
+from lpzero_hf.expressions.expression import EVERY_STATISTIC, FOLDS, STATISTIC_NAMES, Operations
 from lpzero_hf.scoring.setting import Setting
 from lpzero_hf.searching.correlation import KINDS
 from lpzero_hf.searching.expression_space import ExpressionSpace
@@ -22,7 +22,9 @@ LONGEST_TABLED = 2  # unary operations in a branch, for which tables can hold th
 LISTS = ("benchmarks", "unary", "reduces", "aggregates")
 SEVERAL = ("minibatches", "init_seeds")  # of the setting
 MOST_SETTINGS = 64
-LATER = {"match": MATCH, "within": WITHIN, "minibatches": [], "init_seeds": [], "over_settings": "mean"}
+LATER = {
+    "match": MATCH, "within": WITHIN, "minibatches": [], "init_seeds": [], "over_settings": "mean", "roles": False
+}  # fmt: skip
 """What a search of version 0.1.0 did, of the settings that it did not have."""
 
 
@@ -59,6 +61,7 @@ class SearchConfig:
             under each minibatch with the weights of each seed, and an expression must do well under all.
         init_seeds: of the weights, one or several in place of the setting's; the tokens stay the same.
         over_settings: of a benchmark's correlations under these settings, mean or worst; then benchmarks are combined.
+        roles: whether branches may also read the linear layers by role: W_ffn, J_mixer and so on.
 
     Raises:
         UsageError: a value is out of range or unknown.
@@ -90,6 +93,7 @@ class SearchConfig:
     minibatches: tuple[tuple[int, int], ...] = ()
     init_seeds: tuple[int, ...] = ()
     over_settings: Combine = "mean"
+    roles: bool = False
 
     def __post_init__(self) -> None:
         for what, value, known in (
@@ -163,7 +167,8 @@ class SearchConfig:
 
     def space(self, operations: Operations) -> ExpressionSpace:
         """The space of expressions to search."""
-        return ExpressionSpace(self.unary, self.reduces, self.aggregates, operations=operations)
+        statistics = EVERY_STATISTIC if self.roles else STATISTIC_NAMES
+        return ExpressionSpace(self.unary, self.reduces, self.aggregates, statistics, operations)
 
     def to_json(self) -> dict[str, Any]:
         """As plain data; a text is named by its path."""

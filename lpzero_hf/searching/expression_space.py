@@ -13,6 +13,7 @@ from lpzero_hf.expressions.canonical import canonical_chain
 from lpzero_hf.expressions.expression import (
     BUILT_IN,
     DISCONNECT,
+    EVERY_STATISTIC,
     FOLDS,
     LONGEST,
     STATISTIC_NAMES,
@@ -22,7 +23,7 @@ from lpzero_hf.expressions.expression import (
     Operations,
 )
 from lpzero_hf.expressions.operations import BINARY
-from lpzero_hf.expressions.tables import PAIRS, Wanted
+from lpzero_hf.expressions.tables import Wanted, pairs_among
 
 Folds = Sequence[str]
 
@@ -35,11 +36,11 @@ class ExpressionSpace:
         unary: operations in the two branches, each 1 to 4.
         reduces: folds over elements to choose from.
         aggregates: folds over blocks to choose from.
-        statistics: to choose from.
+        statistics: to choose from; by default the six, without those by role.
         operations: unary operations by name.
 
     Raises:
-        UsageError: too many or too few operations, or no fold or statistics to choose from.
+        UsageError: too many or too few operations, no fold or statistics to choose from, or an unknown one.
 
     Example:
         >>> ExpressionSpace((1, 1), ("sum",), ("sum",)).size, ExpressionSpace((2, 2), ("sum",), ("sum",)).size
@@ -57,6 +58,8 @@ class ExpressionSpace:
             raise UsageError(f"a branch has 1 to {LONGEST} unary operations, not {self.unary}")
         if not self.reduces or not self.aggregates or len(self.statistics) < 2:
             raise UsageError("a space of expressions needs two statistics and at least one fold of each kind")
+        for name in self.statistics:
+            Branch(name)  # raises if there is no such statistic
 
     @cached_property
     def pairs(self) -> list[tuple[str, str]]:
@@ -152,8 +155,8 @@ class ExpressionSpace:
     @cached_property
     def wanted(self) -> Wanted:
         """The required content of tables for scoring every member."""
-        chains = {name: self.chains(name) for name in STATISTIC_NAMES if name in self.statistics}
-        return Wanted(chains, tuple(pair for pair in PAIRS if set(pair) <= set(chains)), self.operations)
+        chains = {name: self.chains(name) for name in EVERY_STATISTIC if name in self.statistics}
+        return Wanted(chains, pairs_among(chains), self.operations)
 
 
 def _another(all_: Iterable[str], not_this: str, rng: random.Random) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from html import escape
 
-from lpzero_hf.expressions.expression import BUILT_IN, SHAPES, Branch, Expression, Operations
+from lpzero_hf.expressions.expression import BUILT_IN, SHAPES, Branch, Expression, Operations, letter, role
 
 MEANING = {
     "W": "weights",
@@ -15,6 +15,7 @@ MEANING = {
     "H": "head contexts",
     "S": "attention probabilities",
 }
+LAYERS = {"": "", "ffn": " of feed-forward layers", "mixer": " of linear layers in mixers"}
 SIGNS = {"sum": "+", "difference": "\N{MINUS SIGN}", "product": "\N{MULTIPLICATION SIGN}", "matmul": "@"}
 CHARACTER = 6.9  # width of one in the drawing's font of 11.5 px
 HEIGHT, ROW, GAP, EDGE = 26.0, 44.0, 18.0, 2.0
@@ -99,7 +100,11 @@ def _spelled(branch: Branch) -> str:
     if branch.dropped:
         return "nothing"
     chain = "".join(f"{name} of " for name in reversed(branch.chain) if name != "no_op")
-    return f"{chain}{branch.statistic} ({MEANING[branch.statistic]})"
+    return f"{chain}{branch.statistic} ({_meaning(branch.statistic)})"
+
+
+def _meaning(statistic: str) -> str:
+    return MEANING[letter(statistic)] + LAYERS[role(statistic)]
 
 
 def _acts_on(expression: Expression) -> str:
@@ -114,7 +119,7 @@ def _arm(branch: Branch, operations: Operations) -> list[_Node]:
         return [_Node("dropped", "dropped", "this branch is disconnected")]
     nodes = [_Node(name, "unary", operations[name].formula) for name in reversed(branch.chain) if name != "no_op"]
     stat = branch.statistic
-    return [*nodes, _Node(stat, f"stat {SHAPES[stat]}", MEANING[stat])]
+    return [*nodes, _Node(stat, f"stat {SHAPES[letter(stat)]}", _meaning(stat))]
 
 
 def _box(node: _Node, x: float, y: float) -> str:

@@ -14,12 +14,12 @@ from torch import Tensor
 
 from lpzero_hf.errors import UsageError
 from lpzero_hf.expressions.canonical import canonical, canonical_chain, facts
-from lpzero_hf.expressions.expression import BUILT_IN, FOLDS, Branch, Expression, parse
+from lpzero_hf.expressions.expression import BUILT_IN, EVERY_STATISTIC, FOLDS, Branch, Expression, parse
 from lpzero_hf.expressions.operations import BINARY, Rewrite, Unary
 
 SNIP = "sum(sum(product(abs(W), abs(G))))"
 chains = st.lists(st.sampled_from(sorted(BUILT_IN)), min_size=1, max_size=4).map(tuple)
-branches = st.builds(Branch, st.sampled_from("WGAJHS"), chains)
+branches = st.builds(Branch, st.sampled_from(EVERY_STATISTIC), chains)
 expressions = st.builds(
     Expression, branches, st.sampled_from(sorted(BINARY)), branches, st.sampled_from(FOLDS), st.sampled_from(FOLDS)
 )
@@ -46,6 +46,9 @@ def test_an_expression_is_what_its_text_spells(expression: Expression) -> None:
         ("sum(sum(sum(abz(W), G)))", 13, "'abs'"),
         ("sum(sum(sum(abs(Q), G)))", 17, "statistic"),
         ("sum(sum(sum(abs W, G)))", 17, "'('"),
+        ("sum(sum(sum(abs(J_fnn), G)))", 17, "'J_ffn'"),
+        ("sum(sum(sum(abs(j_mixer), G)))", 17, "'J_mixer'"),
+        ("sum(sum(sum(H_ffn, G)))", 13, "statistic"),
         ("sum(sum(sum(abs(W, G)))", 18, "close abs"),
         ("sum(sum(sum(W, G))", 19, "close sum"),
         ("sum(sum(sum(W, G))) and more", 21, "the end"),
@@ -123,6 +126,8 @@ def test_only_exact_rewrites_are_applied(exact: bool, expected: tuple[str, ...])
         ("sum(sum(sum(revert(revert(A)), G)))", "sum(sum(sum(no_op(A), G)))"),
         ("sum(sum(sum(abs(A), disconnect(G))))", "sum(sum(product(disconnect(J), abs(A))))"),
         ("sum(sum(matmul(H, G)))", "sum(sum(product(G, H)))"),
+        ("sum(sum(matmul(J_ffn, A_mixer)))", "sum(sum(product(J_ffn, A_mixer)))"),
+        ("sum(sum(product(J_ffn, H)))", "sum(sum(product(H, J_ffn)))"),
         ("sum(sum(matmul(l1_norm(W), G)))", "sum(sum(product(G, l1_norm(W))))"),
     ],
 )
@@ -135,6 +140,8 @@ def test_equal_expressions_have_one_form(text: str, other: str) -> None:
     [
         ("sum(sum(sum(abs(W), G)))", "sum(sum(sum(W, G)))"),
         ("sum(sum(matmul(W, G)))", "sum(sum(product(W, G)))"),
+        ("sum(sum(matmul(W_ffn, G_ffn)))", "sum(sum(product(W_ffn, G_ffn)))"),
+        ("sum(sum(sum(W_ffn, G)))", "sum(sum(sum(W, G)))"),
         ("sum(mean(sum(W, G)))", "sum(sum(sum(W, G)))"),
         ("sum(sum(sum(exp(log(A)), G)))", "sum(sum(sum(A, G)))"),
     ],

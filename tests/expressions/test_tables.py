@@ -15,9 +15,9 @@ from torch import Tensor
 from lpzero_hf.capture.capture import capture
 from lpzero_hf.capture.spec import Reduced, Reduction
 from lpzero_hf.expressions.canonical import facts
-from lpzero_hf.expressions.expression import BUILT_IN, FOLDS, Branch, Expression
+from lpzero_hf.expressions.expression import BUILT_IN, BY_ROLE, EVERY_STATISTIC, FOLDS, Branch, Expression, letter, role
 from lpzero_hf.expressions.stacked import Stack
-from lpzero_hf.expressions.tables import GROUP, gather
+from lpzero_hf.expressions.tables import GROUP, GROUPS, gather
 from lpzero_hf.models.layout import layout_of
 from lpzero_hf.models.minibatch import embedded_tokenizer, minibatch
 from lpzero_hf.proxies.expression_proxy import expression_proxy, wanted_by
@@ -26,6 +26,7 @@ from tests.support.families import tiny_model
 
 MODELS = ("gpt2", "bert", "llama", "mamba")  # mamba shows no softmax attention
 PLACES = {"W": "linear", "G": "linear", "A": "linear", "J": "linear", "H": "mixer", "S": "mixer"}
+PLACES |= {name: f"{role(name)}_linear" for name in BY_ROLE}
 Raw = dict[str, list[tuple[int, Tensor, Tensor]]]  # by statistic, for each site: block, tensor as captured, mask
 
 
@@ -43,7 +44,7 @@ def model_and_batch(family: str) -> tuple[torch.nn.Module, dict[str, Tensor]]:
 def raw(family: str) -> Raw:
     """Every tensor of every statistic, with the mask of its rows."""
     model, batch = model_and_batch(family)
-    reads = {name: Reduction(place, (name,), Tensor.clone) for name, place in PLACES.items()}  # type: ignore[arg-type]
+    reads = {name: Reduction(place, (letter(name),), Tensor.clone) for name, place in PLACES.items()}  # type: ignore[arg-type]
     captured = capture(model, batch, list(reads.values()), layout_of(model))  # type: ignore[arg-type]
     mask = batch["attention_mask"].bool()
     return {
@@ -57,7 +58,7 @@ def raw(family: str) -> Raw:
 
 def matrix(name: str, tensor: Tensor, mask: Tensor) -> Tensor:
     """Rows are output channels of a weight, real tokens, or real tokens of each head."""
-    if name in ("W", "G"):
+    if letter(name) in ("W", "G"):
         return tensor
     rows = [tensor[b, ..., t, :].reshape(-1, tensor.shape[-1]) for b, t in mask.nonzero().tolist()]
     return torch.cat(rows)
@@ -118,7 +119,8 @@ def from_tables(expression: Expression, found: Raw) -> float:
     sites: dict[str, list[Reduced]] = {}
     for group, reduction in wanted.reductions.items():
         sites[group] = []
-        for parts in zip(*(found[name] for name in reduction.reads if name != "mask"), strict=True):
+        names = [name for name in GROUPS[group] if name in wanted.chains]
+        for parts in zip(*(found[name] for name in names), strict=True):
             block, _, mask = parts[0]
             tensors = [tensor for _, tensor, _ in parts] + [mask] * ("mask" in reduction.reads)
             sites[group].append(Reduced(block, "", reduction.function(*tensors)))
@@ -147,17 +149,27 @@ def expressions(draw: Callable[..., object]) -> Expression:
     return made
 
 
+@st.composite
+def by_role(draw: Callable[..., object]) -> Expression:
+    """One branch reads layers by role, the other the same layers or anything."""
+    made: Expression = draw(expressions())  # type: ignore[assignment]
+    one = draw(st.sampled_from(BY_ROLE))
+    other = draw(st.sampled_from(GROUPS[GROUP[one]]) | st.sampled_from(EVERY_STATISTIC))  # type: ignore[index]
+    names = [one, other] if draw(st.booleans()) else [other, one]
+    left, right = (Branch(name, b.chain) for name, b in zip(names, made.branches, strict=True))  # type: ignore[arg-type]
+    return Expression(left, made.op, right, made.reduce, made.aggregate)
+
+
 @cache
 def hybrid() -> Raw:
-    """What a model with attention in its second block alone shows."""
+    """What a model with attention in its second block alone shows, and feed-forward layers in its first alone."""
     found = raw("gpt2")
-    return found | {"S": [site for site in found["S"] if site[0] > 0]}
+    first = {name: [site for site in found[name] if site[0] == 0] for name in BY_ROLE if role(name) == "ffn"}
+    return found | {"S": [site for site in found["S"] if site[0] > 0]} | first
 
 
-@settings(max_examples=600, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
-@given(expression=expressions(), family=st.sampled_from([*MODELS, "hybrid"]))
-@pytest.mark.integration
-def test_the_closed_form_is_what_the_raw_tensors_come_to(expression: Expression, family: str) -> None:
+def agree(expression: Expression, family: str) -> None:
+    """The closed form and the raw tensors give one score, or neither gives one."""
     found = hybrid() if family == "hybrid" else raw(family)
     value, scale = directly(expression, found)
     closed = from_tables(expression, found)
@@ -165,6 +177,23 @@ def test_the_closed_form_is_what_the_raw_tensors_come_to(expression: Expression,
         assert not math.isfinite(closed)
         return
     assert closed == pytest.approx(value, rel=1e-6, abs=1e-10 * scale), str(expression)
+
+
+exactly = settings(max_examples=600, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+
+
+@exactly
+@given(expression=expressions(), family=st.sampled_from([*MODELS, "hybrid"]))
+@pytest.mark.integration
+def test_the_closed_form_is_what_the_raw_tensors_come_to(expression: Expression, family: str) -> None:
+    agree(expression, family)
+
+
+@exactly
+@given(expression=by_role(), family=st.sampled_from([*MODELS, "gptj", "hybrid"]))
+@pytest.mark.integration
+def test_the_closed_form_by_role_is_what_the_raw_tensors_come_to(expression: Expression, family: str) -> None:
+    agree(expression, family)
 
 
 @pytest.mark.parametrize("family", MODELS)
@@ -175,6 +204,9 @@ def test_the_closed_form_is_what_the_raw_tensors_come_to(expression: Expression,
         Expression(Branch("A", ("sqrt",)), "matmul", Branch("J", ("pow",)), "mean", "mean"),
         Expression(Branch("H", ("frobenius_norm",)), "sum", Branch("A", ("abs",)), "mean", "sum"),
         Expression(Branch("S", ("softmax",)), "difference", Branch("W", ("abs",)), "sum", "mean"),
+        Expression(Branch("J_mixer", ("sqrt",)), "product", Branch("H", ("sigmoid",))),
+        Expression(Branch("W_ffn", ("abs",)), "product", Branch("G_ffn", ("abs",)), "mean", "mean"),
+        Expression(Branch("A_ffn", ("abs",)), "sum", Branch("A_mixer", ("abs",))),
     ],
     ids=str,
 )

@@ -16,6 +16,7 @@ from lpzero_hf.expressions.expression import parse
     [
         ("sum(mean(sum(abs(W), log(abs(G)))))", 1, "sum over blocks|mean over elements|sum +|abs|W|log|abs|G"),
         ("mean(sum(matmul(H, sqrt(S))))", -1, "negated|mean over blocks|sum over elements|matmul @|H|sqrt|S"),
+        ("sum(sum(product(J_ffn, abs(H))))", 1, "sum over blocks|sum over elements|product \u00d7|J_ffn|abs|H"),
         ("sum(sum(sum(disconnect(A), pow(J))))", 1, "sum over blocks|sum over elements|sum +|dropped|pow|J"),
     ],
 )
@@ -32,6 +33,13 @@ def test_a_tree_shows_every_operation_once(text: str, sign: int, labels: str) ->
     for one in boxes:
         assert sum(_overlap(one, other) for other in boxes) == 1  # itself
     assert drawn.findtext(f"{space}desc") == spell(parse(text), sign)
+
+
+def test_a_statistic_by_role_is_spelled_with_its_layers() -> None:
+    words = spell(parse("sum(sum(product(abs(J_ffn), W_mixer)))"))
+    assert "abs of J_ffn (output gradients of feed-forward layers)" in words
+    assert "W_mixer (weights of linear layers in mixers)" in words
+    assert 'class="node stat output"' in draw_tree(parse("sum(sum(product(J_ffn, H)))"), 1, "t")
 
 
 def _overlap(a: dict[str, float], b: dict[str, float]) -> bool:
