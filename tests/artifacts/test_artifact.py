@@ -35,6 +35,7 @@ from lpzero_hf.artifacts.artifact import (
     schema,
     write_artifact,
 )  # fmt: skip
+from lpzero_hf.artifacts.card import card
 from lpzero_hf.benchmarks.benchmark import load_benchmark
 from lpzero_hf.errors import InvalidScore, LpzError, MinibatchWarning, UsageError
 from lpzero_hf.expressions.expression import parse
@@ -297,6 +298,15 @@ def changed(artifact: Artifact, change: Callable[[dict[str, Any]], Any]) -> str:
     return resealed(document)
 
 
+def test_only_an_artifact_that_reads_layers_by_role_asks_for_a_version_that_knows_them() -> None:
+    by_role = Artifact("mine", (Member("sum(sum(product(abs(J_ffn), H)))", 1),), {"abs": "1", "no_op": "1"}, TOLD)
+    assert (by_role.statistics, Artifact("mine", (Member(SNIP, 1),), {"abs": "1"}, TOLD).statistics) == ("2.1", "1.1")
+    assert parse_artifact(by_role.text) == by_role
+    assert "J_ffn" in searched_proxy(by_role).formula
+    assert "_ffn means" in card(by_role)
+    assert "_mixer" not in card(by_role)
+
+
 @pytest.mark.parametrize(
     ("change", "told"),
     [
@@ -304,6 +314,8 @@ def changed(artifact: Artifact, change: Callable[[dict[str, Any]], Any]) -> str:
         (lambda d: d.update(version=True), "version 'True'"),
         (lambda d: d.update(format="other"), "no artifact"),
         (lambda d: d.update(statistics="9.9"), "9.9"),
+        (lambda d: d.update(statistics="2.1"), "need 1.1"),
+        (lambda d: d["members"][0].update(expression="sum(sum(product(abs(W_ffn), abs(G_ffn))))"), "need 2.1"),
         (lambda d: d["members"][0].update(expression="sum(sum(product(cube(W), G)))"), "column 17"),
         (
             lambda d: d["members"][0].update(expression="sum(sum(product(disconnect(W), disconnect(G))))"),

@@ -22,6 +22,7 @@ from lpzero_hf.scoring.cache import ScoreCache
 from lpzero_hf.scoring.cache_key import architecture_key
 from lpzero_hf.scoring.evaluate import evaluate
 from lpzero_hf.searching.config import SearchConfig
+from lpzero_hf.searching.expression_space import ExpressionSpace
 from lpzero_hf.searching.table_cache import make_tables, table_key
 from tests.support.architectures import SMALL, gpt2_config
 
@@ -232,6 +233,14 @@ def test_all_that_a_table_holds_counts() -> None:
     ]
     assert len(set(keys)) == len(keys)
     assert "" not in keys
+
+
+def test_tables_of_the_six_keep_the_key_they_had(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A key that changes makes every cached table of every user again; change this one only with their meaning."""
+    monkeypatch.setattr(Setting, "key", lambda self, threads: "a setting")
+    space = ExpressionSpace((1, 1))
+    assert table_key(space.wanted, SMALL, 1) == "0028781663cd746f36fad52d3e322c36"
+    assert expression_proxy(parse("sum(sum(product(sqrt(J), sigmoid(H))))")).version == "1-5bbd0e2b24c163c3"
 
 
 def test_the_version_of_a_built_in_operation_counts_for_a_table(monkeypatch: pytest.MonkeyPatch) -> None:

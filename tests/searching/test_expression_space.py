@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from itertools import groupby, product
 
 import pytest
@@ -12,7 +12,7 @@ from scipy import stats  # type: ignore[import-untyped]  # scipy ships no types
 
 from lpzero_hf.errors import UsageError
 from lpzero_hf.expressions.canonical import canonical_chain
-from lpzero_hf.expressions.expression import BUILT_IN, DISCONNECT, Expression
+from lpzero_hf.expressions.expression import BUILT_IN, DISCONNECT, EVERY_STATISTIC, STATISTIC_NAMES, Expression
 from lpzero_hf.expressions.operations import BINARY
 from lpzero_hf.expressions.tables import PAIRS
 from lpzero_hf.searching.expression_space import ExpressionSpace
@@ -99,12 +99,23 @@ def test_the_space_of_two_unary_operations_has_11668860_members_by_enumeration()
     "wrong",
     [
         {"unary": (0, 1)}, {"unary": (1, 5)}, {"unary": (1,)}, {"unary": (1, 1, 1)}, {"reduces": ()},
-        {"aggregates": ()}, {"statistics": ("W",)},
+        {"aggregates": ()}, {"statistics": ("W",)}, {"statistics": ("W", "H_ffn")},
     ],
 )  # fmt: skip
 def test_a_space_that_cannot_be_is_refused(wrong: dict[str, tuple[int, ...]]) -> None:
     with pytest.raises(UsageError):
         ExpressionSpace(**wrong)  # type: ignore[arg-type]  # wrong on purpose
+
+
+def test_the_six_are_searched_unless_the_roles_are_asked_for() -> None:
+    assert ExpressionSpace().statistics == STATISTIC_NAMES == tuple("WGAJHS")
+    space = ExpressionSpace((1, 1), ("sum",), ("sum",), EVERY_STATISTIC)
+    assert space.size == 14 * 13 // 2 * 21**2 * 4  # pairs, chains, operations
+    assert list(space.wanted.chains) == list(EVERY_STATISTIC)
+    assert set(PAIRS) < set(space.wanted.pairs)
+    assert ("W_ffn", "G_ffn") in space.wanted.pairs
+    assert len(space.wanted.pairs) == 6
+    assert len({reduction.function for reduction in space.wanted.reductions.values()}) == 4
 
 
 # Draws and steps -------------------------------------------------------------------------------------------
@@ -127,8 +138,8 @@ def step(space: ExpressionSpace, rng: random.Random) -> Iterator[Callable[[Expre
 
 
 @pytest.mark.parametrize("unary", LENGTHS)
-@pytest.mark.parametrize("statistics", ["WGAJHS", "WG", "SJW"])
-def test_a_walk_never_leaves_the_space(unary: tuple[int, int], statistics: str) -> None:
+@pytest.mark.parametrize("statistics", ["WGAJHS", "WG", "SJW", EVERY_STATISTIC])
+def test_a_walk_never_leaves_the_space(unary: tuple[int, int], statistics: Sequence[str]) -> None:
     space, rng = ExpressionSpace(unary, ("sum",), statistics=tuple(statistics)), random.Random(1)
     member = space.draw(rng)
     for take, _ in zip(step(space, rng), range(1500), strict=False):

@@ -435,6 +435,11 @@ def test_the_expression_of_snip_is_snip(lpz: Lpz) -> None:
     (scored,) = json.loads(out)["models"]
     values = {row["proxy"]: row["value"] for row in scored["scores"]}
     assert values[SNIP] == pytest.approx(values["snip"], rel=1e-6)
+    by_role = "sum(sum(product(sqrt(J_ffn), sigmoid(H))))"
+    code, out, err = lpz("score", model, "-p", by_role, "--json", "--device", "cpu", "--seq-len", "8")
+    assert (code, err) == (0, "")
+    (row,) = json.loads(out)["models"][0]["scores"]
+    assert (row["proxy"], row["status"]) == (by_role, "ok")
     code, out, err = lpz("score", model, "-p", "sum(sum(product(abs(W), abz(G))))", "--device", "cpu")
     assert (code, out, err.count("\n")) == (2, "", 1)
     assert "column" in err
@@ -488,11 +493,31 @@ def test_a_search_goes_on_only_with_the_sizes_it_began_with(made: str, tmp_path:
         search(made, out=tmp_path, resume=True, within=1.3, **BRIEF)
     plan = tmp_path / "plan.json"
     old = json.loads(plan.read_text(encoding="utf-8"))
-    del old["plan"]["match"], old["plan"]["within"]  # as version 0.1.0 wrote it
+    del old["plan"]["match"], old["plan"]["within"], old["plan"]["roles"]  # as version 0.1.0 wrote it
     plan.write_text(json.dumps(old), encoding="utf-8")
     assert search(made, out=tmp_path, resume=True, **BRIEF).config.match == "decoder_params"
     with pytest.raises(UsageError, match="match"):
         search(made, out=tmp_path, resume=True, match="params", **BRIEF)
+    with pytest.raises(UsageError, match="roles"):
+        search(made, out=tmp_path, resume=True, roles=True, **BRIEF)
+
+
+@pytest.mark.integration
+def test_a_search_by_role_finds_what_an_artifact_and_a_plain_score_repeat(lpz: Lpz, made: str, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    code, printed, err = lpz("search", made, *SHORT, "--roles", "--strategy", "exhaustive", "--out", str(out), "--json")
+    assert (code, err) == (0, "")
+    result = SearchResult.from_json(json.loads(printed))
+    assert result.config.roles
+    assert result.size == 14 * 13 // 2 * 21**2 * 4 * 4
+    six = search(made, strategy="exhaustive", **BRIEF)
+    (split,) = result.splits
+    assert split.fittest[0].fitness >= six.splits[0].fittest[0].fitness
+    fittest = next(c for c in split.fittest if any(name in str(c.expression) for name in ("_ffn", "_mixer")))
+    trained = [NAMES.index(key) for key in split.trained_on[made]]
+    scores = np.array(freshly_scored(str(fittest.expression)))[trained]
+    rho = stats.spearmanr(scores * fittest.orientation, [-LOSSES[i] for i in trained]).statistic
+    assert fittest.fitness == pytest.approx(rho, abs=1e-6)
 
 
 @pytest.mark.parametrize(
