@@ -29,7 +29,7 @@ from studies.proxies.pareto import Pareto
 from studies.proxies.sensitivity import Sensitivity
 from studies.proxies.winners import Winners
 from studies.search.ablations import Ablations
-from studies.search.consensus import Consensus
+from studies.search.consensus import KeptProtocol
 from studies.search.ensembles import Ensembles
 from studies.search.how_many import HowMany
 from studies.search.searched import SEARCHES
@@ -61,7 +61,7 @@ STUDIES: tuple[Study, ...] = (  # in the order in which they are made; a page sh
     Capture(),
     *SEARCHES,
     Ensembles(),
-    Consensus(),
+    KeptProtocol(),
     TransferProtocol(),
     Transfer(),
     HowMany(),

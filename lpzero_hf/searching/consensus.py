@@ -6,7 +6,7 @@ sign: it leaves out the proxies that any of the benchmarks contradicts, and all 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,9 +15,16 @@ from scipy.stats import rankdata  # type: ignore[import-untyped]  # ships no typ
 from lpzero_hf.benchmarks.agreement import MatchedAgreement, Vector
 from lpzero_hf.benchmarks.matched import SizedTruth
 from lpzero_hf.errors import LpzError, UsageError
-from lpzero_hf.proxies.base import Proxy
+from lpzero_hf.proxies.base import CompositeProxy, Proxy
 
 FEWEST = 2  # members
+REPLICA = "_lpzero"  # ends the names of proxies as LPZero's code computes them, which reads modules as GPT-2 names them
+
+
+def candidates(proxies: Iterable[Proxy]) -> list[Proxy]:
+    """Those of the proxies that may be in a consensus: they read models of any family, and no scores of others."""
+    distinct = {proxy.name: proxy for proxy in proxies}.values()
+    return [p for p in distinct if not isinstance(p, CompositeProxy) and not p.name.endswith(REPLICA)]
 
 
 @dataclass(frozen=True)

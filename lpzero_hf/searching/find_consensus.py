@@ -16,11 +16,11 @@ from lpzero_hf.benchmarks.matched import MATCH, WITHIN, SizedTruth, Sizes
 from lpzero_hf.benchmarks.table_options import TableOptions
 from lpzero_hf.executors.base import Executor
 from lpzero_hf.plugins import PluginRegistry, load_plugins
-from lpzero_hf.proxies.base import CompositeProxy, Proxy
+from lpzero_hf.proxies.base import Proxy
 from lpzero_hf.proxies.resolve import ProxyLike, resolve
 from lpzero_hf.scoring.cache import ScoreCache
 from lpzero_hf.searching.benchmark_scores import Progress
-from lpzero_hf.searching.consensus import Consensus, consensus
+from lpzero_hf.searching.consensus import Consensus, candidates, consensus
 from lpzero_hf.searching.export import checked
 from lpzero_hf.searching.transfer import SettingFor, unsearched, vector
 
@@ -79,7 +79,8 @@ def find_consensus(
 
     Args:
         benchmarks: names or paths.
-        proxies: the candidates: as for `score`; None for all that are installed and not searched, and the baselines.
+        proxies: the candidates, as for `score`; None for all that are installed and not searched, and the baselines.
+            Those as LPZero's code computes them are none.
         setting: of the scores, or a function that makes it for each benchmark; None for each benchmark's own.
         limit: maximum number of architectures of each benchmark, evenly spaced.
         table: how those of the benchmarks are read that are tables.
@@ -101,13 +102,13 @@ def find_consensus(
     plugins = load_plugins() if plugins is None else plugins
     selection = resolve(unsearched(plugins) if proxies is None else proxies, plugins)
     everything = (*selection, *resolve(BASELINES, plugins)) if proxies is None else tuple(selection)
-    candidates = [proxy for proxy in dict.fromkeys(everything) if not isinstance(proxy, CompositeProxy)]
+    able = candidates(everything)
     reports, marks = {}, set()
     for name in benchmarks:
         benchmark = load_benchmark(name, plugins, table)
         with ScoreCache() as cache:
             reports[name] = grade(
-                benchmark, candidates, setting(benchmark) if callable(setting) else setting,
+                benchmark, able, setting(benchmark) if callable(setting) else setting,
                 limit=limit, match=match, within=within, cache=cache, executor=executor, plugins=plugins,
                 progress=_step(progress, name),
             )  # fmt: skip
@@ -120,9 +121,9 @@ def find_consensus(
         )
         for name, report in reports.items()
     }
-    scores = {name: {p.name: vector(report.scores[p.name]) for p in candidates} for name, report in reports.items()}
-    found = consensus(candidates, scores, truths)
-    agreement = {name: _agreement(found, candidates, scores[name], truth) for name, truth in truths.items()}
+    scores = {name: {p.name: vector(report.scores[p.name]) for p in able} for name, report in reports.items()}
+    found = consensus(able, scores, truths)
+    agreement = {name: _agreement(found, able, scores[name], truth) for name, truth in truths.items()}
     return FoundConsensus(found, agreement, reports, tuple(sorted(marks)))
 
 

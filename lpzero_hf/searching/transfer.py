@@ -29,13 +29,13 @@ from lpzero_hf.expressions.expression import parse
 from lpzero_hf.expressions.operations import installed_operations
 from lpzero_hf.files import one_process, write_json
 from lpzero_hf.plugins import PluginRegistry, load_plugins
-from lpzero_hf.proxies.base import CompositeProxy, Proxy, single
+from lpzero_hf.proxies.base import Proxy, single
 from lpzero_hf.proxies.resolve import ProxyLike, ProxySelection, installed_proxies, resolve
 from lpzero_hf.scoring.cache import ScoreCache
 from lpzero_hf.scoring.setting import Setting
 from lpzero_hf.searching.benchmark_scores import BenchmarkScores, Progress
 from lpzero_hf.searching.config import SearchConfig
-from lpzero_hf.searching.consensus import Consensus
+from lpzero_hf.searching.consensus import Consensus, candidates
 from lpzero_hf.searching.consensus import consensus as consensus_of
 from lpzero_hf.searching.correlation import mid_ranks
 from lpzero_hf.searching.fitness import FitnessEvaluator
@@ -199,11 +199,10 @@ def transfer(
         for name, one in home.items()
     ]
     rows = _rows_of(reports, columns)
-    graded = {proxy.name: proxy for proxy in (*selection, *resolve(BASELINES, plugins))}.values()
-    candidates = [proxy for proxy in graded if not isinstance(proxy, CompositeProxy)]
     if consensus:
-        scores = {name: {p.name: vector(one.scores[p.name]) for p in candidates} for name, one in reports.items()}
-        rows += consensus_rows(candidates, scores, columns, {name: one.marks for name, one in home.items()})
+        able = candidates((*selection, *resolve(BASELINES, plugins)))
+        scores = {name: {p.name: vector(one.scores[p.name]) for p in able} for name, one in reports.items()}
+        rows += consensus_rows(able, scores, columns, {name: one.marks for name, one in home.items()})
     scored = time.perf_counter() - start
     folders = _folders(out, searches, benchmarks)
     for name, config in searches.items():

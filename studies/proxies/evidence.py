@@ -70,6 +70,20 @@ def results(run: Mapping[str, Any], proxies: Mapping[str, Proxy]) -> Iterator[Re
             yield proxy, name, known.agreement(values[scored]), alike
 
 
+def left_out(run: Mapping[str, Any]) -> Iterator[Result]:
+    """How well the consensus ranks each benchmark when it is chosen on the others: what is known of the shipped winner.
+
+    Args:
+        run: the data of the study of the consensus.
+    """
+    (scores,) = [row["scores"] for row in run["rows"] if row["name"] == "consensus"]
+    for name, ranks in scores.items():
+        facts, values = run["benchmarks"][name], _numbers(ranks)
+        scored = np.flatnonzero(np.isfinite(values))
+        sizes = Sizes(_numbers(facts["sizes"])[scored], MATCH, WITHIN)
+        yield shipped.WINNER, name, SizedTruth(_numbers(facts["truth"])[scored], sizes).agreement(values[scored]), []
+
+
 def document(found: Iterable[Result], kinds: Mapping[str, str], versions: Mapping[str, str]) -> dict[str, Any]:
     """The evidence as one document.
 
@@ -130,6 +144,7 @@ def main(file: Path = FILE) -> None:
     proxies = {name: claim.item for name, claim in installed_proxies(plugins).items()}
     runs = graded_runs()
     found = [result for run in runs.values() for result in results(run, proxies)]
+    found += left_out(read("consensus").data)
     kinds = {name: kind_of_benchmark(name) for name in runs}
     versions = {name: proxy.version for name, proxy in proxies.items()}
     made = document(found, kinds, versions)

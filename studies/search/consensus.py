@@ -12,6 +12,7 @@ from lpzero_hf.benchmarks.held_out import marks_of
 from lpzero_hf.benchmarks.matched import MATCH, WITHIN, Sizes
 from lpzero_hf.plugins import load_plugins
 from lpzero_hf.proxies.resolve import installed_proxies
+from lpzero_hf.searching.consensus import candidates
 from lpzero_hf.searching.transfer import TransferRow, consensus_rows, row_of, unsearched, values, vector
 from studies.proxies.evidence import graded_runs
 from studies.search.transfer_protocol import PUBLIC, TransferProtocol, compact, found_table, reading, rows_table
@@ -20,11 +21,12 @@ from studies.study import Progress, Runs
 ABOUT = """\
 Proxies are those of `lpz bench eval`, with its minibatch for each benchmark. The consensus is the geometric mean of the
 proxies whose agreement at equal size is positive on every other benchmark, among those that score all architectures of
-the one left out (`docs/explanation/method.md`). `consensus: on all` was chosen on all five: a bound, and what
+the one left out; those as LPZero's code computes them (`_lpzero`) are no candidates, for they are 0 on most families
+(`docs/explanation/method.md`). `consensus: on all` was chosen on all five: a bound, and what
 `lpzero-any` is. `docs/explanation/what-was-tried.md` has searches of one expression, and what else was tried."""
 
 
-class Consensus(TransferProtocol):
+class KeptProtocol(TransferProtocol):
     """The protocol on the scores that the studies of grades have kept."""
 
     name = "consensus"
@@ -57,7 +59,7 @@ class Consensus(TransferProtocol):
             kind = "baseline" if proxy.name in BASELINES else "proxy"
             own = {name: values(installed[proxy.name].orientation * scores[name][proxy.name]) for name in PUBLIC}
             rows.append(row_of(proxy.name, kind, columns, own))  # type: ignore[arg-type]  # one of two words
-        rows += consensus_rows(proxies, scores, columns, marks)
+        rows += consensus_rows(candidates(proxies), scores, columns, marks)
         return compact(
             {
                 "matched": {"match": MATCH, "within": WITHIN},
