@@ -19,6 +19,7 @@ from lpzero_hf.proxies.code_digest import code_digest
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
+REPLICA = "_lpzero"  # ends the names of proxies as LPZero's code computes them, which reads modules as GPT-2 names them
 Orientation = Literal[1, -1]
 Requirement = Literal["shapes", "weights", "model"]
 Values = list[Tensor]

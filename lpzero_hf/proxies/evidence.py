@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from lpzero_hf.models.model_kind import Kind, model_kind
 from lpzero_hf.plugins import OWN, PluginRegistry, load_plugins
-from lpzero_hf.proxies.base import Proxy, StatisticProxy
+from lpzero_hf.proxies.base import REPLICA, Proxy, StatisticProxy
 from lpzero_hf.proxies.resolve import claim_of, installed_proxies
 
 if TYPE_CHECKING:
@@ -167,7 +167,8 @@ def recommended(
     benchmarks of models of that kind (over all benchmarks, for a kind that has none). They must have been measured on
     every one of these, with a mean of 0.2 or more. Means are compared in steps of 0.05: of equal ones the cheaper
     proxy goes first, then the one with the higher mean. One that ranks nearly as one before it is left out: a rho of
-    0.95 or more between their scores on most of the benchmarks.
+    0.95 or more between their scores on most of the benchmarks. Proxies as LPZero's code computes them are 0 on most
+    families, and none of these.
 
     Args:
         model: a model, or its kind.
@@ -190,7 +191,13 @@ def recommended(
     ranked = []
     for place, proxy in enumerate(offered.values()):
         found = known.of(proxy, kind)
-        if proxy.name in SIZES or proxy.trained_on or found is None or found.matched is None:
+        if (
+            proxy.name in SIZES
+            or proxy.name.endswith(REPLICA)
+            or proxy.trained_on
+            or found is None
+            or found.matched is None
+        ):
             continue
         if found.matched >= LEAST and sum(one.matched is not None for one in found.measured) == wanted:
             ranked.append((-round(found.matched / STEP), _cost(proxy), -found.matched, place, proxy, found))

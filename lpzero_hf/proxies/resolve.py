@@ -126,17 +126,17 @@ def installed_proxies(plugins: PluginRegistry) -> dict[str, Claim[Proxy]]:
         PluginError: two distributions claim one name.
     """
     offered = plugins.offers("lpz_proxies", "proxy", as_proxy)
-    whole: dict[str, Claim[Proxy]] = {}
+    lacking = []
     for name, claim in offered.items():
-        item = claim.item
-        if isinstance(item, ConsensusProxy):
+        if isinstance(claim.item, ConsensusProxy) and not claim.item.members:
             try:
-                item = item.with_members(lambda member: _offered(member, offered))
+                found = claim.item.with_members(lambda member: _offered(member, offered))
             except LpzError as error:
                 warnings.warn(str(error), PluginWarning, stacklevel=2)
-                continue
-        whole[name] = replace(claim, item=item)
-    return whole
+                lacking.append(name)
+            else:
+                offered[name] = replace(claim, item=found)  # kept: the same object whenever it is asked for
+    return {name: claim for name, claim in offered.items() if name not in lacking} if lacking else offered
 
 
 def _offered(member: str, offered: Mapping[str, Claim[Proxy]]) -> Proxy:
@@ -179,7 +179,9 @@ def resolve(proxies: ProxyLike | Iterable[ProxyLike], plugins: PluginRegistry | 
 
     def once(proxy: Proxy) -> Proxy:
         if isinstance(proxy, CompositeProxy):
-            proxy = replace(proxy, members=tuple(once(member) for member in proxy.members))
+            members = tuple(map(once, proxy.members))
+            if any(one is not other for one, other in zip(members, proxy.members, strict=True)):
+                proxy = replace(proxy, members=members)
         if isinstance(proxy, ExpressionProxy | SearchedProxy):
             proxy = made.setdefault((proxy.name, proxy.version, proxy.orientation), proxy)
         return proxy

@@ -15,10 +15,9 @@ from scipy.stats import rankdata  # type: ignore[import-untyped]  # ships no typ
 from lpzero_hf.benchmarks.agreement import MatchedAgreement, Vector
 from lpzero_hf.benchmarks.matched import SizedTruth
 from lpzero_hf.errors import LpzError, UsageError
-from lpzero_hf.proxies.base import CompositeProxy, Proxy
+from lpzero_hf.proxies.base import REPLICA, CompositeProxy, Proxy
 
 FEWEST = 2  # members
-REPLICA = "_lpzero"  # ends the names of proxies as LPZero's code computes them, which reads modules as GPT-2 names them
 
 
 def candidates(proxies: Iterable[Proxy]) -> list[Proxy]:

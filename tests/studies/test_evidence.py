@@ -45,11 +45,11 @@ def test_results_are_oriented_and_without_what_has_no_score() -> None:
 
 
 def test_a_proxy_is_not_measured_where_it_was_searched() -> None:
-    assert "gpt2-wt103" in OFFERED["lpzero-any"].trained_on
-    made = [name for name, *_ in results(run(**{"lpzero-any": TRUTH}), OFFERED)]
+    assert "gpt2-wt103" in OFFERED["lpzero-gpt2"].trained_on
+    made = [name for name, *_ in results(run(**{"lpzero-gpt2": TRUTH}), OFFERED)]
     assert made == ["decoder_params"]
-    elsewhere = run(**{"lpzero-any": TRUTH}) | {"facts": {"benchmark": "tiny-gpt2", "better": "smaller"}}
-    assert [name for name, *_ in results(elsewhere, OFFERED)] == ["decoder_params", "lpzero-any"]
+    elsewhere = run(**{"lpzero-gpt2": TRUTH}) | {"facts": {"benchmark": "tiny-gpt2", "better": "smaller"}}
+    assert [name for name, *_ in results(elsewhere, OFFERED)] == ["decoder_params", "lpzero-gpt2"]
 
 
 def test_proxies_that_rank_nearly_alike_are_told() -> None:
