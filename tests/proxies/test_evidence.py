@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from importlib.metadata import EntryPoint, entry_points
 from importlib.resources import files
 from typing import Any
@@ -94,6 +95,8 @@ def test_another_version_and_another_distribution_have_no_evidence() -> None:
     strangers = PluginRegistry(["builtin-proxies"], points)
     with pytest.warns(PluginWarning, match="'lpzero-any' needs"):
         theirs = installed_proxies(strangers)["snip"].item
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", PluginWarning)
         assert evidence_of(theirs, "decoder", strangers, known({"snip": 0.5}, version=theirs.version)) is None
 
 
