@@ -30,7 +30,7 @@ def python(wheels: list[Path], tmp_path_factory: pytest.TempPathFactory) -> Path
 def test_the_wheel_holds_its_packages_with_their_data_and_nothing_else(wheels: list[Path]) -> None:
     names = zipfile.ZipFile(wheels[0]).namelist()
     tops = {name.split("/")[0] for name in names if not name.split("/")[0].endswith(".dist-info")}
-    assert tops == {"lpzero_hf", "lpz_proxies", "lpz_nas", "lpz_report", "lpz_zoo", "lpz_cli"}
+    assert tops == {"lpzero_hf", "lpz_proxies", "lpz_nas", "lpz_costs", "lpz_report", "lpz_zoo", "lpz_cli"}
     assert {"lpzero_hf/models/data/text.txt", "lpzero_hf/models/data/tokenizer.json", "lpzero_hf/py.typed"} <= set(
         names
     )

@@ -15,6 +15,7 @@ import typer
 
 from lpz_cli import entry, listing, options, zoo
 from lpz_cli.bench import bench_app
+from lpz_cli.cost import cost
 from lpz_cli.export import export
 from lpz_cli.hub import pull, push
 from lpz_cli.nas import nas
@@ -46,6 +47,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command()(score)
+app.command()(cost)
 app.command()(rank)
 app.command()(search)
 app.command()(nas)
