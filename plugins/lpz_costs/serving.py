@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from transformers import PreTrainedModel
+from transformers.modeling_outputs import BaseModelOutput
 
 from lpzero_hf.errors import NotApplicable
 from lpzero_hf.models.minibatch import minibatch
@@ -65,7 +66,7 @@ def step(model: PreTrainedModel, inputs: dict[str, Tensor], output: Any, cache: 
     more: dict[str, Any] = {}
     accepted = inspect.signature(model.forward).parameters
     if apart:
-        more["encoder_outputs"] = (output["encoder_last_hidden_state"],)
+        more["encoder_outputs"] = BaseModelOutput(last_hidden_state=output["encoder_last_hidden_state"])
     if "cache_position" in accepted:
         place = inputs["decoder_input_ids" if apart else "input_ids"].shape[1]
         more["cache_position"] = torch.tensor([place], device=token.device)
