@@ -44,10 +44,11 @@ def _counted(
     model: PreTrainedModel, batch: Batch, layout: ModelLayout, experts: str, substitute: Substitute, seed: int
 ) -> int:
     """Blocks of one kind run once if the weights have no values."""
-    kinds = KindsCounted(FlopCounterMode(display=False))
+    counter = FlopCounterMode(display=False)
+    kinds = KindsCounted(counter)
     blocks = [block.module for block in layout.blocks] if substitute is without_values else []
     frozen = isolated(model, substitute=substitute, trainable=lambda parameter: False, seed=seed)
-    with frozen, torch.no_grad(), plain_kernels(model, experts), kinds.watching(blocks), kinds.counter:
+    with frozen, torch.no_grad(), plain_kernels(model, experts), kinds.watching(blocks), counter:
         run_model(model, batch)
     return kinds.total
 

@@ -260,8 +260,10 @@ def measure_cost(cost: Cost, subject: CostSubject) -> CostRow:
     if not math.isfinite(value) or value < 0:
         return CostRow(cost.name, cost.unit, None, "failed", f"the cost is {value}", seconds=seconds)
     if isinstance(found, Measured):
-        spread = {"low": found.low, "high": found.high, "repeats": found.repeats, "warnings": found.warnings}
-        return CostRow(cost.name, cost.unit, value, seconds=seconds, **spread)
+        return CostRow(
+            cost.name, cost.unit, value, low=found.low, high=found.high, repeats=found.repeats, seconds=seconds,
+            warnings=found.warnings,
+        )  # fmt: skip
     return CostRow(cost.name, cost.unit, value, seconds=seconds)
 
 

@@ -39,7 +39,7 @@ def active_params(subject: CostSubject) -> float:
         taken = chosen.get(experts)
         if taken is None:
             raise NotApplicable(f"how many of its {number} experts a token is sent to is not known")
-        routed = distinct_parameters([experts]).values()
+        routed = [*distinct_parameters([experts]).values()]
         if not isinstance(experts, nn.ModuleList | nn.ModuleDict):
             routed = [p for p in routed if p.shape[0] == number]
         idle += sum(p.numel() for p in routed) * (1 - min(taken, number) / number)
@@ -56,8 +56,8 @@ def experts_of(model: nn.Module) -> dict[nn.Module, int]:
         named = isinstance(module, nn.ModuleDict) and "expert" in kind
         if stacked and "expert" in kind:
             found[module] = stacked[0].shape[0]
-        elif (listed or named) and len(module) > 1:  # type: ignore[arg-type]  # a list or a dict of modules
-            found[module] = len(module)  # type: ignore[arg-type]
+        elif (listed or named) and len(module) > 1:
+            found[module] = len(module)
     return found
 
 

@@ -110,12 +110,12 @@ def none_inside(limits: Sequence[Limit], outside: Sequence[Appraised]) -> Nothin
     fit = sum(tightest.excess(value) <= 0 for value in values)
     nearby = show_quantity(nearest(tightest), tightest.cost.unit)
     others = [str(limit) for limit in limits if limit is not tightest]
-    beside = f", with {' and '.join(others)}," if others else ""
+    together = f", and none of these {' and '.join(others)}" if fit and others else ""
     end = "least" if tightest.upper else "most"
     change = "raise" if tightest.upper else "lower"
     return NothingScored(
-        f"none of {len(outside):,} architectures is within the limits; the tightest is {tightest}, which {fit} of "
-        f"{len(values):,}{beside} satisfy (the {end} is {nearby}); {change} it"
+        f"none of {len(outside):,} architectures is within the limits; the tightest is {tightest}, which {fit:,} of "
+        f"{len(values):,} satisfy{together} (the {end} is {nearby}); {change} it"
     )
 
 
