@@ -46,6 +46,7 @@ def test_a_third_partys_proxy_stands_in_the_same_table(python: Path, tmp_path: P
     assert 0 < rows["attention_entropy"]["value"] < 2.8  # nats; log 16 at most
     where = json.loads(lpz(python, "plugins", "--json").stdout)["plugins"]
     assert [(p["name"], p["status"]) for p in where] == [
+        ("builtin-costs", "active"),
         ("builtin-executors", "active"),
         ("builtin-proxies", "active"),
         ("builtin-zoo", "active"),

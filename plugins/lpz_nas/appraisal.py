@@ -92,7 +92,10 @@ class Appraiser:
     def __call__(self, architecture: Architecture) -> Appraised:
         """What is known of an architecture: first the limited costs that need no weights, then the scores, and last
         what a model has to run for."""
-        text, costs, values, warnings = self.space.text(architecture), {}, {}, []
+        text = self.space.text(architecture)
+        costs: dict[str, float] = {}
+        values: dict[str, float] = {}
+        warnings: list[str] = []
         try:
             config = self.space.config(architecture)
             subject = CostSubject(config, self.deployment, self.plugins, text)
