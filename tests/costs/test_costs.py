@@ -138,6 +138,14 @@ def test_what_no_memory_holds_is_counted_but_not_measured() -> None:
         assert "--dtype bfloat16" in rows[name].reason
 
 
+def test_a_state_that_is_written_to_needs_no_values() -> None:
+    huge = MambaConfig(hidden_size=65536, num_hidden_layers=2, vocab_size=1000, state_size=8)
+    rows = measure_costs(huge, ["kv_cache", "decode_flops", "memory"], Deployment(prompt=4))
+    assert rows["kv_cache"].value == 0
+    assert rows["decode_flops"].require() > 10**10
+    assert rows["memory"].require() > 10**11
+
+
 def test_latencies_of_clearly_different_sizes_have_one_order() -> None:
     widths = ((1, 32), (2, 256), (6, 768))
     configs = [GPT2Config(n_layer=n, n_embd=d, n_head=4, vocab_size=500, n_positions=80) for n, d in widths]

@@ -229,6 +229,19 @@ def test_a_limit_of_a_table_and_a_measured_objective(lpz: Lpz, tmp_path: Path, f
     assert "phone.csv" in err
 
 
+@pytest.mark.integration
+def test_trained_architectures_are_compared_under_any_limit(lpz: Lpz, tmp_path: Path) -> None:
+    wanted = ("nas", "--among", "tiny-gpt2", "-o", "proxy:num_heads", "-o", "params", "--max", "weights=1MB", "--json")
+    code, printed, _ = lpz(*wanted, "--out", str(tmp_path / "run"), *BRIEF)
+    document = json.loads(printed)
+    assert code == 0
+    assert document["request"]["strategy"] == "exact"
+    assert document["outside"] > 0
+    assert all(one["costs"]["weights"] <= 10**6 for one in document["within"])
+    code, _, err = lpz(*wanted, "--strategy", "tpe", "--out", str(tmp_path / "b"), *BRIEF)
+    assert (code, "--strategy" in err) == (2, True)
+
+
 # What stops it ---------------------------------------------------------------------------------------------
 
 
