@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from lpzero_hf.benchmarks.benchmark import Benchmark as Benchmark
     from lpzero_hf.benchmarks.benchmark import Trained as Trained
     from lpzero_hf.benchmarks.benchmark import load_benchmark as load_benchmark
+    from lpzero_hf.benchmarks.cost_table import costs_from_table as costs_from_table
     from lpzero_hf.benchmarks.grade import grade as grade
     from lpzero_hf.benchmarks.table import benchmark_from_rows as benchmark_from_rows
     from lpzero_hf.benchmarks.table import benchmark_from_table as benchmark_from_table
@@ -55,6 +56,12 @@ if TYPE_CHECKING:
     from lpzero_hf.proxies.searched_proxy import shipped_proxy as shipped_proxy
     from lpzero_hf.scoring.compare import compare as compare
     from lpzero_hf.scoring.comparison import Comparison as Comparison
+    from lpzero_hf.scoring.costs import Cost as Cost
+    from lpzero_hf.scoring.costs import CostRow as CostRow
+    from lpzero_hf.scoring.costs import CostSubject as CostSubject
+    from lpzero_hf.scoring.costs import Deployment as Deployment
+    from lpzero_hf.scoring.costs import Measured as Measured
+    from lpzero_hf.scoring.costs import measure_costs as measure_costs
     from lpzero_hf.scoring.load_proxy import load_proxy as load_proxy
     from lpzero_hf.scoring.rank import rank as rank
     from lpzero_hf.scoring.score import score as score
@@ -82,6 +89,7 @@ _HOMES = {
     "Benchmark": "benchmarks.benchmark",
     "Trained": "benchmarks.benchmark",
     "load_benchmark": "benchmarks.benchmark",
+    "costs_from_table": "benchmarks.cost_table",
     "grade": "benchmarks.grade",
     "benchmark_from_rows": "benchmarks.table",
     "benchmark_from_table": "benchmarks.table",
@@ -114,6 +122,12 @@ _HOMES = {
     "recommended": "proxies.evidence",
     "compare": "scoring.compare",
     "Comparison": "scoring.comparison",
+    "Cost": "scoring.costs",
+    "CostRow": "scoring.costs",
+    "CostSubject": "scoring.costs",
+    "Deployment": "scoring.costs",
+    "Measured": "scoring.costs",
+    "measure_costs": "scoring.costs",
     "load_proxy": "scoring.load_proxy",
     "rank": "scoring.rank",
     "Score": "scoring.scores",

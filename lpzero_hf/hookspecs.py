@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     import typer
     from transformers import PreTrainedModel
 
-    from lpzero_hf import Benchmark, ExecutorOffer, ModelLayout, Proxy, SearchSpace, Unary, ZooModel
+    from lpzero_hf import Benchmark, Cost, ExecutorOffer, ModelLayout, Proxy, SearchSpace, Unary, ZooModel
 
 PROJECT = "lpzero_hf"
 hookspec = pluggy.HookspecMarker(PROJECT)
@@ -52,6 +52,12 @@ def lpz_benchmarks() -> Iterable[Benchmark]:
 @hookspec
 def lpz_model_layout(model: PreTrainedModel) -> ModelLayout | None:
     """Return where an exotic model keeps its blocks and mixers, or None to leave it to others."""
+
+
+@hookspec
+def lpz_costs() -> Iterable[Cost]:
+    """Return costs: what an architecture takes to run, measured or looked up."""
+    return ()
 
 
 @hookspec

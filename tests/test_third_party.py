@@ -30,7 +30,7 @@ def python(wheels: list[Path], tmp_path_factory: pytest.TempPathFactory) -> Path
 def test_the_wheel_holds_its_packages_with_their_data_and_nothing_else(wheels: list[Path]) -> None:
     names = zipfile.ZipFile(wheels[0]).namelist()
     tops = {name.split("/")[0] for name in names if not name.split("/")[0].endswith(".dist-info")}
-    assert tops == {"lpzero_hf", "lpz_proxies", "lpz_nas", "lpz_report", "lpz_zoo", "lpz_cli"}
+    assert tops == {"lpzero_hf", "lpz_proxies", "lpz_nas", "lpz_costs", "lpz_report", "lpz_zoo", "lpz_cli"}
     data = ("models/data/text.txt", "models/data/tokenizer.json", "proxies/data/evidence.json", "py.typed")
     assert {f"lpzero_hf/{name}" for name in data} <= set(names)
 
@@ -47,6 +47,7 @@ def test_a_third_partys_proxy_stands_in_the_same_table(python: Path, tmp_path: P
     assert 0 < rows["attention_entropy"]["value"] < 2.8  # nats; log 16 at most
     where = json.loads(lpz(python, "plugins", "--json").stdout)["plugins"]
     assert [(p["name"], p["status"]) for p in where] == [
+        ("builtin-costs", "active"),
         ("builtin-executors", "active"),
         ("builtin-proxies", "active"),
         ("builtin-zoo", "active"),

@@ -17,6 +17,7 @@ from lpz_cli import entry, listing, options, zoo
 from lpz_cli.bench import bench_app
 from lpz_cli.compare import compare
 from lpz_cli.consensus import consensus
+from lpz_cli.cost import cost
 from lpz_cli.export import export
 from lpz_cli.hub import pull, push
 from lpz_cli.nas import nas
@@ -50,6 +51,7 @@ app = typer.Typer(
 )
 app.command()(score)
 app.command()(compare)
+app.command()(cost)
 app.command()(rank)
 app.command()(search)
 app.command()(nas)

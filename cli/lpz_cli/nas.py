@@ -1,9 +1,9 @@
-"""`lpz nas`: the architecture that a proxy prefers under a budget of parameters."""
+"""`lpz nas`: the best architectures by proxies and costs, under limits of costs."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -15,7 +15,7 @@ from lpz_cli.score import shown
 from lpzero_hf.errors import UsageError
 
 if TYPE_CHECKING:
-    from lpz_nas import Found
+    from lpz_nas import Explored, Found
 
 
 @grouped
@@ -24,13 +24,35 @@ def nas(
         str | None, typer.Argument(metavar="[SPACE]", help="A space, see `lpz zoo`; with --among, that of BENCH.")
     ] = None,
     *,
-    proxy: Annotated[str, typer.Option("--proxy", "-p", help="What to maximise: a proxy's name or an expression.")],
-    max_params: Annotated[
-        int,
+    proxy: Annotated[
+        str | None,
         typer.Option(
-            "--max-params", parser=options.parameters, metavar="N", help="The most parameters: 5000000 or 5M."
+            "--proxy", "-p", help="What to maximise: a proxy's name or an expression; as --objective proxy:P."
         ),
-    ],
+    ] = None,
+    objective: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--objective",
+            "-o",
+            metavar="O",
+            help="proxy:NAME, to be large, or the name of a cost (see `lpz cost`), to be small. Several give "
+            "a Pareto front.",
+        ),
+    ] = None,
+    most: Annotated[
+        list[str] | None,
+        typer.Option("--max", metavar="COST=N", help="The most of a cost: params=50M, latency=20ms. Repeatable."),
+    ] = None,
+    least: Annotated[
+        list[str] | None, typer.Option("--min", metavar="COST=N", help="The least of a cost. Repeatable.")
+    ] = None,
+    max_params: Annotated[
+        int | None,
+        typer.Option(
+            "--max-params", parser=options.parameters, metavar="N", help="The most parameters: 5000000, 5M or 5e6."
+        ),
+    ] = None,
     out: Annotated[Path, typer.Option("--out", help="Folder for the study, the result and the winner.")],
     min_params: Annotated[
         int | None, typer.Option("--min-params", parser=options.parameters, metavar="N", help="The fewest parameters.")
@@ -42,6 +64,14 @@ def nas(
             "--among",
             metavar="BENCH",
             help="Only the trained architectures of this benchmark or table, without use of their trained performance.",
+        ),
+    ] = None,
+    strategy: Annotated[
+        Literal["auto", "exact", "nsga2", "tpe", "random", "evolution"] | None,
+        typer.Option(
+            "--strategy",
+            help="exact: every architecture; nsga2, tpe: of Optuna; evolution: of LiteTransformerSearch; random.",
+            show_default="exact for a space of at most --trials, else tpe for one objective, nsga2 for several",
         ),
     ] = None,
     front: Annotated[
@@ -60,27 +90,35 @@ def nas(
     conditions: options.Conditions,
     workers: options.Workers,
     table: options.Tables,
+    serving: options.Serving,
 ) -> None:
-    """Find an architecture under a budget of parameters, without training any.
+    """Find architectures under budgets, without training any.
 
-    Optuna proposes architectures, and the proxy scores them. Architectures over the budget are counted, but not built.
-    The winner is written with random weights. An interrupted search continues with --resume, with the same result.
-    Several --workers help only with --among: each proposal of Optuna depends on the earlier scores.
+    Optuna proposes architectures; their costs are found out, the cheap ones before a model is built, and proxies score
+    what is within the limits. Latency is measured last. One objective gives a winner, several a Pareto front, each
+    member with its config.json. With a proxy and a budget of parameters alone, the winner is written with random
+    weights. An interrupted search continues with --resume, with the same result but for measurements. Several --workers
+    help only with --among, a proxy and parameters: each proposal of Optuna depends on the earlier scores.
 
-    Example: `lpz nas tiny-gpt2 --proxy synflow --max-params 1000000 --trials 50 --out nas`
+    Example: `lpz nas llama -o proxy:lpzero-any -o kv_cache --max params=50M --max latency=20ms --out nas`
     """
     if plots:
         from lpz_cli.plots.scatter import need_matplotlib
 
         need_matplotlib()
 
-    from lpz_nas import Budget, find_architecture
+    from lpz_nas import Budget, explore, find_architecture, read_goals, read_limits
 
     from lpzero_hf.benchmarks.benchmark import load_benchmark
     from lpzero_hf.plugins import load_plugins
     from lpzero_hf.scoring.cache import ScoreCache
+    from lpzero_hf.spaces.named import load_space
 
-    budget = Budget(max_params, min_params)
+    general = bool(objective or most or least or strategy or serving.cost_table)
+    if not general and (proxy is None or max_params is None):
+        raise UsageError(
+            "say what to search for under which budget: --objective O and --max COST=N, or --proxy P and --max-params N"
+        )
     registry = load_plugins(no_plugin or ())
     rows, tokens = 16, 64
     how = table.options([] if among is None else [among])
@@ -88,6 +126,39 @@ def nas(
         benchmark = load_benchmark(among, registry, how)
         rows, tokens = benchmark.batch_size, benchmark.seq_len
     setting = conditions.setting(batch_size or rows, seq_len or tokens)
+    if general:
+        if workers.executor not in (None, "local"):
+            raise UsageError(f"--executor {workers.executor} works only with a proxy and parameters; leave it out")
+        home = None if space is None else load_space(space, registry)
+        tables = serving.tables(home, registry)
+        objectives = [f"proxy:{proxy}"] * (proxy is not None) + [*(objective or [])] + ["params"] * front
+        limits = read_limits(
+            [*(most or []), *([] if max_params is None else [f"params={max_params}"])],
+            [*(least or []), *([] if min_params is None else [f"params={min_params}"])],
+            registry, tables,
+        )  # fmt: skip
+        goals = read_goals(objectives, registry, tables)
+        deployment = serving.deployment(
+            conditions.dtype, conditions.device, workers.threads, conditions.attn, conditions.seed
+        )
+        with ScoreCache() as cache, counting("architectures appraised") as progress:
+            explored = explore(
+                home, goals, limits, out=out, trials=trials, strategy=strategy or "auto", resume=resume, among=among,
+                table=how, deployment=deployment, setting=setting, cache=cache, threads=workers.threads,
+                plugins=registry, progress=progress,
+            )  # fmt: skip
+        if plots:
+            from lpz_cli.plots.nas_plots import draw_objectives
+
+            draw_objectives(explored, out / "plots" / "front.png")
+        if json:
+            print_json(explored.to_json())
+        else:
+            _as_front(explored, out)
+        _warn(explored)
+        return
+    assert proxy is not None
+    budget = Budget(max_params, min_params)
     executor = workers.start(setting.device, registry)
     if among is None and workers.executor not in (None, "local"):
         raise UsageError(
@@ -139,3 +210,35 @@ def _as_tables(found: Found, budget: str, out: Path) -> None:
             f"warning: {proxy} has no score of {len(missing)} architectures, {first.architecture} for example, "
             f"{first.reason}"
         )
+
+
+def _as_front(explored: Explored, out: Path) -> None:
+    goals, request = explored.goals, explored.request
+    limited = [name.partition("_")[2] for name in request["limits"]]
+    shown_costs = [name for name in dict.fromkeys(limited) if name not in {goal.name for goal in goals}]
+    rows = [
+        [*(goal.show(one.values[goal.name]) for goal in goals), *(f"{one.costs[name]:,.6g}" for name in shown_costs),
+         f"{request['space']}:{one.architecture}"]
+        for one in explored.front
+    ]  # fmt: skip
+    what = "the winner" if len(goals) == 1 else "the Pareto front"
+    title = f"{request['space']} · {what} of {len(explored.within):,} architectures within the limits"
+    header = [*(goal.name for goal in goals), *shown_costs, "architecture"]
+    print_table(title, header, rows, range(len(header) - 1))
+    say(
+        f"{len(explored.outside):,} architectures were outside a limit, {len(explored.failed):,} without a value; "
+        f"{request['strategy']}, {explored.seconds:.1f} s. Each of the table has its config.json in {out / 'front'}"
+    )
+    if explored.left_out:
+        say(f"{explored.left_out} architectures of {request['among']} are left out: a proxy was searched on them.")
+
+
+def _warn(explored: Explored) -> None:
+    if explored.failed:
+        first = explored.failed[0]
+        tell(
+            f"warning: {len(explored.failed)} architectures have no value, {first.architecture} for example: "
+            f"{first.reason}"
+        )
+    if warned := [one for one in explored.within if one.warnings]:
+        tell(f"warning: {len(warned)} architectures were measured with warnings, for example {warned[0].warnings[0]}")

@@ -22,7 +22,9 @@ if TYPE_CHECKING:
     from lpzero_hf.executors.base import Executor
     from lpzero_hf.models.text_source import Source
     from lpzero_hf.plugins import PluginRegistry
+    from lpzero_hf.scoring.costs import Cost, Deployment
     from lpzero_hf.scoring.setting import Setting
+    from lpzero_hf.spaces.base import SearchSpace
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
 NoPlugin = Annotated[
@@ -347,6 +349,47 @@ class Tables:
             self.metric, larger, self.architecture_column, self.base, self.id_space, self.seed_column,
             tuple(self.extra_column or ()), self.skip_bad_rows,
         )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Serving:
+    """How a model is run where its costs count, beside precision and device."""
+
+    prompts: Annotated[int, typer.Option("--prompts", min=1, help="Of costs: prompts at a time.")] = 1
+    prompt_len: Annotated[
+        int | None,
+        typer.Option(
+            "--prompt-len",
+            min=1,
+            help="Of costs: tokens of a prompt.",
+            show_default="128, or one less than the model's positions",
+        ),
+    ] = None
+    repeats: Annotated[int, typer.Option("--repeats", min=1, help="Of latency: passes that are timed.")] = 10
+    warmup: Annotated[int, typer.Option("--warmup", min=0, help="Of latency: passes before these.")] = 3
+    cost_table: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--cost-table",
+            metavar="FILE",
+            help="Costs measured elsewhere: a table with a column for each, and one with architectures. Repeatable.",
+        ),
+    ] = None
+
+    def deployment(self, dtype: str, device: str, threads: int, attention: str | None, seed: int) -> Deployment:
+        """The deployment with that precision, device and so on. Raises `UsageError` if there is no such device."""
+        from lpzero_hf.scoring.costs import Deployment
+
+        place = str(resolve_device(device))
+        return Deployment(
+            self.prompts, self.prompt_len, dtype, place, threads, attention, self.warmup, self.repeats, seed
+        )  # fmt: skip
+
+    def tables(self, space: SearchSpace | None, plugins: PluginRegistry) -> dict[str, Cost]:
+        """The costs in the tables, by name; their architectures are ids of `space`, where there is one."""
+        from lpzero_hf.benchmarks.cost_table import costs_from_files
+
+        return costs_from_files(self.cost_table or [], space, None, plugins)
 
 
 OPTION_NAMES = {"direction": "lower-is-better", "id_space": "space"}

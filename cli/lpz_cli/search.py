@@ -59,9 +59,9 @@ class Searching:
     batch_size: Annotated[
         int | None, typer.Option("--batch-size", min=1, help="Sequences in the minibatch.", show_default="4")
     ] = None
-    seq_len: Annotated[
-        int | None, typer.Option("--seq-len", min=2, help="Tokens per sequence.", show_default="32")
-    ] = None
+    seq_len: Annotated[int | None, typer.Option("--seq-len", min=2, help="Tokens per sequence.", show_default="32")] = (
+        None
+    )
     minibatch: Annotated[
         list[str] | None,
         typer.Option(

@@ -46,6 +46,10 @@ class Pretence(TorchFunctionMode):
 class ShapesOnly(TorchDispatchMode):
     """Enter it around a pass of a model with parameters on the meta device; inputs and buffers may be real.
 
+    Args:
+        floats: whether floating-point tensors that depend on nothing have values: not where they are written to, as
+            the state of a cache is.
+
     Raises:
         RuntimeError: the pass reads a value that does not exist.
 
@@ -58,8 +62,9 @@ class ShapesOnly(TorchDispatchMode):
         torch.Size([4, 2])
     """
 
-    def __init__(self) -> None:
+    def __init__(self, floats: bool = True) -> None:
         super().__init__()  # type: ignore[no-untyped-call]  # torch leaves its modes untyped
+        self.floats = floats
         self.pretence = Pretence(lambda tensor: tensor.is_meta)
 
     def __enter__(self) -> Self:
@@ -79,7 +84,9 @@ class ShapesOnly(TorchDispatchMode):
             tensors = [t for t in tree_leaves((args, kwargs)) if isinstance(t, Tensor)]
             if not tensors and any(argument.name == "device" for argument in func._schema.arguments):
                 made = func(*args, **kwargs | {"device": torch.device("meta")})
-                if isinstance(made, Tensor) and made.numel() * made.element_size() > LARGEST:
+                if isinstance(made, Tensor) and (
+                    made.numel() * made.element_size() > LARGEST or (not self.floats and made.is_floating_point())
+                ):
                     return made
             if not any(t.is_meta for t in tensors):
                 return func(*args, **kwargs)

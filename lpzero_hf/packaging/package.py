@@ -24,7 +24,9 @@ if TYPE_CHECKING:
 
 REQUIREMENT = "lpzero-hf>=0.2.0.dev0"  # the first with the public names that packages import
 LONGEST = 100  # letters of a name, which becomes part of file names
-RESERVED = frozenset({"lpzero_hf", "lpz_cli", "lpz_zoo", "lpz_proxies", "lpz_nas", "lpz_report"})  # own modules
+RESERVED = frozenset(
+    {"lpzero_hf", "lpz_cli", "lpz_zoo", "lpz_proxies", "lpz_nas", "lpz_costs", "lpz_report"}
+)  # own modules
 DISTRIBUTION = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?", re.ASCII)  # as PyPI has it
 VERSION = re.compile(r"[0-9]+(\.[0-9]+)*")
 

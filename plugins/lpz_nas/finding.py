@@ -198,6 +198,34 @@ def _benchmark(name: str, space: SearchSpace | None, plugins: PluginRegistry, ta
     return benchmark
 
 
+def candidates_among(
+    name: str,
+    space: SearchSpace | None,
+    table: TableOptions | None,
+    proxies: Sequence[Proxy],
+    plugins: PluginRegistry,
+) -> tuple[SearchSpace, list[Architecture], int]:
+    """The space of a benchmark, those of its architectures that no proxy was searched on, and the number of others.
+
+    Args:
+        name: of the benchmark, or its file.
+        space: that it must be of; None for any.
+        table: how it is read if it is a table.
+        proxies: that choose.
+        plugins: where names are looked up.
+    """
+    benchmark = _benchmark(name, space, plugins, table)
+    entries = _buildable(benchmark)
+    left = list(dict.fromkeys(entry.architecture for entry in entries))
+    every = len(left)
+    for proxy in proxies:
+        unseen = set(_unseen(benchmark, entries, proxy, plugins)[0])
+        left = [architecture for architecture in left if architecture in unseen]
+    if not left:
+        raise UsageError(f"the proxies were searched on all architectures of benchmark '{name}'; choose others")
+    return benchmark.space, left, every - len(left)
+
+
 def _buildable(benchmark: Benchmark) -> list[Trained]:
     """The trained architectures, without those that cannot be built where the benchmark leaves these out."""
     entries = benchmark.trained()

@@ -16,8 +16,8 @@ from lpz_nas.outcome import FORMAT, VERSION
 from lpzero_hf.errors import LpzError, UsageError, one_line
 from lpzero_hf.files import LOCK, same_settings
 
-SETTINGS, STUDY, RESULT, WINNER = "nas.json", "study.sqlite", "result.json", "winner"
-WRITTEN = (SETTINGS, RESULT, WINNER)  # under temporary names first
+SETTINGS, STUDY, RESULT, WINNER, FRONT = "nas.json", "study.sqlite", "result.json", "winner", "front"
+WRITTEN = (SETTINGS, RESULT, WINNER, FRONT)  # under temporary names first
 ASIDE = "old"
 
 
@@ -43,7 +43,7 @@ def discard(folder: Path) -> None:
     Args:
         folder: of the search; one with a result or a winner is left unchanged.
     """
-    if any((folder / name).exists() for name in (RESULT, WINNER)):
+    if any((folder / name).exists() for name in (RESULT, WINNER, FRONT)):
         return
     with suppress(OSError):  # the search has failed already, and says why
         for path in _leftovers(folder):

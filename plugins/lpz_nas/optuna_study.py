@@ -127,8 +127,12 @@ class ResumableSampler(BaseSampler):
         """Make the sampler of this trial."""
         finished = len(study.get_trials(deepcopy=False, states=FINISHED))
         self._fixed = self._first[finished] if finished < len(self._first) else {}
-        self._inner = TPESampler(seed=random.Random(f"{self._seed}/{finished}").getrandbits(32))
+        self._inner = self.sampler(study, random.Random(f"{self._seed}/{finished}").getrandbits(32))
         self._inner.before_trial(study, trial)
+
+    def sampler(self, study: optuna.Study, seed: int) -> BaseSampler:
+        """The sampler of one trial."""
+        return TPESampler(seed=seed)
 
     def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
         """As the trial's sampler does."""
@@ -163,6 +167,7 @@ def create_study(
     front: bool = False,
     first: Sequence[Mapping[str, Value]] = (),
     sampler: BaseSampler | None = None,
+    signs: Sequence[int] = (),
 ) -> optuna.Study:
     """A study that maximises a score; continues the one in `storage` if there is one.
 
@@ -173,6 +178,7 @@ def create_study(
         front: maximise the score and minimise the number of parameters: a Pareto front instead of one winner.
         first: parameters of the first trials, see `corners`.
         sampler: another sampler of Optuna's, instead of `seed` and `first`.
+        signs: 1 for every objective that is maximised, -1 for every other, instead of `front`.
 
     Raises:
         LpzError: the storage cannot be opened.
@@ -184,7 +190,7 @@ def create_study(
             study_name=name,
             storage=url,
             sampler=ResumableSampler(seed, first) if sampler is None else sampler,
-            directions=["maximize", "minimize"] if front else ["maximize"],
+            directions=["maximize" if sign > 0 else "minimize" for sign in signs or ([1, -1] if front else [1])],
             load_if_exists=True,
         )
     except LpzError:
@@ -204,8 +210,12 @@ def _url_of(file: Path) -> str:
 def corners(space: SearchSpace, budget: Budget) -> list[dict[str, Value]]:
     """First proposals for a study: the smallest architecture of a space if the budget has a maximum, the largest if it
     has a minimum, so that a budget that can be met is met by the first trials."""
-    sides = [budget.max_params is not None, budget.min_params is not None]
-    return [extreme(space, largest) for bounded, largest in zip(sides, (False, True), strict=True) if bounded]
+    return ends(space, budget.max_params is not None, budget.min_params is not None)
+
+
+def ends(space: SearchSpace, smallest: bool, largest: bool) -> list[dict[str, Value]]:
+    """The smallest architecture of a space, and the largest, as parameters."""
+    return [extreme(space, side) for wanted, side in ((smallest, False), (largest, True)) if wanted]
 
 
 def extreme(space: SearchSpace, largest: bool) -> dict[str, Value]:

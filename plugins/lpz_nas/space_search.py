@@ -115,7 +115,7 @@ def search_space(
             study.stop()
 
     first = corners(objective.space, budget)
-    with _quiet():
+    with quiet():
         study = create_study(storage, seed=evaluator.setting.seed, front=front, first=first)
         try:
             forget_interrupted(study)
@@ -137,7 +137,7 @@ def search_space(
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Optuna without its log of every trial."""
     before = optuna.logging.get_verbosity()
     optuna.logging.set_verbosity(optuna.logging.ERROR)

@@ -3,16 +3,11 @@
 from __future__ import annotations
 
 import torch
-from torch.utils.flop_counter import FlopCounterMode
 
-from lpz_proxies.block_counts import KindsCounted
 from lpzero_hf.errors import NotApplicable
 from lpzero_hf.models.body_parameters import count_body_parameters
-from lpzero_hf.models.isolation import Substitute, isolated, same
-from lpzero_hf.models.kernels import plain_kernels
+from lpzero_hf.models.flop_count import forward_flops
 from lpzero_hf.models.layout import count_parameters
-from lpzero_hf.models.meta_device import ShapesOnly
-from lpzero_hf.models.objective import Batch, run_model
 from lpzero_hf.models.width import hidden_width
 from lpzero_hf.proxies.base import ModelProxy, Proxy, Subject
 
@@ -85,29 +80,7 @@ def flops(subject: Subject) -> float:
     kind of block runs once; a model whose control flow depends on values runs whole.
     """
     one = {k: v[:1] if isinstance(v, torch.Tensor) else v for k, v in subject.batch.items()}
-    sequences = len(subject.batch["input_ids"])
-    try:
-        with ShapesOnly():
-            return _operations(subject, one, "batched_mm", without_values) * sequences
-    except Exception:  # its control flow depends on values
-        if any(parameter.is_meta for parameter in subject.model.parameters()):
-            raise
-        return _operations(subject, one, "eager", same) * sequences
-
-
-def _operations(subject: Subject, one: Batch, experts: str, substitute: Substitute) -> float:
-    """Multiply-accumulates on one sequence; blocks of one kind run once if the weights have no values."""
-    kinds = KindsCounted(FlopCounterMode(display=False))
-    blocks = [block.module for block in subject.layout.blocks] if substitute is without_values else []
-    frozen = isolated(subject.model, substitute=substitute, trainable=lambda parameter: False, seed=subject.seed)
-    with frozen, torch.no_grad(), plain_kernels(subject.model, experts), kinds.watching(blocks), kinds.counter:
-        run_model(subject.model, one)
-    return kinds.total / 2
-
-
-def without_values(parameter: torch.nn.Parameter) -> torch.Tensor:
-    """The shape of a parameter."""
-    return parameter.detach().to("meta")
+    return forward_flops(subject.model, one, subject.layout, subject.seed) / 2 * len(subject.batch["input_ids"])
 
 
 PROXIES: list[Proxy] = [

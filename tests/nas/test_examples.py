@@ -55,6 +55,16 @@ def test_optuna_searches_and_goes_on(tmp_path: Path) -> None:
     assert len(optuna.load_study(study_name=None, storage=f"sqlite:///{study}").trials) == 30
 
 
+@pytest.mark.slow
+def test_the_winner_under_budgets_beats_the_median_of_random_ones(tmp_path: Path) -> None:
+    output = run("budget_search.py", tmp_path)
+    winner = re.search(r"winner (\S+): loss ([\d.]+)", output)
+    others = re.search(r"median loss ([\d.]+), best ([\d.]+)", output)
+    assert winner
+    assert others
+    assert float(winner[2]) < float(others[1])
+
+
 def test_ray_tune_searches(tmp_path: Path) -> None:
     check(run("ray_tune.py", tmp_path), 1_000_000)
 

@@ -5,13 +5,15 @@ from __future__ import annotations
 import pytest
 import torch
 from lpz_proxies import size
-from lpz_proxies.block_counts import KindsCounted, kind_of
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import AutoConfig
 
+from lpzero_hf.models import flop_count
+from lpzero_hf.models.block_counts import KindsCounted, kind_of
 from lpzero_hf.models.build import build_model
 from lpzero_hf.models.isolation import isolated
+from lpzero_hf.models.kernels import plain_kernels
 from lpzero_hf.models.layout import layout_of
 from lpzero_hf.models.meta_device import ShapesOnly
 from lpzero_hf.models.minibatch import minibatch
@@ -49,7 +51,7 @@ def test_flops_are_those_of_a_pass_with_values_layer_by_layer(family: str) -> No
     model = build_model(AutoConfig.for_model(family, **deeper(family)))
     fed = with_labels(model, minibatch(model, batch_size=1, seq_len=16), 1)
     counter = FlopCounterMode(display=False)
-    with isolated(model, trainable=lambda parameter: False), torch.no_grad(), size.plain_kernels(model), counter:
+    with isolated(model, trainable=lambda parameter: False), torch.no_grad(), plain_kernels(model), counter:
         run_model(model, fed)
     assert size.flops(Subject(model, fed, layout_of(model), 1)) == counter.get_total_flops() / 2 > 0
     assert all("forward" not in vars(module) for module in model.modules())
@@ -60,7 +62,7 @@ def test_each_kind_of_block_runs_once(family: str, kinds: int, monkeypatch: pyte
     model = build_model(AutoConfig.for_model(family, **deeper(family)), lazy=True)
     layout = layout_of(model)
     made: list[KindsCounted] = []
-    monkeypatch.setattr(size, "KindsCounted", lambda counter: made.append(KindsCounted(counter)) or made[-1])
+    monkeypatch.setattr(flop_count, "KindsCounted", lambda counter: made.append(KindsCounted(counter)) or made[-1])
     fed = minibatch(model, batch_size=1, seq_len=16)
     with ShapesOnly():
         size.flops(Subject(model, with_labels(model, fed, 1), layout, 1))

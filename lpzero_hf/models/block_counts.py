@@ -8,13 +8,19 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from types import MethodType
-from typing import Any
+from typing import Any, Protocol
 
 from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
 
 PLACE = re.compile(r"(layer|block)(_?(id|idx|index|number|num))?", re.IGNORECASE)  # attributes that only count blocks
 PLAIN = (bool, int, float, str, type(None))
+
+
+class Counter(Protocol):
+    """What counts while a pass runs: `FlopCounterMode`, for example."""
+
+    def get_total_flops(self) -> int:
+        """The count so far."""
 
 
 @dataclass
@@ -26,12 +32,12 @@ class KindsCounted:
     attribute that only says the place of the block (`layer_idx`) does not count.
 
     Args:
-        counter: counts the blocks that run.
+        counter: counts the blocks that run: operations, or anything else that blocks of one kind have as much of.
         skipped: the operations of those that do not, as the counter counts them.
         ran: the operations and the output of each kind, by kind and signature of the inputs.
     """
 
-    counter: FlopCounterMode
+    counter: Counter
     skipped: int = 0
     ran: dict[Hashable, tuple[int, Any]] = field(default_factory=dict)
 
