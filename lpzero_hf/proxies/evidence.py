@@ -191,13 +191,9 @@ def recommended(
     ranked = []
     for place, proxy in enumerate(offered.values()):
         found = known.of(proxy, kind)
-        if (
-            proxy.name in SIZES
-            or proxy.name.endswith(REPLICA)
-            or proxy.trained_on
-            or found is None
-            or found.matched is None
-        ):
+        if proxy.name in SIZES or proxy.trained_on or found is None or found.matched is None:
+            continue
+        if proxy.name.endswith(REPLICA):
             continue
         if found.matched >= LEAST and sum(one.matched is not None for one in found.measured) == wanted:
             ranked.append((-round(found.matched / STEP), _cost(proxy), -found.matched, place, proxy, found))
