@@ -33,7 +33,7 @@ Triple = tuple[float, float, float]
 
 
 @dataclass(frozen=True)
-class Measured:
+class OnBenchmark:
     """One proxy on one benchmark that it was not searched on.
 
     Args:
@@ -61,7 +61,7 @@ class Evidence:
         measured: one for each benchmark, at least one.
     """
 
-    measured: tuple[Measured, ...]
+    measured: tuple[OnBenchmark, ...]
 
     @property
     def rho(self) -> float | None:
@@ -98,7 +98,7 @@ class Known:
     match: str
     within: float
     kinds: Mapping[str, str]
-    proxies: Mapping[str, tuple[str, tuple[Measured, ...]]]
+    proxies: Mapping[str, tuple[str, tuple[OnBenchmark, ...]]]
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Known:
@@ -124,8 +124,8 @@ class Known:
         return Evidence(found) if found and version == proxy.version else None
 
 
-def _measured(*, rho: list[float] | None, matched: list[float] | None, alike: list[str], **rest: Any) -> Measured:
-    return Measured(**rest, rho=_triple(rho), matched=_triple(matched), alike=tuple(alike))
+def _measured(*, rho: list[float] | None, matched: list[float] | None, alike: list[str], **rest: Any) -> OnBenchmark:
+    return OnBenchmark(**rest, rho=_triple(rho), matched=_triple(matched), alike=tuple(alike))
 
 
 def _triple(values: Sequence[float] | None) -> Triple | None:

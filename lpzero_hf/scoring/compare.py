@@ -99,7 +99,7 @@ def compare(
         >>> from lpzero_hf import Setting, compare
         >>> found = compare(["gpt2-variant", "llama-mini"], ["num_layers", "l2_norm"], setting=Setting(2, 16))
         >>> [model.name for model in found.models]
-        ['gpt2-variant', 'llama-mini']
+        ['llama-mini', 'gpt2-variant']
     """
     plugins = load_plugins() if plugins is None else plugins
     if seeds < 1:

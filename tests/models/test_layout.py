@@ -35,7 +35,15 @@ from tests.support.small_configs import small_config
 
 # What a family does not have, and why; every other proxy must give a finite score on every family.
 FUSED = {"nwot", "activation_distance", "activation_distance_lpzero", "w_pca_code"}  # experts run fused
-NO_FEED_FORWARD = FUSED | {"synaptic_saliency", "synaptic_saliency_lpzero", "dss", "w_pca", "v_pca", "meco"}
+NO_FEED_FORWARD = FUSED | {
+    "synaptic_saliency",
+    "synaptic_saliency_lpzero",
+    "dss",
+    "w_pca",
+    "v_pca",
+    "meco",
+    "lpzero-any",
+}
 NOT_APPLICABLE = {
     "mixtral": FUSED,
     "qwen3_moe": FUSED,
@@ -45,9 +53,10 @@ NOT_APPLICABLE = {
         "num_heads",
         "attention_confidence",
         "nsc_expected",
+        "lpzero-any",  # of which nsc_expected is a member
     },  # attention without heads or softmax; orthogonal weights
     "mobilebert": {"meco"},  # its last feed-forward layer has more outputs than inputs, which depend on each other
-    "xlnet": {"head_importance", "lpzero-flexibert", "lpzero-gpt2"},  # projects its heads with einsum
+    "xlnet": {"head_importance", "lpzero-flexibert", "lpzero-gpt2", "lpzero-any"},  # projects its heads with einsum
     "fnet": {"num_heads", "synaptic_diversity", "dss", "attention_confidence"},  # mixes without weights
     "mamba": NO_FEED_FORWARD | {"num_heads", "attention_confidence"},
     "mamba2": NO_FEED_FORWARD | {"attention_confidence"},

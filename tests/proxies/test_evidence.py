@@ -60,10 +60,14 @@ def test_a_few_proxies_are_recommended_with_their_evidence(kind: str) -> None:
         found = evidence_of(proxy, kind, plugins)
         assert found is not None
         assert {one.benchmark for one in found.measured} == set(evidence.benchmarks(kind))
-    best = max(evidence.of(claim.item, kind).matched for claim in installed_proxies(plugins).values()
-               if (found := evidence.of(claim.item, kind)) and len(found.measured) == len(evidence.benchmarks(kind))
-               and not claim.item.trained_on and not claim.item.name.endswith(REPLICA))  # fmt: skip
-    assert best in [evidence.of(proxy, kind).matched for proxy in chosen if evidence.of(proxy, kind)]
+    everywhere = {
+        claim.item.name: found
+        for claim in installed_proxies(plugins).values()
+        if (found := evidence.of(claim.item, kind)) and len(found.measured) == len(evidence.benchmarks(kind))
+        and not claim.item.trained_on and not claim.item.name.endswith(REPLICA)
+    }  # fmt: skip
+    best = max(everywhere, key=lambda name: everywhere[name].matched or -1)
+    assert any(proxy.name == best or everywhere[best].is_like(proxy.name) for proxy in chosen)
 
 
 def test_the_best_at_equal_size_are_recommended_and_the_cheaper_of_equal_ones_first() -> None:
