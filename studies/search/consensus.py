@@ -15,7 +15,7 @@ from lpzero_hf.proxies.resolve import installed_proxies
 from lpzero_hf.searching.consensus import candidates
 from lpzero_hf.searching.transfer import TransferRow, consensus_rows, row_of, unsearched, values, vector
 from studies.proxies.evidence import graded_runs
-from studies.search.transfer_protocol import PUBLIC, TransferProtocol, compact, found_table, reading, rows_table
+from studies.search.transfer_protocol import CAVEAT, PUBLIC, TransferProtocol, compact, found_table, reading, rows_table
 from studies.study import Progress, Runs
 
 ABOUT = """\
@@ -71,4 +71,4 @@ class KeptProtocol(TransferProtocol):
     def show(self, runs: Runs) -> str:
         """All rows, and the members."""
         data = runs[self.name]
-        return "\n\n".join([ABOUT, reading(data), rows_table(data, data["rows"]), found_table(data)])
+        return "\n\n".join([ABOUT, CAVEAT, reading(data), rows_table(data, data["rows"]), found_table(data)])
