@@ -88,6 +88,17 @@ class Artifact:
         return self.expressions[0].startswith(COMPOSITE)
 
     @property
+    def trained_on(self) -> Mapping[str, Sequence[str]]:
+        """By benchmark, the recorded keys of the architectures that it was searched on."""
+        recorded: Mapping[str, Sequence[str]] = self.provenance.get("trained_on", {})
+        return recorded
+
+    @property
+    def searched_marks(self) -> frozenset[str]:
+        """The same architectures by their content, see `lpzero_hf.benchmarks.held_out`; empty if not recorded."""
+        return frozenset(self.provenance.get("architectures", ()))
+
+    @property
     def digest(self) -> str:
         """The SHA-256 of the rest of the file's content, in hexadecimal."""
         return _digest(self._content())

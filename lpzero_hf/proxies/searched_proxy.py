@@ -53,13 +53,12 @@ class SearchedProxy(StatisticProxy):
     @property
     def trained_on(self) -> Mapping[str, Sequence[str]]:
         """As recorded in the artifact."""
-        recorded: Mapping[str, Sequence[str]] = self.artifact.provenance.get("trained_on", {})
-        return recorded
+        return self.artifact.trained_on
 
     @property
     def searched_marks(self) -> Set[str]:
         """As recorded in the artifact."""
-        return frozenset(self.artifact.provenance.get("architectures", ()))
+        return self.artifact.searched_marks
 
     def finish(self, reduced: Sequence[Sequence[Reduced]], layout: ModelLayout) -> float:
         """The score, from a table of only the members' branches."""

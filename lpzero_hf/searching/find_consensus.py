@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from lpzero_hf.artifacts.artifact import Artifact, Member
 from lpzero_hf.artifacts.versions import versions
-from lpzero_hf.benchmarks.agreement import Agreement, Vector
+from lpzero_hf.benchmarks.agreement import Agreement
 from lpzero_hf.benchmarks.benchmark import load_benchmark
 from lpzero_hf.benchmarks.grade import BASELINES, Report, grade
 from lpzero_hf.benchmarks.held_out import marks_of
@@ -16,7 +16,6 @@ from lpzero_hf.benchmarks.matched import MATCH, WITHIN, SizedTruth, Sizes
 from lpzero_hf.benchmarks.table_options import TableOptions
 from lpzero_hf.executors.base import Executor
 from lpzero_hf.plugins import PluginRegistry, load_plugins
-from lpzero_hf.proxies.base import Proxy
 from lpzero_hf.proxies.resolve import ProxyLike, resolve
 from lpzero_hf.scoring.cache import ScoreCache
 from lpzero_hf.searching.benchmark_scores import Progress
@@ -123,14 +122,8 @@ def find_consensus(
     }
     scores = {name: {p.name: vector(report.scores[p.name]) for p in able} for name, report in reports.items()}
     found = consensus(able, scores, truths)
-    agreement = {name: _agreement(found, able, scores[name], truth) for name, truth in truths.items()}
+    agreement = {name: truth.agreement(found.scores(able, scores[name])) for name, truth in truths.items()}
     return FoundConsensus(found, agreement, reports, tuple(sorted(marks)))
-
-
-def _agreement(
-    found: Consensus, proxies: Sequence[Proxy], scores: Mapping[str, Vector], truth: SizedTruth
-) -> Agreement:
-    return truth.agreement(found.scores(proxies, scores))
 
 
 def _step(progress: Progress | None, name: str) -> Callable[[int, int], None] | None:

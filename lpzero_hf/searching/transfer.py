@@ -384,8 +384,8 @@ def consensus_rows(
         marks: by benchmark, of every architecture, see `lpzero_hf.benchmarks.held_out`.
     """
 
-    def chosen(held: str | None) -> Consensus | None:
-        """The consensus without one benchmark; None if there is none."""
+    def chosen(held: str | None) -> Consensus | str:
+        """The consensus without one benchmark, or why there is none."""
         known_marks = set() if held is None else {mark for some in marks[held] for mark in some}
         left = {name: unseen(marks[name], known_marks) for name in scores if name != held}
         rows = {name: some for name, some in left.items() if len(some) >= FEWEST}
@@ -393,15 +393,15 @@ def consensus_rows(
         known = {name: {proxy: values[rows[name]] for proxy, values in scores[name].items()} for name in truths}
         able = [p for p in proxies if held is None or bool((scores[held][p.name] > 0).all())]
         try:
-            return consensus_of(able, known, truths) if truths else None
-        except LpzError:  # too few agree with all
-            return None
+            return consensus_of(able, known, truths) if truths else f"no other benchmark has {FEWEST} others"
+        except LpzError as error:
+            return str(error)
 
-    def row(name: str, kind: Kind, found: Mapping[str, Consensus | None]) -> TransferRow:
-        made = {held: values(one.scores(proxies, scores[held])) for held, one in found.items() if one is not None}
-        return row_of(
-            name, kind, columns, made, found={held: [(one.text, 1)] for held, one in found.items() if one is not None}
-        )
+    def row(name: str, kind: Kind, made: Mapping[str, Consensus | str]) -> TransferRow:
+        found = {held: one for held, one in made.items() if not isinstance(one, str)}
+        failed = {held: {f"failed: {why}": len(marks[held])} for held, why in made.items() if isinstance(why, str)}
+        scored = {held: values(one.scores(proxies, scores[held])) for held, one in found.items()}
+        return row_of(name, kind, columns, scored, failed, {held: [(one.text, 1)] for held, one in found.items()})
 
     everywhere = chosen(None)
     return [

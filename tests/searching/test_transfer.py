@@ -144,6 +144,14 @@ def test_the_consensus_without_a_benchmark_does_not_depend_on_it(names: list[str
     assert (sign, rows(before)["consensus: on all"].kind) == (1, "ceiling")
 
 
+def test_where_there_is_no_consensus_the_reason_is_told(names: list[str]) -> None:
+    with few_resamples():
+        row = rows(run(names, search=None, proxies=["plain"], within=1.0, consensus=True))["consensus"]
+    assert row.scores == {}
+    assert set(row.unscored) == set(names)
+    assert all(why.startswith("failed: ") for reasons in row.unscored.values() for why in reasons)
+
+
 def test_a_search_sees_every_other_architecture_and_none_of_the_benchmark_left_out(
     names: list[str], whole: tuple[TransferResult, Path]
 ) -> None:
