@@ -113,6 +113,10 @@ class SearchSpace(ABC):
             UsageError: `pick` returned a value that is not in the space.
         """
 
+    @abstractmethod
+    def named_values(self, architecture: Architecture) -> dict[str, Value]:
+        """The values by which `assemble` makes an architecture: by names of `parameters`, only those it has."""
+
     def size(self) -> int:
         """The number of architectures; an estimate where `count` says so."""
         return self.count().value

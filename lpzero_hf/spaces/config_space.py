@@ -195,6 +195,14 @@ class ConfigSpace(SearchSpace):
             chosen[choice.field] = tuple(self._picked(pick, f"{choice.name}.{i}", choice) for i in range(depth))
         return self._repaired(chosen, places)
 
+    def named_values(self, architecture: Architecture) -> dict[str, Value]:
+        """The values made once, then those of the layers it has, see `SearchSpace.named_values`."""
+        self.check(architecture)
+        rows = list(zip(self._choices, architecture.shared, strict=True))
+        once = {choice.name: value for choice, value in rows if not choice.per_layer}
+        layered = {choice.name: value for choice, value in rows if choice.per_layer}
+        return once | {f"{name}.{i}": value for name, values in layered.items() for i, value in enumerate(values)}
+
     def described(self) -> list[Mapping[str, Any]]:
         """A row for every choice, see `SearchSpace.described`."""
         return [

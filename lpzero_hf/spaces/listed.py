@@ -106,6 +106,10 @@ class ListedSpace(SearchSpace):
         """The architecture whose name `pick` chooses, see `SearchSpace.assemble`."""
         return self.check(Architecture((pick(PARAMETER, self._names),)))
 
+    def named_values(self, architecture: Architecture) -> dict[str, Value]:
+        """Its name."""
+        return {PARAMETER: self.check(architecture).shared[0]}
+
     def content(self, architecture: Architecture) -> tuple[Any, ...]:
         """What the architecture is made of; nothing where a file or the Hub decides it: its name may be another's."""
         given = self.members[self.check(architecture).shared[0]].given

@@ -82,6 +82,10 @@ class ShippedSpace(SearchSpace):
         """The architecture whose values `pick` chooses."""
         return self._space.assemble(pick)
 
+    def named_values(self, architecture: Architecture) -> dict[str, Value]:
+        """The values of an architecture by the names of the choices."""
+        return self._space.named_values(architecture)
+
     def definition(self) -> dict[str, Any]:
         """What makes this space again without its file."""
         return self._space.definition()

@@ -205,6 +205,17 @@ class Space(SearchSpace):
         depth = int(cast("int", pick(DEPTH, self.depths)))
         return self.check(Architecture(shared, tuple(row(self.layer, f"layers.{i}.") for i in range(depth))))
 
+    def named_values(self, architecture: Architecture) -> dict[str, Value]:
+        """The shared values, "number of layers", then those of the layers it has, see `SearchSpace.named_values`."""
+        self.check(architecture)
+        shared = {choice.name: value for choice, value in zip(self.shared, architecture.shared, strict=True)}
+        layers = {
+            f"layers.{i}.{choice.name}": value
+            for i, row in enumerate(architecture.layers)
+            for choice, value in zip(self.layer, row, strict=True)
+        }
+        return shared | {DEPTH: len(architecture.layers)} | layers
+
     def described(self) -> list[Mapping[str, Any]]:
         """A row for every choice and the number of layers, see `SearchSpace.described`."""
         shared, layer = (

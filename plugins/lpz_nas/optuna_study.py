@@ -30,9 +30,9 @@ from optuna.trial import FrozenTrial, TrialState
 from lpz_nas.budget import Budget, count
 from lpz_nas.evaluator import ProxyEvaluator
 from lpz_nas.outcome import Tried
+from lpz_nas.proposals import offered
 from lpzero_hf.errors import LpzError, UsageError, one_line
 from lpzero_hf.spaces.base import Architecture, SearchSpace, Value
-from lpzero_hf.spaces.member_text import written
 
 FINISHED = (TrialState.COMPLETE, TrialState.PRUNED)
 
@@ -50,15 +50,10 @@ def suggest(trial: optuna.Trial, space: SearchSpace) -> Architecture:
         steps = {b - a for a, b in pairwise(numbers)}
         if len(numbers) == len(values) > 2 and len(steps) == 1 and min(steps) > 0:
             return trial.suggest_int(name, numbers[0], numbers[-1], step=steps.pop())
-        offered = _offered(values)
-        return values[offered.index(trial.suggest_categorical(name, offered))]
+        options = offered(values)
+        return values[options.index(trial.suggest_categorical(name, options))]
 
     return space.assemble(pick)
-
-
-def _offered(values: Sequence[Value]) -> list[Any]:
-    """Values as Optuna takes them, in their order."""
-    return [written(value) for value in values] if any(isinstance(value, tuple) for value in values) else list(values)
 
 
 class Objective:
@@ -224,7 +219,7 @@ def extreme(space: SearchSpace, largest: bool) -> dict[str, Value]:
     def end(values: Sequence[Value]) -> Value:
         numbers = [value for value in values if isinstance(value, int | float)]
         if len(numbers) < len(values):
-            return _offered(values)[0]
+            return offered(values)[0]
         return max(numbers) if largest else min(numbers)
 
     return {name: end(values) for name, values in space.parameters().items()}

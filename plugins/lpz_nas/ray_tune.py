@@ -7,20 +7,21 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from dataclasses import asdict
 from typing import Any
 
 from ray import tune
 
-from lpz_nas.budget import Budget, count
+from lpz_nas.budget import Budget
 from lpz_nas.evaluator import ProxyEvaluator
-from lpzero_hf.errors import LpzError, UsageError
+from lpz_nas.proposals import Proposals, offers
 from lpzero_hf.spaces.base import SearchSpace
 
 
 def param_space(space: SearchSpace) -> dict[str, Any]:
     """A space as Ray Tune's `param_space`: every value drawn uniformly, with the layers of the deepest architecture;
-    a shallower one ignores the rest. The names are those of `space.parameters()`."""
-    return {name: tune.choice(values) for name, values in space.parameters().items()}
+    a shallower one ignores the rest. The names are those of `space.parameters()`; lists are written as texts."""
+    return {name: tune.choice(values) for name, values in offers(space).items()}
 
 
 def trainable(evaluator: ProxyEvaluator, budget: Budget | None = None) -> Callable[[Mapping[str, Any]], None]:
@@ -37,27 +38,10 @@ def trainable(evaluator: ProxyEvaluator, budget: Budget | None = None) -> Callab
     Raises:
         UsageError: the evaluator has no space.
     """
-    space, bounds = evaluator.space, budget or Budget()
-    if space is None:
-        raise UsageError("Ray Tune searches a space; name it with ProxyEvaluator(..., space=...)")
+    proposals = Proposals(evaluator, budget)
 
     def run(config: Mapping[str, Any]) -> None:
-        found: dict[str, Any] = {"score": -math.inf, "params": None, "architecture": "", "reason": ""}
-        try:
-            architecture = space.assemble(lambda name, values: config[name])
-            found["architecture"] = space.text(architecture)
-            built = space.config(architecture)
-            found["params"] = params = count(built)
-        except LpzError as error:  # no architecture, or none that can be built
-            tune.report(found | {"reason": str(error)})
-            return
-        if bounds.allows(params):
-            verdict = evaluator.try_evaluate(built)
-            found["reason"] = verdict.reason
-            if verdict.value is not None:
-                found["score"] = verdict.value
-        else:
-            found["reason"] = f"{params:,} parameters, not {bounds}"
-        tune.report(found)
+        outcome = asdict(proposals.outcome(config))
+        tune.report(outcome | {"score": -math.inf if outcome["score"] is None else outcome["score"]})
 
     return run

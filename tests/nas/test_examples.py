@@ -75,3 +75,38 @@ def test_archai_asks_the_evaluator(tmp_path: Path) -> None:
     assert len(rows) == 5
     assert scores == sorted(scores, reverse=True)
     assert scores[0] == pytest.approx(ProxyEvaluator("synflow", setting=Setting(4, 32)).evaluate(rows[0][1]), rel=1e-5)
+
+
+def test_syne_tune_searches_and_looks_up(tmp_path: Path) -> None:
+    pytest.importorskip("syne_tune", reason="needs the extra syne-tune")
+    output = run("syne_tune_search.py", tmp_path)
+    check(output, 600_000)
+    assert "validation loss" in output
+
+
+def test_optunahub_s_problem_is_searched(tmp_path: Path) -> None:
+    pytest.importorskip("optunahub", reason="needs the extra optunahub")
+    optimum, *found = [float(number) for number in re.findall(r"\d+\.\d{4}", run("optunahub_problem.py", tmp_path))]
+    assert len(found) == 2
+    assert min(found) >= optimum
+
+
+def test_modelopt_narrows_a_model(tmp_path: Path) -> None:
+    pytest.importorskip("modelopt", reason="needs the extra modelopt")
+    output = run("modelopt_search.py", tmp_path)
+    widths = [int(word) for word in output.splitlines()[-2].split()[2:]]
+    assert len(widths) == 6
+    assert max(widths) <= 512 > min(widths)
+
+
+def test_neps_searches(tmp_path: Path) -> None:
+    pytest.importorskip("neps", reason="needs an environment with neural-pipeline-search")
+    check(run("neps_search.py", tmp_path), 600_000)
+
+
+def test_whittle_finds_a_front(tmp_path: Path) -> None:
+    pytest.importorskip("whittle", reason="needs an environment with whittle")
+    front = [int(size.replace(",", "")) for size in re.findall(r"front: ([\d,]+)", run("whittle_search.py", tmp_path))]
+    assert front == sorted(front)
+    assert len(front) > 0
+    assert max(front) <= 600_000
