@@ -25,7 +25,7 @@ MODELS = (
     "flexibert:h128-sdp.a2.f512.n1-conv5.a2.f512.n3",
 )
 SEARCHES: dict[str, dict[str, Any]] = {
-    "evolution": {"strategy": "evolution", "iterations": 300, "splits": 2, "train": 30, "limit": 60},
+    "evolution": {"strategy": "evolution", "preset": "paper", "iterations": 300, "splits": 2, "train": 30, "limit": 60},
     "exhaustive": {"strategy": "exhaustive", "splits": 2, "train": 30, "limit": 60},
 }
 

@@ -27,6 +27,7 @@ Fold = Literal["sum", "mean", "any"]
 KINDS = ("spearman", "kendall", "matched")
 SUMMED = ("Spearman's rho", "Kendall's tau-b", "at equal size")
 Combine = Literal["mean", "worst"]
+Preset = Literal["default", "paper"]
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,16 @@ class Searching:
     early: Annotated[
         int, typer.Option("--early", min=0, help="Architectures to evaluate first; 0 evaluates all at once.")
     ] = 10
-    iterations: Annotated[int, typer.Option("--iterations", min=1, help="Children of an evolution.")] = 1000
+    preset: Annotated[
+        Preset, typer.Option("--preset", help="Of an evolution: in generations, or as in LPZero, child by child.")
+    ] = "default"
+    batch: Annotated[
+        int | None, typer.Option("--batch", min=1, help="Candidates that are proposed, pruned and scored together.")
+    ] = None
+    iterations: Annotated[
+        int | None,
+        typer.Option("--iterations", min=1, help="Children of an evolution; by default as many as the preset makes."),
+    ] = None
     population: Annotated[int, typer.Option("--population", min=2, help="Of an evolution.")] = 80
     batch_size: Annotated[
         int | None, typer.Option("--batch-size", min=1, help="Sequences in the minibatch.", show_default="4")
@@ -85,7 +95,8 @@ class Searching:
         return SearchConfig(
             tuple(benchmarks), self.strategy, _lengths(self.unary), _folds(self.reduce), _folds(self.aggregate),
             fitness=self.fitness, combine=self.combine, select=self.select, prune=not self.no_prune, early=self.early,
-            iterations=self.iterations, population=self.population, seed=conditions.seed,
+            preset=self.preset, batch=self.batch, iterations=self.iterations, population=self.population,
+            seed=conditions.seed,
             setting=conditions.setting(self.batch_size or 4, self.seq_len or 32),
             minibatches=_minibatches(self.minibatch or (), self.batch_size, self.seq_len),
             init_seeds=tuple(self.init_seed or ()), over_settings=self.over_settings,
@@ -103,6 +114,9 @@ def search(
     resume: options.Resume = False,
     train: Annotated[int, typer.Option("--train", min=0, help="Architectures to search on; 0 for all.")] = 50,
     splits: Annotated[int, typer.Option("--splits", min=1, help="Searches, each on other architectures.")] = 1,
+    minutes: Annotated[
+        float | None, typer.Option("--minutes", help="End the search on each split after so long, with its result.")
+    ] = None,
     test: Annotated[
         list[str] | None, typer.Option("--test", help="Another benchmark, to test the winners on. Repeatable.")
     ] = None,
@@ -141,7 +155,7 @@ def search(
     )  # fmt: skip
     with workers.start(config.setting.device, registry) as executor, stages() as progress:
         result = run(
-            config, out=out, resume=resume, test=test or (), ceiling=ceiling,
+            config, out=out, resume=resume, test=test or (), ceiling=ceiling, minutes=minutes,
             executor=executor, plugins=registry, progress=progress,
         )  # fmt: skip
     if plots and out is not None:
@@ -223,6 +237,7 @@ def _as_tables(result: SearchResult, out: Path | None) -> None:
     counts = [f"{count:,} {reason}" for reason, count in [*first.pruned.items(), *first.rejected.items()]]
     say(
         f"First split: {first.evaluated:,} evaluated in {first.seconds:.1f} s"
+        + ("" if first.complete else ", where --minutes ended it")
         + (f"; rejected: {', '.join(counts)}" if counts else "")
         + f". Capture took {result.seconds['capture']:.1f} s, everything {result.seconds['all']:.1f} s."
     )

@@ -40,8 +40,29 @@ class Facts:
         return low if low == high else None
 
 
+class RememberedOperations(dict[str, Unary]):
+    """Operations by name, with what has been derived of their chains: it is derived once.
+
+    Args:
+        operations: by name; later changes of them are not seen.
+    """
+
+    def __init__(self, operations: Operations) -> None:
+        super().__init__(operations)
+        self.facts: dict[tuple[str, Chain], Facts] = {}
+        self.chains: dict[tuple[str, Chain], Chain] = {}
+
+
 def facts(statistic: str, chain: Chain, operations: Operations = BUILT_IN) -> Facts:
     """Known properties of the result of `chain` on `statistic`."""
+    if not isinstance(operations, RememberedOperations):
+        return _facts(statistic, chain, operations)
+    if (known := operations.facts.get((statistic, chain))) is None:
+        known = operations.facts[statistic, chain] = _facts(statistic, chain, operations)
+    return known
+
+
+def _facts(statistic: str, chain: Chain, operations: Operations) -> Facts:
     known = Facts(RANGES[statistic], RANGES[statistic])
     for name in chain:
         known = step(known, operations[name])
@@ -74,7 +95,11 @@ def canonical_chain(statistic: str, chain: Chain, operations: Operations = BUILT
     """
     if "disconnect" in chain:
         return DISCONNECT
-    return _canonical(statistic, chain, operations)
+    if not isinstance(operations, RememberedOperations):
+        return _canonical(statistic, chain, operations)
+    if (shortest := operations.chains.get((statistic, chain))) is None:
+        shortest = operations.chains[statistic, chain] = _canonical(statistic, chain, operations)
+    return shortest
 
 
 def _canonical(statistic: str, chain: Chain, operations: Operations) -> Chain:

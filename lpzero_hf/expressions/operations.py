@@ -17,6 +17,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from lpzero_hf.errors import PluginError
 from lpzero_hf.plugins import PluginRegistry, instance_of, load_plugins
 
 EXP_LIMIT = 80.0  # exp of more would overflow in single precision
@@ -106,6 +107,23 @@ class Unary:
         if not self.name.isidentifier() or self.name != self.name.lower():
             raise ValueError(f"an operation's name is a lower-case identifier, got '{self.name}'")
 
+    def __call__(self, x: Tensor) -> Tensor:
+        """The result on one tensor, [rows, columns] or [], if it is what the operation promises.
+
+        Raises:
+            PluginError: it is no tensor of real numbers of the promised shape.
+        """
+        result = self.function(x)
+        shape = () if self.scalar else tuple(x.shape)
+        if not isinstance(result, Tensor) or not result.is_floating_point() or tuple(result.shape) != shape:
+            kind = getattr(result, "dtype", type(result).__name__)
+            made = f"{tuple(result.shape)} of {kind}" if isinstance(result, Tensor) else kind
+            raise PluginError(
+                f"operation '{self.name}' gives {made} for a tensor {tuple(x.shape)}, where it must give real numbers "
+                f"{shape}; correct its function, or declare it with scalar={not self.scalar}"
+            )
+        return result
+
 
 # The functions ---------------------------------------------------------------------------------------------
 
@@ -146,7 +164,7 @@ def _min_max(x: Tensor) -> Tensor:
 
 
 def _std(x: Tensor) -> Tensor:
-    return _centred(x).square_().mean().sqrt()
+    return _centred(x).square().mean().sqrt()
 
 
 # What is known of their results ----------------------------------------------------------------------------
@@ -348,6 +366,19 @@ BINARY: dict[str, str] = {
     "product": "x * y, element by element",
     "matmul": "x @ y^T; with a scalar, the product",
 }
+
+
+def applied(operation: Unary, x: Tensor) -> Tensor:
+    """The checked result of an operation on a tensor that others will read.
+
+    Raises:
+        PluginError: it is not what the operation promises, or the operation has written into its argument.
+    """
+    version = x._version
+    result = operation(x)
+    if x._version != version:
+        raise PluginError(f"operation '{operation.name}' writes into its argument; let its function work on a copy")
+    return result
 
 
 def installed_operations(plugins: PluginRegistry | None = None) -> dict[str, Unary]:

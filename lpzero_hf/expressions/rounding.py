@@ -98,3 +98,14 @@ def checked(score: float, again: float) -> float:
             stacklevel=2,
         )
     return score
+
+
+def decided(scores: Tensor, again: Tensor) -> Tensor:
+    """Where rounding decides scores, by their values on disturbed tensors: where `checked` would raise.
+
+    Args:
+        scores: of any shape.
+        again: of the same shape, on disturbed tensors.
+    """
+    change = (scores - again).abs() / torch.maximum(scores.abs(), again.abs())
+    return torch.isfinite(scores) & (scores != again) & ~(change <= INVALID)

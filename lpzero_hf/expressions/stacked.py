@@ -9,6 +9,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from lpzero_hf.expressions.batched import Met, batch_scores
 from lpzero_hf.expressions.canonical import canonical_chain
 from lpzero_hf.expressions.expression import Branch, Expression
 from lpzero_hf.expressions.tables import GROUP, Pair, Table, Wanted, pair_of
@@ -55,6 +56,10 @@ class Stack:
             name: torch.tensor([wanted.scalar(chain) for chain in all_], device=self.device)
             for name, all_ in wanted.chains.items()
         }
+        self._flags = {name: flags.tolist() for name, flags in self.scalar.items()}
+        self._ranks = {name: (torch.cumsum(~flags, 0) - 1).tolist() for name, flags in self.scalar.items()}
+        self._places: dict[Branch, int] = {}
+        self._rows: dict[str, Tensor] = {}
 
     def _padded(self, parts: Sequence[Tensor | None], k: int, *size: int) -> Tensor:
         """[k, n, *size], where the first of `size` is a number of blocks, with zeros for missing values."""
@@ -76,6 +81,7 @@ class Stack:
         some.n = len(chosen)
         for name in ("counts", "totals", "products", "matmuls"):
             setattr(some, name, {key: tensor[:, chosen] for key, tensor in getattr(self, name).items()})
+        some._rows = {}
         return some
 
     @property
@@ -107,10 +113,53 @@ class Stack:
         grid = self.grid(left, right, expression.op, expression.reduce, expression.aggregate, *places)
         return grid[:, 0, 0]
 
+    def scores(self, expressions: Sequence[Expression]) -> Tensor:
+        """[m, n], the scores of all architectures under each expression; `score` of each, but for rounding."""
+        return batch_scores(self, expressions)
+
+    def _index(self, branch: Branch) -> int:
+        if branch not in self._places:
+            chain = canonical_chain(branch.statistic, branch.chain, self.wanted.operations)
+            self._places[branch] = self.index[branch.statistic][chain]
+        return self._places[branch]
+
     def _place(self, branch: Branch) -> slice:
-        chain = canonical_chain(branch.statistic, branch.chain, self.wanted.operations)
-        i = self.index[branch.statistic][chain]
+        i = self._index(branch)
         return slice(i, i + 1)
+
+    def is_scalar(self, branch: Branch) -> bool:
+        """Whether the branch leaves one number per site."""
+        return bool(self._flags[branch.statistic][self._index(branch)])
+
+    def block_totals(self, branches: Sequence[Branch]) -> Tensor:
+        """[2, k, n, B], see `lpzero_hf.expressions.batched.BranchSums`."""
+        found: Tensor | None = None
+        for name in dict.fromkeys(branch.statistic for branch in branches):
+            if name not in self._rows:  # one row in memory for each chain
+                self._rows[name] = self.totals[name].permute(0, 3, 1, 2).contiguous()
+            places = [place for place, branch in enumerate(branches) if branch.statistic == name]
+            chains = torch.tensor([self._index(branches[place]) for place in places], device=self.device)
+            some = self._rows[name].index_select(1, chains)
+            if found is None:
+                found = some.new_empty(2, len(branches), *some.shape[2:])
+            found[:, torch.tensor(places, device=self.device)] = some
+        assert found is not None, "an expression has a branch"
+        return found
+
+    def met_totals(self, met: Sequence[Met]) -> Tensor:
+        """[2, m, n], see `lpzero_hf.expressions.batched.BranchSums`."""
+        found = torch.empty(2, len(met), self.n, dtype=torch.float64, device=self.device)
+        kinds: dict[tuple[str, str, bool], list[int]] = {}
+        for place, (left, right, matmul) in enumerate(met):
+            kinds.setdefault((left.statistic, right.statistic, matmul), []).append(place)
+        for (one, other, as_matrices), places in kinds.items():
+            held = self._pair(self.matmuls if as_matrices else self.products, one, other)
+            at = [[self._index(met[p][0]) for p in places], [self._index(met[p][1]) for p in places]]
+            if as_matrices:
+                at = [[self._ranks[name][i] for i in some] for name, some in zip((one, other), at, strict=True)]
+            i, j = (torch.tensor(some, device=self.device) for some in at)
+            found[:, torch.tensor(places, device=self.device)] = held[:, :, i, j].transpose(1, 2)
+        return found
 
     def signature(self, branch: Branch, partner: str | None = None) -> bytes:
         """A digest of the tables' values for one branch; equal for branches that give equal scores.

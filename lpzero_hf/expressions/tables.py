@@ -29,6 +29,7 @@ from lpzero_hf.expressions.expression import (
     letter,
     role,
 )
+from lpzero_hf.expressions.operations import applied
 
 Pair = tuple[str, str]
 
@@ -46,6 +47,40 @@ def pairs_among(statistics: Iterable[str]) -> tuple[Pair, ...]:
 
 
 PAIRS: tuple[Pair, ...] = pairs_among(STATISTIC_NAMES)
+
+
+def _as_it_is(matrix: Tensor) -> Tensor:
+    return matrix
+
+
+def _real_rows(tensor: Tensor, mask: Tensor) -> Tensor:
+    """[B, T, d] to [real tokens, d]."""
+    return tensor[mask.bool()]
+
+
+def _heads_as_rows(tensor: Tensor, mask: Tensor) -> Tensor:
+    """[B, h, T, d] to [real tokens x heads, d]; [B, T, d] to [real tokens, d]."""
+    if tensor.dim() == 3:
+        return tensor[mask.bool()]
+    return tensor.movedim(1, 2)[mask.bool()].flatten(0, 1)
+
+
+View = Callable[..., Tensor]  # of a statistic, and the mask where it reads that, as a matrix [rows, columns]
+_READ: dict[str, tuple[Place, tuple[Statistic, ...], View]] = {  # where, what is read beside it, and the view
+    "W": ("linear", (), _as_it_is),
+    "G": ("linear", (), _as_it_is),
+    "A": ("linear", ("mask",), _real_rows),
+    "J": ("linear", ("mask",), _real_rows),
+    "H": ("mixer", ("mask",), _heads_as_rows),
+    "S": ("mixer", ("mask",), _heads_as_rows),
+}
+
+
+def read_as(group: str) -> tuple[Place, tuple[Statistic, ...], View]:
+    """Where the statistics of a group are read, what is read beside them, and how each becomes a matrix."""
+    name = GROUPS[group][0]
+    place, more, view = _READ[letter(name)]
+    return (cast("Place", f"{role(name)}_linear") if role(name) else place), more, view
 
 
 @dataclass(frozen=True)
@@ -87,16 +122,14 @@ class Wanted:
             if not names:
                 continue
             letters = cast("list[Statistic]", [letter(name) for name in names])
-            place, view = _READ[letters[0]]
-            if role(names[0]):
-                place = cast("Place", f"{role(names[0])}_linear")
+            place, more, view = read_as(group)
             pairs = [(names.index(x), names.index(y)) for x, y in self._pairs_of(names)]
             same = (*letters, *(self.chains[name] for name in names), *pairs)
             function = functions.setdefault(same, self._function(names, view))
-            found[group] = Reduction(place, tuple(letters) if view is _as_it_is else (*letters, "mask"), function)
+            found[group] = Reduction(place, (*letters, *more), function)
         return found
 
-    def _function(self, names: Sequence[str], view: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    def _function(self, names: Sequence[str], view: View) -> Callable[..., Tensor]:
         def function(*tensors: Tensor) -> Tensor:
             mask = tensors[len(names) :]
             matrices = {name: view(tensor, *mask) for name, tensor in zip(names, tensors, strict=False)}
@@ -162,7 +195,7 @@ class Wanted:
             if chain in leaves:
                 yield chain, tensor
             for name, below in node.items():
-                yield from walk(below, (*chain, name), self.operations[name].function(tensor))
+                yield from walk(below, (*chain, name), applied(self.operations[name], tensor))
 
         return walk(tree, (), matrix)
 
@@ -174,32 +207,6 @@ def gram(x: Tensor, y: Tensor) -> Tensor:
         part = slice(start, start + COLUMNS)
         total += x[:, part] @ y[:, part].T
     return total
-
-
-def _as_it_is(matrix: Tensor) -> Tensor:
-    return matrix
-
-
-def _real_rows(tensor: Tensor, mask: Tensor) -> Tensor:
-    """[B, T, d] to [real tokens, d]."""
-    return tensor[mask.bool()]
-
-
-def _heads_as_rows(tensor: Tensor, mask: Tensor) -> Tensor:
-    """[B, h, T, d] to [real tokens x heads, d]; [B, T, d] to [real tokens, d]."""
-    if tensor.dim() == 3:
-        return tensor[mask.bool()]
-    return tensor.movedim(1, 2)[mask.bool()].flatten(0, 1)
-
-
-_READ: dict[str, tuple[Place, Callable[..., Tensor]]] = {  # where, and how a tensor becomes a matrix
-    "W": ("linear", _as_it_is),
-    "G": ("linear", _as_it_is),
-    "A": ("linear", _real_rows),
-    "J": ("linear", _real_rows),
-    "H": ("mixer", _heads_as_rows),
-    "S": ("mixer", _heads_as_rows),
-}
 
 
 @dataclass(frozen=True)

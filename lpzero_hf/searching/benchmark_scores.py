@@ -19,6 +19,7 @@ from lpzero_hf.errors import UsageError
 from lpzero_hf.executors.base import Executor
 from lpzero_hf.expressions.expression import Expression
 from lpzero_hf.expressions.operations import installed_operations
+from lpzero_hf.expressions.rounding import steady
 from lpzero_hf.expressions.stacked import Stack
 from lpzero_hf.expressions.tables import Wanted
 from lpzero_hf.plugins import PluginRegistry
@@ -84,6 +85,7 @@ class BenchmarkScores:
         self.content = content_of(benchmark, entries)
         self.baselines: dict[str, Tensor] = {}
         self.sizes = Sizes(np.full(len(entries), np.nan), config.match, config.within)
+        self.direct: list[DirectScores] = []
         self.sources: list[ScoreSource] = []
         if config.train is not None and config.train > len(entries):
             raise UsageError(f"benchmark '{name}' has {len(entries)} architectures, fewer than --train {config.train}")
@@ -101,7 +103,7 @@ class BenchmarkScores:
         plugins: PluginRegistry,
         progress: Progress,
     ) -> None:
-        """Make the tables for `wanted`, or with None prepare for passes over the models; and `measure`.
+        """Make the tables for `wanted`, or with None prepare for stores of raw statistics; and `measure`.
 
         Args:
             settings: those of the configuration, with the content of their texts.
@@ -111,11 +113,16 @@ class BenchmarkScores:
             plugins: where operations and layouts are looked up.
             progress: called as that of `search`.
         """
-        if wanted is None:
-            self.sources = [
-                DirectScores(self.configs, setting, plugins, cache=cache, executor=executor) for setting in settings
-            ]
-        else:
+        self.direct = [
+            DirectScores(
+                self.configs, setting, plugins, cache=cache, executor=executor,
+                statistics=self.config.space(installed_operations(plugins)).statistics,
+                progress=lambda what, done, total: progress(f"{self.name}, {what}", done, total, None),
+            )
+            for setting in settings
+        ]  # fmt: skip
+        self.sources = list(self.direct)
+        if wanted is not None:
             self._tabulate(settings, wanted, executor, plugins, progress)
         self.measure(settings[0], cache, executor, plugins, progress)
 
@@ -165,12 +172,23 @@ class BenchmarkScores:
         correlation = RankCorrelation(truth.tolist(), self.config.fitness, self.sources[0].device, sizes)
         return [SearchPart(source.part(architectures), correlation) for source in self.sources]
 
+    def refused(self, expressions: Collection[Expression], architectures: Sequence[int]) -> set[Expression]:
+        """The expressions that a scorer refuses on some architectures because rounding decides it, which tables do not
+        show: those in question are scored anew, in one pass over each model. See `lpzero_hf.expressions.rounding`."""
+        found: set[Expression] = set()
+        for source, direct in zip(self.sources, self.direct, strict=True):
+            left = [e for e in expressions if e not in found and not steady(e, direct.operations)]
+            if source.tables is not None and left:
+                scored = torch.isfinite(direct.of(architectures).scores(left)).all(1).tolist()
+                found |= {expression for expression, finite in zip(left, scored, strict=True) if not finite}
+        return found
+
     def scores(self, expressions: Sequence[Expression], orientations: Sequence[int]) -> Tensor:
         """[s, n] for one expression, [s, m, n] for several: the scores of all architectures under each setting, higher
         is better."""
-        signed = list(zip(expressions, orientations, strict=True))
-        made = torch.stack([torch.stack([source.score(e) * o for e, o in signed]) for source in self.sources]).cpu()
-        return made if len(signed) > 1 else made[:, 0]
+        signs = torch.tensor(orientations, dtype=torch.float64)[:, None]
+        made = torch.stack([source.scores(expressions).cpu() * signs for source in self.sources])
+        return made if len(expressions) > 1 else made[:, 0]
 
     def test(
         self,

@@ -10,7 +10,7 @@ from typing import Any
 from lpzero_hf.benchmarks.matched import MATCH, WITHIN, Sizes
 from lpzero_hf.benchmarks.table_options import TableOptions
 from lpzero_hf.errors import UsageError
-from lpzero_hf.expressions.expression import EVERY_STATISTIC, FOLDS, STATISTIC_NAMES, Operations
+from lpzero_hf.expressions.expression import BUILT_IN, EVERY_STATISTIC, FOLDS, STATISTIC_NAMES, Operations
 from lpzero_hf.scoring.setting import Setting
 from lpzero_hf.searching.correlation import KINDS
 from lpzero_hf.searching.expression_space import ExpressionSpace
@@ -19,11 +19,17 @@ from lpzero_hf.searching.selection import METHODS
 
 STRATEGY_NAMES = ("evolution", "random", "exhaustive")
 LONGEST_TABLED = 2  # unary operations in a branch, for which tables can hold the whole space
+PRESETS = ("default", "paper")
+ITERATIONS = {"paper": 1000, "default": 50_000}  # children of an evolution
+UNTABLED = 5_000  # the same of the default preset, where a candidate costs more than a look into tables
+GENERATION = 200  # candidates proposed and scored together
+SHARED = 20  # the same where they are evaluated one by one, and share what they need to score
 LISTS = ("benchmarks", "unary", "reduces", "aggregates")
 SEVERAL = ("minibatches", "init_seeds")  # of the setting
 MOST_SETTINGS = 64
 LATER = {
-    "match": MATCH, "within": WITHIN, "minibatches": [], "init_seeds": [], "over_settings": "mean", "roles": False
+    "match": MATCH, "within": WITHIN, "minibatches": [], "init_seeds": [], "over_settings": "mean", "roles": False,
+    "preset": "paper", "batch": None,
 }  # fmt: skip
 """What a search of version 0.1.0 did, of the settings that it did not have."""
 
@@ -47,7 +53,7 @@ class SearchConfig:
         select: how the winner is chosen: best (the fittest) or bagging; see `lpzero_hf.searching.selection`.
         prune: whether candidates are rejected beforehand.
         early: architectures evaluated first, so that unfit candidates are rejected early; 0 for none.
-        iterations: children of an evolution, or expressions of a random search.
+        iterations: children of an evolution, or expressions of a random search; None for as many as the preset makes.
         population: of an evolution; a random search evaluates as many expressions in all.
         elite: the fraction of the population that parents are drawn from.
         crossover: the probability of two parents.
@@ -62,6 +68,8 @@ class SearchConfig:
         init_seeds: of the weights, one or several in place of the setting's; the tokens stay the same.
         over_settings: of a benchmark's correlations under these settings, mean or worst; then benchmarks are combined.
         roles: whether branches may also read the linear layers by role: W_ffn, J_mixer and so on.
+        preset: of an evolution: default (in generations), or paper (that of LPZero, one child at a time).
+        batch: candidates that are proposed before the first is evaluated; None for as many as the preset proposes.
 
     Raises:
         UsageError: a value is out of range or unknown.
@@ -79,7 +87,7 @@ class SearchConfig:
     select: str = "bagging"
     prune: bool = True
     early: int = 10
-    iterations: int = 1000
+    iterations: int | None = None
     population: int = 80
     elite: float = 0.1
     crossover: float = 0.5
@@ -94,6 +102,8 @@ class SearchConfig:
     init_seeds: tuple[int, ...] = ()
     over_settings: Combine = "mean"
     roles: bool = False
+    preset: str = "default"
+    batch: int | None = None
 
     def __post_init__(self) -> None:
         for what, value, known in (
@@ -102,13 +112,16 @@ class SearchConfig:
             ("way to combine benchmarks", self.combine, ("mean", "worst")),
             ("way to combine settings", self.over_settings, ("mean", "worst")),
             ("way to select", self.select, METHODS),
+            ("preset", self.preset, PRESETS),
         ):
             if value not in known:
                 raise UsageError(f"unknown {what} '{value}'; there are {', '.join(known)}")
         if not self.benchmarks or len(set(self.benchmarks)) < len(self.benchmarks):
             raise UsageError("a search needs one benchmark or several different ones")
-        if self.splits < 1 or self.iterations < 1 or self.population < 2 or self.early < 0 or self.seed < 0:
+        if self.splits < 1 or self.children < 1 or self.population < 2 or self.early < 0 or self.seed < 0:
             raise UsageError("splits and iterations are at least 1, population 2, early and seed 0")
+        if self.together < 1:
+            raise UsageError(f"{self.batch} candidates cannot be proposed together; --batch is at least 1")
         if not all(0 <= share <= 1 for share in (self.elite, self.crossover, self.mutation)):
             raise UsageError("elite, crossover and mutation are fractions between 0 and 1")
         Sizes([], self.match, self.within)  # raises if the factor is out of range
@@ -165,6 +178,28 @@ class SearchConfig:
         """Whether the space is small enough for branch tables that hold all of it."""
         return max(self.unary) <= LONGEST_TABLED
 
+    @property
+    def in_generations(self) -> bool:
+        """Whether it is an evolution that scores whole generations."""
+        return self.strategy == "evolution" and self.preset == "default"
+
+    @property
+    def children(self) -> int:
+        """The children of an evolution, or the expressions of a random search."""
+        if self.iterations is not None:
+            return self.iterations
+        if not self.in_generations:
+            return ITERATIONS["paper"]
+        most = ITERATIONS["default"] if self.tabled else UNTABLED
+        return max(GENERATION, min(most, self.space(BUILT_IN).size // 10))  # a small space is soon known
+
+    @property
+    def together(self) -> int:
+        """The candidates that are proposed before the first is evaluated."""
+        if self.batch is not None:
+            return self.batch
+        return GENERATION if self.in_generations else 1 if self.tabled else SHARED
+
     def space(self, operations: Operations) -> ExpressionSpace:
         """The space of expressions to search."""
         statistics = EVERY_STATISTIC if self.roles else STATISTIC_NAMES
@@ -173,7 +208,7 @@ class SearchConfig:
     def to_json(self) -> dict[str, Any]:
         """As plain data; a text is named by its path."""
         data = asdict(self)
-        data["setting"] = self.setting.to_json()
+        data["setting"], data["iterations"] = self.setting.to_json(), self.children
         for name in LISTS:
             data[name] = list(data[name])
         data["minibatches"] = [list(size) for size in self.minibatches]
@@ -185,7 +220,7 @@ class SearchConfig:
         """The configuration from the result of `to_json`."""
         setting, table = Setting.from_json(data["setting"]), TableOptions.from_json(data.get("table"))
         lists = {name: tuple(data[name]) for name in LISTS} | {name: tuple(data.get(name, ())) for name in SEVERAL}
-        return cls(**{**data, **lists, "setting": setting, "table": table})
+        return cls(**{**LATER, **data, **lists, "setting": setting, "table": table})
 
 
 def _minibatches(given: Sequence[Sequence[int]]) -> tuple[tuple[int, int], ...]:

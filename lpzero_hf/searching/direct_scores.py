@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import torch
@@ -11,20 +11,22 @@ from torch import Tensor
 
 from lpzero_hf.errors import LpzError, ModelWarning
 from lpzero_hf.executors.base import Executor
-from lpzero_hf.expressions.expression import Expression
+from lpzero_hf.expressions.expression import STATISTIC_NAMES, Expression, Operations
 from lpzero_hf.expressions.operations import installed_operations
 from lpzero_hf.plugins import PluginRegistry
 from lpzero_hf.proxies.expression_proxy import expression_proxy
 from lpzero_hf.scoring.cache import ScoreCache
 from lpzero_hf.scoring.evaluate import evaluate
 from lpzero_hf.scoring.setting import Setting
+from lpzero_hf.searching.stored_scores import Progress, StoredScores
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig
 
 
 class DirectScores:
-    """A `ScoreSource` in which every batch of new expressions is a pass over every model.
+    """A `ScoreSource` in which every batch of new expressions is a pass over every model; of a part of them, the raw
+    statistics are stored.
 
     Args:
         configs: n architectures by any name.
@@ -32,6 +34,8 @@ class DirectScores:
         cache: of scores.
         executor: where to work; by default in this process, with one thread.
         plugins: where operations are looked up.
+        statistics: that expressions read.
+        progress: of the capture of a part's statistics, see `StoredScores`.
     """
 
     def __init__(
@@ -42,11 +46,18 @@ class DirectScores:
         *,
         cache: ScoreCache | None = None,
         executor: Executor | None = None,
+        statistics: Collection[str] = STATISTIC_NAMES,
+        progress: Progress | None = None,
     ) -> None:
         self.configs = dict(configs)
         self.setting, self.plugins, self.cache = setting, plugins, cache
-        self.executor = executor
+        self.executor, self.statistics, self.progress = executor, tuple(statistics), progress
         self._scored: dict[Expression, Tensor] = {}
+
+    @property
+    def operations(self) -> Operations:
+        """Of the expressions, by name."""
+        return installed_operations(self.plugins)
 
     @property
     def n(self) -> int:
@@ -63,11 +74,21 @@ class DirectScores:
         """None: there are no tables."""
         return None
 
-    def part(self, architectures: Sequence[int]) -> DirectScores:
-        """Some of the architectures."""
+    def of(self, architectures: Sequence[int]) -> DirectScores:
+        """Some of the architectures, scored in the same way."""
+        return DirectScores(
+            self._some(architectures), self.setting, self.plugins,
+            cache=self.cache, executor=self.executor, statistics=self.statistics, progress=self.progress,
+        )  # fmt: skip
+
+    def part(self, architectures: Sequence[int]) -> StoredScores:
+        """Some of the architectures, to search on: many expressions are scored on these, so their statistics stay."""
+        some = self._some(architectures)
+        return StoredScores(some, self.setting, self.plugins, statistics=self.statistics, progress=self.progress)
+
+    def _some(self, architectures: Sequence[int]) -> dict[str, PreTrainedConfig]:
         names = list(self.configs)
-        some = {names[i]: self.configs[names[i]] for i in architectures}
-        return DirectScores(some, self.setting, self.plugins, cache=self.cache, executor=self.executor)
+        return {names[i]: self.configs[names[i]] for i in architectures}
 
     def score(self, expression: Expression) -> Tensor:
         """[n], the scores of all architectures; NaN where there is none.
@@ -80,6 +101,11 @@ class DirectScores:
         self.prepare([expression])
         return self._scored[expression]
 
+    def scores(self, expressions: Sequence[Expression]) -> Tensor:
+        """[m, n], in one pass over every model. Raises as `score`."""
+        self.prepare(expressions)
+        return torch.stack([self.score(expression) for expression in expressions])
+
     def prepare(self, expressions: Sequence[Expression]) -> None:
         """Score those that are not scored yet, in one pass over every model."""
         new = [
@@ -87,8 +113,7 @@ class DirectScores:
         ]
         if not new:
             return
-        operations = installed_operations(self.plugins)
-        proxies = [expression_proxy(expression, operations=operations) for expression in new]
+        proxies = [expression_proxy(expression, operations=self.operations) for expression in new]
         with warnings.catch_warnings():
             if self._scored:  # what the first expressions leave out has been said
                 warnings.simplefilter("ignore", ModelWarning)

@@ -116,6 +116,19 @@ class ExpressionSpace:
         free = [name for name in self.statistics if name not in (branch.statistic, other.statistic)]
         return self._with(parent, what, Branch(rng.choice(free or [branch.statistic]), branch.chain))
 
+    def neighbours(self, parent: Expression) -> list[Expression]:
+        """Every member that differs from `parent` in one choice, see `mutate`."""
+        found = [replace(parent, op=op) for op in BINARY]
+        found += [replace(parent, reduce=fold) for fold in self.reduces]
+        found += [replace(parent, aggregate=fold) for fold in self.aggregates]
+        for side, branch, other in (("left", parent.left, parent.right), ("right", parent.right, parent.left)):
+            free = [name for name in self.statistics if name != other.statistic]
+            found += [self._with(parent, side, Branch(name, branch.chain)) for name in free]
+            for place, name in product(range(len(branch.chain)), self.operations):
+                chain = (*branch.chain[:place], name, *branch.chain[place + 1 :])
+                found.append(self._with(parent, side, Branch(branch.statistic, chain)))
+        return [member for member in dict.fromkeys(found) if member != parent]
+
     def cross(self, one: Expression, other: Expression, rng: random.Random) -> Expression:
         """A member with one branch of each parent, and the rest from either."""
         left, right = (one.left, other.right) if rng.random() < 0.5 else (other.left, one.right)

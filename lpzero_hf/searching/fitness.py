@@ -111,6 +111,25 @@ class FitnessEvaluator:
         """Fitness and orientation (1 or -1) from the correlations [parts, ...]."""
         return combined(correlations, self.combine, self.settings, self.over_settings)
 
+    def many(self, expressions: Sequence[Expression]) -> list[Evaluation]:
+        """The fitness of each expression; all are scored together, on all architectures."""
+        correlations, reasons = [], [""] * len(expressions)
+        for part in self.parts:
+            scores = part.source.scores(expressions)
+            made = part.correlation(scores)
+            correlations.append(made)
+            finite, defined = torch.isfinite(scores).all(1).tolist(), (~torch.isnan(made)).tolist()
+            for place, reason in enumerate(reasons):
+                if not reason and not (finite[place] and defined[place]):
+                    reasons[place] = "all equal" if finite[place] else "invalid"
+        both = torch.stack(correlations)
+        fitness, orientation = (values.tolist() for values in self.combined(both))
+        return [
+            Evaluation(None, rejected=reason) if reason
+            else Evaluation(fitness[i], 1 if orientation[i] > 0 else -1, tuple(both[:, i].tolist()))
+            for i, reason in enumerate(reasons)
+        ]  # fmt: skip
+
     def prepare(self, expressions: Sequence[Expression]) -> None:
         """Announce expressions that will be evaluated, so that those that need passes over the models share them."""
         for part in self.parts:

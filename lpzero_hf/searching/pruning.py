@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
-from lpzero_hf.expressions.canonical import Facts, canonical, canonical_chain, facts, step
+from lpzero_hf.expressions.canonical import Facts, RememberedOperations, canonical, canonical_chain, facts, step
 from lpzero_hf.expressions.expression import BUILT_IN, Branch, Chain, Expression, Operations
 from lpzero_hf.expressions.stacked import Stack
 
@@ -48,10 +48,11 @@ class Pruner:
     """
 
     def __init__(self, operations: Operations = BUILT_IN, stacks: Sequence[Stack] = ()) -> None:
-        self.operations, self.stacks = operations, list(stacks)
+        self.operations, self.stacks = RememberedOperations(operations), list(stacks)
         self.counts: Counter[str] = Counter()
         self._seen: set[Expression] = set()
         self._values: set[tuple[object, ...]] = set()
+        self._signatures: dict[tuple[Branch, str | None], tuple[bytes, ...]] = {}
         self._new: list[Expression] = []
         self._whole = bool(self.stacks) and all(stack.whole for stack in self.stacks)
 
@@ -82,26 +83,30 @@ class Pruner:
         self._seen.add(form)
         self._new.append(expression)
         if self.stacks:
-            values = self._signature(expression)
+            values = self._signature(form)
             if values in self._values:
                 return "equal tables"
             self._values.add(values)
         return ""
 
-    def _signature(self, expression: Expression) -> tuple[object, ...]:
-        """What distinguishes the scores of two expressions: their folds, operation and branches' table values."""
-        form = canonical(expression, self.operations)
+    def _signature(self, form: Expression) -> tuple[object, ...]:
+        """What distinguishes the scores of two canonical forms: their folds, operation and branches' table values."""
         kept = [branch for branch in form.branches if not branch.dropped]
         met = form.together and form.op in ("product", "matmul") and len(kept) == 2
         branches = [
             (
                 "" if not met else branch.statistic + other.statistic,
-                tuple(stack.signature(branch, other.statistic if met else None) for stack in self.stacks),
+                self._signature_of(branch, other.statistic if met else None),
             )
             for branch, other in zip(kept, reversed(kept), strict=True)
         ]
         shared = form.together and len(kept) == 2  # a scalar counts once for every element there
         return form.op if len(kept) == 2 else "", form.reduce, form.aggregate, shared, tuple(sorted(branches))
+
+    def _signature_of(self, branch: Branch, partner: str | None) -> tuple[bytes, ...]:
+        if (branch, partner) not in self._signatures:
+            self._signatures[branch, partner] = tuple(stack.signature(branch, partner) for stack in self.stacks)
+        return self._signatures[branch, partner]
 
 
 def useless(expression: Expression, operations: Operations = BUILT_IN, *, whole: bool = True) -> str:

@@ -117,6 +117,7 @@ class Split:
         pruned: candidates rejected before evaluation, by reason.
         rejected: after it.
         seconds: of the search, without capture.
+        complete: whether it was searched to the end; False where a time limit was that.
     """
 
     seed: int
@@ -130,6 +131,7 @@ class Split:
     pruned: dict[str, int]
     rejected: dict[str, int]
     seconds: float
+    complete: bool = True
 
     def to_json(self) -> dict[str, Any]:
         """As plain data."""
@@ -148,6 +150,7 @@ class Split:
             "pruned": self.pruned,
             "rejected": self.rejected,
             "seconds": self.seconds,
+            "complete": self.complete,
         }
 
     @classmethod

@@ -1,9 +1,9 @@
-"""The source of the scores in a search: branch tables, or passes over the models."""
+"""The source of the scores in a search: branch tables, stored statistics, or passes over the models."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol, Self
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -28,8 +28,8 @@ class ScoreSource(Protocol):
         """The branch tables of the scores, for enumeration and the comparison of branches; None where an
         expression costs a pass over every model."""
 
-    def part(self, architectures: Sequence[int]) -> Self:
-        """The scores of some of the architectures."""
+    def part(self, architectures: Sequence[int]) -> ScoreSource:
+        """The scores of some of the architectures, from a source that is fit for many expressions."""
 
     def prepare(self, expressions: Sequence[Expression]) -> None:
         """Announce expressions that will be scored, so that those that need passes share them."""
@@ -40,3 +40,6 @@ class ScoreSource(Protocol):
         Raises:
             LpzError: an architecture cannot be scored.
         """
+
+    def scores(self, expressions: Sequence[Expression]) -> Tensor:
+        """[m, n], the scores of all architectures under each of m expressions, computed together. Raises as `score`."""

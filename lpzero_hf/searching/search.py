@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import random
 import time
-from collections.abc import Collection, Sequence, Set
+from collections.abc import Callable, Collection, Sequence, Set
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from lpzero_hf.benchmarks.matched import Sizes
 from lpzero_hf.errors import LpzError, UsageError
 from lpzero_hf.executors.base import Executor
 from lpzero_hf.executors.local import LocalExecutor
+from lpzero_hf.expressions.expression import Expression
 from lpzero_hf.expressions.operations import installed_operations
 from lpzero_hf.files import one_process, write_json
 from lpzero_hf.plugins import PluginRegistry, load_plugins
@@ -47,6 +48,7 @@ def search(
     test: Sequence[str] = (),
     without: Collection[str] = (),
     ceiling: bool = False,
+    minutes: float | None = None,
     executor: Executor | None = None,
     plugins: PluginRegistry | None = None,
     progress: Progress | None = None,
@@ -65,6 +67,8 @@ def search(
         test: further benchmarks to test each split's winner on, none of those searched on.
         without: marks of architectures that the search must not see, see `lpzero_hf.benchmarks.held_out.marks_of`.
         ceiling: also search on all architectures at once, which bounds what can be reached.
+        minutes: the search on each split ends after so many, capture not included, with what it has found; it is an end
+            like any other, and one that is resumed with more minutes, or without a limit, goes on. None for no limit.
         executor: where to capture; by default in this process, with one thread. Its threads decide the rounding.
         plugins: where names are looked up; by default everything installed.
         progress: called with (name of the step, steps done, total number of steps, the highest fitness so far or None).
@@ -81,6 +85,8 @@ def search(
         >>> found.splits[0].winner.expressions  # doctest: +SKIP
     """
     start = time.perf_counter()
+    if minutes is not None and not 0 < minutes < math.inf:
+        raise UsageError(f"a search cannot end after {minutes:g} minutes; give a number above 0")
     if unknown := sorted(set(settings) - {field.name for field in fields(SearchConfig)}):
         raise UsageError(f"a search has no setting '{unknown[0]}'; workers and threads are those of an executor")
     if isinstance(benchmarks, SearchConfig):
@@ -108,8 +114,10 @@ def search(
         for benchmark in tested:
             benchmark.measure(drawn[0], cache, executor, plugins, report)
         captured = time.perf_counter() - start
-        splits = [_search_split(number, config, space, searched, folder, report) for number in range(config.splits)]
-        bound = _ceiling(config, space, searched, report) if ceiling else None
+        splits = [
+            _search_split(number, config, space, searched, folder, report, minutes) for number in range(config.splits)
+        ]
+        bound = _ceiling(config, space, searched, report, minutes) if ceiling else None
     winners = [(split.winner.expressions[0], split.winner.orientations[0]) for split in splits]
     tests = {b.name: b.test(winners, rows[b.name], drawn, executor, plugins, report) for b in tested}
     result = SearchResult(
@@ -175,11 +183,12 @@ def _rows_to_test(searched: Sequence[BenchmarkScores], tested: Sequence[Benchmar
 
 
 def _ceiling(
-    config: SearchConfig, space: ExpressionSpace, searched: Sequence[BenchmarkScores], progress: Progress
-) -> Candidate:
+    config: SearchConfig, space: ExpressionSpace, searched: Sequence[BenchmarkScores], progress: Progress,
+    minutes: float | None,
+) -> Candidate:  # fmt: skip
     """The fittest expression on all architectures."""
     fitness = _evaluator(config, searched, [range(len(benchmark.keys)) for benchmark in searched])
-    strategy, _ = _run(create(config, space, fitness, config.seed), None, "ceiling", progress)
+    strategy, _ = _run(create(config, space, fitness, config.seed), None, "ceiling", progress, minutes)
     return strategy.archive.fittest()[0]
 
 
@@ -220,18 +229,21 @@ def drawn_parts(benchmarks: Sequence[Sequence[Set[str]]], train: int | None, see
 
 def _search_split(
     number: int, config: SearchConfig, space: ExpressionSpace, searched: Sequence[BenchmarkScores],
-    folder: Path | None, progress: Progress,
+    folder: Path | None, progress: Progress, minutes: float | None,
 ) -> Split:  # fmt: skip
     seed = config.seed + number
     parts = drawn_parts([benchmark.marks for benchmark in searched], config.train, seed)
     fitness = _evaluator(config, searched, parts)
     place = None if folder is None else folder / f"split-{number:02d}"
     what = "search" if config.splits == 1 else f"search {number + 1} of {config.splits}"
-    strategy, seconds = _run(create(config, space, fitness, seed), place, what, progress)
+    strategy, seconds = _run(create(config, space, fitness, seed), place, what, progress, minutes)
     kept = strategy.archive.fittest()
     if not kept:
         raise LpzError("no expression has a valid score on these architectures; search a larger space, or for longer")
-    winner, ensemble = _choose(kept, fitness, config)
+    winner, ensemble = _choose(
+        kept, fitness, config,
+        lambda chosen: {e for b, part in zip(searched, parts, strict=True) for e in b.refused(chosen, part)},
+    )  # fmt: skip
     seen = {mark for b, part in zip(searched, parts, strict=True) for i in part for mark in b.marks[i]}
     held = [unseen(b.marks, seen) for b in searched]  # of any benchmark, and not a duplicate either
     trained_on = {b.name: [b.keys[i] for i in part] for b, part in zip(searched, parts, strict=True)}
@@ -252,43 +264,65 @@ def _search_split(
         dict(strategy.pruner.counts) if strategy.pruner else {},
         dict(strategy.rejections),
         seconds,
+        strategy.done == strategy.total,
     )
 
 
-def _run(strategy: Strategy, place: Path | None, what: str, progress: Progress) -> tuple[Strategy, float]:
-    """Run all iterations, and write their history to the folder `place` if there is one."""
+def _run(
+    strategy: Strategy, place: Path | None, what: str, progress: Progress, minutes: float | None
+) -> tuple[Strategy, float]:
+    """Run all iterations, or those of some minutes, and write their history to the folder `place` if there is one."""
     log = None if place is None else SplitLog(place, strategy)
     start = time.perf_counter() - (log.seconds if log else 0.0)
-    saved = time.perf_counter()
+    saved, limit = time.perf_counter(), math.inf if minutes is None else 60 * minutes
+    unsaved = False
     progress(what, strategy.done, strategy.total, strategy.archive.best or None)
-    while strategy.done < strategy.total:
+    while strategy.done < strategy.total and (not strategy.done or time.perf_counter() - start < limit):
         made = strategy.iterate()
         progress(what, strategy.done, strategy.total, made.best)
         if log is None:
             continue
         log.write(made)
-        if time.perf_counter() - saved > CHECKPOINT_SECONDS or strategy.done == strategy.total:
+        unsaved = time.perf_counter() - saved <= CHECKPOINT_SECONDS
+        if not unsaved:
             log.save(time.perf_counter() - start)
             saved = time.perf_counter()
     seconds = time.perf_counter() - start
     if log is not None:
+        if unsaved:
+            log.save(seconds)
         seconds = log.seconds
         log.close()
     return strategy, seconds
 
 
 def _choose(
-    kept: Sequence[Candidate], fitness: FitnessEvaluator, config: SearchConfig
-) -> tuple[list[Candidate], list[Candidate]]:
-    """The winner and the ensemble, from the candidates that a search has kept, on its own architectures."""
+    kept: Sequence[Candidate], fitness: FitnessEvaluator, config: SearchConfig,
+    refused: Callable[[list[Expression]], set[Expression]],
+) -> tuple[list[Candidate], list[Candidate]]:  # fmt: skip
+    """The winner and the ensemble, from the candidates that a search has kept, on its own architectures.
+
+    Raises:
+        LpzError: the scores of all are `refused`.
+    """
+    expressions = [candidate.expression for candidate in kept]
+    for part in fitness.parts:
+        part.source.prepare(expressions)  # together, where they are not looked up
     scores = [torch.stack([part.source.score(c.expression) * c.orientation for c in kept]) for part in fitness.parts]
     benchmarks = [part.correlation for part in fitness.parts[:: fitness.settings]]
     truths, sizes = [one.truth for one in benchmarks], [one.sizes for one in benchmarks]
-    winner, members = select(
-        scores, truths, config.fitness, config.combine, config.select, config.seed, sizes,
-        fitness.settings, fitness.over_settings,
-    )  # fmt: skip
-    return [kept[winner]], [kept[member] for member in members]
+    rows = list(range(len(kept)))
+    while rows:
+        winner, members = select(
+            [part[rows] for part in scores], truths, config.fitness, config.combine, config.select, config.seed, sizes,
+            fitness.settings, fitness.over_settings,
+        )  # fmt: skip
+        chosen = [kept[rows[i]] for i in (winner, *members)]
+        bad = refused(list(dict.fromkeys(candidate.expression for candidate in chosen)))
+        if not bad:
+            return chosen[:1], chosen[1:]
+        rows = [row for row in rows if kept[row].expression not in bad]
+    raise LpzError("rounding decides the scores of every expression that was found; search on, or a larger space")
 
 
 def _graded(

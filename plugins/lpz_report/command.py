@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from lpzero_hf.benchmarks.table_options import TableOptions
@@ -13,8 +14,9 @@ from lpzero_hf.searching.config import SearchConfig
 
 SETTING = {"batch_size": "--batch-size", "seq_len": "--seq-len", "dtype": "--dtype"}
 NUMBERS = {"splits": "--splits", "fitness": "--fitness", "combine": "--combine", "select": "--select"} | {
-    "early": "--early", "iterations": "--iterations", "population": "--population", "seed": "--seed",
+    "early": "--early", "children": "--iterations", "population": "--population", "seed": "--seed",
     "limit": "--limit", "match": "--match", "within": "--within", "over_settings": "--over-settings",
+    "preset": "--preset", "batch": "--batch",
 }  # fmt: skip
 ONLY_PYTHON = ("elite", "crossover", "mutation")
 
@@ -32,6 +34,7 @@ def command(config: SearchConfig, tests: Sequence[str] = (), ceiling: bool = Fal
         'lpz search tiny-gpt2 --strategy exhaustive --train 40 --seed 7 --device cpu'
     """
     usual = SearchConfig(config.benchmarks)
+    many = replace(config, iterations=None).children  # what its strategy, preset and space make of no --iterations
     words = ["lpz", "search", *config.benchmarks, "--strategy", config.strategy]
 
     def add(option: str, value: Any, default: Any) -> None:
@@ -43,7 +46,7 @@ def command(config: SearchConfig, tests: Sequence[str] = (), ceiling: bool = Fal
         add(option, folds[0] if len(folds) == 1 else "any", "any")
     add("--train", config.train or 0, usual.train)
     for name, option in NUMBERS.items():
-        add(option, getattr(config, name), getattr(usual, name))
+        add(option, getattr(config, name), many if name == "children" else getattr(usual, name))
     several = [("--minibatch", f"{sequences}x{tokens}") for sequences, tokens in config.minibatches]
     if config.init_seeds or config.setting.weights_seed != config.setting.seed:
         several += [("--init-seed", str(seed)) for seed in config.init_seeds or (config.setting.weights_seed,)]

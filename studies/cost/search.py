@@ -9,6 +9,12 @@ candidates on randomly drawn architectures the direct way. Prints a Markdown tab
 
 Instead times the fitness by rho and by agreement at matched size, in this process and on the same scores (random
 numbers): of one candidate, of the grid of one unary operation and of a large one; medians of 15 calls in turn.
+
+    python -m studies.cost.search BENCH --store [--limit 50] [--sample 20] [--device cpu]
+
+Instead counts the candidates a second of an evolution over four unary operations in each branch: from the store of raw
+statistics, in generations of 200, and by passes over the models, one candidate and 20 candidates in a pass; and over
+one unary operation from tables, one after the other and in generations. CPU seconds of one core; wall time on a GPU.
 """
 
 from __future__ import annotations
@@ -20,6 +26,7 @@ import statistics
 import sys
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -37,10 +44,12 @@ from lpzero_hf.proxies.expression_proxy import expression_proxy
 from lpzero_hf.proxies.resolve import resolve
 from lpzero_hf.scoring.evaluate import evaluate
 from lpzero_hf.scoring.score import score
-from lpzero_hf.searching.config import SearchConfig
+from lpzero_hf.searching.config import GENERATION, SHARED, SearchConfig
 from lpzero_hf.searching.correlation import RankCorrelation
+from lpzero_hf.searching.direct_scores import DirectScores
 from lpzero_hf.searching.fitness import FitnessEvaluator, SearchPart
-from lpzero_hf.searching.strategies import Exhaustive
+from lpzero_hf.searching.stored_scores import StoredScores
+from lpzero_hf.searching.strategies import Exhaustive, create
 from lpzero_hf.searching.table_cache import make_tables
 
 TIMED = ("spearman", "matched", "mixed")
@@ -54,11 +63,16 @@ def main() -> int:
     parser.add_argument("--limit", type=int, default=50, help="architectures, evenly spaced")
     parser.add_argument("--sample", type=int, default=20, help="candidates scored the direct way")
     parser.add_argument("--fitness", action="store_true", help="time each fitness instead")
+    parser.add_argument("--store", action="store_true", help="count candidates a second instead")
+    parser.add_argument("--device", default="cpu", help="of the store and the tables that --store counts")
     arguments = parser.parse_args()
     if arguments.fitness:
         time_fitness(arguments.benchmark, arguments.limit)
         return 0
     torch.set_num_threads(1)
+    if arguments.store:
+        count_candidates(arguments.benchmark, arguments.limit, arguments.sample, arguments.device)
+        return 0
     plugins = load_plugins()
     plan = SearchConfig((arguments.benchmark,), strategy="exhaustive", unary=(arguments.unary, arguments.unary))
     benchmark = load_benchmark(arguments.benchmark, plugins)
@@ -108,6 +122,56 @@ def main() -> int:
     print(f"| ratio | {whole / (capture + enumeration):,.0f} |")
     print(f"\ntorch {torch.__version__}, {os.cpu_count()} cores, one used.", file=sys.stderr)
     return 0
+
+
+def count_candidates(name: str, limit: int, sample: int, device: str) -> None:
+    """Print the candidates a second from a store, by passes over the models, and from tables."""
+    plugins = load_plugins()
+    benchmark = load_benchmark(name, plugins)
+    entries = spaced(benchmark.trained(), limit)
+    configs = {entry.key: benchmark.space.config(entry.architecture) for entry in entries}
+    truth = [benchmark.target(entry) for entry in entries]
+    long = SearchConfig((name,), unary=(4, 4), setting=replace(SearchConfig((name,)).setting, device=device))
+    clock = time.process_time if device == "cpu" else time.perf_counter
+    rows: list[tuple[str, float]] = []
+    stored = StoredScores(configs, long.setting, plugins)
+    start = clock()
+    assert stored.store.n == len(entries)
+    print(f"capture of the raw statistics took {clock() - start:.1f} s", file=sys.stderr)
+    space = long.space(installed_operations(plugins))
+    fitness = FitnessEvaluator([SearchPart(stored, RankCorrelation(truth, device=device))])
+    start = clock()
+    search = create(replace(long, iterations=10 * GENERATION), space, fitness, 42)
+    while search.done < search.total:
+        search.iterate()
+    rows.append(("4 + 4 operations, from the store, in generations", search.evaluated / (clock() - start)))
+    rng = random.Random(42)
+    drawn = [e for e in (space.draw(rng) for _ in range(3 * sample)) if not any(b.dropped for b in e.branches)]
+    for together in (1, SHARED):
+        some = drawn[: 2 * together]
+        passes = DirectScores(configs, long.setting, plugins)
+        start = clock()
+        for first in range(0, len(some), together):
+            passes.prepare(some[first : first + together])
+        rows.append((f"4 + 4 operations, by passes, {together} in a pass", len(some) / (clock() - start)))
+    short = replace(long, unary=(1, 1))
+    space = short.space(installed_operations(plugins))
+    with tempfile.TemporaryDirectory() as folder:
+        tables = make_tables(configs, space.wanted, short.setting, Path(folder), plugins=plugins)
+    stack = Stack(tables, space.wanted, device)
+    candidates = [space.draw(rng) for _ in range(2000)]
+    fitness = FitnessEvaluator([SearchPart(stack, RankCorrelation(truth, device=device))])
+    start = clock()
+    for expression in candidates:
+        fitness(expression)
+    rows.append(("1 + 1 operations, from tables, one after the other", len(candidates) / (clock() - start)))
+    start = clock()
+    fitness.many(candidates)
+    rows.append(("1 + 1 operations, from tables, together", len(candidates) / (clock() - start)))
+    print(f"| {name}, {len(entries)} architectures, {device} | candidates a second |")
+    print("|---|--:|")
+    for what, rate in rows:
+        print(f"| {what} | {rate:,.2f} |")
 
 
 def time_fitness(name: str, limit: int, calls: int = 15) -> None:

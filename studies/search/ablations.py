@@ -38,7 +38,7 @@ class Ablations(Study):
     def __init__(
         self, base: SearchConfig | None = None, seeds: int = 10, slow: int = 0, workers: int = WORKERS
     ) -> None:
-        self.base = base or SearchConfig(("flexibert",))
+        self.base = replace(base or SearchConfig(("flexibert",)), preset="paper")
         self.seeds, self.slow, self.workers = seeds, slow, workers
 
     def make(self, progress: Progress) -> dict[str, Any]:
@@ -62,7 +62,7 @@ class Ablations(Study):
             for name, aggregate, fitness in rows:
                 for key in (name, f"{name} {aggregate}"):
                     optimum[key] = max(optimum.get(key, 0.0), fitness)
-        return found | {"iterations": self.base.iterations, "optimum": optimum}
+        return found | {"iterations": self.base.children, "optimum": optimum}
 
     def show(self, runs: Runs) -> str:
         """Three tables."""

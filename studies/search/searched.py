@@ -57,7 +57,7 @@ class Searched(Study):
         data, plan = runs[self.name], self.plan
         command = (
             f"lpz search {' '.join(plan.benchmarks)} --strategy {plan.strategy} --unary {plan.unary[0]} --train "
-            f"{plan.train} --splits {plan.splits}"
+            f"{plan.train} --splits {plan.splits}" + " --preset paper" * (plan.strategy == "evolution")
         )
         evaluated = statistics.mean(split["evaluated"] for split in data["splits"])
         text = f"`{command}`: {data['size']:,} members, {evaluated:,.0f} evaluated in each split."
@@ -175,7 +175,7 @@ def _rho(agreement: Agreement) -> float | None:
 
 
 def _plan(*benchmarks: str, strategy: str = "exhaustive", unary: int = 1) -> SearchConfig:
-    return SearchConfig(benchmarks, strategy=strategy, unary=(unary, unary), splits=10)
+    return SearchConfig(benchmarks, strategy=strategy, unary=(unary, unary), splits=10, preset="paper")
 
 
 SEARCHES = (

@@ -158,6 +158,9 @@ def test_the_command_makes_the_same_plan(lpz: Lpz, tmp_path: Path) -> None:
     assert code == 2
     assert [name for name in plan.to_json() if f"{name} was" in err] == ["elite"]
     assert only_in_python(plan) == ""
+    assert command(SearchConfig(("x",), preset="paper", batch=9)) == (
+        "lpz search x --strategy evolution --preset paper --batch 9 --device cpu"
+    )
     assert only_in_python(SearchConfig(("x",), elite=0.2, seed=1)) == "elite=0.2, setting.seed=42"
 
 

@@ -34,8 +34,8 @@ def stopping(at: int) -> Any:
 @pytest.mark.parametrize("seed", [42, 46])
 @pytest.mark.parametrize(
     "changes",
-    [{}, {"strategy": "random"}, {"strategy": "exhaustive", "aggregates": ("sum",)}],
-    ids=["evolution", "random", "exhaustive"],
+    [{"preset": "paper"}, {"batch": 1}, {"strategy": "random"}, {"strategy": "exhaustive", "aggregates": ("sum",)}],
+    ids=["evolution", "generations", "random", "exhaustive"],
 )
 def test_a_search_that_stops_anywhere_goes_on_in_its_folder(
     changes: dict[str, Any], seed: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -47,7 +47,7 @@ Lpz = Callable[..., tuple[int, str, str]]
 OTHERS = [name.replace("e32", "e64") for name in NAMES]
 SNIP = "sum(sum(product(abs(W), abs(G))))"
 SMALL = Setting(batch_size=2, seq_len=8)
-BRIEF: dict[str, Any] = {"setting": SMALL, "iterations": 40, "population": 10, "train": 8}
+BRIEF: dict[str, Any] = {"setting": SMALL, "preset": "paper", "iterations": 40, "population": 10, "train": 8}
 
 
 @pytest.fixture(scope="module")

@@ -19,7 +19,7 @@ NAMES = [
 ]  # fmt: skip
 LOSSES = [5 + i * 5 % 12 / 7 for i in range(12)]
 OPTIONS = ("--batch-size", "2", "--seq-len", "8", "--device", "cpu", "--workers", "1")
-SHORT = (*OPTIONS, "--iterations", "40", "--population", "10", "--train", "8")
+SHORT = (*OPTIONS, "--preset", "paper", "--iterations", "40", "--population", "10", "--train", "8")
 
 
 @contextmanager

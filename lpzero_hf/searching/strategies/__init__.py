@@ -10,9 +10,10 @@ from lpzero_hf.searching.strategies.base import Iteration as Iteration
 from lpzero_hf.searching.strategies.base import Strategy as Strategy
 from lpzero_hf.searching.strategies.evolution import Evolution as Evolution
 from lpzero_hf.searching.strategies.exhaustive import Exhaustive as Exhaustive
+from lpzero_hf.searching.strategies.generations import Generations as Generations
+from lpzero_hf.searching.strategies.generations import Scheme as Scheme
+from lpzero_hf.searching.strategies.local_search import LocalSearch as LocalSearch
 from lpzero_hf.searching.strategies.random_search import RandomSearch as RandomSearch
-
-BATCH = 20  # candidates proposed at once where each evaluation is a pass over every model
 
 
 def create(config: SearchConfig, space: ExpressionSpace, fitness: FitnessEvaluator, seed: int) -> Strategy:
@@ -30,13 +31,17 @@ def create(config: SearchConfig, space: ExpressionSpace, fitness: FitnessEvaluat
     if config.strategy == Exhaustive.name:
         return Exhaustive(space, fitness, seed)
     pruner = Pruner(space.operations, fitness.tables) if config.prune else None
-    batch = 1 if config.tabled else BATCH
+    batch = config.together
     if config.strategy == RandomSearch.name:
         return RandomSearch(
-            space, fitness, seed, pruner, iterations=config.population + config.iterations, batch=batch
+            space, fitness, seed, pruner, iterations=config.population + config.children, batch=batch
+        )  # fmt: skip
+    if config.in_generations:
+        return Generations(
+            space, fitness, seed, pruner, scheme=LocalSearch, evaluations=config.children, batch=batch
         )  # fmt: skip
     return Evolution(
         space, fitness, seed, pruner,
-        iterations=config.iterations, population=config.population, elite=config.elite,
+        iterations=config.children, population=config.population, elite=config.elite,
         crossover=config.crossover, mutation=config.mutation, batch=batch,
     )  # fmt: skip
