@@ -19,6 +19,7 @@ def sections(folder: Path) -> list[str]:
         ("gpu_agreement", "### A GPU against the CPU", _agreement),
         ("gpu_search", "### A search on a GPU", _search),
         ("gpu_large", "### Large models on a GPU", _large),
+        ("gpu_evolution", "### Evolution in generations on a GPU", _evolution),
     )
     found = []
     for name, heading, text in shown:
@@ -155,3 +156,27 @@ def _large(document: Document) -> list[str]:
     ]
     failed = {f"`{name}`: {why}" for model in document.get("models", ()) for name, why in model["failed"].items()}
     return parts + ([f"Failed: {'; '.join(sorted(failed))}."] if failed else [])
+
+
+def _evolution(document: Document) -> list[str]:
+    rows = []
+    if made := document.get("store"):
+        rows.append(["4 + 4 operations, from the store, in generations", f"{made['evaluated'] / made['seconds']:,.1f}"])
+    for name, rate in document.items():
+        if name.startswith("passes, "):
+            rows.append([f"4 + 4 operations, by {name}", f"{rate:,.2f}"])
+    made = document.get("tables", {})
+    for name in ("one by one", "together"):
+        if name in made:
+            rows.append([f"{made['unary']} + {made['unary']} operations, from tables, {name}", f"{made[name]:,.0f}"])
+    parts = [table([f"{document.get('architectures', 0)} architectures", "candidates a second"], rows)]
+    if made.get("evolutions"):
+        best = [run["best"] for run in made["evolutions"]]
+        text = (
+            f"Evolutions of {made['evolutions'][0]['course'][-1][0]:,} candidates end at {min(best):.4f} to "
+            f"{max(best):.4f} after {statistics.median(run['seconds'] for run in made['evolutions']):.0f} s (median)"
+        )
+        if whole := made.get("enumeration"):
+            text += f"; an enumeration of {whole['evaluated']:,} at {whole['best']:.4f} after {whole['seconds']:.0f} s"
+        parts.append(text + ".")
+    return parts

@@ -1,11 +1,13 @@
 """All that is measured on a GPU, in one command that makes the most of few minutes: rows in order, each in its file.
 
-    python -m studies.cost.owed --out FOLDER [--device cuda] [--rows 1,2,3] [--minutes 8] [--small]
+    python -m studies.cost.owed --out FOLDER [--device cuda] [--rows 1,2,3,4] [--minutes 8] [--small]
 
 1. `gpu_agreement.json`: scores of all proxies on eight families, branch tables and a search, against the CPU.
 2. `gpu_search.json`: the two-unary space on 50 FlexiBERT models: capture, upload, enumeration, ranks against the CPU's,
    and the share of the card's peak that the matrix products reach.
 3. `gpu_large.json`: the proxies that share one backward pass, on Llama shapes of 7 billion and 1 billion parameters.
+4. `gpu_evolution.json`: evolution in generations over four unary operations from the store of raw statistics, beside
+   passes over the models, and over two from tables, beside the optimum of the space; 50 FlexiBERT models.
 
 A file is written after each step, so that what was measured is there whatever comes next. It says `complete` at the
 end, and has an `error` where the row failed, after which the next row begins. A row whose file is complete is not made
@@ -34,6 +36,7 @@ from lpzero_hf.expressions.operations import installed_operations
 from lpzero_hf.files import read_json
 from lpzero_hf.searching.config import SearchConfig
 from studies.cost.devices import agreement
+from studies.cost.generations import counted
 from studies.cost.gpu import gemms, missing, searched
 from studies.cost.large import Keep, large
 from studies.machine import card, machine
@@ -112,10 +115,18 @@ def _large(task: Task) -> None:
         _free(task.device)
 
 
+def _evolution(task: Task) -> None:
+    if task.small:
+        counted("tiny-gpt2", 6, task.device, unary=1, seeds=1, candidates=200, sample=1, keep=task.keep)
+    else:
+        counted("flexibert", 50, task.device, left=task.left, keep=task.keep)
+
+
 ROWS: Mapping[int, Row] = {
     1: Row("gpu_agreement", "scores of all proxies, tables and a search, on a GPU and on the CPU", 60, _agreement),
     2: Row("gpu_search", "the two-unary space on 50 FlexiBERT models on a GPU", 120, _search),
     3: Row("gpu_large", "proxies that share one backward pass on large models on a GPU", 75, _large),
+    4: Row("gpu_evolution", "evolution in generations, from the store and from tables, on a GPU", 150, _evolution),
 }
 
 

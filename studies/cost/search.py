@@ -14,7 +14,7 @@ numbers): of one candidate, of the grid of one unary operation and of a large on
 
 Instead counts the candidates a second of an evolution over four unary operations in each branch: from the store of raw
 statistics, in generations of 200, and by passes over the models, one candidate and 20 candidates in a pass; and over
-one unary operation from tables, one after the other and in generations. CPU seconds of one core; wall time on a GPU.
+one unary operation from tables, one by one and together. Wall time.
 """
 
 from __future__ import annotations
@@ -26,7 +26,6 @@ import statistics
 import sys
 import tempfile
 import time
-from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -44,13 +43,12 @@ from lpzero_hf.proxies.expression_proxy import expression_proxy
 from lpzero_hf.proxies.resolve import resolve
 from lpzero_hf.scoring.evaluate import evaluate
 from lpzero_hf.scoring.score import score
-from lpzero_hf.searching.config import GENERATION, SHARED, SearchConfig
+from lpzero_hf.searching.config import SHARED, SearchConfig
 from lpzero_hf.searching.correlation import RankCorrelation
-from lpzero_hf.searching.direct_scores import DirectScores
 from lpzero_hf.searching.fitness import FitnessEvaluator, SearchPart
-from lpzero_hf.searching.stored_scores import StoredScores
-from lpzero_hf.searching.strategies import Exhaustive, create
+from lpzero_hf.searching.strategies import Exhaustive
 from lpzero_hf.searching.table_cache import make_tables
+from studies.cost.generations import counted
 
 TIMED = ("spearman", "matched", "mixed")
 
@@ -126,49 +124,17 @@ def main() -> int:
 
 def count_candidates(name: str, limit: int, sample: int, device: str) -> None:
     """Print the candidates a second from a store, by passes over the models, and from tables."""
-    plugins = load_plugins()
-    benchmark = load_benchmark(name, plugins)
-    entries = spaced(benchmark.trained(), limit)
-    configs = {entry.key: benchmark.space.config(entry.architecture) for entry in entries}
-    truth = [benchmark.target(entry) for entry in entries]
-    long = SearchConfig((name,), unary=(4, 4), setting=replace(SearchConfig((name,)).setting, device=device))
-    clock = time.process_time if device == "cpu" else time.perf_counter
-    rows: list[tuple[str, float]] = []
-    stored = StoredScores(configs, long.setting, plugins)
-    start = clock()
-    assert stored.store.n == len(entries)
-    print(f"capture of the raw statistics took {clock() - start:.1f} s", file=sys.stderr)
-    space = long.space(installed_operations(plugins))
-    fitness = FitnessEvaluator([SearchPart(stored, RankCorrelation(truth, device=device))])
-    start = clock()
-    search = create(replace(long, iterations=10 * GENERATION), space, fitness, 42)
-    while search.done < search.total:
-        search.iterate()
-    rows.append(("4 + 4 operations, from the store, in generations", search.evaluated / (clock() - start)))
-    rng = random.Random(42)
-    drawn = [e for e in (space.draw(rng) for _ in range(3 * sample)) if not any(b.dropped for b in e.branches)]
-    for together in (1, SHARED):
-        some = drawn[: 2 * together]
-        passes = DirectScores(configs, long.setting, plugins)
-        start = clock()
-        for first in range(0, len(some), together):
-            passes.prepare(some[first : first + together])
-        rows.append((f"4 + 4 operations, by passes, {together} in a pass", len(some) / (clock() - start)))
-    short = replace(long, unary=(1, 1))
-    space = short.space(installed_operations(plugins))
-    with tempfile.TemporaryDirectory() as folder:
-        tables = make_tables(configs, space.wanted, short.setting, Path(folder), plugins=plugins)
-    stack = Stack(tables, space.wanted, device)
-    candidates = [space.draw(rng) for _ in range(2000)]
-    fitness = FitnessEvaluator([SearchPart(stack, RankCorrelation(truth, device=device))])
-    start = clock()
-    for expression in candidates:
-        fitness(expression)
-    rows.append(("1 + 1 operations, from tables, one after the other", len(candidates) / (clock() - start)))
-    start = clock()
-    fitness.many(candidates)
-    rows.append(("1 + 1 operations, from tables, together", len(candidates) / (clock() - start)))
-    print(f"| {name}, {len(entries)} architectures, {device} | candidates a second |")
+    found = counted(name, limit, torch.device(device), unary=1, seeds=1, sample=sample)
+    stored, tables = found["store"], found["tables"]
+    rows = [("4 + 4 operations, from the store, in generations", stored["evaluated"] / stored["seconds"])]
+    rows += [
+        (f"4 + 4 operations, by passes, {together} in a pass", found[f"passes, {together} together"])
+        for together in (1, SHARED)
+        if f"passes, {together} together" in found
+    ]
+    rows += [(f"1 + 1 operations, from tables, {what}", tables[what]) for what in ("one by one", "together")]
+    print(f"capture of the raw statistics took {stored['capture']:.1f} s", file=sys.stderr)
+    print(f"| {name}, {found['architectures']} architectures, {device} | candidates a second |")
     print("|---|--:|")
     for what, rate in rows:
         print(f"| {what} | {rate:,.2f} |")

@@ -152,9 +152,13 @@ def test_all_rows_run_in_small_on_a_cpu_and_are_shown(tmp_path: Path, monkeypatc
     for model in read(tmp_path / "gpu_large.json")["models"]:
         assert {name: len(seconds) for name, seconds in model["seconds"].items()} == dict(plain=3, linear=3, all=3)
         assert model["failed"] == {}
+    evolved = read(tmp_path / "gpu_evolution.json")
+    assert evolved["store"]["evaluated"] > 0
+    assert evolved["tables"]["enumeration"]["whole"]
+    assert evolved["tables"]["evolutions"][0]["best"] <= evolved["tables"]["enumeration"]["best"]
     for name in ("scaling", "sizes", "llama_7b_weights", "llama_1b_backward"):
         (tmp_path / f"{name}.json").write_bytes((costs.RESULTS / f"{name}.json").read_bytes())
     monkeypatch.setattr(costs, "RESULTS", tmp_path)
     text = costs.Costs().show({})
-    assert text.count("tried on the CPU") == 3
+    assert text.count("tried on the CPU") == 4
     assert "| lpzero-any |" in text
