@@ -113,7 +113,12 @@ class Stack:
         grid = self.grid(left, right, expression.op, expression.reduce, expression.aggregate, *places)
         return grid[:, 0, 0]
 
-    def scores(self, expressions: Sequence[Expression]) -> Tensor:
+    @property
+    def checks(self) -> bool:
+        """False: sums do not show what rounding did to their terms."""
+        return False
+
+    def scores(self, expressions: Sequence[Expression], *, check: bool = True) -> Tensor:
         """[m, n], the scores of all architectures under each expression; `score` of each, but for rounding."""
         return batch_scores(self, expressions)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -15,7 +16,7 @@ from lpzero_hf.benchmarks.benchmark import load_benchmark
 from lpzero_hf.benchmarks.grade import BASELINES, spaced
 from lpzero_hf.benchmarks.held_out import content_of, marks_of, unseen
 from lpzero_hf.benchmarks.matched import SizedTruth, Sizes
-from lpzero_hf.errors import UsageError
+from lpzero_hf.errors import ModelWarning, UsageError
 from lpzero_hf.executors.base import Executor
 from lpzero_hf.expressions.expression import Expression
 from lpzero_hf.expressions.operations import installed_operations
@@ -173,21 +174,27 @@ class BenchmarkScores:
         return [SearchPart(source.part(architectures), correlation) for source in self.sources]
 
     def refused(self, expressions: Collection[Expression], architectures: Sequence[int]) -> set[Expression]:
-        """The expressions that a scorer refuses on some architectures because rounding decides it, which tables do not
-        show: those in question are scored anew, in one pass over each model. See `lpzero_hf.expressions.rounding`."""
+        """The expressions that a scorer refuses on some architectures because rounding decides their scores.
+
+        A search does not see that of all; those in question are scored anew, in one pass over each model.
+        """
         found: set[Expression] = set()
-        for source, direct in zip(self.sources, self.direct, strict=True):
+        for direct in self.direct:
             left = [e for e in expressions if e not in found and not steady(e, direct.operations)]
-            if source.tables is not None and left:
-                scored = torch.isfinite(direct.of(architectures).scores(left)).all(1).tolist()
+            if left:
+                with warnings.catch_warnings():
+                    warnings.simplefilter("ignore", ModelWarning)  # it is only asked whether there is a score
+                    scored = torch.isfinite(direct.of(architectures).scores(left)).all(1).tolist()
                 found |= {expression for expression, finite in zip(left, scored, strict=True) if not finite}
         return found
 
     def scores(self, expressions: Sequence[Expression], orientations: Sequence[int]) -> Tensor:
         """[s, n] for one expression, [s, m, n] for several: the scores of all architectures under each setting, higher
         is better."""
-        signs = torch.tensor(orientations, dtype=torch.float64)[:, None]
-        made = torch.stack([source.scores(expressions).cpu() * signs for source in self.sources])
+        for source in self.sources:
+            source.prepare(expressions)
+        signed = list(zip(expressions, orientations, strict=True))
+        made = torch.stack([torch.stack([source.score(e) * o for e, o in signed]) for source in self.sources]).cpu()
         return made if len(expressions) > 1 else made[:, 0]
 
     def test(

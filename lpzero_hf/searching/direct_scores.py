@@ -101,8 +101,13 @@ class DirectScores:
         self.prepare([expression])
         return self._scored[expression]
 
-    def scores(self, expressions: Sequence[Expression]) -> Tensor:
-        """[m, n], in one pass over every model. Raises as `score`."""
+    @property
+    def checks(self) -> bool:
+        """True: a scorer refuses what rounding decides."""
+        return True
+
+    def scores(self, expressions: Sequence[Expression], *, check: bool = True) -> Tensor:
+        """[m, n], in one pass over every model, and always checked. Raises as `score`."""
         self.prepare(expressions)
         return torch.stack([self.score(expression) for expression in expressions])
 

@@ -111,11 +111,28 @@ class FitnessEvaluator:
         """Fitness and orientation (1 or -1) from the correlations [parts, ...]."""
         return combined(correlations, self.combine, self.settings, self.over_settings)
 
-    def many(self, expressions: Sequence[Expression]) -> list[Evaluation]:
-        """The fitness of each expression; all are scored together, on all architectures."""
+    def many(self, expressions: Sequence[Expression], bar: float = 0.0) -> list[Evaluation]:
+        """The fitness of each expression; all are scored together, on all architectures.
+
+        Args:
+            expressions: to evaluate.
+            bar: of the fitness that matters. That rounding decides a score is looked for from there on, where the
+                source can tell; the expression is then invalid.
+        """
+        made = self._unchecked(expressions)
+        worth = [place for place, one in enumerate(made) if one.fitness is not None and one.fitness >= bar]
+        for part in self.parts:
+            if part.source.checks and worth:
+                scored = torch.isfinite(part.source.scores([expressions[place] for place in worth])).all(1).tolist()
+                for place, finite in zip(worth, scored, strict=True):
+                    if not finite:
+                        made[place] = Evaluation(None, rejected="invalid")
+        return made
+
+    def _unchecked(self, expressions: Sequence[Expression]) -> list[Evaluation]:
         correlations, reasons = [], [""] * len(expressions)
         for part in self.parts:
-            scores = part.source.scores(expressions)
+            scores = part.source.scores(expressions, check=False)
             made = part.correlation(scores)
             correlations.append(made)
             finite, defined = torch.isfinite(scores).all(1).tolist(), (~torch.isnan(made)).tolist()

@@ -28,6 +28,10 @@ class ScoreSource(Protocol):
         """The branch tables of the scores, for enumeration and the comparison of branches; None where an
         expression costs a pass over every model."""
 
+    @property
+    def checks(self) -> bool:
+        """Whether a score that rounding decides is seen, and is NaN; see `lpzero_hf.expressions.rounding`."""
+
     def part(self, architectures: Sequence[int]) -> ScoreSource:
         """The scores of some of the architectures, from a source that is fit for many expressions."""
 
@@ -41,5 +45,13 @@ class ScoreSource(Protocol):
             LpzError: an architecture cannot be scored.
         """
 
-    def scores(self, expressions: Sequence[Expression]) -> Tensor:
-        """[m, n], the scores of all architectures under each of m expressions, computed together. Raises as `score`."""
+    def scores(self, expressions: Sequence[Expression], *, check: bool = True) -> Tensor:
+        """[m, n], the scores of all architectures under each of m expressions, computed together.
+
+        Args:
+            expressions: m of the space.
+            check: whether to look for what rounding decides, which can cost as much as the scores.
+
+        Raises:
+            LpzError: an architecture cannot be scored.
+        """

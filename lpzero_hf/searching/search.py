@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from lpzero_hf.artifacts.versions import versions
 from lpzero_hf.benchmarks.held_out import unseen
@@ -31,6 +32,7 @@ from lpzero_hf.searching.expression_space import ExpressionSpace
 from lpzero_hf.searching.fitness import FitnessEvaluator
 from lpzero_hf.searching.result import SearchResult, SettingGrades, Split, Winner
 from lpzero_hf.searching.run_folder import RESULT_FILE, TEXT, SplitLog, open_run
+from lpzero_hf.searching.score_source import ScoreSource
 from lpzero_hf.searching.selection import select
 from lpzero_hf.searching.strategies import Strategy, create
 
@@ -306,9 +308,8 @@ def _choose(
         LpzError: the scores of all are `refused`.
     """
     expressions = [candidate.expression for candidate in kept]
-    for part in fitness.parts:
-        part.source.prepare(expressions)  # together, where they are not looked up
-    scores = [torch.stack([part.source.score(c.expression) * c.orientation for c in kept]) for part in fitness.parts]
+    signs = torch.tensor([candidate.orientation for candidate in kept], device=fitness.parts[0].source.device)[:, None]
+    scores = [_scores(part.source, expressions) * signs for part in fitness.parts]
     benchmarks = [part.correlation for part in fitness.parts[:: fitness.settings]]
     truths, sizes = [one.truth for one in benchmarks], [one.sizes for one in benchmarks]
     rows = list(range(len(kept)))
@@ -323,6 +324,13 @@ def _choose(
             return chosen[:1], chosen[1:]
         rows = [row for row in rows if kept[row].expression not in bad]
     raise LpzError("rounding decides the scores of every expression that was found; search on, or a larger space")
+
+
+def _scores(source: ScoreSource, expressions: Sequence[Expression]) -> Tensor:
+    """[m, n]; from tables one by one, as the `paper` evolution and the enumeration evaluate them."""
+    if source.tables is None:
+        return source.scores(expressions, check=False)
+    return torch.stack([source.score(expression) for expression in expressions])
 
 
 def _graded(

@@ -183,14 +183,23 @@ class StoredScores:
         """[n], the scores of all architectures; NaN where there is none. Raises as `scores`."""
         return self.scores([expression])[0]
 
-    def scores(self, expressions: Sequence[Expression]) -> Tensor:
+    @property
+    def checks(self) -> bool:
+        """True: the statistics can be disturbed as by rounding."""
+        return True
+
+    def scores(self, expressions: Sequence[Expression], *, check: bool = True) -> Tensor:
         """[m, n], the scores of all architectures under each of m expressions.
+
+        Args:
+            expressions: any.
+            check: whether one that rounding decides is NaN, which takes each a second time.
 
         Raises:
             LpzError: the statistics cannot be captured or kept.
             PluginError: an operation gives what it does not promise.
         """
-        return self.store.scores(expressions)
+        return self.store.scores(expressions, check=check)
 
     def close(self) -> None:
         """Forget the statistics, and delete their files."""

@@ -51,7 +51,7 @@ class Made:
 
     def __init__(self) -> None:
         self.asked: list[int] = []
-        self.n, self.device, self.tables = 4, torch.device("cpu"), None
+        self.n, self.device, self.tables, self.checks = 4, torch.device("cpu"), None, False
 
     def part(self, architectures: Any) -> Made:
         raise NotImplementedError
@@ -62,7 +62,7 @@ class Made:
     def score(self, expression: Expression) -> torch.Tensor:
         return self.scores([expression])[0]
 
-    def scores(self, expressions: Any) -> torch.Tensor:
+    def scores(self, expressions: Any, *, check: bool = True) -> torch.Tensor:
         self.asked.append(len(expressions))
         return tables().scores(expressions).nan_to_num(nan=0.0)  # mamba has no S
 
@@ -124,7 +124,7 @@ def test_no_expression_is_scored_twice_and_the_last_generation_is_of_what_is_lef
     strategy = make(space=SMALL, evaluations=SMALL.size, batch=50)
     seen: list[str] = []
     many = strategy.fitness.many
-    strategy.fitness.many = lambda some: seen.extend(map(str, some)) or many(some)  # type: ignore[method-assign,func-returns-value]
+    strategy.fitness.many = lambda some, bar: seen.extend(map(str, some)) or many(some, bar)  # type: ignore[method-assign,func-returns-value]
     made = run(strategy)
     assert len(seen) == len(set(seen)) == strategy.evaluated < SMALL.size
     assert made[-1].rejected == "nothing new"
@@ -179,7 +179,7 @@ CONSTANT, INFINITE = parse("sum(sum(sum(abs(W), abs(H))))"), parse("sum(sum(sum(
 class Odd(Made):
     """One expression scores all models alike, and one scores one of them with infinity."""
 
-    def scores(self, expressions: Any) -> torch.Tensor:
+    def scores(self, expressions: Any, *, check: bool = True) -> torch.Tensor:
         made = super().scores(expressions)
         for row, expression in zip(made, expressions, strict=True):
             if expression == CONSTANT:
@@ -205,6 +205,42 @@ def test_many_expressions_have_the_fitness_of_each() -> None:
 
 
 # Presets ---------------------------------------------------------------------------------------------------
+
+
+class Rounding(Made):
+    """Rounding decides every third of the scores, which it tells where it is asked to check."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.checks, self.checked = True, 0
+
+    def scores(self, expressions: Any, *, check: bool = True) -> torch.Tensor:
+        made = super().scores(expressions)
+        if check:
+            self.checked += len(expressions)
+            made[[self.decided(expression) for expression in expressions]] = torch.nan
+        return made
+
+    @staticmethod
+    def decided(expression: Expression) -> bool:
+        return sum(map(ord, str(expression))) % 3 == 0
+
+
+def test_rounding_is_looked_for_only_where_the_fitness_matters(make: Make) -> None:
+    strategy = make(evaluations=500)
+    source = Rounding()
+    strategy.fitness = FitnessEvaluator([SearchPart(source, RankCorrelation([1.0, 3.0, 2.0, 4.0]))])
+    rng = random.Random(5)
+    expressions = list(dict.fromkeys(SPACE.draw(rng) for _ in range(60)))
+    free, barred = strategy.fitness.many(expressions), strategy.fitness.many(expressions, bar=0.7)
+    for expression, one, other in zip(expressions, free, barred, strict=True):
+        assert not source.decided(expression) or one.fitness is None
+        assert other.fitness is None or other.fitness < 0.7 or not source.decided(expression)
+    assert any(source.decided(e) and one.fitness is not None for e, one in zip(expressions, barred, strict=True))
+    source.checked = 0
+    run(strategy)
+    assert 0 < source.checked < strategy.evaluated
+    assert not source.decided(strategy.archive.fittest()[0].expression)
 
 
 def recorded(name: str) -> list[dict[str, Any]]:

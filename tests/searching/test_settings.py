@@ -44,7 +44,7 @@ from tests.support.searches import LOSSES, NAMES, few_resamples, timeless, write
 Lpz = Callable[..., tuple[int, str, str]]
 SMALL = Setting(batch_size=2, seq_len=8)
 SEVERAL: dict[str, Any] = {"setting": SMALL, "minibatches": ((2, 8), (4, 8)), "init_seeds": (42, 7)}
-BRIEF: dict[str, Any] = SEVERAL | {"iterations": 40, "population": 10, "train": 8}
+BRIEF: dict[str, Any] = SEVERAL | {"iterations": 40, "population": 10, "train": 8, "preset": "paper"}
 ONES = [replace(SMALL, batch_size=b, init_seed=seed) for b in (2, 4) for seed in (42, 7)]
 FEW: dict[str, Any] = {"reduces": ("sum",), "aggregates": ("sum",)}
 

@@ -31,7 +31,7 @@ from tests.support.searches import LOSSES, NAMES, few_resamples
 from tests.support.trained import write_benchmark
 
 SMALL = Setting(batch_size=2, seq_len=8)
-RULE = SearchConfig(("any",), iterations=20, population=6, setting=SMALL, fitness="mixed", within=2.0)
+RULE = SearchConfig(("any",), iterations=20, population=6, setting=SMALL, fitness="mixed", within=2.0, preset="paper")
 FEW = NAMES[:8]
 MEMBERS = {  # of three benchmarks: the last holds two of the first as well
     "one": FEW,

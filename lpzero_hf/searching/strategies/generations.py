@@ -33,6 +33,11 @@ class Scheme(ABC):
     def learn(self, generation: Sequence[Candidate]) -> None:
         """Take the candidates of one generation that have a fitness, in the order they were proposed."""
 
+    @property
+    def bar(self) -> float:
+        """The fitness below which a candidate changes nothing; what is below is not checked for rounding."""
+        return 0.0
+
     @abstractmethod
     def state(self) -> dict[str, Any]:
         """Everything that later proposals depend on, except the random numbers, as plain data."""
@@ -78,7 +83,7 @@ class Generations(Strategy):
         if not expressions:
             return self._idle(pruned)
         found, refused = [], Counter[str]()
-        for expression, made in zip(expressions, self.fitness.many(expressions), strict=True):
+        for expression, made in zip(expressions, self.fitness.many(expressions, self.scheme.bar), strict=True):
             if made.fitness is None:
                 refused[made.rejected] += 1
             else:

@@ -40,6 +40,11 @@ class LocalSearch(Scheme):
         self.turn = 0
         self.asked: dict[Expression, int] = {}  # the walker of each proposal of this generation
 
+    @property
+    def bar(self) -> float:
+        """The least fitness that a walker stands on."""
+        return min(0.0 if at is None else at.fitness for at in self.at)
+
     def propose(self) -> Expression:
         """The next expression of the walker whose turn it is."""
         self.turn = (self.turn + 1) % len(self.at)
