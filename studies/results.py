@@ -32,6 +32,7 @@ from studies.search.ablations import Ablations
 from studies.search.consensus import KeptProtocol
 from studies.search.ensembles import Ensembles
 from studies.search.how_many import HowMany
+from studies.search.scheme_comparison import Schemes
 from studies.search.searched import SEARCHES
 from studies.search.transfer import Transfer
 from studies.search.transfer_protocol import TransferProtocol
@@ -70,6 +71,7 @@ STUDIES: tuple[Study, ...] = (  # in the order in which they are made; a page sh
     Pareto(),
     Costs(),
     Ablations(),
+    Schemes(),
     Features(),
     Nas(),
 )

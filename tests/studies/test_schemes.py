@@ -9,7 +9,8 @@ import pytest
 
 from lpzero_hf.searching.archive import Candidate
 from lpzero_hf.searching.expression_space import ExpressionSpace
-from studies.search import compare_schemes
+from lpzero_hf.searching.strategies import Exhaustive
+from studies.search.scheme_comparison import Schemes, best, course, ground
 from studies.search.schemes import SCHEMES, Ageing, Islands, Restarts, Tournament
 
 SPACE = ExpressionSpace((1, 1))
@@ -51,22 +52,37 @@ def test_the_oldest_or_the_least_fit_leave_and_a_stale_population_begins_anew() 
 
 
 @pytest.mark.integration
-def test_the_table_holds_every_scheme_and_none_above_the_optimum(capsys: pytest.CaptureFixture[str]) -> None:
-    options = ["--unary", "1", "--train", "6", "--evaluations", "1000", "--seeds", "2", "--optimum"]
-    assert compare_schemes.main(["tiny-gpt2", *options, "--schemes", "paper", "local search", "islands"]) == 0
-    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in capsys.readouterr().out.splitlines()[2:]]
-    reached = {row[0]: float(row[2]) for row in rows if "1,000 eval" in row[1] or row[0] == "optimum"}
-    assert set(reached) == {"paper", "local search", "islands", "optimum"}
-    assert max(reached.values()) == reached["optimum"]
+def test_every_scheme_is_shown_and_none_is_above_the_optimum() -> None:
+    study = Schemes(["tiny-gpt2"], 1, 6, 1000, 2, ["paper", "local search", "islands"])
+    told: list[str] = []
+    data = json.loads(json.dumps(study.make(lambda what, done, total: told.append(what))))
+    assert {what.partition(", ")[2] for what in told} == {"tables", "searches"}
+    for courses in data["courses"]["tiny-gpt2"].values():
+        assert [steps[-1][0] for steps in courses] == [1000, 1000]
+        assert all(steps[i][2] < steps[i + 1][2] for steps in courses for i in range(len(steps) - 2))
+    space, fitness = ground("tiny-gpt2", 1, 6)
+    optimum = course(Exhaustive(space, fitness))[-1][2]
+    text = study.show({"schemes": data, "ablations": {"optimum": {"(1,1)": optimum}}})
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in text.splitlines() if "1,000 eval" in line]
+    assert {row[0] for row in rows} == {"paper", "local search", "islands"}
+    assert max(float(row[2]) for row in rows) <= round(optimum, 4)
+    assert f"{optimum:.4f}" in text
+
+
+def test_the_largest_fitness_within_a_limit_is_known_only_of_a_search_that_reached_it() -> None:
+    steps = [[200, 1.0, 0.5], [400, 2.0, 0.7], [1000, 5.0, 0.7]]
+    assert [best(steps, 0, limit) for limit in (100, 200, 999, 1000, 2000)] == [None, 0.5, 0.7, 0.7, None]
+    assert best(steps, 1, 1.5) == 0.5
 
 
 @pytest.mark.integration
 def test_candidates_a_second_are_counted(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    from studies.cost import generations
     from studies.cost import search as cost
 
     monkeypatch.setattr("sys.argv", ["search", "tiny-gpt2", "--store", "--limit", "3", "--sample", "14"])
-    monkeypatch.setattr(cost, "GENERATION", 6)
-    monkeypatch.setattr(cost, "SHARED", 2)
+    monkeypatch.setattr(generations, "STORED", 12)
+    monkeypatch.setattr(generations, "SHARED", 2)
     assert cost.main() == 0
     rows = capsys.readouterr().out.splitlines()[2:]
     assert len(rows) == 5
