@@ -97,6 +97,14 @@ class Counter:
 
         return len(some) / timed(self.device, score_all)[0]
 
+    def long(self, candidates: int, sample: int, left: Callable[[], float] = lambda: math.inf) -> dict[str, Any]:
+        """Both, by passes with one candidate in each and with as many as a search shares, if the sample allows it."""
+        found: dict[str, Any] = {"store": self.stored(candidates, left)}
+        for together in (1, SHARED):
+            if together <= sample:
+                found[f"passes, {together} together"] = self.passes(together, sample)
+        return found
+
     def tables(
         self, unary: int, *, seeds: int = 3, optimum: bool = True, left: Callable[[], float] = lambda: math.inf,
         folder: Path | None = None,
@@ -161,12 +169,8 @@ def counted(
     """
     made = Counter(name, limit, device)
     found: dict[str, Any] = {"benchmark": name, "architectures": len(made.configs), "device": str(device)}
-    found["store"] = made.stored(candidates, left)
+    found |= made.long(candidates, sample, left)
     keep(found)
-    for together in (1, SHARED):
-        if together <= sample:
-            found[f"passes, {together} together"] = made.passes(together, sample)
-            keep(found)
     found["tables"] = made.tables(unary, seeds=seeds, left=left, folder=folder)
     keep(found)
     return found

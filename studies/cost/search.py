@@ -10,7 +10,7 @@ candidates on randomly drawn architectures the direct way. Prints a Markdown tab
 Instead times the fitness by rho and by agreement at matched size, in this process and on the same scores (random
 numbers): of one candidate, of the grid of one unary operation and of a large one; medians of 15 calls in turn.
 
-    python -m studies.cost.search BENCH --store [--limit 50] [--sample 20] [--device cpu]
+    python -m studies.cost.search BENCH --store [--limit 50] [--sample 20] [--candidates 2000] [--device cpu]
 
 Instead counts the candidates a second of an evolution over four unary operations in each branch: from the store of raw
 statistics, in generations of 200, and by passes over the models, one candidate and 20 candidates in a pass; and over
@@ -48,7 +48,7 @@ from lpzero_hf.searching.correlation import RankCorrelation
 from lpzero_hf.searching.fitness import FitnessEvaluator, SearchPart
 from lpzero_hf.searching.strategies import Exhaustive
 from lpzero_hf.searching.table_cache import make_tables
-from studies.cost.generations import counted
+from studies.cost.generations import STORED, Counter
 
 TIMED = ("spearman", "matched", "mixed")
 
@@ -62,6 +62,7 @@ def main() -> int:
     parser.add_argument("--sample", type=int, default=20, help="candidates scored the direct way")
     parser.add_argument("--fitness", action="store_true", help="time each fitness instead")
     parser.add_argument("--store", action="store_true", help="count candidates a second instead")
+    parser.add_argument("--candidates", type=int, default=STORED, help="from the store, where --store counts")
     parser.add_argument("--device", default="cpu", help="of the store and the tables that --store counts")
     arguments = parser.parse_args()
     if arguments.fitness:
@@ -69,7 +70,7 @@ def main() -> int:
         return 0
     torch.set_num_threads(1)
     if arguments.store:
-        count_candidates(arguments.benchmark, arguments.limit, arguments.sample, arguments.device)
+        count_candidates(arguments)
         return 0
     plugins = load_plugins()
     plan = SearchConfig((arguments.benchmark,), strategy="exhaustive", unary=(arguments.unary, arguments.unary))
@@ -122,9 +123,11 @@ def main() -> int:
     return 0
 
 
-def count_candidates(name: str, limit: int, sample: int, device: str) -> None:
+def count_candidates(asked: argparse.Namespace) -> None:
     """Print the candidates a second from a store, by passes over the models, and from tables."""
-    found = counted(name, limit, torch.device(device), unary=1, seeds=1, sample=sample)
+    name, device = asked.benchmark, asked.device
+    made = Counter(name, asked.limit, torch.device(device))
+    found = made.long(asked.candidates, asked.sample) | {"tables": made.tables(1, seeds=0, optimum=False)}
     stored, tables = found["store"], found["tables"]
     rows = [("4 + 4 operations, from the store, in generations", stored["evaluated"] / stored["seconds"])]
     rows += [
@@ -134,7 +137,7 @@ def count_candidates(name: str, limit: int, sample: int, device: str) -> None:
     ]
     rows += [(f"1 + 1 operations, from tables, {what}", tables[what]) for what in ("one by one", "together")]
     print(f"capture of the raw statistics took {stored['capture']:.1f} s", file=sys.stderr)
-    print(f"| {name}, {found['architectures']} architectures, {device} | candidates a second |")
+    print(f"| {name}, {len(made.configs)} architectures, {device} | candidates a second |")
     print("|---|--:|")
     for what, rate in rows:
         print(f"| {what} | {rate:,.2f} |")

@@ -10,6 +10,7 @@ import pytest
 from lpzero_hf.searching.archive import Candidate
 from lpzero_hf.searching.expression_space import ExpressionSpace
 from lpzero_hf.searching.strategies import Exhaustive
+from studies.cost import search as cost
 from studies.search.scheme_comparison import Schemes, best, course, ground
 from studies.search.schemes import SCHEMES, Ageing, Islands, Restarts, Tournament
 
@@ -77,13 +78,9 @@ def test_the_largest_fitness_within_a_limit_is_known_only_of_a_search_that_reach
 
 @pytest.mark.integration
 def test_candidates_a_second_are_counted(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    from studies.cost import generations
-    from studies.cost import search as cost
-
-    monkeypatch.setattr("sys.argv", ["search", "tiny-gpt2", "--store", "--limit", "3", "--sample", "14"])
-    monkeypatch.setattr(generations, "STORED", 12)
-    monkeypatch.setattr(generations, "SHARED", 2)
+    asked = ["search", "tiny-gpt2", "--store", "--limit", "3", "--sample", "1", "--candidates", "12"]
+    monkeypatch.setattr("sys.argv", asked)
     assert cost.main() == 0
     rows = capsys.readouterr().out.splitlines()[2:]
-    assert len(rows) == 5
+    assert len(rows) == 4
     assert all(float(row.split("|")[2].replace(",", "")) > 0 for row in rows)
