@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lpz_nas.proposals import offered, offers, picked
+from lpz_nas.proposals import offered, offers, picker
 from lpzero_hf.benchmarks.benchmark import Benchmark, load_benchmark
 from lpzero_hf.errors import UsageError
 from lpzero_hf.spaces.base import Architecture, Value
@@ -28,7 +28,7 @@ class TrainedTable:
         benchmark: a `Benchmark`, or an argument of `load_benchmark`.
 
     Raises:
-        LpzError: there is none of that name, or it cannot be read.
+        LpzError: there is none of that name, it cannot be read, or its metric is called as a parameter of its space.
 
     Example:
         >>> table = TrainedTable("tiny-gpt2")
@@ -40,6 +40,8 @@ class TrainedTable:
         self.benchmark = benchmark if isinstance(benchmark, Benchmark) else load_benchmark(benchmark)
         self.space = self.benchmark.space
         self.offers = offers(self.space)
+        if (metric := self.benchmark.metric) in self.offers:
+            raise UsageError(f"'{metric}' is both the metric of '{self.benchmark.name}' and a parameter; rename one")
         runs: dict[Architecture, list[float]] = {}
         for entry in self.benchmark.trained():
             runs.setdefault(entry.architecture, []).append(entry.quality)
@@ -79,7 +81,7 @@ class TrainedTable:
         Raises:
             UsageError: a value is missing or none of its list.
         """
-        proposed = self.space.assemble(lambda name, known: picked(values[name], known))
+        proposed = self.space.assemble(picker(values))
         if proposed in self.trained:
             return proposed
         wanted = self.space.named_values(proposed)
