@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from lpz_nas.proposals import offered, offers, picker
 from lpzero_hf.benchmarks.benchmark import Benchmark, load_benchmark
+from lpzero_hf.display import data_frame
 from lpzero_hf.errors import UsageError
 from lpzero_hf.spaces.base import Architecture, Value
 
@@ -59,18 +60,14 @@ class TrainedTable:
         architecture does not have, the layers beyond its last one, has the first value of its parameter.
 
         Raises:
-            UsageError: pandas is not installed.
+            LpzError: pandas is not installed.
         """
-        try:
-            import pandas
-        except ImportError as error:
-            raise UsageError("a data frame needs pandas; pip install 'lpzero-hf[tables]'") from error
         parameters, rows = self.space.parameters(), []
         for architecture, values in self._values.items():
             places = {name: known.index(values[name]) if name in values else 0 for name, known in parameters.items()}
             row = {name: offered(parameters[name])[place] for name, place in places.items()}
             rows.append(row | {self.benchmark.metric: self.trained[architecture]})
-        return pandas.DataFrame(rows)
+        return data_frame(rows)
 
     def nearest(self, values: Mapping[str, Any]) -> Architecture:
         """The trained architecture nearest to a proposal; of equally near ones the first.
