@@ -2,7 +2,8 @@
 
     python examples/archai_evaluator.py
 
-With Archai: `SearchObjectives().add_objective("synflow", evaluator, higher_is_better=True)`.
+With Archai: `import lpz_nas.archai_search`, then
+`SearchObjectives().add_objective("synflow", evaluator, higher_is_better=True)`.
 """
 
 import random

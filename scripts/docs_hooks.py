@@ -3,12 +3,14 @@
 - A fence `math` holds LaTeX and becomes MathML, which browsers draw without a script.
 - `<!-- include: FILE # HEADING -->` becomes the section with that heading of a Markdown file of this repository, and
   `<!-- include: FILE -->` a block of that file's code.
+- `<!-- include: FILE.ipynb -->` becomes the cells of a notebook, but for its title, with what they show.
 - `<!-- lpz: help -->` becomes the help of every command, from typer itself, so it cannot be out of date.
 - `<!-- lpz: proxies -->` becomes the built-in proxies with formula and source, by what they run, from the code itself.
 """
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import sys
@@ -50,9 +52,33 @@ def formula(source: str, language: str, css_class: str, *_: Any, **__: Any) -> s
 def included(comment: re.Match[str]) -> str:
     """The text that replaces a comment."""
     file = ROOT / comment["file"]
+    if file.suffix == ".ipynb":
+        return notebook(file)
     if comment["heading"]:
         return section(file, comment["heading"])
     return f"```{file.suffix.removeprefix('.').replace('py', 'python')}\n{file.read_text(encoding='utf-8')}```"
+
+
+def notebook(file: Path) -> str:
+    """The cells of a notebook, but for its title: Markdown, code, and what that shows."""
+    parts: list[str] = []
+    for cell in json.loads(file.read_text(encoding="utf-8"))["cells"]:
+        source = "".join(cell["source"])
+        if cell["cell_type"] == "markdown":
+            parts.append(re.sub(r"\A# .*\n", "", source).replace("](../docs/how-to/", "]("))
+            continue
+        parts.append(f"```python\n{source}\n```")
+        for output in cell["outputs"]:
+            data = output.get("data", {})
+            if "image/png" in data:
+                image = "".join(data["image/png"]).replace("\n", "")
+                parts.append(f'<img alt="The figure of the cell above" src="data:image/png;base64,{image}">')
+            elif "text/html" in data:
+                parts.append("".join(data["text/html"]))
+            else:
+                text = "".join(output.get("text", data.get("text/plain", "")))
+                parts.append(f"```text\n{text.rstrip()}\n```")
+    return "\n\n".join(parts)
 
 
 def section(file: Path, heading: str) -> str:

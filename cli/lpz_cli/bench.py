@@ -142,7 +142,8 @@ def evaluate(
     registry = load_plugins(no_plugin or ())
     benchmark = load_benchmark(name, registry, table.options([name]))
     if plots is not None:
-        from lpz_cli.plots.scatter import draw, need_matplotlib
+        from lpz_cli.plots.scatter import draw
+        from lpzero_hf.display import need_matplotlib
 
         need_matplotlib()
 

@@ -103,7 +103,7 @@ def nas(
     Example: `lpz nas llama -o proxy:lpzero-any -o kv_cache --max params=50M --max latency=20ms --out nas`
     """
     if plots:
-        from lpz_cli.plots.scatter import need_matplotlib
+        from lpzero_hf.display import need_matplotlib
 
         need_matplotlib()
 
@@ -148,9 +148,9 @@ def nas(
                 plugins=registry, progress=progress,
             )  # fmt: skip
         if plots:
-            from lpz_cli.plots.nas_plots import draw_objectives
+            from lpz_cli.plots.nas_plots import draw_front
 
-            draw_objectives(explored, out / "plots" / "front.png")
+            draw_front(explored, out / "plots" / "front.png")
         if json:
             print_json(explored.to_json())
         else:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from scipy.stats import rankdata  # type: ignore[import-untyped]  # scipy ships no types
 
+from lpzero_hf.display import Displayed, Panel, Points, columns
 from lpzero_hf.errors import UsageError
 from lpzero_hf.executors.base import Executor
 from lpzero_hf.plugins import PluginRegistry, load_plugins
@@ -37,6 +38,43 @@ class Ranked:
     rows: dict[str, Row]
 
 
+class Ranking(list[Ranked], Displayed):
+    """Architectures by proxies, the best first. A notebook shows them as a table."""
+
+    @property
+    def proxies(self) -> list[str]:
+        """The names of the proxies."""
+        return list(self[0].rows) if self else []
+
+    @property
+    def title(self) -> str:
+        """Of how many, by what."""
+        return f"{len(self)} architectures, ranked by {', '.join(self.proxies)}"
+
+    def to_rows(self) -> list[dict[str, Any]]:
+        """A row for every architecture: its mean rank, the score by each proxy, and why one is missing."""
+        rows = []
+        for one in self:
+            reasons = [f"{name}: {row['reason']}" for name, row in one.rows.items() if row["value"] is None]
+            fixed = {"architecture": one.name, "rank": one.rank, "reason": "; ".join(reasons)}
+            rows.append(columns(fixed, {name: row["value"] for name, row in one.rows.items()}, "proxy"))
+        return rows
+
+    def panels(self) -> list[Panel]:
+        """The rank by each proxy against the place; by a single proxy, the scores."""
+        ranked = [one for one in self if one.rank is not None]
+        places = list(range(1, len(ranked) + 1))
+        points = []
+        for name in self.proxies:
+            values = [one.rows[name]["value"] for one in ranked]
+            ranks = [
+                float(place)
+                for place in rankdata([-one.rows[name]["orientation"] * one.rows[name]["value"] for one in ranked])
+            ]
+            points.append(Points(name, places, values if len(self.proxies) == 1 else ranks))
+        return [Panel("place", self.proxies[0] if len(self.proxies) == 1 else "rank by each proxy", points)]
+
+
 def rank(
     architectures: str | SearchSpace | Mapping[str, PreTrainedConfig] | Iterable[PreTrainedConfig],
     proxies: ProxyLike | Iterable[ProxyLike],
@@ -48,7 +86,7 @@ def rank(
     executor: Executor | None = None,
     plugins: PluginRegistry | None = None,
     progress: Callable[[int, int], None] | None = None,
-) -> list[Ranked]:
+) -> Ranking:
     """Rank architectures without training them.
 
     With several proxies, architectures are ordered by the mean of their ranks.
@@ -66,7 +104,7 @@ def rank(
         progress: called with (architectures done, total number of architectures).
 
     Returns:
-        The best first; architectures without a score of some proxy come last.
+        The best first; architectures without a score of some proxy come last. It is a list of `Ranked`.
 
     Raises:
         UsageError: the space or a proxy is unknown, or there is nothing to rank.
@@ -108,7 +146,7 @@ def rank(
         for name, place in zip(scored, ranks, strict=True):
             places[name] += float(place) / len(names)
     ranking = [Ranked(name, places.get(name), scores) for name, scores in rows.items()]
-    return sorted(ranking, key=lambda ranked: (ranked.rank is None, ranked.rank))
+    return Ranking(sorted(ranking, key=lambda ranked: (ranked.rank is None, ranked.rank)))
 
 
 def _named(configs: Iterable[PreTrainedConfig]) -> dict[str, PreTrainedConfig]:

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
+from lpzero_hf.display import Displayed, Panel, Points
 from lpzero_hf.errors import LpzError
 from lpzero_hf.proxies.base import Orientation
 
@@ -50,8 +51,8 @@ class Score:
 
 
 @dataclass(frozen=True)
-class Scores(Mapping[str, Score]):
-    """The scores of one model by the names of the proxies, in the requested order.
+class Scores(Mapping[str, Score], Displayed):
+    """The scores of one model by the names of the proxies, in the requested order. A notebook shows them as a table.
 
     Args:
         rows: the scores.
@@ -76,3 +77,24 @@ class Scores(Mapping[str, Score]):
     def to_dict(self) -> dict[str, Any]:
         """The scores as plain data for JSON."""
         return {"scores": [asdict(row) for row in self.rows], "shared_seconds": self.seconds}
+
+    @property
+    def title(self) -> str:
+        """How many there are."""
+        return f"{sum(row.value is not None for row in self.rows)} of {len(self.rows)} proxies have a score"
+
+    def to_rows(self) -> list[dict[str, Any]]:
+        """A row for every proxy, without its time."""
+        return [
+            {
+                "proxy": row.proxy, "score": row.value, "better": "higher" if row.orientation > 0 else "lower",
+                "status": row.status, "reason": row.reason, "passes": row.passes,
+            }
+            for row in self.rows
+        ]  # fmt: skip
+
+    def panels(self) -> list[Panel]:
+        """The scores on one logarithmic axis through zero; proxies have no common scale."""
+        found = [row for row in self.rows if row.value is not None]
+        points = Points("score", [row.require() for row in found], range(len(found)))
+        return [Panel("score (logarithmic)", "", [points], [row.proxy for row in found], scale="symlog")]

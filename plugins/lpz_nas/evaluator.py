@@ -47,8 +47,8 @@ class Verdict:
 class ProxyEvaluator:
     """A proxy as an evaluator of architectures, to be maximised.
 
-    It has the method of Archai's `ModelEvaluator`, but does not need Archai; any tool that takes a function of an
-    architecture takes `evaluator.evaluate`. Scores are cached.
+    It has the method of Archai's `ModelEvaluator`, but does not need Archai (`lpz_nas.archai_search` makes it one); any
+    tool that takes a function of an architecture takes `evaluator.evaluate`. Scores are cached.
 
     Args:
         proxy: an argument of `load_proxy`, its result, or a plain function `f(model, batch) -> float`.
@@ -81,6 +81,8 @@ class ProxyEvaluator:
         self.plugins = load_plugins() if plugins is None else plugins
         self.proxy = proxy_of(proxy, self.plugins)
         self.space = load_space(space, self.plugins) if isinstance(space, str) else space
+        if not isinstance(setting, Setting | None):
+            raise UsageError(f"{setting!r} is no setting; give Setting(batch_size=..., seq_len=...)")
         self.setting = (Setting() if setting is None else setting).portable()  # the text is read once
         self._cache, self._executor = cache, LocalExecutor(threads)
         warn_of_minibatch([self.proxy], self.setting.batch_size, self.setting.seq_len)

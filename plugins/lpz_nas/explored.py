@@ -10,14 +10,15 @@ from typing import Any
 from lpz_nas.appraisal import Appraised
 from lpz_nas.goals import Goal, Limit
 from lpz_nas.outcome import NothingScored
+from lpzero_hf.display import Displayed, Panel, Points, columns
 from lpzero_hf.scoring.quantities import show_quantity
 
 FORMAT, VERSION = "lpzero-hf front", 1
 
 
 @dataclass(frozen=True)
-class Explored:
-    """The outcome of `explore`.
+class Explored(Displayed):
+    """The outcome of `explore`. A notebook shows the front as a table.
 
     Args:
         request: the settings of the search, as plain data.
@@ -49,6 +50,40 @@ class Explored:
     def winner(self) -> Appraised:
         """The best by the first objective."""
         return self.front[0]
+
+    @property
+    def title(self) -> str:
+        """How many were within the limits, and how many of them are on the front."""
+        space = self.request["space"]
+        return f"{space}: {len(self.front):,} of {len(self.within):,} architectures within the limits are on the front"
+
+    def to_rows(self) -> list[dict[str, Any]]:
+        """A row for every architecture of the front: its values by all objectives, and the costs known of it."""
+        return [columns({"architecture": one.architecture}, one.costs | one.values, "cost") for one in self.front]
+
+    def panels(self) -> list[Panel]:
+        """Every architecture within the limits by the first objective against each other one, the front among them.
+
+        With one objective, against the first cost that is known of all, else in the order tried.
+        """
+        first, others = self.goals[0].name, [goal.name for goal in self.goals[1:]]
+        costs = [
+            name for name in self.within[0].costs if name != first and all(name in one.costs for one in self.within)
+        ]
+        front = {one.architecture for one in self.front}
+        panels = []
+        for name in others or costs[:1] or ["order tried"]:
+            points = [
+                (one.values.get(name, one.costs.get(name, float(order))), one.values[first], one.architecture in front)
+                for order, one in enumerate(self.within)
+            ]
+            kinds = (("within the limits", "rest", False), ("front", "front", True))
+            series = [
+                Points(label, [p[0] for p in points if p[2] is on], [p[1] for p in points if p[2] is on], style)
+                for label, style, on in kinds
+            ]
+            panels.append(Panel(name, first, series))
+        return panels
 
     def to_json(self) -> dict[str, Any]:
         """The outcome as plain data for JSON."""

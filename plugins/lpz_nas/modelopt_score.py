@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from lpz_nas.evaluator import ProxyEvaluator
+from lpzero_hf.errors import UsageError
 
 
 def score_func(evaluator: ProxyEvaluator) -> Callable[[nn.Module], float]:
@@ -26,7 +27,12 @@ def score_func(evaluator: ProxyEvaluator) -> Callable[[nn.Module], float]:
 
     Returns:
         What goes into the `config` of `mtn.search` as `score_func`. It raises `ScoreError` where there is no score.
+
+    Raises:
+        UsageError: `evaluator` is no `ProxyEvaluator`.
     """
+    if not isinstance(evaluator, ProxyEvaluator):
+        raise UsageError(f"{evaluator!r} scores nothing; give a ProxyEvaluator(PROXY)")
 
     def score(model: nn.Module) -> float:
         subnet = mtn.export(copy.deepcopy(model))

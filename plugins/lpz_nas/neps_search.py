@@ -37,16 +37,16 @@ def evaluate_pipeline(evaluator: ProxyEvaluator, budget: Budget | None = None) -
         budget: limits of the number of parameters; what is outside is counted and never built.
 
     Raises:
-        UsageError: the evaluator has no space.
+        UsageError: the evaluator has no space, or, when called, a value is missing or not of the space.
     """
     proposals = Proposals(evaluator, budget)
     names = {_name(name): name for name in proposals.offers}
 
     def run(**config: Any) -> dict[str, Any]:
-        outcome = proposals.outcome({name: config[given] for given, name in names.items()})
+        outcome = proposals.outcome({names.get(given, given): value for given, value in config.items()})
         facts = {"architecture": outcome.architecture, "params": outcome.params}
         if outcome.score is None:
-            raise ScoreError(f"no score of {outcome.architecture or 'these values'}: {outcome.reason}")
+            raise ScoreError(f"no score of {outcome.architecture}: {outcome.reason}")
         return {"objective_to_minimize": -outcome.score, "info_dict": facts}
 
     return run

@@ -8,6 +8,7 @@ from functools import cached_property
 from typing import Any
 
 from lpz_nas.budget import Budget
+from lpzero_hf.display import Displayed, Panel, Points
 from lpzero_hf.errors import LpzError
 
 FORMAT, VERSION = "lpzero-hf nas", 1
@@ -35,8 +36,8 @@ class Tried:
 
 
 @dataclass(frozen=True)
-class Found:
-    """The outcome of `find_architecture`.
+class Found(Displayed):
+    """The outcome of `find_architecture`. A notebook shows the front as a table.
 
     Args:
         request: the settings of the search, as plain data.
@@ -63,6 +64,32 @@ class Found:
     def front(self) -> list[Tried]:
         """The Pareto front of score against parameters, the smallest first; the winner is its last member."""
         return pareto(self.trials)
+
+    @property
+    def title(self) -> str:
+        """Of what the scores are."""
+        among = self.request["among"]
+        return f"{self.request['space']}{f', among {among}' if among else ''}: score against size"
+
+    def to_rows(self) -> list[dict[str, Any]]:
+        """A row for every architecture of the front, the winner last."""
+        return [
+            {"architecture": one.architecture, "params": one.params, "score": one.score, "winner": one is self.winner}
+            for one in self.front
+        ]
+
+    def panels(self) -> list[Panel]:
+        """Every architecture that was scored, the Pareto front among them, and the budget."""
+        front, winner = self.front, self.winner
+        scored = [tried for tried in self.trials if tried.score is not None]
+        kinds = (("scored", scored, "rest"), ("front", front, "steps"), ("winner", [winner], "winner"))
+        points = [
+            Points(label, [one.params for one in tried], [one.score or 0.0 for one in tried], style)
+            for label, tried, style in kinds
+        ]
+        bounds = (self.request["budget"][bound] for bound in ("max_params", "min_params"))
+        limits = [limit for limit in bounds if limit is not None]
+        return [Panel("parameters (dashed: the budget)", self.request["proxy"], points, limits=limits, whole=True)]
 
     def to_json(self) -> dict[str, Any]:
         """The outcome as plain data for JSON."""

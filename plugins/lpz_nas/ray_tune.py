@@ -36,7 +36,7 @@ def trainable(evaluator: ProxyEvaluator, budget: Budget | None = None) -> Callab
         budget: limits of the number of parameters.
 
     Raises:
-        UsageError: the evaluator has no space.
+        UsageError: the evaluator has no space, or, when called, a value is missing or not of the space.
     """
     proposals = Proposals(evaluator, budget)
 

@@ -46,14 +46,14 @@ def objective(evaluator: ProxyEvaluator, budget: Budget | None = None) -> Callab
         budget: limits of the number of parameters; what is outside is counted and never built.
 
     Raises:
-        UsageError: the evaluator has no space.
+        UsageError: the evaluator has no space, or, when called, a value is missing or not of the space.
     """
     proposals = Proposals(evaluator, budget)
 
     def run(config: Mapping[str, Any]) -> dict[str, Any]:
         outcome = proposals.outcome(config)
         if outcome.score is None:
-            raise ScoreError(f"no score of {outcome.architecture or 'these values'}: {outcome.reason}")
+            raise ScoreError(f"no score of {outcome.architecture}: {outcome.reason}")
         return {"score": outcome.score, "params": outcome.params, "architecture": outcome.architecture}
 
     return run

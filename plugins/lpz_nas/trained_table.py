@@ -7,8 +7,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lpz_nas.proposals import offered, offers, picked
+from lpz_nas.proposals import offered, offers, picker
 from lpzero_hf.benchmarks.benchmark import Benchmark, load_benchmark
+from lpzero_hf.display import data_frame
 from lpzero_hf.errors import UsageError
 from lpzero_hf.spaces.base import Architecture, Value
 
@@ -28,7 +29,7 @@ class TrainedTable:
         benchmark: a `Benchmark`, or an argument of `load_benchmark`.
 
     Raises:
-        LpzError: there is none of that name, or it cannot be read.
+        LpzError: there is none of that name, it cannot be read, or its metric is called as a parameter of its space.
 
     Example:
         >>> table = TrainedTable("tiny-gpt2")
@@ -40,6 +41,8 @@ class TrainedTable:
         self.benchmark = benchmark if isinstance(benchmark, Benchmark) else load_benchmark(benchmark)
         self.space = self.benchmark.space
         self.offers = offers(self.space)
+        if (metric := self.benchmark.metric) in self.offers:
+            raise UsageError(f"'{metric}' is both the metric of '{self.benchmark.name}' and a parameter; rename one")
         runs: dict[Architecture, list[float]] = {}
         for entry in self.benchmark.trained():
             runs.setdefault(entry.architecture, []).append(entry.quality)
@@ -57,18 +60,14 @@ class TrainedTable:
         architecture does not have, the layers beyond its last one, has the first value of its parameter.
 
         Raises:
-            UsageError: pandas is not installed.
+            LpzError: pandas is not installed.
         """
-        try:
-            import pandas
-        except ImportError as error:
-            raise UsageError("a data frame needs pandas; pip install 'lpzero-hf[tables]'") from error
         parameters, rows = self.space.parameters(), []
         for architecture, values in self._values.items():
             places = {name: known.index(values[name]) if name in values else 0 for name, known in parameters.items()}
             row = {name: offered(parameters[name])[place] for name, place in places.items()}
             rows.append(row | {self.benchmark.metric: self.trained[architecture]})
-        return pandas.DataFrame(rows)
+        return data_frame(rows)
 
     def nearest(self, values: Mapping[str, Any]) -> Architecture:
         """The trained architecture nearest to a proposal; of equally near ones the first.
@@ -79,7 +78,7 @@ class TrainedTable:
         Raises:
             UsageError: a value is missing or none of its list.
         """
-        proposed = self.space.assemble(lambda name, known: picked(values[name], known))
+        proposed = self.space.assemble(picker(values))
         if proposed in self.trained:
             return proposed
         wanted = self.space.named_values(proposed)

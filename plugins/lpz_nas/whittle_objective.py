@@ -27,7 +27,7 @@ def objective(
         budget: limits of the number of parameters; what is outside is counted and never built.
 
     Raises:
-        UsageError: the evaluator has no space.
+        UsageError: the evaluator has no space, or, when called, a value is missing or not of the space.
 
     Example:
         >>> from lpz_nas import ProxyEvaluator

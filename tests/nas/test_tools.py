@@ -6,6 +6,8 @@ import inspect
 import math
 import random
 import sys
+from dataclasses import replace
+from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
@@ -20,6 +22,7 @@ from lpzero_hf import Benchmark, ConfigSpace, Setting, Trained, load_benchmark, 
 from lpzero_hf.errors import UsageError
 from lpzero_hf.scoring.scores import ScoreError
 from lpzero_hf.spaces.base import SearchSpace
+from tests.support.tools import needs
 
 SMALL = Setting(batch_size=2, seq_len=8)
 
@@ -73,9 +76,60 @@ def test_a_proposal_is_counted_scored_or_refused_with_the_reason() -> None:
     assert large.score is None
     assert large.params > 400_000
     assert "400,000" in large.reason
-    assert "65" in proposals.outcome(small | {"d_model": 65}).reason
     with pytest.raises(UsageError, match="ProxyEvaluator"):
         Proposals(ProxyEvaluator("snip"))
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"d_model": None}, "d_model"),
+        ({"d_model": 65}, "65"),
+        ({"d_model": math.nan}, "nan"),
+        ({"d_model": torch.tensor([64, 96]).numpy()}, "64"),
+        ({"d_model": ...}, "no 'd_model'"),  # left out
+    ],
+)
+def test_a_proposal_that_is_not_of_the_space_is_refused_by_every_tool(change: dict[str, Any], told: str) -> None:
+    small = {name: values[0] for name, values in offers(load_space("tiny-gpt2")).items()}
+    wrong = {name: value for name, value in (small | change).items() if value is not ...}
+    for run in (
+        Proposals(evaluator()).outcome,
+        whittle_objective(evaluator()),
+        TrainedTable("tiny-gpt2").performance,
+    ):
+        with pytest.raises(UsageError, match=told) as caught:
+            run(wrong)
+        assert "\n" not in str(caught.value)
+        with pytest.raises(UsageError, match="3 is no proposal"):
+            run(3)
+
+
+def test_what_is_no_evaluator_and_no_budget_is_refused() -> None:
+    with pytest.raises(UsageError, match="ProxyEvaluator"):
+        Proposals("synflow")
+    with pytest.raises(UsageError, match="Budget"):
+        Proposals(evaluator(), 600_000)
+    with pytest.raises(UsageError, match="Setting"):
+        ProxyEvaluator("num_heads", space="tiny-gpt2", setting=3)
+    with pytest.raises(UsageError, match="'nowhere'"):
+        evaluator("nowhere")
+    with pytest.raises(UsageError, match="'nothing'"):
+        evaluator(proxy="nothing")
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_a_score_that_is_no_number_is_no_score_for_any_tool(value: float) -> None:
+    def odd(model: Any, batch: Any) -> float:
+        """Not a number"""
+        return value
+
+    held = ProxyEvaluator(odd, space="tiny-gpt2", setting=SMALL)
+    small = {name: values[0] for name, values in offers(held.space).items()}
+    outcome = Proposals(held).outcome(small)
+    assert outcome.score is None
+    assert str(value) in outcome.reason
+    assert whittle_objective(held)(small) == (math.inf, math.inf)
 
 
 def test_what_is_outside_the_budget_is_never_built() -> None:
@@ -109,6 +163,12 @@ def test_a_table_has_every_trained_architecture_once_with_its_mean() -> None:
     assert frame["loss"].tolist() == [4.0, 4.0]
     for architecture, (_, row) in zip(table.trained, frame.iterrows(), strict=True):
         assert table.nearest(row) == architecture
+
+
+def test_a_metric_called_as_a_parameter_is_refused() -> None:
+    benchmark = replace(accuracies(), metric="num_hidden_layers")
+    with pytest.raises(UsageError, match="num_hidden_layers"):
+        TrainedTable(benchmark)
 
 
 def test_what_was_not_trained_has_the_performance_of_the_nearest() -> None:
@@ -197,7 +257,7 @@ def test_neps_minimises_minus_the_score(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def test_syne_tune_s_schedulers_are_told_scores() -> None:
-    pytest.importorskip("syne_tune", reason="needs the extra syne-tune")
+    needs("syne_tune")
     from lpz_nas.syne_tune_search import config_space, objective
     from syne_tune.config_space import Categorical, Ordinal
     from syne_tune.optimizer.baselines import CQR, REA
@@ -219,7 +279,7 @@ def test_syne_tune_s_schedulers_are_told_scores() -> None:
 
 @pytest.mark.parametrize("name", ["tiny-gpt2", "gemstones"])
 def test_a_blackbox_of_syne_tune_knows_what_was_trained(name: str) -> None:
-    pytest.importorskip("syne_tune", reason="needs the extra syne-tune")
+    needs("syne_tune")
     from lpz_nas.syne_tune_search import blackbox
 
     benchmark = load_benchmark(name)
@@ -268,7 +328,7 @@ def test_a_problem_of_optunahub_is_maximised_where_higher_is_better() -> None:
 
 
 def test_modelopt_s_searcher_is_told_the_subnet_s_score() -> None:
-    pytest.importorskip("modelopt", reason="needs the extra modelopt")
+    needs("modelopt")
     import modelopt.torch.nas as mtn
     from lpz_nas.modelopt_score import score_func
 
@@ -287,3 +347,56 @@ def test_modelopt_s_searcher_is_told_the_subnet_s_score() -> None:
     assert told[min] < told[max]
     mtn.utils.sample(model, min)
     assert sum(p.numel() for p in mtn.export(model).parameters()) == told[min]
+    with pytest.raises(UsageError, match="ProxyEvaluator"):
+        score_func("synflow")
+
+
+def test_archai_takes_a_space_and_a_proxy() -> None:
+    needs("archai")
+    from archai.discrete_search.api import ArchaiModel, SearchObjectives
+    from lpz_nas.archai_search import search_objectives
+    from lpz_nas.archai_space import LanguageModels
+
+    from lpzero_hf import load_model
+
+    space = load_space("tiny-gpt2")
+    objectives = search_objectives(evaluator(), Budget(max_params=400_000))
+    models = LanguageModels(space, seed=1)
+    drawn = [models.random_sample() for _ in range(12)]
+    assert len({model.archid for model in drawn}) == len({model.metadata["architecture"] for model in drawn}) > 1
+    for model in drawn:
+        small = count(space.config(space.parse(model.metadata["architecture"]))) <= 400_000
+        assert objectives.is_model_valid(model) == small
+    parents = drawn[:2]
+    for model in parents:
+        model.clear()  # as Archai does, before it mutates
+        own, other = (
+            space.named_values(space.parse(one.metadata["architecture"])) for one in (model, models.mutate(model))
+        )
+        changed = [name for name in own.keys() & other.keys() if own[name] != other[name]]
+        assert len(changed) <= 1
+    both = [space.named_values(space.parse(model.metadata["architecture"])) for model in parents]
+    child = models.crossover(parents).metadata["architecture"]
+    for name, value in space.named_values(space.parse(child)).items():
+        assert value in [values[name] for values in both if name in values]
+    real = ArchaiModel(load_model("tiny-gpt2:d64.e32.k2-h2.i64-h4.i128").model, "real")
+    own_objectives = SearchObjectives()
+    own_objectives.add_objective("score", evaluator(), higher_is_better=True)
+    assert own_objectives.eval_all_objs([real])["score"].tolist() == [6.0]
+    with pytest.raises(UsageError, match="ProxyEvaluator"):
+        search_objectives("synflow")
+
+
+def test_archai_s_models_are_written_and_read(tmp_path: Path) -> None:
+    needs("archai")
+    from lpz_nas.archai_space import LanguageModels
+
+    models = LanguageModels(load_space("tiny-gpt2"))
+    model = models.random_sample()
+    models.save_arch(model, str(tmp_path / "one"))
+    again = models.load_arch(str(tmp_path / "one"))
+    assert (again.archid, again.metadata) == (model.archid, model.metadata)
+    for call in (models.save_model_weights, models.load_model_weights):
+        with pytest.raises(UsageError, match="weights"):
+            call(model, str(tmp_path / "weights"))
+    assert not (tmp_path / "weights").exists()

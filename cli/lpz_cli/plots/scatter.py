@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lpzero_hf.errors import LpzError
 from lpzero_hf.files import replacing
 
 if TYPE_CHECKING:
@@ -14,14 +13,6 @@ if TYPE_CHECKING:
 
 COLUMNS = 4
 WIDE = 1000  # positive scores are drawn on a logarithmic axis if the largest is more than 1000 times the smallest
-
-
-def need_matplotlib() -> None:
-    """Raise `LpzError`, naming the extra to install, if matplotlib is missing."""
-    try:
-        import matplotlib  # noqa: F401
-    except ImportError as error:
-        raise LpzError("plots need matplotlib; install it with `pip install 'lpzero-hf[plots]'`") from error
 
 
 def draw(report: Report, benchmark: Benchmark, folder: Path) -> list[Path]:

@@ -1,0 +1,203 @@
+"""How results are shown in a notebook: as an HTML table, a data frame and a figure."""
+
+from __future__ import annotations
+
+import html
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+
+from lpzero_hf.errors import LpzError
+
+if TYPE_CHECKING:
+    import pandas
+    from matplotlib.figure import Figure
+
+ROWS = 60  # that an HTML table shows
+STYLES: dict[str, dict[str, Any]] = {
+    "plain": {"linestyle": "", "marker": "o", "markersize": 5, "markeredgewidth": 0},
+    "rest": {"linestyle": "", "marker": "o", "markersize": 4, "markeredgewidth": 0, "color": "0.6"},
+    "front": {"linestyle": "", "marker": "o", "markersize": 5.5, "markeredgewidth": 0, "color": "tab:red"},
+    "steps": {"marker": "o", "markersize": 5, "linewidth": 1.2, "drawstyle": "steps-post", "color": "tab:blue"},
+    "winner": {"linestyle": "", "marker": "*", "markersize": 13, "color": "tab:red"},
+}
+
+
+@dataclass(frozen=True)
+class Points:
+    """Points of one kind in a panel.
+
+    Args:
+        label: in the legend.
+        x: their places.
+        y: likewise.
+        style: one of `STYLES`.
+    """
+
+    label: str
+    x: Sequence[float]
+    y: Sequence[float]
+    style: str = "plain"
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One plot of a figure.
+
+    Args:
+        x: what its horizontal axis shows.
+        y: what its vertical axis shows.
+        points: drawn in this order.
+        names: of the places 0, 1, ... of the vertical axis, from the top; empty where that shows numbers.
+        limits: of the horizontal axis, drawn as dashed lines.
+        scale: of the horizontal axis.
+        whole: whether the horizontal axis has whole numbers with commas.
+    """
+
+    x: str
+    y: str
+    points: Sequence[Points]
+    names: Sequence[str] = ()
+    limits: Sequence[float] = field(default=())
+    scale: Literal["linear", "symlog"] = "linear"
+    whole: bool = False
+
+
+class Displayed(ABC):
+    """A result that is shown as rows and as a figure."""
+
+    @abstractmethod
+    def to_rows(self) -> list[dict[str, Any]]:
+        """The rows of its table: plain values by the names of the columns, None where there is no value."""
+
+    @abstractmethod
+    def panels(self) -> list[Panel]:
+        """The plots of its figure, from the top."""
+
+    @property
+    @abstractmethod
+    def title(self) -> str:
+        """A line above table and figure."""
+
+    def to_dataframe(self) -> pandas.DataFrame:
+        """The rows as a data frame of pandas.
+
+        Raises:
+            LpzError: pandas is not installed; the message names the extra.
+        """
+        return data_frame(self.to_rows())
+
+    def plot(self) -> Figure:
+        """A figure of matplotlib; a notebook shows it after `%matplotlib inline`, and `savefig` writes it.
+
+        Raises:
+            LpzError: matplotlib is not installed (the message names the extra), or there is nothing to draw.
+        """
+        return drawn(self.panels(), self.title)
+
+    def _repr_html_(self) -> str:
+        return table(self.to_rows(), self.title)
+
+
+def data_frame(rows: Sequence[Mapping[str, Any]]) -> pandas.DataFrame:
+    """Rows as a data frame. Raises `LpzError`, naming the extra to install, if pandas is missing."""
+    try:
+        import pandas
+    except ImportError as error:
+        raise LpzError("a data frame needs pandas; install it with `pip install 'lpzero-hf[tables]'`") from error
+    return pandas.DataFrame(rows)
+
+
+def columns(fixed: Mapping[str, Any], named: Mapping[str, Any], suffix: str) -> dict[str, Any]:
+    """A row of fixed columns and of others, whose names are a user's; one called as a fixed column gets a suffix."""
+    return {**fixed, **{f"{name} ({suffix})" if name in fixed else name: value for name, value in named.items()}}
+
+
+def table(rows: Sequence[Mapping[str, Any]], title: str) -> str:
+    """Rows as an HTML table; every text is escaped, and none is read as a formula.
+
+    Example:
+        >>> "<td>&lt;b&gt;</td>" in table([{"name": "<b>"}], "one")
+        True
+    """
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    head = "".join(f"<th>{html.escape(name)}</th>" for name in names)
+    body = "".join(f"<tr>{''.join(_cell(row.get(name)) for name in names)}</tr>" for row in rows[:ROWS])
+    if len(rows) > ROWS:
+        more = f"and {len(rows) - ROWS:,} more rows: to_dataframe() has them all"
+        body += f'<tr><td colspan="{len(names)}">{more}</td></tr>'
+    return (
+        f'<table class="tex2jax_ignore mathjax_ignore"><caption>{html.escape(title)}</caption>'
+        f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+    )
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return f'<td style="text-align: right">{number(value)}</td>'
+    text = "" if value is None else {True: "yes", False: "no"}.get(value, value) if isinstance(value, bool) else value
+    return f"<td>{html.escape(str(text))}</td>"
+
+
+def number(value: float) -> str:
+    """A number for people: whole ones in full with commas, others with six significant digits.
+
+    Example:
+        >>> number(1235814), number(2048.0), number(0.123456789)
+        ('1,235,814', '2,048', '0.123457')
+    """
+    if isinstance(value, int) or (value == value // 1 and abs(value) < 2**53):
+        return f"{value:,.0f}" if isinstance(value, float) else f"{value:,}"
+    return f"{value:.6g}"
+
+
+def need_matplotlib() -> None:
+    """Raise `LpzError`, naming the extra to install, if matplotlib is missing."""
+    try:
+        import matplotlib  # noqa: F401
+    except ImportError as error:
+        raise LpzError("plots need matplotlib; install it with `pip install 'lpzero-hf[plots]'`") from error
+
+
+def drawn(panels: Sequence[Panel], title: str) -> Figure:
+    """Panels below each other as a figure.
+
+    Raises:
+        LpzError: matplotlib is missing, or there is nothing to draw.
+    """
+    need_matplotlib()
+    from matplotlib.figure import Figure
+
+    if not any(points.x for panel in panels for points in panel.points):
+        raise LpzError("there is nothing to draw: nothing has a value")
+    figure = Figure(figsize=(6.4, 4.2 * len(panels)), layout="constrained")
+    for place, panel in enumerate(panels, 1):
+        _draw(figure.add_subplot(len(panels), 1, place), panel)
+    figure.suptitle(_plain(title), fontsize=10)
+    return figure
+
+
+def _draw(axes: Any, panel: Panel) -> None:
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.set_xscale(panel.scale)
+    for points in panel.points:
+        if points.x:
+            axes.plot(points.x, points.y, label=_plain(points.label), **STYLES[points.style])
+    for limit in panel.limits:
+        axes.axvline(limit, color="0.4", linewidth=0.9, linestyle="--", zorder=0)
+    if panel.whole:
+        axes.xaxis.set_major_formatter("{x:,.0f}")
+    if panel.names:
+        axes.set_yticks(range(len(panel.names)), [_plain(name) for name in panel.names], fontsize=8)
+        axes.set_ylim(len(panel.names) - 0.5, -0.5)
+    axes.tick_params(axis="x", labelsize=8)
+    axes.set_xlabel(_plain(panel.x))
+    axes.set_ylabel(_plain(panel.y))
+    if len(panel.points) > 1:
+        axes.legend(fontsize=8, edgecolor="none", framealpha=0.9)
+
+
+def _plain(text: str) -> str:
+    """A text that matplotlib neither reads as a formula nor leaves out of a legend."""
+    return (" " + text if text.startswith("_") else text).replace("$", r"\$").replace("\n", " ")
