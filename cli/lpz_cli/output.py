@@ -44,6 +44,11 @@ def tell(line: str) -> None:
     sys.stderr.flush()
 
 
+def tell_error(error: Exception, name: str) -> None:
+    """Print the error of one of several things, with its name."""
+    tell(f"error: {error}" if f"'{name}'" in str(error) else f"error: {name}: {error}")
+
+
 def print_json(document: Any) -> None:
     """Print one JSON document. Scores are finite or null by contract, so it is strict JSON."""
     with _results() as stream:
