@@ -51,6 +51,10 @@ class MinibatchWarning(UserWarning):
     """A proxy is used with minibatches of another size than it was calibrated on."""
 
 
+class ComparisonWarning(UserWarning):
+    """Scores are compared that differ for other reasons than the architectures."""
+
+
 class TableWarning(UserWarning):
     """Rows of a table cannot be used; everything else continues without them."""
 

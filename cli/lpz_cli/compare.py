@@ -9,7 +9,7 @@ import typer
 from lpz_cli import options
 from lpz_cli.evidence import COLUMNS, evidence_cells, evidence_line
 from lpz_cli.grouping import grouped
-from lpz_cli.output import print_csv, print_json, print_table, say, tell
+from lpz_cli.output import print_csv, print_json, print_table, say, tell, tell_error
 from lpz_cli.progress import counting
 from lpz_cli.score import shown
 from lpzero_hf.plugins import load_plugins
@@ -71,6 +71,8 @@ def compare(
         _as_csv(found)
     else:
         _as_tables(found)
+    for warning in found.warnings if form.json or form.csv else ():
+        tell(f"warning: {warning}")
     raise typer.Exit(_report_problems(found))
 
 
@@ -80,9 +82,12 @@ def _as_csv(found: Comparison) -> None:
         [model.place, model.name, model.kind, model.rank]
         + ["" if size is None else size for size in model.sizes.values()]
         + ["" if place is None else place for place in model.places.values()]
+        + ["; ".join(found.warnings)]
         for model in found.models
     ]
-    print_csv(["place", "model", "kind", "mean rank", *sizes, *(f"place by {proxy}" for proxy in proxies)], rows)
+    print_csv(
+        ["place", "model", "kind", "mean rank", *sizes, *(f"place by {proxy}" for proxy in proxies), "warnings"], rows
+    )
 
 
 def _as_tables(found: Comparison) -> None:
@@ -113,6 +118,8 @@ def _as_tables(found: Comparison) -> None:
         )
     if found.agreement is not None:
         say(f"Kendall's tau-b between proxies, mean over their pairs: {found.agreement:+.2f}.")
+    for warning in found.warnings:
+        say(f"warning: {warning}")
     say(found.sentence)
 
 
@@ -124,15 +131,13 @@ def _better(found: Comparison, first: str, second: str) -> str:
 
 
 def _report_problems(found: Comparison) -> int:
-    """A line on stderr for each warning, and for each model and proxy that was left out; the exit code."""
+    """A line on stderr for each model and proxy that was left out; the exit code."""
     code = 0
-    for warning in found.warnings:
-        tell(f"warning: {warning}")
     for proxy, why in found.left_out.items():
         wrong = not why.startswith("not applicable")
         tell(f"{'error' if wrong else 'warning'}: '{proxy}' has no vote: it is {why}")
         code = max(code, int(wrong))
-    for error in found.failed.values():
-        tell(f"error: {error}")
+    for model, error in found.failed.items():
+        tell_error(error, model)
         code = max(code, error.exit_code)
     return code

@@ -8,7 +8,7 @@ import typer
 
 from lpz_cli import options
 from lpz_cli.grouping import grouped
-from lpz_cli.output import print_csv, print_json, print_table, tell
+from lpz_cli.output import print_csv, print_json, print_table, tell, tell_error
 from lpz_cli.progress import counting
 from lpzero_hf.errors import LpzError
 from lpzero_hf.plugins import load_plugins
@@ -127,7 +127,7 @@ def _report(found: dict[str, dict[str, CostRow]], errors: dict[str, LpzError]) -
     """One line on stderr for each problem and each kind of warning; the exit code."""
     code = 0
     for model, error in errors.items():
-        tell(f"error: {error}" if model in str(error) else f"error: {model}: {error}")
+        tell_error(error, model)
         code = max(code, error.exit_code)
     for model, costs in found.items():
         for row in costs.values():

@@ -35,7 +35,8 @@ NoPlugin = Annotated[
         help="Leave out a plugin or a whole distribution. May be repeated; also the variable LPZ_NO_PLUGINS.",
     ),
 ]
-Seed = Annotated[int, typer.Option("--seed", min=0, help="Seed of all random numbers.")]
+LARGEST_SEED = 2**53 - 1  # of those that JSON keeps exactly
+Seed = Annotated[int, typer.Option("--seed", min=0, max=LARGEST_SEED, help="Seed of all random numbers.")]
 Device = Annotated[
     str, typer.Option("--device", help="cpu, cuda, cuda:1, mps, ...; auto takes a GPU where there is one.")
 ]
@@ -146,7 +147,9 @@ class TextOptions:
     ] = None
     column: Annotated[
         str | None,
-        typer.Option("--column", metavar="NAME", help="The column of dataset or table.", show_default="text"),
+        typer.Option(
+            "--column", "--text-field", metavar="NAME", help="The column of dataset or table.", show_default="text"
+        ),
     ] = None
 
     def __post_init__(self) -> None:
@@ -212,6 +215,12 @@ class Conditions(TextOptions):
         Literal["eager", "sdpa"] | None,
         typer.Option("--attn", help="Implementation of attention.", show_default="the model's own"),
     ] = None
+    same_init: Annotated[
+        float | None,
+        typer.Option(
+            "--same-init", metavar="STD", help="Draw the weights of every model with this deviation: 0.02, for example."
+        ),
+    ] = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -224,7 +233,8 @@ class Conditions(TextOptions):
 
         place = str(resolve_device(self.device))
         return Setting(
-            batch_size, seq_len, self.source(), self.random_tokens, self.seed, self.dtype, place, self.attn
+            batch_size, seq_len, self.source(), self.random_tokens, self.seed, self.dtype, place, self.attn,
+            init_std=self.same_init,
         )  # fmt: skip
 
 

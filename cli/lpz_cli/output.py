@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import io
+import os
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -18,6 +19,7 @@ from lpzero_hf.errors import printable
 from lpzero_hf.foreign import stdout_kept
 
 LONGEST = 2000  # characters of a message
+WIDEST = 240  # characters of a line of a table, where the width of its place is unknown
 FORMULA = tuple("=+-@\t\r\n\uff1d\uff0b\uff0d\uff20")  # at the start of a cell, a spreadsheet computes or runs it
 
 
@@ -40,6 +42,11 @@ def tell(line: str) -> None:
     text = printable(" ".join(line.split()))
     sys.stderr.write(f"{text if len(text) <= LONGEST else f'{text[:LONGEST]} ...'}\n")
     sys.stderr.flush()
+
+
+def tell_error(error: Exception, name: str) -> None:
+    """Print the error of one of several things, with its name."""
+    tell(f"error: {error}" if f"'{name}'" in str(error) else f"error: {name}: {error}")
 
 
 def print_json(document: Any) -> None:
@@ -81,8 +88,10 @@ def _is_number(text: str) -> bool:
     return True
 
 
-def print_table(title: str, header: Sequence[str], rows: Iterable[Sequence[str]], numbers: Sequence[int] = ()) -> None:
-    """Print a table as wide as the terminal, or as its content (up to 240) where output is no terminal.
+def print_table(title: str, header: Sequence[str], rows: Iterable[Sequence[str]], numbers: Iterable[int] = ()) -> None:
+    """Print a table as wide as COLUMNS says, or the terminal; where output is no terminal, as its content, up to 240.
+
+    What is too wide is folded or goes on below, see `lpz_cli.tables`; no number is cut.
 
     Args:
         title: above the table.
@@ -91,19 +100,17 @@ def print_table(title: str, header: Sequence[str], rows: Iterable[Sequence[str]]
         numbers: the columns to align right.
     """
     from rich.console import Console
-    from rich.table import Table
     from rich.text import Text
 
-    def plain(text: str) -> Text:
-        return Text(printable(text))
+    from lpz_cli.tables import laid_out, wrapped
 
-    table = Table(title=plain(title), title_justify="left")
-    for index, name in enumerate(header):
-        right = index in numbers
-        table.add_column(
-            plain(name), justify="right" if right else "left", no_wrap=right or index == 0, overflow="fold"
-        )
-    for row in rows:
-        table.add_row(*map(plain, row))
+    def plain(text: str) -> str:
+        return printable(text).expandtabs()
+
     with _results() as stream:
-        Console(file=stream, width=None if stream.isatty() else 240).print(table)
+        told = os.environ.get("COLUMNS", "")
+        width = int(told) if told.isdecimal() and 0 < int(told) < 10**6 else None
+        console = Console(file=stream, width=width or (None if stream.isatty() else WIDEST))
+        made = laid_out([*map(plain, header)], [[*map(plain, row)] for row in rows], numbers, console.width)
+        for line in [*(Text(line, "italic") for line in wrapped(plain(title), console.width)), *made]:
+            console.print(line, no_wrap=True, overflow="ignore", crop=False)

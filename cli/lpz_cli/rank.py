@@ -2,16 +2,38 @@
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Annotated, Any
 
 import typer
 
 from lpz_cli import options
 from lpz_cli.grouping import grouped
-from lpz_cli.output import print_csv, print_json, print_table, tell
+from lpz_cli.output import print_csv, print_json, print_table, say, tell
 from lpz_cli.progress import counting
 from lpz_cli.score import shown
+from lpzero_hf.errors import ComparisonWarning
 from lpzero_hf.plugins import load_plugins
+
+
+@contextmanager
+def _comparisons() -> Iterator[list[str]]:
+    """Keep what is warned of the comparison, for the result."""
+    kept: list[str] = []
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", ComparisonWarning)
+        show = warnings.showwarning
+
+        def keep(message: Warning | str, category: type[Warning], *rest: Any, **more: Any) -> None:
+            if issubclass(category, ComparisonWarning):
+                kept.append(str(message))
+            else:
+                show(message, category, *rest, **more)
+
+        warnings.showwarning = keep
+        yield kept
 
 
 @grouped
@@ -41,6 +63,7 @@ def rank(
 
     setting = conditions.setting(batch_size, seq_len)
     with (
+        _comparisons() as warned,
         workers.start(setting.device, registry) as executor,
         ScoreCache() as cache,
         counting("architectures scored") as progress,
@@ -56,11 +79,13 @@ def rank(
         for place, ranked in enumerate(ranking, 1)
     ]
     if form.json:
-        print_json({"space": space, "ranking": rows})
+        print_json({"space": space, "ranking": rows, "warnings": warned})
     elif form.csv:
-        print_csv(list(rows[0]), [["" if value is None else value for value in row.values()] for row in rows])
+        told = "; ".join(warned)
+        cells = [[*("" if value is None else value for value in row.values()), told] for row in rows]
+        print_csv([*rows[0], "warnings"], cells)
     else:
-        cells = [
+        table = [
             [
                 str(row["place"]),
                 *("—" if row[name] is None else shown(row[name]) for name in names),
@@ -69,7 +94,11 @@ def rank(
             for row in rows[:top]
         ]
         title = f"The best {min(top, len(rows))} of {len(rows)} architectures of {space}"
-        print_table(title, ["place", *names, "architecture"], cells, range(len(names) + 1))
+        print_table(title, ["place", *names, "architecture"], table, range(len(names) + 1))
+        for warning in warned:
+            say(f"warning: {warning}")
+    for warning in warned if form.json or form.csv else ():
+        tell(f"warning: {warning}")
     for ranked in ranking:
         for name, row in ranked.rows.items():
             if row["value"] is None:

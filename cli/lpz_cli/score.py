@@ -1,52 +1,41 @@
-"""`lpz score`: a table of scores of models."""
+"""`lpz score`: scores of models."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from lpz_cli import options
-from lpz_cli.evidence import COLUMNS, Found, evidence_cells, evidence_line, evidence_of_kinds
 from lpz_cli.grouping import grouped
-from lpz_cli.listing import BETTER
-from lpz_cli.output import print_csv, print_json, print_table, say, tell
+from lpz_cli.output import print_json, tell, tell_error
 from lpz_cli.progress import progress_bar
+from lpz_cli.score_record import Recorded, ScoreRequest, facts_of_model, read_record, settings_of
+from lpz_cli.score_tables import Result, as_csv, as_estimates, as_table, beyond, evidence_for
+from lpz_cli.score_tables import shown as shown
 from lpzero_hf.errors import LpzError, UsageError, one_line
 from lpzero_hf.plugins import PluginRegistry, load_plugins
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from lpzero_hf.models.model_kind import Kind
+    import torch
+
     from lpzero_hf.proxies.resolve import ProxySelection
-    from lpzero_hf.scoring.memory_estimate import MemoryEstimate
-    from lpzero_hf.scoring.scores import Scores
 
 NOTABLE = 2**30  # bytes: a run that needs more says so before it starts
 
 
-@dataclass
-class Result:
-    """The result for one model: its scores, or the error, or the memory that they would need."""
-
-    name: str
-    facts: dict[str, Any]
-    kind: Kind = "other"
-    selection: ProxySelection | None = None
-    scores: Scores | None = None
-    error: LpzError | None = None
-    estimate: MemoryEstimate | None = None
-
-
 @grouped
 def score(
+    context: typer.Context,
     models: Annotated[
-        list[str], typer.Argument(metavar="MODEL...", help="Zoo names, Hub ids, local folders or config.json files.")
-    ],
+        list[str] | None,
+        typer.Argument(metavar="MODEL...", help="Zoo names, Hub ids, local folders or config.json files."),
+    ] = None,
     proxy: options.RecommendedProxies = None,
     batch_size: options.BatchSize = 16,
     seq_len: Annotated[
@@ -61,6 +50,13 @@ def score(
         typer.Option(
             "--micro-batch", min=1, help="Sequences at a time, added up; fewer when a GPU runs out of memory."
         ),
+    ] = None,
+    seeds: Annotated[
+        int, typer.Option("--seeds", min=1, max=1000, help="Draws of weights and minibatch, from --seed on.")
+    ] = 1,
+    recorded: Annotated[
+        Path | None,
+        typer.Option("--from", metavar="FILE", help="Repeat the score in a file that --json wrote, to the last digit."),
     ] = None,
     plan: Annotated[
         bool, typer.Option("--plan", help="Show the memory that this would need, and score nothing.")
@@ -84,64 +80,82 @@ def score(
     """
     if form.csv and plan:
         raise UsageError("--plan has no CSV; leave out --csv, or ask for --json")
-    seed = conditions.seed
-    from lpzero_hf.proxies.evidence import recommended
-    from lpzero_hf.proxies.resolve import ALL, installed_proxies, resolve
+    record = None if recorded is None else read_record(recorded, context)
+    import torch
 
-    source = conditions.source()
-    device = options.resolve_device(conditions.device)
+    from lpzero_hf.proxies.resolve import ALL, installed_proxies, resolve
+    from lpzero_hf.scoring.comparability import differences
+
+    if record is None:
+        if not models:
+            raise UsageError("there is nothing to score; name a model, `lpz zoo` lists some, or a score with --from")
+        request = ScoreRequest(
+            tuple(models), None if not proxy else tuple(proxy), batch_size, seq_len, pretrained, checkpointing,
+            micro_batch, trust_remote_code, seeds, torch.get_num_threads(),
+        )  # fmt: skip
+    else:
+        request, conditions = record.request, record.conditions
+        record.check_text()
+        torch.set_num_threads(request.threads)
+    if pretrained and conditions.same_init is not None:
+        raise UsageError("a checkpoint has no random weights to draw alike; leave out --same-init or --pretrained")
     registry = load_plugins(no_plugin or [])
     installed_proxies(registry)  # a conflict of names is no error of a model
-    asked = resolve(proxy, registry) if proxy else None
+    if record is None:
+        asked = [resolve(request.proxies, registry)] * len(request.models) if request.proxies else None
+    else:
+        asked = [resolve(record.names(place), registry) for place in range(len(request.models))]
+    device = options.resolve_device(conditions.device)
+    scoring = _Scoring(request, conditions, device, registry, force, plan)
+    with _progress(len(request.models)) as start:
+        results = [
+            scoring.result(model, asked and asked[place], start(place, model))
+            for place, model in enumerate(request.models)
+        ]
+    facts = [result.compared for result in results if result.compared is not None and result.scores is not None]
+    warnings = differences(facts)
+    settings = settings_of(request, conditions, str(device)) if form.json or record is not None else {}
+    documents = [_document(result, registry) for result in results]
+    if form.json:
+        _as_json(results, documents, settings, warnings)
+    elif form.csv:
+        as_csv(results, registry, warnings)
+    elif plan:
+        as_estimates(results)
+    else:
+        whole = ALL in (request.proxies or ())
+        as_table(results, registry, warnings, whole=whole, asked=asked is not None)
+    if form.json or form.csv:
+        for warning in warnings:
+            tell(f"warning: {warning}")
+    code = _report_problems(results)
+    raise typer.Exit(code if record is None or plan else max(code, _tell_repeated(record, documents)))
 
-    def work(model: str, progress: Callable[[str, int, int], None]) -> Result:
-        import torch
 
-        from lpzero_hf.models.layout import layout_of
-        from lpzero_hf.models.load import load_model
-        from lpzero_hf.models.minibatch import minibatch
-        from lpzero_hf.models.model_kind import model_kind
-        from lpzero_hf.scoring.memory_estimate import estimate_memory
-        from lpzero_hf.scoring.score import score_proxies
+class _Scoring:
+    """Scores one model after the other, each by every seed."""
 
+    def __init__(
+        self,
+        request: ScoreRequest,
+        conditions: options.Conditions,
+        device: torch.device,
+        registry: PluginRegistry,
+        force: bool,
+        plan: bool,
+    ) -> None:
+        self.request, self.conditions, self.device, self.registry = request, conditions, device, registry
+        self.force, self.plan, self.source = force, plan, conditions.source()
+
+    def result(self, model: str, proxies: ProxySelection | None, progress: Callable[[str, int, int], None]) -> Result:
+        """The scores of a model by the proxies, by default those recommended for its kind, or its error."""
         result = Result(model, {"model": model})
+        result.selection = proxies
         try:
-            loaded = load_model(
-                model, pretrained=pretrained, seed=seed, dtype=getattr(torch, conditions.dtype),
-                device=device, trust_remote_code=trust_remote_code, plugins=registry, lazy=True, force=force,
-                attention=conditions.attn,
-            )  # fmt: skip
-            result.kind = model_kind(loaded.model)
-            selection = result.selection = asked or resolve(recommended(result.kind, registry), registry)
-            batch = minibatch(
-                loaded.model, text=source, tokenizer=loaded.tokenizer, batch_size=batch_size,
-                seq_len=seq_len, seed=seed, random_tokens=conditions.random_tokens,
-            ) if any(proxy.uses_minibatch for proxy in selection) else None  # fmt: skip
-            sizes = (None, None) if batch is None else batch["input_ids"].shape
-            result.facts |= {
-                "class": type(loaded.model).__name__,
-                "kind": result.kind,
-                "weights": "pretrained" if pretrained else "random",
-                "batch_size": sizes[0],
-                "seq_len": sizes[1],
-            }
-            expected = estimate_memory(
-                loaded.model, batch, selection, layout_of(loaded.model, registry),
-                checkpointing=checkpointing, device=device,
-            )  # fmt: skip
-            if plan:
-                result.estimate = expected
-                return result
-            if not force:
-                expected.check()
-            if expected.bytes > NOTABLE or expected.fallback:
-                tell(f"{model} needs {expected.describe()}")
-            if batch is not None:
-                selection.warn_of_minibatch(*batch["input_ids"].shape)
-            result.scores = score_proxies(
-                loaded.model, batch, selection, seed=seed, checkpointing=checkpointing, micro_batch=micro_batch,
-                plugins=registry, progress=progress,
-            )  # fmt: skip
+            for seed in range(self.conditions.seed, self.conditions.seed + self.request.seeds):
+                self._draw(result, seed, progress)
+                if self.plan:
+                    break
         except LpzError as error:
             result.error = error
         except Exception as error:  # an error in a third-party model must not lose the scores of the others
@@ -150,17 +164,72 @@ def score(
             result.error = LpzError(f"'{model}' could not be scored: {one_line(error)}; --debug shows the traceback")
         return result
 
-    with _progress(len(models)) as start:
-        results = [work(model, start(index, model)) for index, model in enumerate(models)]
-    if form.json:
-        _as_json(results, registry, {"seed": seed, "dtype": conditions.dtype, "device": str(device)})
-    elif form.csv:
-        _as_csv(results, registry)
-    elif plan:
-        _as_estimates(results)
-    else:
-        _as_table(results, registry, whole=ALL in (proxy or ()), asked=asked is not None)
-    raise typer.Exit(_report_problems(results))
+    def _draw(self, result: Result, seed: int, progress: Callable[[str, int, int], None]) -> None:
+        """Add the scores by one seed to the result, or the estimate of the memory."""
+        import torch
+
+        from lpzero_hf.models.load import load_model
+        from lpzero_hf.models.minibatch import minibatch
+        from lpzero_hf.models.model_kind import model_kind
+        from lpzero_hf.proxies.evidence import recommended
+        from lpzero_hf.proxies.resolve import resolve
+        from lpzero_hf.scoring.comparability import facts_of
+        from lpzero_hf.scoring.score import score_proxies
+
+        request, conditions, registry = self.request, self.conditions, self.registry
+        loaded = load_model(
+            result.name, pretrained=request.pretrained, seed=seed, dtype=getattr(torch, conditions.dtype),
+            device=self.device, trust_remote_code=request.trust_remote_code, plugins=registry, lazy=True,
+            force=self.force, attention=conditions.attn, init_std=conditions.same_init,
+        )  # fmt: skip
+        first = not result.draws
+        result.kind = model_kind(loaded.model)
+        if result.selection is None:
+            result.selection = resolve(recommended(result.kind, registry), registry)
+        selection = result.selection
+        batch = minibatch(
+            loaded.model, text=self.source, tokenizer=loaded.tokenizer, batch_size=request.batch_size,
+            seq_len=request.seq_len, seed=seed, random_tokens=conditions.random_tokens,
+        ) if any(proxy.uses_minibatch for proxy in selection) else None  # fmt: skip
+        shape = None if batch is None else (batch["input_ids"].shape[0], batch["input_ids"].shape[1])
+        if first:
+            result.facts |= {
+                "class": type(loaded.model).__name__,
+                "kind": result.kind,
+                "weights": "pretrained" if request.pretrained else "random",
+                "batch_size": shape and shape[0],
+                "seq_len": shape and shape[1],
+            } | facts_of_model(loaded.model, loaded.tokenizer, batch)
+            result.compared = facts_of(result.name, loaded.model, shape, drawn=not request.pretrained)
+            self._check_memory(result, loaded.model, batch)
+            if self.plan:
+                return
+            if shape is not None:
+                selection.warn_of_minibatch(*shape)
+        result.draws.append(
+            score_proxies(
+                loaded.model, batch, selection, seed=seed, checkpointing=request.checkpointing,
+                micro_batch=request.micro_batch, plugins=registry, progress=progress,
+            )
+        )  # fmt: skip
+
+    def _check_memory(self, result: Result, model: Any, batch: Any) -> None:
+        """Note the memory that the scores need, and refuse what does not fit."""
+        from lpzero_hf.models.layout import layout_of
+        from lpzero_hf.scoring.memory_estimate import estimate_memory
+
+        assert result.selection is not None
+        expected = estimate_memory(
+            model, batch, result.selection, layout_of(model, self.registry),
+            checkpointing=self.request.checkpointing, device=self.device,
+        )  # fmt: skip
+        if self.plan:
+            result.estimate = expected
+            return
+        if not self.force:
+            expected.check()
+        if expected.bytes > NOTABLE or expected.fallback:
+            tell(f"{result.name} needs {expected.describe()}")
 
 
 @contextmanager
@@ -181,101 +250,55 @@ def _progress(models: int) -> Iterator[Callable[[int, str], Callable[[str, int, 
         yield start
 
 
-def _as_json(results: list[Result], registry: PluginRegistry, settings: dict[str, Any]) -> None:
-    from lpzero_hf.artifacts.versions import versions
+def _document(result: Result, registry: PluginRegistry) -> dict[str, Any]:
+    """The result for one model as plain data."""
     from lpzero_hf.proxies.resolve import installed_proxies
 
-    documents, offered = [], installed_proxies(registry)
-    for result in results:
-        document = dict(result.facts)
-        if result.scores is not None:
-            document |= result.scores.to_dict()
-            for row in document["scores"]:
-                claim = offered.get(row["proxy"])  # an expression is no distribution's
-                row["distribution"] = claim and claim.distribution
-                known = _evidence(result, row["proxy"], [result.kind], registry)[result.kind]
-                row["evidence"] = known and known.to_dict()
-        if result.estimate is not None:
-            document["plan"] = result.estimate.to_dict()
-        if result.error is not None:
-            document["error"] = str(result.error)
-        documents.append(document)
-    print_json({"models": documents, "settings": settings, "versions": versions()})
+    document, offered = dict(result.facts), installed_proxies(registry)
+    if result.scores is not None:
+        document |= result.scores.to_dict()
+        for row in document["scores"]:
+            claim = offered.get(row["proxy"])  # an expression is no distribution's
+            row["distribution"] = claim and claim.distribution
+            known = evidence_for(result, row["proxy"], [result.kind], registry)[result.kind]
+            row["evidence"] = known and known.to_dict()
+            row["searched_on"] = result.elsewhere(row["proxy"]) or None
+            if len(result.draws) > 1:
+                spread = result.spread(row["proxy"])
+                row["seeds"] = spread and spread.to_dict()
+    if result.estimate is not None:
+        document["plan"] = result.estimate.to_dict()
+    if result.error is not None:
+        document["error"] = str(result.error)
+    return document
 
 
-def _as_estimates(results: list[Result]) -> None:
-    estimated = [(result, result.estimate) for result in results if result.estimate is not None]
-    if not estimated:
-        return
-    rows = []
-    for result, estimate in estimated:
-        rows.append([result.name, "weights", "", "", "", f"{estimate.weights / 2**30:.2f}"])
-        for need in estimate.passes:
-            parts = (need.copies, need.gradients, need.activations, need.total)
-            rows.append([result.name, f"{need.name} pass", *(f"{part / 2**30:.2f}" for part in parts)])
-        rows.append([result.name, "at most at a time", "", "", "", f"{estimate.bytes / 2**30:.2f}"])
-    print_table(
-        "GiB beyond the memory in use now",
-        ("model", "what", "copies", "gradients", "activations", "sum"),
-        rows,
-        [2, 3, 4, 5],
-    )
-    for result, estimate in estimated:
-        free = "unknown" if estimate.available is None else f"{estimate.available / 2**30:.1f} GiB"
-        verdict = "it fits" if estimate.fits else f"it does not fit. {estimate.remedy()}"
-        say(f"{result.name} needs {estimate.describe()}. Free: {free}; {verdict}.")
+def _as_json(
+    results: Sequence[Result], documents: list[dict[str, Any]], settings: dict[str, Any], warnings: list[str]
+) -> None:
+    from lpzero_hf.artifacts.versions import versions
+
+    document: dict[str, Any] = {"models": documents, "settings": settings, "versions": versions(), "warnings": warnings}
+    if settings["seeds"] > 1:
+        scored = [result for result in results if result.scores is not None]
+        names = dict.fromkeys(name for result in scored for name in result.draws[0])
+        document["differences"] = {
+            name: [{"first": one, "second": two, "beyond_seeds": apart} for one, two, apart in beyond(scored, name)]
+            for name in names
+        }
+    print_json(document)
 
 
-def _evidence(result: Result, proxy: str, kinds: Sequence[Kind], registry: PluginRegistry) -> Found:
-    assert result.selection is not None
-    return evidence_of_kinds(next(one for one in result.selection if one.name == proxy), kinds, registry)
+def _tell_repeated(record: Recorded, documents: Sequence[dict[str, Any]]) -> int:
+    """Say on stderr whether the scores are those of the record; the exit code."""
+    from lpzero_hf.artifacts.versions import versions
 
-
-def _as_csv(results: list[Result], registry: PluginRegistry) -> None:
-    rows = []
-    for result in results:
-        for row in result.scores.rows if result.scores is not None else ():
-            known = _evidence(result, row.proxy, [result.kind], registry)[result.kind]
-            told = ["", "", ""] if known is None else [known.matched, known.rho, len(known.measured)]
-            value = "" if row.value is None else repr(row.value)
-            rows.append([result.name, row.proxy, value, row.status, row.orientation, row.reason, *told])
-    header = ("model", "proxy", "score", "status", "orientation", "reason", "matched", "rho", "benchmarks")
-    print_csv(header, rows)
-
-
-def shown(value: float) -> str:
-    """A score for people: counts in full, other numbers with six digits."""
-    return f"{value:,.0f}" if value.is_integer() and abs(value) < 1e15 else f"{value:.6g}"
-
-
-def _as_table(results: list[Result], registry: PluginRegistry, *, whole: bool, asked: bool) -> None:
-    scored = [(result, result.scores) for result in results if result.scores is not None]
-    if not scored:
-        return
-    kinds = list(dict.fromkeys(result.kind for result, _ in scored))
-    title = f"{', '.join(r.name for r, _ in scored)} · {scored[0][0].facts['weights']} weights"
-    if sizes := dict.fromkeys(
-        f"{r.facts['batch_size']} x {r.facts['seq_len']}" for r, _ in scored if r.facts["seq_len"]
-    ):
-        title += f" · {' / '.join(sizes)} tokens"
-    rows = []
-    for proxy in dict.fromkeys(proxy for _, scores in scored for proxy in scores):
-        cells = [scores.get(proxy) for _, scores in scored]  # other kinds of models have other recommended proxies
-        result, first = next((result, scores[proxy]) for result, scores in scored if proxy in scores)
-        notes = dict.fromkeys(f"{cell.status}: {cell.reason}" for cell in cells if cell and cell.value is None)
-        values = ["" if cell is None else "—" if cell.value is None else shown(cell.value) for cell in cells]
-        told = [] if whole else evidence_cells(_evidence(result, proxy, kinds, registry))
-        rows.append([proxy, *values, BETTER[first.orientation], *told, "; ".join(notes)])
-    names = ["score"] if len(scored) == 1 else [result.name for result, _ in scored]
-    header = ["proxy", *names, "better", *([] if whole else COLUMNS)]
-    numbers = [*range(1, len(scored) + 1), *range(len(scored) + 2, len(header))]
-    if any(row[-1] for row in rows):
-        header.append("note")
-    print_table(title, header, [row[: len(header)] for row in rows], numbers)
-    if not whole:
-        say(evidence_line(kinds))
-    if not asked:
-        say("These are the recommended proxies; --proxy all scores with every one installed, `lpz proxies` lists them.")
+    wrong = record.differing(documents, versions())
+    for line in wrong:
+        tell(f"error: not as in '{record.file}': {line}")
+    if not wrong:
+        tell(f"all {sum(map(len, record.rows))} scores are those of '{record.file}'")
+    return int(bool(wrong))
 
 
 def _report_problems(results: list[Result]) -> int:
@@ -290,7 +313,7 @@ def _report_problems(results: list[Result]) -> int:
             more = f" and {len(names) - 3} more" if len(names) > 3 else ""
             tell(f"warning: {result.name}: {reason} ({', '.join(names[:3])}{more})")
         if result.error is not None:
-            tell(f"error: {result.error}")
+            tell_error(result.error, result.name)
             code = max(code, result.error.exit_code)
         for row in result.scores.rows if result.scores is not None else ():
             if row.status in ("invalid", "failed"):

@@ -17,6 +17,7 @@ from lpzero_hf.errors import LpzError, ModelError, ModelWarning, one_line
 from lpzero_hf.models.checkpoint_check import check_loaded
 from lpzero_hf.models.config_repairs import attention_of, repaired, without_kernels
 from lpzero_hf.models.deferred_init import Ledger, NotDeferrable
+from lpzero_hf.models.initial_std import with_initial_std
 from lpzero_hf.models.lazy import Checkpoint, NotInCheckpoint, Reader, Source, make_lazy
 from lpzero_hf.models.memory import available_bytes
 from lpzero_hf.models.module_limit import few_modules
@@ -36,13 +37,16 @@ def build_model(
     device: str | torch.device = "cpu",
     lazy: bool = False,
     attention: str | None = None,
+    init_std: float | None = None,
 ) -> PreTrainedModel:
-    """The model of `config` with seeded random weights, in eval mode; `lazy` and `attention` as in `load_model`.
+    """The model of `config` with seeded random weights, in eval mode; `lazy`, `attention` and `init_std` as in
+    `load_model`.
     A `quantization_config` is ignored, with a `ModelWarning`.
 
     Raises:
         ModelError: the configuration cannot be built.
     """
+    config = config if init_std is None else with_initial_std(config, init_std)
     recipe = ModelRecipe(repaired(config, attention), None, seed, dtype, torch.device(device))
     return recipe.make(f"cannot build a '{config.model_type}'", lazy=lazy)
 

@@ -38,7 +38,7 @@ def repaired(config: PreTrainedConfig, attention: str | None = None) -> PreTrain
     with suppress(ValueError):  # several models of text in one
         if not isinstance(text := config.get_text_config(), PreTrainedConfig):
             raise ModelError(f"the configuration of the text model is a {type(text).__name__}; give a model_type in it")
-    for one in _configs(config):
+    for one in nested_configs(config):
         if vars(one).pop("quantization_config", None) is not None:
             warnings.warn(
                 f"the quantization_config of '{config.model_type}' is ignored: random weights are not quantised",
@@ -56,7 +56,7 @@ def repaired(config: PreTrainedConfig, attention: str | None = None) -> PreTrain
 
 def attention_of(config: PreTrainedConfig) -> str | None:
     """The implementation of attention that `config`, or the first nested one, asks for if it is not a plain one."""
-    asked = (getattr(one, "_attn_implementation", None) for one in _configs(config))
+    asked = (getattr(one, "_attn_implementation", None) for one in nested_configs(config))
     return next((str(name) for name in asked if name is not None and name not in PLAIN_ATTENTION), None)
 
 
@@ -68,14 +68,14 @@ def without_kernels(config: PreTrainedConfig) -> PreTrainedConfig:
     return config
 
 
-def _configs(config: PreTrainedConfig) -> Iterator[PreTrainedConfig]:
+def nested_configs(config: PreTrainedConfig) -> Iterator[PreTrainedConfig]:
     """`config` and those nested in it."""
     from transformers import PreTrainedConfig
 
     yield config
     for value in list(vars(config).values()):
         if isinstance(value, PreTrainedConfig) and value is not config:
-            yield from _configs(value)
+            yield from nested_configs(value)
 
 
 def _scalings(value: Any) -> Iterator[dict[str, Any]]:

@@ -13,6 +13,7 @@ from lpzero_hf.errors import LpzError, ModelError, UsageError, one_line
 from lpzero_hf.models.build import ModelRecipe
 from lpzero_hf.models.config_repairs import repaired
 from lpzero_hf.models.disk_space import check_disk
+from lpzero_hf.models.initial_std import with_initial_std
 from lpzero_hf.models.panics import reported
 from lpzero_hf.plugins import PluginRegistry, load_plugins
 from lpzero_hf.spaces.named import named_config
@@ -53,6 +54,7 @@ def load_model(
     lazy: bool = False,
     force: bool = False,
     attention: str | None = None,
+    init_std: float | None = None,
 ) -> LoadedModel:
     """Build or load a model.
 
@@ -71,9 +73,10 @@ def load_model(
         force: download even a checkpoint that seems too large for the disk, build even what seems too large for the
             memory.
         attention: its implementation, "eager" or "sdpa"; None for the configuration's.
+        init_std: the standard deviation of random weights; None for the configuration's.
 
     Raises:
-        UsageError: the source is unknown, or has no checkpoint to load.
+        UsageError: the source is unknown, has no checkpoint to load, or is not drawn by one deviation.
         ModelError: the configuration is unreadable, the model cannot be built, or its checkpoint lacks weights or does
             not fit on the disk.
 
@@ -85,6 +88,10 @@ def load_model(
     config, location = load_config(source, trust_remote_code=trust_remote_code, plugins=plugins)
     if pretrained and location is None:
         raise UsageError(f"'{source}' has no checkpoint to load; leave out --pretrained for random weights")
+    if init_std is not None:
+        if pretrained:
+            raise UsageError("a checkpoint has no random weights to draw alike; leave out --same-init or --pretrained")
+        config = with_initial_std(config, init_std)
     checkpoint = location if pretrained else None
     if checkpoint is not None and (stored := getattr(config, "quantization_config", None)) is not None:
         method = stored.get("quant_method") if isinstance(stored, dict) else getattr(stored, "quant_method", None)

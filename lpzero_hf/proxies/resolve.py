@@ -79,6 +79,16 @@ def warn_of_minibatch(proxies: Iterable[Proxy], batch_size: int, seq_len: int) -
         )
 
 
+def searched_elsewhere(proxy: Proxy, batch_size: int, seq_len: int) -> str:
+    """The minibatches that a proxy, or a member of it, was searched on, if these are other ones: "4 x 32"; else ""."""
+    for one in single([proxy]):
+        if sizes := one.minibatches:
+            sequences, tokens = (_Range.of(size[i] for size in sizes) for i in (0, 1))
+            if batch_size not in sequences or seq_len not in tokens:
+                return f"{sequences} x {tokens}"
+    return ""
+
+
 class _Range(NamedTuple):
     """Whole numbers from `least` to `greatest`, both of them included."""
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from lpzero_hf.errors import LpzError, ModelError, UsageError
 from lpzero_hf.executors.base import Executor
 from lpzero_hf.models.load import load_config
-from lpzero_hf.models.minibatch import position_limit, vocabulary_size
+from lpzero_hf.models.minibatch import position_limit
 from lpzero_hf.models.model_kind import Kind, model_kind
 from lpzero_hf.plugins import PluginRegistry, load_plugins
 from lpzero_hf.proxies.base import Proxy, single
@@ -17,6 +17,7 @@ from lpzero_hf.proxies.evidence import SIZES, evidence_of, recommended
 from lpzero_hf.proxies.resolve import ProxyLike, ProxySelection, installed_proxies, resolve
 from lpzero_hf.scoring.cache import ScoreCache
 from lpzero_hf.scoring.cache_key import architecture_content
+from lpzero_hf.scoring.comparability import facts_of
 from lpzero_hf.scoring.comparison import SURE, Comparison, Contestant, Draws, Row, compared
 from lpzero_hf.scoring.evaluate import evaluate
 from lpzero_hf.scoring.setting import Setting
@@ -121,7 +122,10 @@ def compare(
     contestants = []
     for candidate in candidates:
         sizes = {proxy.name: draws[0][candidate.name][proxy.name]["value"] for proxy in beside}
-        contestants.append(Contestant(candidate.name, candidate.kind, vocabulary_size(candidate.model), sizes))
+        facts = facts_of(candidate.name, candidate.model)
+        contestants.append(
+            Contestant(candidate.name, candidate.kind, facts.vocabulary, sizes, facts.objective, facts.initial)
+        )
     kinds = dict.fromkeys(contestant.kind for contestant in contestants)
     evidence = {proxy.name: {kind: evidence_of(proxy, kind, plugins) for kind in kinds} for proxy in selection}
     return compared(

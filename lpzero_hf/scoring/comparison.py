@@ -15,6 +15,7 @@ from lpzero_hf.errors import LpzError, listed
 from lpzero_hf.models.model_kind import Kind
 from lpzero_hf.proxies.base import Proxy, StatisticProxy
 from lpzero_hf.proxies.evidence import Evidence, shipped_evidence
+from lpzero_hf.scoring.comparability import ModelFacts, differences
 from lpzero_hf.scoring.setting import Setting
 
 SURE = 0.75
@@ -33,12 +34,16 @@ class Contestant:
         kind: encoder, decoder, ...
         vocabulary: tokens of its embedding.
         sizes: by `params`, `decoder_params` and `flops`; None where there is none.
+        objective: as `ModelFacts` has it.
+        initial: the deviation of its random weights, likewise.
     """
 
     name: str
     kind: Kind
     vocabulary: int
     sizes: Mapping[str, float | None]
+    objective: str
+    initial: Mapping[str, float]
 
 
 @dataclass(frozen=True)
@@ -321,10 +326,7 @@ def _warnings(models: Sequence[Compared]) -> list[str]:
             f"{large} has {most / least:.2f} times the {known.match} of {small}: such an order is mostly one of size; "
             f"compare models within {known.within:g} times"
         )
-    if len(vocabularies := sorted({model.vocabulary for model in models})) > 1:
-        shown = ", ".join(f"{size:,}" for size in vocabularies)
-        warnings.append(f"vocabularies differ ({shown} tokens), which shifts the loss and what is made of it")
-    return warnings
+    return warnings + differences([ModelFacts(m.name, m.objective, m.vocabulary, m.initial) for m in models])
 
 
 def _and(names: Sequence[str]) -> str:

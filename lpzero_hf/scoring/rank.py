@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
@@ -9,11 +10,12 @@ from typing import TYPE_CHECKING, Any, Literal
 from scipy.stats import rankdata  # type: ignore[import-untyped]  # scipy ships no types
 
 from lpzero_hf.display import Displayed, Panel, Points, columns
-from lpzero_hf.errors import UsageError
+from lpzero_hf.errors import ComparisonWarning, UsageError
 from lpzero_hf.executors.base import Executor
 from lpzero_hf.plugins import PluginRegistry, load_plugins
 from lpzero_hf.proxies.resolve import ProxyLike, resolve
 from lpzero_hf.scoring.cache import ScoreCache
+from lpzero_hf.scoring.comparability import differences, facts_of_configs
 from lpzero_hf.scoring.evaluate import Row, evaluate
 from lpzero_hf.scoring.setting import Setting
 from lpzero_hf.spaces.base import SearchSpace
@@ -104,7 +106,8 @@ def rank(
         progress: called with (architectures done, total number of architectures).
 
     Returns:
-        The best first; architectures without a score of some proxy come last. It is a list of `Ranked`.
+        The best first; architectures without a score of some proxy come last. It is a list of `Ranked`. Warns
+        (`ComparisonWarning`) of vocabularies, objectives and initial weights that differ between them.
 
     Raises:
         UsageError: the space or a proxy is unknown, or there is nothing to rank.
@@ -138,6 +141,8 @@ def rank(
         plugins=plugins,
         progress=progress,
     )
+    for told in differences(facts_of_configs(architectures, setting)):
+        warnings.warn(told, ComparisonWarning, stacklevel=2)
     scored = [name for name, scores in rows.items() if all(row["value"] is not None for row in scores.values())]
     places = dict.fromkeys(scored, 0.0)
     names = list(next(iter(rows.values())))

@@ -66,6 +66,7 @@ class Setting:
         attention: the implementation of attention, "eager" or "sdpa"; None for the configuration's.
         init_seed: draws the weights alone, in place of `seed`: the tokens, the masked ones among them and the random
             projection of a model without a loss stay the same.
+        init_std: the standard deviation of the random weights of every model; None for its configuration's.
 
     Raises:
         UsageError: `init_seed` is negative, or 2**53 or more.
@@ -80,6 +81,7 @@ class Setting:
     device: str = "cpu"
     attention: str | None = None
     init_seed: int | None = None
+    init_std: float | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "text", source_of(self.text))
@@ -116,7 +118,8 @@ class Setting:
         """
         dtype = getattr(torch, self.dtype)
         return build_model(
-            config, seed=self.weights_seed, dtype=dtype, device=self.device, lazy=lazy, attention=self.attention
+            config, seed=self.weights_seed, dtype=dtype, device=self.device, lazy=lazy, attention=self.attention,
+            init_std=self.init_std,
         )  # fmt: skip
 
     def minibatch(self, model: PreTrainedModel) -> dict[str, Tensor]:
@@ -177,5 +180,9 @@ class Setting:
     def _facts(self) -> dict[str, Any]:
         """All fields; those that older versions did not have only where they differ from the default."""
         facts = asdict(self)
-        same = {"attention": self.attention is None, "init_seed": self.weights_seed == self.seed}
+        same = {
+            "attention": self.attention is None,
+            "init_seed": self.weights_seed == self.seed,
+            "init_std": self.init_std is None,
+        }
         return {name: value for name, value in facts.items() if not same.get(name)}

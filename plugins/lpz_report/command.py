@@ -56,6 +56,7 @@ def command(config: SearchConfig, tests: Sequence[str] = (), ceiling: bool = Fal
     words += [word for pair in several for word in pair]
     words += _text(config.setting.text)
     words += [] if config.table is None else _table(config.table)
+    add("--same-init", config.setting.init_std, None)
     words += ["--device", config.setting.device]
     words += ["--no-prune"] * (not config.prune) + ["--random-tokens"] * config.setting.random_tokens
     words += [word for name in tests for word in ("--test", name)] + ["--ceiling"] * ceiling

@@ -34,7 +34,7 @@ def test_two_names_of_one_architecture_share_a_place_and_the_last_line_says_so(l
     assert f"{' and '.join(sorted([str(tmp_path), MEMBER]))} are the same architecture" in last
     assert f"{WIDER} is ahead of" in last
     assert "of 2 draws by" in last
-    assert "mostly one of size" in err
+    assert "mostly one of size" in out
 
 
 def test_json_holds_all_and_csv_a_row_per_model(lpz: Lpz) -> None:
