@@ -4,8 +4,8 @@
 
 FLOPs are compared with torch's `FlopCounterMode`, memory with the most that torch's allocator held in its profiler, of
 a model of each family that runs on this machine. Latencies are of three GPT-2, each measured in several rounds. Their
-overhead is all the CPU time that a measurement took over that of its timed passes: building, warm-up and, of decoding,
-copies of the cache.
+overhead is the time of a whole measurement over that of its timed passes: building, warm-up and, of decoding, the
+prefill and copies of the cache.
 """
 
 from __future__ import annotations
@@ -86,22 +86,22 @@ def counted(family: str, vocabulary: int) -> dict[str, Any]:
 
 
 def latencies(rounds: int, repeats: int = 10, shapes: tuple[tuple[int, int], ...] = SHAPES) -> list[dict[str, Any]]:
-    """Of each round and kind of latency: the medians of the models in seconds, CPU seconds over those of the timed
-    passes, and warnings of other work."""
+    """Of each round and kind of latency: the medians of the models in seconds, the seconds of the timed passes and
+    of the whole measurement, and warnings of other work."""
     ends = {"bos_token_id": 0, "eos_token_id": 0}
     configs = [GPT2Config(n_layer=n, n_embd=d, n_head=4, vocab_size=500, n_positions=80, **ends) for n, d in shapes]
     found = []
     for number in range(rounds):
         for name in LATENCIES:
             how = Deployment(prompt=64, batch_size=2, repeats=repeats, warmup=2, seed=number)
-            start = time.process_time()
+            start = time.perf_counter()
             rows = [measure_costs(config, [name], how)[name] for config in configs]
-            whole = time.process_time() - start
+            whole = time.perf_counter() - start
             timed = sum(row.require() * repeats for row in rows)
             warned = sorted({warning for row in rows for warning in row.warnings})
             found.append(
                 {"round": number, "cost": name, "seconds": [row.require() for row in rows],
-                 "quartiles": [[row.low, row.high] for row in rows], "timed": timed, "cpu": whole, "warnings": warned}
+                 "quartiles": [[row.low, row.high] for row in rows], "timed": timed, "whole": whole, "warnings": warned}
             )  # fmt: skip
     return found
 
@@ -117,13 +117,13 @@ def section(data: Mapping[str, Any]) -> str:
 
     def cell(pair: list[float | None]) -> str:
         one = off(pair)
-        return "—" if one is None else f"{one:+.2%}"
+        return "—" if one is None else f"{round(one, 4) + 0.0:+.2%}"
 
     rows = [[r["family"], f"{r['vocabulary']:,}", *(cell(r[k]) for k in ("flops", "decode_flops", "memory"))]
             for r in data["counted"]]  # fmt: skip
     most = {k: max(abs(off(r[k]) or 0.0) for r in data["counted"]) for k in ("flops", "decode_flops", "memory")}
     order = [one["seconds"] == sorted(one["seconds"]) for one in data["latencies"]]
-    timed, cpu = (sum(one[key] for one in data["latencies"]) for key in ("timed", "cpu"))
+    timed, whole = (sum(one[key] for one in data["latencies"]) for key in ("timed", "whole"))
     busy = sum(bool(one["warnings"]) for one in data["latencies"])
     measured = [
         [one["cost"], str(one["round"] + 1), *(f"{1000 * value:.2f}" for value in one["seconds"])]
@@ -140,7 +140,8 @@ def section(data: Mapping[str, Any]) -> str:
         f"### Latency\n\nThree GPT-2, one thread, 2 x 64 tokens, medians of 10 passes.\n\n"
         f"{table(['cost', 'round', *heads], measured, left=2)}\n\n"
         f"The order was the same in {sum(order)} of {len(order)}. The timed passes took {timed:.1f} s, and the "
-        f"measurements {cpu:.1f} s of CPU in all. Other work was told of in {busy} of {len(order)}."
+        f"measurements {whole:.1f} s in all, {whole / timed:.1f} times as long. Other work was told "
+        f"of in {busy} of {len(order)}."
     )
 
 
