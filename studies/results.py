@@ -90,7 +90,7 @@ PAGES = {  # by the folder of their studies: title, and what the page answers
     ),
     "nas": (
         "Architectures under a budget",
-        "Which proxy chooses a good architecture when the number of parameters is limited?",
+        "Which proxy chooses a good architecture under a budget of parameters or time, or at one size?",
     ),
     "cost": (
         "Costs",

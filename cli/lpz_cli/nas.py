@@ -24,10 +24,13 @@ def nas(
         str | None, typer.Argument(metavar="[SPACE]", help="A space, see `lpz zoo`; with --among, that of BENCH.")
     ] = None,
     *,
-    proxy: Annotated[
-        str | None,
+    proxies: Annotated[
+        list[str] | None,
         typer.Option(
-            "--proxy", "-p", help="What to maximise: a proxy's name or an expression; as --objective proxy:P."
+            "--proxy",
+            "-p",
+            metavar="P",
+            help="What to maximise: a proxy's name or an expression; as --objective proxy:P. Once.",
         ),
     ] = None,
     objective: Annotated[
@@ -114,6 +117,10 @@ def nas(
     from lpzero_hf.scoring.cache import ScoreCache
     from lpzero_hf.spaces.named import load_space
 
+    if len(proxies or []) > 1:
+        as_objectives = " ".join(f"--objective proxy:{one}" for one in proxies or [])
+        raise UsageError(f"a search has one --proxy; for a Pareto front of several, write {as_objectives}")
+    proxy = proxies[0] if proxies else None
     general = bool(objective or most or least or strategy or serving.cost_table)
     if not general and (proxy is None or max_params is None):
         raise UsageError(

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from lpzero_hf.files import read_json
+from studies.cost.counted import section as counted_section
 from studies.cost.on_gpu import sections
 from studies.cost.sizes import SIZES, TASKS, figure_of, llama
 from studies.markdown import table
@@ -24,7 +25,15 @@ class Costs(Study):
 
     def show(self, runs: Runs) -> str:
         """A table for each measurement, with the command that repeats it."""
-        return "\n\n".join([_scaling(_read("scaling")), _sizes(_read("sizes")), _large(), *sections(RESULTS)])
+        return "\n\n".join(
+            [
+                _scaling(_read("scaling")),
+                _sizes(_read("sizes")),
+                _large(),
+                counted_section(_read("counted")),
+                *sections(RESULTS),
+            ]
+        )
 
     def draw(self, runs: Runs) -> Mapping[str, Any]:
         """Time and memory over parameters."""

@@ -1,112 +1,139 @@
-"""How good the architecture is that a proxy chooses under a budget: against chance, and against the largest.
+"""How good the architecture is that a proxy chooses under a budget, among trained ones whose performance is hidden.
 
-The candidates are the trained architectures of a benchmark, their trained performance hidden during the choice. For
-each budget (quantiles of the number of parameters, from a tenth of the architectures to all) and each seed, some of the
-candidates that fit are drawn, at most half of them, and chosen from:
+A seed draws as many architectures as there are, with replacement: a bootstrap resample, of which the different members
+are the candidates, the same for all budgets and proxies. Scores are deterministic, so this is all that a seed decides.
+A budget is either a limit, of which the candidates up to it are admitted, or a size, of which those within a tenth are.
+Of the admitted candidates a proxy chooses that with its best score, of equal scores that with the fewest parameters, as
+`lpz nas --among` does. Then the trained performance is looked up:
 
-- by a proxy: the best score, as `lpz nas --among` chooses;
-- "largest": the most parameters;
-- "chance": any; its row holds the exact expectation.
+- percentile: the place of the choice in the true ranking of the admitted candidates, 0 for the best, 100 for the worst;
+- regret: how much worse it is than the best of them, in the unit of the metric;
+- hit: whether it is the best.
 
-Then the trained performance is looked up. The percentile is the place of the chosen one in the true ranking of the
-candidates, 0 for the best and 100 for the worst; the regret is how much worse it is than the best candidate, in the
-unit of the metric. Both are means over all budgets and seeds, with 95% intervals from 2,000 bootstrap resamples of the
-seeds: they cover the draws, not another benchmark. Architectures that one of the proxies was searched on are left
-out for all.
+An estimate is the mean over budgets and seeds. Its interval holds 95% of the seeds' means over budgets: the percentile
+bootstrap over architectures (Efron 1979), so it says how much the result depends on which architectures were trained,
+and not how another benchmark would differ.
 """
 
 from __future__ import annotations
 
-import math
-import random
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import dataclass
 
 import numpy as np
-from lpz_nas.budget import Budget
-from lpz_nas.outcome import Tried, best
 
-CHANCE, LARGEST = "chance", "largest"
-Choose = Callable[[Sequence[int]], int]
+from lpzero_hf.benchmarks.agreement import Vector
+
+Mask = np.ndarray[tuple[int, int], np.dtype[np.bool_]]
+Table = np.ndarray[tuple[int, int], np.dtype[np.float64]]
+CHANCE = "random"
+WITHIN = 0.1  # of a size
+FEWEST = 2  # admitted candidates; a draw with fewer has no ranking, and does not count for this budget
 
 
-@dataclass
-class Outcomes:
-    """What one way to choose led to: for each seed, then each budget.
+@dataclass(frozen=True)
+class Budgets:
+    """Which architectures several budgets of one kind admit.
 
     Args:
-        percentile: of the chosen architecture in the true ranking, 0 for the best.
-        regret: how much worse it is than the best, in the unit of the metric.
-        hit: whether it is the best.
+        values: of the budgets, in the unit of the sizes.
+        admits: [budgets, architectures].
     """
 
-    percentile: list[list[float]] = field(default_factory=list)
-    regret: list[list[float]] = field(default_factory=list)
-    hit: list[list[float]] = field(default_factory=list)
+    values: list[float]
+    admits: Mask
 
 
-def choosers(sizes: Sequence[int], scores: dict[str, list[float | None]]) -> dict[str, Choose]:
-    """The ways to choose one of several candidates, by name."""
-
-    def by(values: Sequence[float | None]) -> Choose:
-        def choose(candidates: Sequence[int]) -> int:
-            return int(best([Tried(str(i), sizes[i], values[i]) for i in candidates]).architecture)
-
-        return choose
-
-    return {LARGEST: by([float(size) for size in sizes])} | {name: by(values) for name, values in scores.items()}
+def limits(sizes: Vector, budgets: int) -> Budgets:
+    """Upper limits: quantiles of the sizes, from one that a tenth of the architectures meets to one that all meet."""
+    values = np.quantile(sizes, np.linspace(0.1, 1, budgets), method="higher")
+    return Budgets(values.tolist(), sizes[None, :] <= values[:, None])
 
 
-def truth(target: Sequence[float], candidates: Sequence[int], chosen: int) -> tuple[float, float, float]:
-    """Percentile, regret and hit of a choice. Of candidates that are equally good, half count as better."""
-    better = sum(target[i] > target[chosen] for i in candidates)
-    equal = sum(target[i] == target[chosen] for i in candidates) - 1
-    top = max(target[i] for i in candidates)
-    place = (better + equal / 2) / (len(candidates) - 1)
-    return 100 * place, top - target[chosen], float(target[chosen] == top)
+def alike(sizes: Vector, budgets: int) -> Budgets:
+    """Sizes to be near: quantiles of the sizes; architectures within a tenth of one are admitted."""
+    values = np.quantile(sizes, np.linspace(0, 1, budgets), method="nearest")
+    return Budgets(values.tolist(), np.abs(sizes[None, :] / values[:, None] - 1) <= WITHIN)
+
+
+def resamples(n: int, seeds: int) -> Mask:
+    """[seeds, n], which architectures each seed draws; seed i is the same whatever the number of seeds."""
+    drawn = np.zeros((seeds, n), bool)
+    for seed in range(seeds):
+        drawn[seed, np.random.default_rng(seed).integers(n, size=n)] = True
+    return drawn
+
+
+@dataclass(frozen=True)
+class Outcomes:
+    """What one way to choose led to, each [seeds, budgets]; NaN where a draw has too few candidates."""
+
+    percentile: Table
+    regret: Table
+    hit: Table
+
+
+def preference(scores: Vector, params: Vector) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
+    """The architectures with a score, the best first; of equal scores the smallest, then the first."""
+    order = np.lexsort((np.arange(len(scores)), params, -scores))
+    return order[np.isfinite(scores[order])]
 
 
 def play(
-    target: Sequence[float], sizes: Sequence[int], choose: dict[str, Choose], budgets: int, seeds: int, draw: int
-) -> tuple[list[int], dict[str, Outcomes]]:
-    """Choose under every budget and with every seed; the budgets, and what came of it."""
-    limits = [math.ceil(np.quantile(sizes, share)) for share in np.linspace(0.1, 1, budgets)]
-    found = {name: Outcomes() for name in (CHANCE, *choose)}
-    for seed in range(seeds):
-        rows: dict[str, list[tuple[float, float, float]]] = {name: [] for name in found}
-        for limit in limits:
-            budget = Budget(max_params=limit)
-            fitting = [i for i, size in enumerate(sizes) if budget.allows(size)]
-            drawn = random.Random(f"{seed}/{limit}").sample(fitting, max(2, min(draw, len(fitting) // 2)))
-            every = [truth(target, drawn, i) for i in drawn]
-            place, regret, hit = (float(np.mean(column)) for column in zip(*every, strict=True))
-            rows[CHANCE].append((place, regret, hit))
-            for name, pick in choose.items():
-                rows[name].append(truth(target, drawn, pick(drawn)))
-        for name, made in rows.items():
-            for kept, column in zip(
-                (found[name].percentile, found[name].regret, found[name].hit), zip(*made, strict=True), strict=True
-            ):
-                kept.append(list(column))
-    return limits, found
+    target: Vector, params: Vector, scores: Mapping[str, Vector], budgets: Budgets, drawn: Mask
+) -> dict[str, Outcomes]:
+    """Choose under every budget and with every seed.
+
+    Args:
+        target: [n], trained performance, higher for better.
+        params: [n], by which equal scores are told apart.
+        scores: by way to choose, [n], higher for better, NaN for none.
+        budgets: which architectures are admitted.
+        drawn: [seeds, n], see `resamples`.
+
+    Returns:
+        The outcomes of each way to choose, and what a random choice is expected to lead to.
+    """
+    shape = len(drawn), len(budgets.values)
+    found = {name: Outcomes(*(np.full(shape, np.nan) for _ in range(3))) for name in (*scores, CHANCE)}
+    orders = {name: preference(values, params) for name, values in scores.items() if np.isfinite(values).any()}
+    better = (target[None, :] > target[:, None]) + 0.5 * (target[None, :] == target[:, None])  # [chosen, other]
+    for place, admitted in enumerate(budgets.admits):
+        candidates = drawn & admitted
+        rivals = candidates.sum(1) - 1
+        top = np.where(candidates, target, -np.inf).max(1)
+        ranked = np.flatnonzero(rivals + 1 >= FEWEST)
+        best = (candidates & (target == top[:, None]))[ranked].sum(1)
+        found[CHANCE].percentile[ranked, place] = 50
+        found[CHANCE].regret[ranked, place] = top[ranked] - candidates[ranked] @ target / (rivals[ranked] + 1)
+        found[CHANCE].hit[ranked, place] = best / (rivals[ranked] + 1)
+        for name, order in orders.items():
+            able = candidates[:, order]
+            made = ranked[able[ranked].any(1)]
+            chosen = order[able[made].argmax(1)]
+            ahead = (candidates[made] * better[chosen]).sum(1) - 0.5  # itself is as good as itself
+            one = found[name]
+            one.percentile[made, place] = 100 * ahead / rivals[made]
+            one.regret[made, place] = top[made] - target[chosen]
+            one.hit[made, place] = target[chosen] == top[made]
+    return found
 
 
-def estimate(rows: Sequence[Sequence[float]], resamples: int = 2000) -> dict[str, float]:
-    """The mean over seeds and budgets, with the 95% bootstrap interval over seeds."""
-    means = np.mean(np.asarray(rows), axis=1)
-    draws = np.random.default_rng(42).integers(len(means), size=(resamples, len(means)))
-    low, high = np.quantile(means[draws].mean(axis=1), (0.025, 0.975))
+def estimate(rows: Table) -> dict[str, float]:
+    """The mean of [seeds, budgets] over both, and the interval over seeds."""
+    means = np.nanmean(rows, axis=1)
+    low, high = np.quantile(means, (0.025, 0.975))
     return {"value": float(means.mean()), "low": float(low), "high": float(high)}
 
 
-def summary(name: str, outcomes: Outcomes, largest: Outcomes) -> dict[str, Any]:
-    """One row of the result; the saving is the regret less than that of the largest, draw by draw."""
-    saved = np.asarray(largest.regret) - np.asarray(outcomes.regret)
+def summary(name: str, outcomes: Outcomes, rival: Outcomes) -> dict[str, object]:
+    """One row of the result; `saved` and `saved_regret` are the percentile and the regret of the rival's choice less
+    those of this one, draw by draw: above 0 is better."""
     return {
         "chooser": name,
         "percentile": estimate(outcomes.percentile),
+        "saved": estimate(rival.percentile - outcomes.percentile),
         "regret": estimate(outcomes.regret),
+        "saved_regret": estimate(rival.regret - outcomes.regret),
         "best_chosen": estimate(outcomes.hit),
-        "saved_over_largest": estimate(saved.tolist()),
     }

@@ -6,24 +6,20 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 from lpz_costs.latency import OtherWork
-from lpz_costs.serving import cache_of, prefill, prompts, step
-from torch.profiler import ProfilerActivity, profile
-from torch.utils.flop_counter import FlopCounterMode
+from lpz_costs.serving import prompts
 from transformers import AutoConfig, GPT2Config, LlamaConfig, MambaConfig
 
 from lpzero_hf import Cost, CostSubject, Deployment, Measured, NotApplicable, load_plugins, measure_costs
 from lpzero_hf.errors import LpzError, UsageError
 from lpzero_hf.models.build import build_model
-from lpzero_hf.models.kernels import plain_kernels
 from lpzero_hf.models.layout import count_parameters
 from lpzero_hf.models.objective import head_kind
 from lpzero_hf.plugins import OWN
 from lpzero_hf.scoring.costs import by_stage, find_costs, installed_costs
+from studies.cost import counted
 from tests.support.families import FAMILIES
 
-TEN = ("gpt2", "llama", "bert", "t5", "mixtral", "mamba", "gemma3_text", "opt", "bloom", "deepseek_v3", "falcon")
 COUNTED = ["flops", "decode_flops", "memory", "weights", "kv_cache"]
 HOW = Deployment(batch_size=3, prompt=24)
 
@@ -32,45 +28,14 @@ def config_of(family: str, **changes: Any) -> Any:
     return AutoConfig.for_model(family, **(FAMILIES[family] | changes))
 
 
-def operations(model: Any, inputs: dict[str, torch.Tensor]) -> tuple[int, int]:
-    """What torch counts of a prefill and of a decoding step, with attention and experts as matrix products: it does not
-    know the fused kernels of a CPU."""
-    counts = []
-    with torch.no_grad(), plain_kernels(model):
-        with FlopCounterMode(display=False) as counter:
-            output = prefill(model, inputs)
-        counts.append(counter.get_total_flops())
-        cache = None if head_kind(model) == "masked" else cache_of(output)
-        with FlopCounterMode(display=False) as counter:
-            if cache is not None:
-                step(model, inputs, output, cache)
-        counts.append(counter.get_total_flops())
-    return counts[0], counts[1]
-
-
-def measured_peak(model: Any, inputs: dict[str, torch.Tensor]) -> int:
-    """The most bytes that torch's allocator held at a time in a prefill and a decoding step, by torch's profiler."""
-    with torch.no_grad(), profile(activities=[ProfilerActivity.CPU], profile_memory=True) as seen:
-        output = prefill(model, inputs)
-        cache = None if head_kind(model) == "masked" else cache_of(output)
-        if cache is not None:
-            step(model, inputs, output, cache)
-    events = [event for event in seen.profiler.kineto_results.events() if event.name() == "[memory]"]
-    held = most = 0
-    for event in sorted(events, key=lambda event: event.start_ns()):
-        held += event.nbytes()
-        most = max(most, held)
-    return most
-
-
 @pytest.mark.parametrize("vocabulary", [64, 4200])  # the blocks, or the logits, take most of the memory
-@pytest.mark.parametrize("family", TEN)
+@pytest.mark.parametrize("family", counted.COUNTED)
 def test_operations_and_memory_are_those_of_a_model_that_runs(family: str, vocabulary: int) -> None:
     config = config_of(family, vocab_size=vocabulary)
     rows = measure_costs(config, COUNTED, HOW)
     model = build_model(config)
     inputs = prompts(model, 3, 24, 42)
-    whole, decoded = operations(model, inputs)
+    whole, decoded = counted.operations(model, inputs)
     assert rows["flops"].require() == pytest.approx(whole, rel=0.01)
     if head_kind(model) == "masked":
         assert rows["decode_flops"].status == rows["kv_cache"].status == "not applicable"
@@ -80,7 +45,7 @@ def test_operations_and_memory_are_those_of_a_model_that_runs(family: str, vocab
         t.numel() * t.element_size() for t in {id(t): t for t in (*model.parameters(), *model.buffers())}.values()
     )
     assert rows["weights"].require() == weights
-    peak = measured_peak(model, inputs)
+    peak = counted.measured_peak(model, inputs)
     assert peak > 0
     assert rows["memory"].require() - weights == pytest.approx(peak, rel=0.15)
 

@@ -327,6 +327,8 @@ def test_limits_that_nothing_satisfies_are_told_with_the_tightest(lpz: Lpz, tmp_
         (("-o", "params", "--min", "params=2M", "--max", "params=1M"), "exchange"),
         (("--max", "params=1M"), "--objective"),
         (("-p", "num_heads"), "--max"),
+        (("-p", "num_heads", "-p", "num_layers", "--max-params", "1M"), "--objective proxy:num_heads --objective"),
+        (("-p", "num_heads", "-p", "num_layers", "--max", "params=1M"), "--objective proxy:num_layers"),
         (("-o", "params", "--resume"), "to resume"),
         (("-o", "params", "--executor", "process"), "--executor"),
     ],

@@ -21,7 +21,6 @@ from lpzero_hf.models.layout import count_parameters
 from lpzero_hf.models.minibatch import embedded_tokenizer
 from lpzero_hf.scoring.scores import ScoreError
 from lpzero_hf.spaces.named import load_space
-from studies.nas import choosing
 
 SMALL = Setting(batch_size=2, seq_len=8)
 NAME = "d64.e32.k2-h2.i64-h4.i128"
@@ -224,32 +223,3 @@ def test_a_study_needs_a_space_and_a_storage(tmp_path: Path) -> None:
     (tmp_path / "study.sqlite").write_text("no database", encoding="utf-8")
     with pytest.raises(LpzError, match="cannot open the study"):
         create_study(tmp_path / "study.sqlite")
-
-
-# The measurement -------------------------------------------------------------------------------------------
-
-
-def test_the_measurement_knows_the_best_choice_and_chance() -> None:
-    rng = random.Random(0)
-    sizes = [rng.randrange(100, 10_000) for _ in range(60)]
-    goodness = [float(rng.random()) for _ in sizes]
-    scores: dict[str, list[float | None]] = {
-        "oracle": list(goodness), "inverse": [-g for g in goodness], "silent": [None, *goodness[1:]],
-    }  # fmt: skip
-    limits, found = choosing.play(goodness, sizes, choosing.choosers(sizes, scores), 5, 8, 20)
-    rows = {name: choosing.summary(name, made, found["largest"]) for name, made in found.items()}
-    assert limits == sorted(limits)
-    assert limits[-1] == max(sizes)
-    assert rows["oracle"]["percentile"] == rows["oracle"]["regret"] == {"value": 0, "low": 0, "high": 0}
-    assert rows["inverse"]["percentile"]["value"] == 100
-    assert rows["inverse"]["best_chosen"]["value"] == 0
-    assert rows["chance"]["percentile"]["value"] == pytest.approx(50)
-    assert rows["largest"]["saved_over_largest"]["value"] == 0
-    assert rows["oracle"]["saved_over_largest"]["value"] == pytest.approx(rows["largest"]["regret"]["value"])
-
-
-def test_a_choice_is_placed_among_its_candidates_alone() -> None:
-    goodness = [5.0, 1.0, 2.0, 3.0, 3.0]
-    assert choosing.truth(goodness, [1, 2, 3], 2) == (50.0, 1.0, 0.0)
-    assert choosing.truth(goodness, [1, 2, 3], 3) == (0.0, 0.0, 1.0)
-    assert choosing.truth(goodness, [2, 3, 4], 3) == (25.0, 0.0, 1.0)  # one is as good

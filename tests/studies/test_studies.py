@@ -20,7 +20,6 @@ from lpzero_hf.searching.config import SearchConfig
 from lpzero_hf.spaces.space import Architecture
 from studies import study as module
 from studies.cost.costs import RESULTS
-from studies.nas.budgets import Nas
 from studies.paper.checks import activation_check, parameter_check
 from studies.paper.comparing import APART, PrintedPair, comparison
 from studies.paper.initialised import scaled
@@ -146,20 +145,6 @@ def test_features_are_made_kept_and_shown(tmp_path: Path, monkeypatch: pytest.Mo
     assert rows["all"]["all"][0] > rows["d_model, n_layer"]["all"][0]  # more features, fitted to all
     assert max(rows["all"]["rho"]) < rows["all"]["all"][0]  # but not held out
     assert f"{rows['all']['all'][0]:.4f}" in Features().show({"features": made.data})
-
-
-@pytest.mark.integration
-def test_nas_chooses_with_a_proxy_by_both_quantities(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("LPZ_CACHE", str(tmp_path))
-    study = Nas("tiny-gpt2", [("num_layers",)], budgets=3, seeds=2, most=20, workers=1)
-    data = study.make(quiet)
-    assert [one["quantity"] for one in data["tables"]] == ["params", "decoder_params"]
-    for one in data["tables"]:
-        rows = {row["chooser"]: row for row in one["rows"]}
-        assert set(rows) == {"chance", "largest", "num_layers"}
-        assert rows["chance"]["percentile"]["value"] == pytest.approx(50)
-        assert [row["regret"]["value"] for row in one["rows"]] == sorted(row["regret"]["value"] for row in one["rows"])
-    assert study.show({"nas": data}).count("| num_layers |") == 2
 
 
 @pytest.mark.integration

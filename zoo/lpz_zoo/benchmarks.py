@@ -22,6 +22,7 @@ SPACE = {space.name: space for space in SPACES}
 REGISTRIES = Path(__file__).parent / "data"
 TINY = REGISTRIES / "tiny-gpt2.json"
 KEY, ARCHITECTURE = "key", "architecture"  # columns of a row
+SECONDS = "train_elapsed"  # the same of the GPT-2 logs: what a training took, in seconds
 LPZERO = "pprp/LPZero/9faa34d2c63c6b276a0082442e7eb0aa70be2526"
 
 FLEXIBERT_FILES = RemoteFiles(
@@ -154,7 +155,8 @@ def _flexibert_entry(record: Mapping[str, Any]) -> Trained:
 
 
 def gpt2_rows(folder: Path, which: GPT2Logs = WT103) -> list[dict[str, Any]]:
-    """A row for each of 200 GPT-2 with its key, architecture and perplexity, in the order of `ppl_summary.yaml`.
+    """A row for each of 200 GPT-2 with its key, architecture, perplexity and the seconds that its training took, in the
+    order of `ppl_summary.yaml`.
 
     On WikiText-103 the perplexity is that on the validation text: with it the numbers of non-embedding parameters rank
     the models with the published Spearman's rho of 0.9670 (with that on the test text it is 0.9669). On LM1B the two
@@ -170,13 +172,16 @@ def gpt2_rows(folder: Path, which: GPT2Logs = WT103) -> list[dict[str, Any]]:
     summary = folder / which.logs / "ppl_summary.yaml"
     perplexities = _read_yaml(summary, which.files)
     with _reading(summary, which.files):
-        qualities = {key: float(row[which.metric]) for key, row in perplexities.items()}
+        measured = {
+            key: {name: float(row[name]) for name in (which.metric, SECONDS) if name == which.metric or name in row}
+            for key, row in perplexities.items()
+        }
     rows = []
-    for key, quality in qualities.items():
+    for key, columns in measured.items():
         path = folder / which.logs / key.replace("_j", "/j") / "model_config.yaml"
         config = _read_yaml(path, which.files)
         with _reading(path, which.files):
-            rows.append({KEY: key, ARCHITECTURE: _gpt2_architecture(config, which), which.metric: quality})
+            rows.append({KEY: key, ARCHITECTURE: _gpt2_architecture(config, which), **columns})
     return rows
 
 
