@@ -315,7 +315,13 @@ def train(
     validation_split: Annotated[
         str | None, typer.Option("--validation-split", metavar="NAME", help="The split of --dataset to measure it on.")
     ] = None,
-    n: Annotated[int, typer.Option("--n", min=1, help="Number of architectures.")] = 128,
+    n: Annotated[
+        int | None, typer.Option("--n", min=1, help="Number of architectures; default: 128, or all of --architectures.")
+    ] = None,
+    architectures: Annotated[
+        Path | None,
+        typer.Option("--architectures", metavar="FILE", help="Train these, one text id a line, and draw none."),
+    ] = None,
     repeats: Annotated[int, typer.Option("--repeats", min=0, help="How many of them get further seeds.")] = 16,
     seeds: Annotated[int, typer.Option("--seeds", min=1, help="Number of seeds for those.")] = 3,
     sample: options.Sample = "choice",
@@ -336,6 +342,15 @@ def train(
     seq_len: Annotated[int, typer.Option("--seq-len", min=2, help="Tokens per sequence.")] = 64,
     learning_rate: Annotated[float, typer.Option("--learning-rate", min=0.0, help="Peak of AdamW's.")] = 2e-3,
     windows: Annotated[int, typer.Option("--windows", min=1, help="Sequences of validation text.")] = 256,
+    evaluations: Annotated[
+        int, typer.Option("--evaluations", min=1, help="Points of the validation curve, the last after all steps.")
+    ] = 6,
+    minutes: Annotated[
+        float | None,
+        typer.Option(
+            "--minutes", min=0.0, help="Begin no training after that time; the same command goes on where it stopped."
+        ),
+    ] = None,
     name: Annotated[str | None, typer.Option("--name", help="Of the benchmark; else the folder's.")] = None,
     seed: options.Seed = 42,
     device: options.Device = "auto",
@@ -359,12 +374,16 @@ def train(
         learning_rate=learning_rate,
         warmup=max(1, steps // 10),
         windows=windows,
+        evaluations=evaluations,
     )
+    listed = () if architectures is None else _lines(architectures)
     registry = load_plugins(no_plugin or ())
     home = load_space(space, registry)
     with workers.start(chosen, registry) as executor, counting("models trained") as progress:
         file = make_benchmark(
-            BenchmarkSpec(home.name, n, repeats, seeds, seed, sample, min_params, max_params, recipe),
+            BenchmarkSpec(
+                home.name, n or len(listed) or 128, repeats, seeds, seed, sample, min_params, max_params, recipe, listed
+            ),
             home,
             out,
             name=name or out.resolve().name,
@@ -373,9 +392,24 @@ def train(
             executor=executor,
             device=chosen,
             command=shlex.join(["lpz", *sys.argv[1:]]),
+            minutes=minutes,
             progress=progress,
         )
     if json:
         print_json({"benchmark": str(file)})
     else:
         say(str(file), f"`lpz bench eval {shlex.quote(str(file.parent))}` ranks its architectures by proxies")
+
+
+def _lines(file: Path) -> tuple[str, ...]:
+    """The lines of a file that are not empty. Raises `UsageError` if it has none or cannot be read."""
+    from lpzero_hf.errors import LpzError, UsageError
+    from lpzero_hf.files import read_text
+
+    try:
+        lines = tuple(line.strip() for line in read_text(file, "give another --architectures").splitlines())
+    except LpzError as error:
+        raise UsageError(str(error)) from error
+    if not any(lines):
+        raise UsageError(f"'{file}' lists no architecture; give one text id a line")
+    return tuple(line for line in lines if line)

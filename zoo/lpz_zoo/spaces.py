@@ -98,6 +98,11 @@ def space_files() -> list[ShippedSpace]:
         ShippedSpace(
             "llama", "Llama decoders: width, depth, heads, key-value heads, feed-forward", FOLDER / "llama.yaml"
         ),
+        ShippedSpace(
+            "tiny-lm",
+            "Llama decoders small enough to train many of: width, depth, heads, feed-forward",
+            FOLDER / "tiny-lm.yaml",
+        ),
         ShippedSpace("bert", "BERT encoders: width, depth, heads, feed-forward width", FOLDER / "bert.yaml"),
         ShippedSpace("mamba2", "Mamba-2 decoders: width, depth, expansion, heads, state", FOLDER / "mamba2.yaml"),
         ShippedSpace(
