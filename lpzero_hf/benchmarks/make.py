@@ -6,8 +6,9 @@ import functools
 import hashlib
 import math
 import random
+import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -18,6 +19,7 @@ from torch import Tensor
 from lpzero_hf.artifacts.versions import versions
 from lpzero_hf.benchmarks.benchmark import FORMAT, VERSION
 from lpzero_hf.benchmarks.train import Recipe, TrainingOutcome, train
+from lpzero_hf.benchmarks.train_stack import train_stack
 from lpzero_hf.errors import LpzError, MinibatchError, UsageError, listed, one_line
 from lpzero_hf.executors.base import Executor, Failure
 from lpzero_hf.executors.local import LocalExecutor
@@ -29,7 +31,7 @@ from lpzero_hf.models.text_tokens import read_rows, token_stream, tokenizer_for
 from lpzero_hf.spaces.base import Architecture, SearchSpace
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
+    from transformers import PreTrainedConfig, PreTrainedTokenizerBase
 
 
 @dataclass(frozen=True)
@@ -155,6 +157,7 @@ def make_benchmark(
     device: str = "cpu",
     command: str = "",
     minutes: float | None = None,
+    stack: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> Path:
     """Train every architecture of a specification; continues an interrupted call with the same one.
@@ -176,6 +179,7 @@ def make_benchmark(
         command: recorded as the command that makes it again.
         minutes: after which no training is begun. Those that are not trained then are recorded under `missing`, and
             the same call trains them; another limit is no other specification.
+        stack: train all seeds of an architecture at once, see `train_stack`; it changes the rounding.
         progress: called with (models trained, total number of models).
 
     Returns:
@@ -192,8 +196,7 @@ def make_benchmark(
     runs = spec.runs(space)
     until = math.inf if minutes is None else time.time() + 60 * minutes
     configs = {run[0]: space.config(space.parse(run[0])) for run in runs}
-    vocabulary = min(int(config.get_text_config().vocab_size) for config in configs.values())
-    tokenizer = tokenizer_for(vocabulary)  # the same for all, so that their losses can be compared
+    tokenizer = _tokenizer(configs.values())
     recipe = spec.recipe
     ids = _stream(text, tokenizer, recipe.steps * recipe.batch_size * recipe.seq_len, spec.seed)
     if validation is None:
@@ -202,7 +205,8 @@ def make_benchmark(
         measured = _stream(validation, tokenizer, recipe.windows * recipe.seq_len, spec.seed)
     streams = {"text": ids, "validation": measured}
     corpus = {key: {"tokens": len(ids), "sha256": _fingerprint(ids)} for key, ids in streams.items()}
-    settings = {"corpus": corpus, "threads": threads, "device": torch.device(device).type, "versions": versions()}
+    how = {"stack": True} if stack else {}
+    settings = how | {"corpus": corpus, "threads": threads, "device": torch.device(device).type, "versions": versions()}
     definition = space.definition()
     defined = {} if definition is None else {"definition": definition}
     same_settings(out / "plan.json", spec.facts() | settings | defined, what="training run")
@@ -211,8 +215,9 @@ def make_benchmark(
     done = len(runs) - len(remaining)
     if progress is not None:
         progress(done, len(runs))
+    tasks = _stacks(remaining) if stack else [[run] for run in remaining]
     work = functools.partial(
-        _train_one,
+        _train_together,
         configs=configs,
         streams=streams,
         recipe=recipe,
@@ -221,15 +226,16 @@ def make_benchmark(
         until=until,
     )
     failed: dict[tuple[str, int], str] = {}
-    for number, made in executor.map(work, remaining):
-        run = remaining[number]
+    for number, made in executor.map(work, tasks):
         if made is None:
             continue
         if isinstance(made, Failure):
-            failed[run] = made.reason
+            failed |= dict.fromkeys(tasks[number], made.reason)
         else:  # written here and not in the worker, which may be on another machine
-            write_json(_result_file(out, *run), {"architecture": run[0], "seed": run[1]} | asdict(made), indent=None)
-        done += 1
+            for run, gave in zip(tasks[number], made, strict=True):
+                row = {"architecture": run[0], "seed": run[1]} | asdict(gave)
+                write_json(_result_file(out, *run), row, indent=None)
+        done += len(tasks[number])
         if progress is not None:
             progress(done, len(runs))
     missing = [run for run in runs if run not in failed and not _result_file(out, *run).exists()]
@@ -250,6 +256,7 @@ def make_benchmark(
         "versions": versions(),
         "device": device,
         "threads": threads,
+        **how,
         "corpus": corpus,
         "plan": spec.facts(),
         "trained": [trained.get(run) or _result(out, *run) for run in runs if run not in failed and run not in missing],
@@ -269,6 +276,12 @@ def make_benchmark(
     return out / "benchmark.json"
 
 
+def _tokenizer(configs: Iterable[PreTrainedConfig]) -> PreTrainedTokenizerBase:
+    """The tokenizer that fits the smallest vocabulary: the same for all, so that their losses can be compared."""
+    sizes = [getattr(config.get_text_config(), "vocab_size", None) for config in configs]
+    return tokenizer_for(min((size for size in sizes if isinstance(size, int)), default=sys.maxsize))
+
+
 def _stream(text: str | Source | None, tokenizer: PreTrainedTokenizerBase, tokens: int, seed: int) -> Tensor:
     """The token ids [N] of a text, or of enough rows of a dataset."""
     source = source_of(text)
@@ -277,8 +290,16 @@ def _stream(text: str | Source | None, tokenizer: PreTrainedTokenizerBase, token
     return token_stream(source, tokenizer)
 
 
-def _train_one(
-    run: tuple[str, int],
+def _stacks(runs: list[tuple[str, int]]) -> list[list[tuple[str, int]]]:
+    """The runs of each architecture together, in the order of their first ones."""
+    stacks: dict[str, list[tuple[str, int]]] = {}
+    for run in runs:
+        stacks.setdefault(run[0], []).append(run)
+    return list(stacks.values())
+
+
+def _train_together(
+    runs: list[tuple[str, int]],
     *,
     configs: dict[str, Any],
     streams: dict[str, Tensor],
@@ -286,15 +307,16 @@ def _train_one(
     mask_id: int | None,
     device: str,
     until: float,
-) -> TrainingOutcome | Failure | None:
-    """What a training gave; None if the time was over before it began."""
+) -> list[TrainingOutcome] | Failure | None:
+    """What the trainings of one architecture gave, one or stacked; None if the time was over before they began."""
     if time.time() > until:
         return None
-    name, seed = run
+    config, seeds = configs[runs[0][0]], [seed for _, seed in runs]
+    texts = streams["text"], streams["validation"]
     try:
-        return train(
-            configs[name], streams["text"], streams["validation"], recipe, seed=seed, mask_id=mask_id, device=device
-        )
+        if len(runs) == 1:
+            return [train(config, *texts, recipe, seed=seeds[0], mask_id=mask_id, device=device)]
+        return train_stack(config, *texts, recipe, seeds=seeds, mask_id=mask_id, device=device)
     except (MinibatchError, UsageError):  # wrong for every architecture
         raise
     except Exception as error:  # one architecture must not cost the others
