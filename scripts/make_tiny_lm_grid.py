@@ -10,10 +10,10 @@ from __future__ import annotations
 
 import argparse
 import random
-from itertools import product
+from itertools import product, zip_longest
 from typing import cast
 
-from lpz_zoo.spaces import space_files
+from lpz_zoo.spaces import TINY_LM
 
 from lpzero_hf.errors import UsageError
 from lpzero_hf.spaces.base import Architecture
@@ -38,11 +38,10 @@ def grid(targets: list[float], n: int, most: int, deepest: int, seed: int) -> li
         seed: of the choice.
 
     Raises:
-        SystemExit: a size has too few architectures.
+        SystemExit: the sizes have too few architectures.
     """
-    space = next(space for space in space_files() if space.name == "tiny-lm")
-    choices = space.parameters()
-    vocabulary = space.config(space.sample(random.Random(0))).vocab_size
+    choices = TINY_LM.parameters()
+    vocabulary = TINY_LM.config(TINY_LM.sample(random.Random(0))).vocab_size
     rng = random.Random(seed)
     found: list[list[str]] = []
     for target in targets:
@@ -53,7 +52,7 @@ def grid(targets: list[float], n: int, most: int, deepest: int, seed: int) -> li
             if depth > deepest or total > most or not target / WITHIN**0.5 <= body <= target * WITHIN**0.5:
                 continue
             try:
-                name = space.text(space.check(Architecture(values)))
+                name = TINY_LM.text(TINY_LM.check(Architecture(values)))
             except UsageError:  # a constraint of the space
                 continue
             shapes.setdefault((width, depth), []).append(name)
@@ -62,10 +61,11 @@ def grid(targets: list[float], n: int, most: int, deepest: int, seed: int) -> li
         turns = list(shapes.values())
         rng.shuffle(turns)
         ordered = [names[i] for i in range(max(map(len, turns), default=0)) for names in turns if i < len(names)]
-        if len(ordered) * len(targets) < n:
-            raise SystemExit(f"only {len(ordered)} architectures have about {target:.0f} parameters; widen --most")
         found.append(ordered)
-    return [name for turn in zip(*found, strict=False) for name in turn][:n]
+    names = [name for turn in zip_longest(*found) for name in turn if name is not None]
+    if len(names) < n:
+        raise SystemExit(f"only {len(names)} architectures are of these sizes; ask for fewer, or for other sizes")
+    return names[:n]
 
 
 if __name__ == "__main__":

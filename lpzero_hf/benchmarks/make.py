@@ -109,7 +109,10 @@ class BenchmarkSpec:
     def _listed(self, space: SearchSpace) -> list[Architecture]:
         found: list[Architecture] = []
         for text in self.listed[: self.n]:
-            architecture = space.parse(text)
+            try:
+                architecture = space.parse(text)
+            except UsageError as error:
+                raise UsageError(f"the list holds '{text}', which is not of space '{space.name}': {error}") from error
             if architecture in found:
                 raise UsageError(f"architecture '{text}' is listed twice; leave one out")
             size = body_parameters(space, architecture)

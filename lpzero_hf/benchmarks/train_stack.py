@@ -140,7 +140,7 @@ def _fit(
 def _clip(weights: Sequence[Tensor], largest: float) -> Tensor:
     """Scale the gradients of each model of a stack to a norm of at most `largest`, and return the norms [G]."""
     gradients = [weight.grad for weight in weights if weight.grad is not None]
-    norms = torch.stack([gradient.flatten(1).norm(dim=1) for gradient in gradients]).norm(dim=0)
+    norms: Tensor = torch.stack([gradient.flatten(1).norm(dim=1) for gradient in gradients]).norm(dim=0)
     scale = (largest / (norms + 1e-6)).clamp(max=1.0)
     for gradient in gradients:
         gradient.mul_(scale.view(-1, *[1] * (gradient.dim() - 1)))
