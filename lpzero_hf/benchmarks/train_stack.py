@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -105,7 +104,6 @@ def _fit(
     measured = vmap(loss, in_dims=(0, 0, None, None), randomness="different")
     generators = [torch.Generator().manual_seed(seed) for seed in seeds]
     curves: list[list[tuple[int, float]]] = [[] for _ in seeds]
-    diverged: set[int] = set()
     for step in range(1, recipe.steps + 1):
         batches = []
         for generator in generators:
@@ -113,16 +111,10 @@ def _fit(
             batches.append(examples(models[0], text, starts, recipe.seq_len, mask_id, seed=step))
         batch = {key: torch.stack([one[key] for one in batches]) for key in batches[0]}
         trained(weights, buffers, batch["input_ids"], batch["labels"]).sum().backward()
-        norms = _clip(list(weights.values()), recipe.clip)
+        _clip(list(weights.values()), recipe.clip)
         optimiser.step()
         schedule.step()
         optimiser.zero_grad()
-        for number in torch.isfinite(norms).logical_not().nonzero().flatten().tolist():
-            if number not in diverged:
-                diverged.add(number)
-                curves[number].append((step, math.nan))
-        if len(diverged) == len(seeds):
-            break
         if step in recipe.measured():
             modules[0].eval()
             with torch.no_grad():
@@ -131,17 +123,15 @@ def _fit(
                     values = measured(weights, buffers, part["input_ids"], part["labels"])
                     total += values.cpu() * len(part["input_ids"])
             modules[0].train()
-            for number, value in enumerate((total / recipe.windows).tolist()):
-                if number not in diverged:
-                    curves[number].append((step, value))
+            for curve, value in zip(curves, (total / recipe.windows).tolist(), strict=True):
+                curve.append((step, value))  # NaN for one that has diverged, from then on
     return curves
 
 
-def _clip(weights: Sequence[Tensor], largest: float) -> Tensor:
-    """Scale the gradients of each model of a stack to a norm of at most `largest`, and return the norms [G]."""
+def _clip(weights: Sequence[Tensor], largest: float) -> None:
+    """Scale the gradients of each model of a stack to a norm of at most `largest`; NaN where it is not finite."""
     gradients = [weight.grad for weight in weights if weight.grad is not None]
-    norms: Tensor = torch.stack([gradient.flatten(1).norm(dim=1) for gradient in gradients]).norm(dim=0)
+    norms = torch.stack([gradient.flatten(1).norm(dim=1) for gradient in gradients]).norm(dim=0)
     scale = (largest / (norms + 1e-6)).clamp(max=1.0)
     for gradient in gradients:
         gradient.mul_(scale.view(-1, *[1] * (gradient.dim() - 1)))
-    return norms
