@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from lpzero_hf.benchmarks.grade import Grade, Report
 
 bench_app = typer.Typer(help="Benchmarks: trained architectures, and how well proxies rank them.", no_args_is_help=True)
-DEFAULT = "tiny-gpt2"
+DEFAULT = "tiny-lm"
 Name = Annotated[
     str,
     typer.Argument(
@@ -133,7 +133,7 @@ def evaluate(
 
     Scores are kept in a local cache, so that an interrupted run continues where it stopped.
 
-    Example: `lpz bench eval tiny-gpt2 --proxy snip --proxy fisher --plots plots`
+    Example: `lpz bench eval tiny-lm --proxy snip --proxy fisher --plots plots`
     """
     from lpzero_hf.benchmarks.benchmark import load_benchmark
 

@@ -116,7 +116,7 @@ class BenchmarkSpec:
             if architecture in found:
                 raise UsageError(f"architecture '{text}' is listed twice; leave one out")
             size = body_parameters(space, architecture)
-            if False:
+            if not self.min_parameters <= size <= self.max_parameters:
                 raise UsageError(
                     f"architecture '{text}' has {size:,} parameters outside embeddings, not {self.min_parameters:,} to "
                     f"{self.max_parameters:,}; leave it out, or widen the range"

@@ -76,7 +76,7 @@ def test_it_is_the_default_and_needs_no_download(lpz: Lpz) -> None:
 
 def test_the_grid_is_made_again(capfd: pytest.CaptureFixture[str]) -> None:
     made = subprocess.run(
-        [sys.executable, "scripts/make_tiny_lm_grid.py", *"10e3 13e3 17e3 22e3 --most 32768 --deepest 6".split()],
+        [sys.executable, "scripts/make_tiny_lm_grid.py", *"7e3 11e3 17e3 25e3 --most 36864 --deepest 6".split()],
         capture_output=True, text=True, check=True,
     )  # fmt: skip
     assert tuple(made.stdout.split()) == SPEC.listed
