@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from lpz_zoo.remote_files import RemoteFiles
-from lpz_zoo.spaces import FLEXIBERT, GEMSTONES, LITE, SPACES
+from lpz_zoo.spaces import FLEXIBERT, GEMSTONES, LITE, SPACES, TINY_LM
 from lpzero_hf.benchmarks.benchmark import Benchmark, Trained, first_seed, read_made
 from lpzero_hf.benchmarks.table_files import BadRows, RowTable
 from lpzero_hf.errors import LpzError, one_line
