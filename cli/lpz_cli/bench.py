@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
-import sys
 from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -25,7 +23,7 @@ if TYPE_CHECKING:
     from lpzero_hf.benchmarks.grade import Grade, Report
 
 bench_app = typer.Typer(help="Benchmarks: trained architectures, and how well proxies rank them.", no_args_is_help=True)
-DEFAULT = "tiny-gpt2"
+DEFAULT = "tiny-lm"
 Name = Annotated[
     str,
     typer.Argument(
@@ -135,7 +133,7 @@ def evaluate(
 
     Scores are kept in a local cache, so that an interrupted run continues where it stopped.
 
-    Example: `lpz bench eval tiny-gpt2 --proxy snip --proxy fisher --plots plots`
+    Example: `lpz bench eval tiny-lm --proxy snip --proxy fisher --plots plots`
     """
     from lpzero_hf.benchmarks.benchmark import load_benchmark
 
@@ -300,83 +298,3 @@ def _write_scores(report: Report, file: Path) -> None:
         values = (values[i] for values in report.scores.values())
         rows.append([entry.key, repr(entry.quality), *("" if v is None else repr(v) for v in values)])
     write_text(file, csv_text(["architecture", "truth", *report.scores], rows))
-
-
-@bench_app.command()
-@grouped
-def train(
-    space: options.Space,
-    out: Annotated[Path, typer.Option("--out", help="Folder of the run; an interrupted run continues there.")],
-    validation: Annotated[
-        Path | None,
-        typer.Option(
-            "--validation", help="Text file, or table, to measure the loss on; default: the last tenth of the text."
-        ),
-    ] = None,
-    validation_split: Annotated[
-        str | None, typer.Option("--validation-split", metavar="NAME", help="The split of --dataset to measure it on.")
-    ] = None,
-    n: Annotated[int, typer.Option("--n", min=1, help="Number of architectures.")] = 128,
-    repeats: Annotated[int, typer.Option("--repeats", min=0, help="How many of them get further seeds.")] = 16,
-    seeds: Annotated[int, typer.Option("--seeds", min=1, help="Number of seeds for those.")] = 3,
-    sample: options.Sample = "choice",
-    min_params: Annotated[
-        int,
-        typer.Option(
-            "--min-params", parser=options.parameters, metavar="N", help="Fewest parameters without embeddings."
-        ),
-    ] = 1,
-    max_params: Annotated[
-        int,
-        typer.Option(
-            "--max-params", parser=options.parameters, metavar="N", help="Most parameters without embeddings."
-        ),
-    ] = 2**62,
-    steps: Annotated[int, typer.Option("--steps", min=1, help="Optimiser steps, the same for all.")] = 600,
-    batch_size: Annotated[int, typer.Option("--batch-size", min=1, help="Sequences per step.")] = 8,
-    seq_len: Annotated[int, typer.Option("--seq-len", min=2, help="Tokens per sequence.")] = 64,
-    learning_rate: Annotated[float, typer.Option("--learning-rate", min=0.0, help="Peak of AdamW's.")] = 2e-3,
-    windows: Annotated[int, typer.Option("--windows", min=1, help="Sequences of validation text.")] = 256,
-    name: Annotated[str | None, typer.Option("--name", help="Of the benchmark; else the folder's.")] = None,
-    seed: options.Seed = 42,
-    device: options.Device = "auto",
-    json: options.Json = False,
-    no_plugin: options.NoPlugin = None,
-    *,
-    corpus: options.TextOptions,
-    workers: options.Workers,
-) -> None:
-    """Make a benchmark: train architectures of a space on a text and record the loss of each."""
-    from lpzero_hf.benchmarks.make import BenchmarkSpec, make_benchmark
-    from lpzero_hf.benchmarks.train import Recipe
-    from lpzero_hf.spaces.named import load_space
-
-    text, measured = corpus.source(), corpus.validation(validation, validation_split)
-    chosen = str(options.resolve_device(device))
-    recipe = Recipe(
-        steps=steps,
-        batch_size=batch_size,
-        seq_len=seq_len,
-        learning_rate=learning_rate,
-        warmup=max(1, steps // 10),
-        windows=windows,
-    )
-    registry = load_plugins(no_plugin or ())
-    home = load_space(space, registry)
-    with workers.start(chosen, registry) as executor, counting("models trained") as progress:
-        file = make_benchmark(
-            BenchmarkSpec(home.name, n, repeats, seeds, seed, sample, min_params, max_params, recipe),
-            home,
-            out,
-            name=name or out.resolve().name,
-            text=text,
-            validation=measured,
-            executor=executor,
-            device=chosen,
-            command=shlex.join(["lpz", *sys.argv[1:]]),
-            progress=progress,
-        )
-    if json:
-        print_json({"benchmark": str(file)})
-    else:
-        say(str(file), f"`lpz bench eval {shlex.quote(str(file.parent))}` ranks its architectures by proxies")

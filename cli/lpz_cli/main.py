@@ -15,6 +15,7 @@ import typer
 
 from lpz_cli import entry, listing, options, zoo
 from lpz_cli.bench import bench_app
+from lpz_cli.bench_train import train
 from lpz_cli.compare import compare
 from lpz_cli.consensus import consensus
 from lpz_cli.cost import cost
@@ -62,6 +63,7 @@ app.command()(pull)
 app.command()(listing.proxies)
 app.command()(listing.plugins)
 app.add_typer(zoo.zoo_app, name="zoo")
+bench_app.command()(train)
 bench_app.command()(transfer)
 bench_app.command()(consensus)
 app.add_typer(bench_app, name="bench")

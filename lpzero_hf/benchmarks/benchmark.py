@@ -302,13 +302,18 @@ def _facts(benchmark: Benchmark) -> dict[str, Any]:
     if benchmark.document is None:
         return facts
     document = benchmark.document()
-    return facts | {
-        "noise": noise_of(by_seed(document)),
-        "training": document["plan"]["recipe"],
-        "corpus": document["corpus"],
-        "made_by": document["command"],
-        "versions": document["versions"],
-    }
+    left = {"not_trained": len(document["missing"])} if document.get("missing") else {}
+    return (
+        facts
+        | left
+        | {
+            "noise": noise_of(by_seed(document)),
+            "training": document["plan"]["recipe"],
+            "corpus": document["corpus"],
+            "made_by": document["command"],
+            "versions": document["versions"],
+        }
+    )
 
 
 def _built(benchmark: Benchmark, entries: Sequence[Trained]) -> str:

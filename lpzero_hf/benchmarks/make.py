@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import math
 import random
-from collections.abc import Callable
+import sys
+import time
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import Tensor
@@ -16,6 +19,7 @@ from torch import Tensor
 from lpzero_hf.artifacts.versions import versions
 from lpzero_hf.benchmarks.benchmark import FORMAT, VERSION
 from lpzero_hf.benchmarks.train import Recipe, TrainingOutcome, train
+from lpzero_hf.benchmarks.train_stack import train_stack
 from lpzero_hf.errors import LpzError, MinibatchError, UsageError, listed, one_line
 from lpzero_hf.executors.base import Executor, Failure
 from lpzero_hf.executors.local import LocalExecutor
@@ -23,8 +27,11 @@ from lpzero_hf.files import one_process, read_json, same_settings, write_json
 from lpzero_hf.models.body_parameters import count_body_parameters
 from lpzero_hf.models.build import build_model
 from lpzero_hf.models.text_source import DatasetText, Source, source_of
-from lpzero_hf.models.text_tokens import embedded_tokenizer, read_rows, token_stream
+from lpzero_hf.models.text_tokens import read_rows, token_stream, tokenizer_for
 from lpzero_hf.spaces.base import Architecture, SearchSpace
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedConfig, PreTrainedTokenizerBase
 
 
 @dataclass(frozen=True)
@@ -41,6 +48,9 @@ class BenchmarkSpec:
         min_parameters: the fewest parameters outside embeddings and output head.
         max_parameters: the most.
         recipe: how each is trained.
+        listed: text ids of the architectures, in the order of their training; where it is empty they are drawn. Of a
+            list, the first `repeats` are trained with all seeds before the others begin, so that what a run has
+            trained when it is stopped is a benchmark with its noise.
     """
 
     space: str
@@ -52,17 +62,30 @@ class BenchmarkSpec:
     min_parameters: int = 0
     max_parameters: int = 2**62
     recipe: Recipe = field(default_factory=Recipe)
+    listed: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "listed", tuple(self.listed))  # from JSON, too
         if self.n < 1 or self.seeds < 1:
             raise UsageError("a benchmark needs at least one architecture and one seed")
+        if self.listed and self.n > len(self.listed):
+            raise UsageError(f"{self.n} architectures are asked for, and {len(self.listed)} are listed; ask for fewer")
+
+    def facts(self) -> dict[str, Any]:
+        """All fields as plain data; a list only where there is one, as in older versions."""
+        facts = asdict(self)
+        listed = facts.pop("listed")
+        return facts | ({"listed": list(listed)} if listed else {})
 
     def architectures(self, space: SearchSpace) -> list[Architecture]:
         """The architectures to train, each once.
 
         Raises:
-            UsageError: the space seems to have too few architectures of that size.
+            UsageError: the space seems to have too few architectures of that size; or one that is listed is not of the
+                space, has another size, or is listed twice.
         """
+        if self.listed:
+            return self._listed(space)
         rng, tried = random.Random(self.seed), 0
         seen: set[Architecture] = set()
         found: list[Architecture] = []
@@ -83,9 +106,36 @@ class BenchmarkSpec:
                 )
         return found
 
+    def _listed(self, space: SearchSpace) -> list[Architecture]:
+        found: list[Architecture] = []
+        for text in self.listed[: self.n]:
+            try:
+                architecture = space.parse(text)
+            except UsageError as error:
+                raise UsageError(f"the list holds '{text}', which is not of space '{space.name}': {error}") from error
+            if architecture in found:
+                raise UsageError(f"architecture '{text}' is listed twice; leave one out")
+            size = body_parameters(space, architecture)
+            if not self.min_parameters <= size <= self.max_parameters:
+                raise UsageError(
+                    f"architecture '{text}' has {size:,} parameters outside embeddings, not {self.min_parameters:,} to "
+                    f"{self.max_parameters:,}; leave it out, or widen the range"
+                )
+            found.append(architecture)
+        return found
+
     def runs(self, space: SearchSpace) -> list[tuple[str, int]]:
-        """Every (text id, seed) to train: all architectures with the first seed, then some with the others."""
+        """Every (text id, seed) to train: all architectures with the first seed, then some with the others.
+
+        Of a list, some with all seeds, then the others with the first.
+        """
         names = [space.text(architecture) for architecture in self.architectures(space)]
+        if self.listed:
+            return [
+                (name, self.seed + i)
+                for number, name in enumerate(names)
+                for i in range(self.seeds if number < self.repeats else 1)
+            ]
         first = [(name, self.seed) for name in names]
         further = [(name, self.seed + i) for name in names[: self.repeats] for i in range(1, self.seeds)]
         return first + further
@@ -109,6 +159,8 @@ def make_benchmark(
     executor: Executor | None = None,
     device: str = "cpu",
     command: str = "",
+    minutes: float | None = None,
+    stack: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> Path:
     """Train every architecture of a specification; continues an interrupted call with the same one.
@@ -128,6 +180,9 @@ def make_benchmark(
             number of workers does not; several may share one GPU.
         device: where to train.
         command: recorded as the command that makes it again.
+        minutes: after which no training is begun. Those that are not trained then are recorded under `missing`, and
+            the same call trains them; another limit is no other specification.
+        stack: train all seeds of an architecture at once, see `train_stack`; it changes the rounding.
         progress: called with (models trained, total number of models).
 
     Returns:
@@ -142,42 +197,53 @@ def make_benchmark(
     executor = LocalExecutor() if executor is None else executor
     threads = executor.threads
     runs = spec.runs(space)
-    tokenizer = embedded_tokenizer()
+    until = math.inf if minutes is None else time.time() + 60 * minutes
+    configs = {run[0]: space.config(space.parse(run[0])) for run in runs}
+    tokenizer = _tokenizer(configs.values())
     recipe = spec.recipe
-    ids = _stream(text, recipe.steps * recipe.batch_size * recipe.seq_len, spec.seed)
+    ids = _stream(text, tokenizer, recipe.steps * recipe.batch_size * recipe.seq_len, spec.seed)
     if validation is None:
         ids, measured = ids.split([len(ids) * 9 // 10, len(ids) - len(ids) * 9 // 10])
     else:
-        measured = _stream(validation, recipe.windows * recipe.seq_len, spec.seed)
+        measured = _stream(validation, tokenizer, recipe.windows * recipe.seq_len, spec.seed)
     streams = {"text": ids, "validation": measured}
     corpus = {key: {"tokens": len(ids), "sha256": _fingerprint(ids)} for key, ids in streams.items()}
-    settings = {"corpus": corpus, "threads": threads, "device": torch.device(device).type, "versions": versions()}
+    how = {"stack": True} if stack else {}
+    settings = how | {"corpus": corpus, "threads": threads, "device": torch.device(device).type, "versions": versions()}
     definition = space.definition()
     defined = {} if definition is None else {"definition": definition}
-    same_settings(out / "plan.json", asdict(spec) | settings | defined, what="training run")
+    same_settings(out / "plan.json", spec.facts() | settings | defined, what="training run")
     trained = {run: _result(out, *run) for run in runs if _result_file(out, *run).exists()}
     remaining = [run for run in runs if run not in trained]
     done = len(runs) - len(remaining)
     if progress is not None:
         progress(done, len(runs))
+    tasks = _stacks(remaining) if stack else [[run] for run in remaining]
     work = functools.partial(
-        _train_one,
-        configs={run[0]: space.config(space.parse(run[0])) for run in runs},
+        _train_together,
+        configs=configs,
         streams=streams,
         recipe=recipe,
         mask_id=tokenizer.mask_token_id,
         device=device,
+        until=until,
     )
     failed: dict[tuple[str, int], str] = {}
-    for number, made in executor.map(work, remaining):
-        run = remaining[number]
+    for number, made in executor.map(work, tasks):
+        if made is None:
+            continue
         if isinstance(made, Failure):
-            failed[run] = made.reason
+            failed |= dict.fromkeys(tasks[number], made.reason)
         else:  # written here and not in the worker, which may be on another machine
-            write_json(_result_file(out, *run), {"architecture": run[0], "seed": run[1]} | asdict(made), indent=None)
-        done += 1
+            for run, gave in zip(tasks[number], made, strict=True):
+                row = {"architecture": run[0], "seed": run[1]} | asdict(gave)
+                write_json(_result_file(out, *run), row, indent=None)
+        done += len(tasks[number])
         if progress is not None:
             progress(done, len(runs))
+    missing = [run for run in runs if run not in failed and not _result_file(out, *run).exists()]
+    if len(missing) == len(runs):
+        raise LpzError("nothing was trained in that time; the same command goes on, give it more --minutes")
     shown = listed({f"{run[0]} with seed {run[1]}": failed[run] for run in runs if run in failed})
     if len(failed) == len(runs):
         raise LpzError(f"every training failed: {shown}")
@@ -193,10 +259,13 @@ def make_benchmark(
         "versions": versions(),
         "device": device,
         "threads": threads,
+        **how,
         "corpus": corpus,
-        "plan": asdict(spec),
-        "trained": [trained.get(run) or _result(out, *run) for run in runs if run not in failed],
+        "plan": spec.facts(),
+        "trained": [trained.get(run) or _result(out, *run) for run in runs if run not in failed and run not in missing],
     }
+    if missing:
+        document["missing"] = [{"architecture": name, "seed": seed} for name, seed in missing]
     if failed:
         document["failed"] = [
             {"architecture": run[0], "seed": run[1], "reason": failed[run]} for run in runs if run in failed
@@ -210,28 +279,47 @@ def make_benchmark(
     return out / "benchmark.json"
 
 
-def _stream(text: str | Source | None, tokens: int, seed: int) -> Tensor:
+def _tokenizer(configs: Iterable[PreTrainedConfig]) -> PreTrainedTokenizerBase:
+    """The tokenizer that fits the smallest vocabulary: the same for all, so that their losses can be compared."""
+    sizes = [getattr(config.get_text_config(), "vocab_size", None) for config in configs]
+    return tokenizer_for(min((size for size in sizes if isinstance(size, int)), default=sys.maxsize))
+
+
+def _stream(text: str | Source | None, tokenizer: PreTrainedTokenizerBase, tokens: int, seed: int) -> Tensor:
     """The token ids [N] of a text, or of enough rows of a dataset."""
     source = source_of(text)
     if isinstance(source, DatasetText):
-        return read_rows(source, embedded_tokenizer(), tokens, seed)
-    return token_stream(source, embedded_tokenizer())
+        return read_rows(source, tokenizer, tokens, seed)
+    return token_stream(source, tokenizer)
 
 
-def _train_one(
-    run: tuple[str, int],
+def _stacks(runs: list[tuple[str, int]]) -> list[list[tuple[str, int]]]:
+    """The runs of each architecture together, in the order of their first ones."""
+    stacks: dict[str, list[tuple[str, int]]] = {}
+    for run in runs:
+        stacks.setdefault(run[0], []).append(run)
+    return list(stacks.values())
+
+
+def _train_together(
+    runs: list[tuple[str, int]],
     *,
     configs: dict[str, Any],
     streams: dict[str, Tensor],
     recipe: Recipe,
     mask_id: int | None,
     device: str,
-) -> TrainingOutcome | Failure:
-    name, seed = run
+    until: float,
+) -> list[TrainingOutcome] | Failure | None:
+    """What the trainings of one architecture gave, one or stacked; None if the time was over before they began."""
+    if time.time() > until:
+        return None
+    config, seeds = configs[runs[0][0]], [seed for _, seed in runs]
+    texts = streams["text"], streams["validation"]
     try:
-        return train(
-            configs[name], streams["text"], streams["validation"], recipe, seed=seed, mask_id=mask_id, device=device
-        )
+        if len(runs) == 1:
+            return [train(config, *texts, recipe, seed=seeds[0], mask_id=mask_id, device=device)]
+        return train_stack(config, *texts, recipe, seeds=seeds, mask_id=mask_id, device=device)
     except (MinibatchError, UsageError):  # wrong for every architecture
         raise
     except Exception as error:  # one architecture must not cost the others

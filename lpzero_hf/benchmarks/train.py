@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
+from torch.optim.lr_scheduler import LambdaLR
 from transformers import get_cosine_schedule_with_warmup
 
 from lpzero_hf.errors import UsageError
@@ -55,6 +56,14 @@ class Recipe:
                 raise UsageError(f"{name} is {getattr(self, name)}; it must be at least 1")
         if self.seq_len < 2:
             raise UsageError(f"a sequence of {self.seq_len} tokens has none to predict; ask for at least 2")
+
+    def measured(self) -> set[int]:
+        """The steps after which the validation loss is measured."""
+        return {round(self.steps * (i + 1) / self.evaluations) for i in range(self.evaluations)}
+
+    def tokens(self) -> int:
+        """Tokens that one training sees."""
+        return self.steps * self.batch_size * self.seq_len
 
 
 @dataclass(frozen=True)
@@ -107,15 +116,44 @@ def train(
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         model = build_model(config, seed=seed, device=device)
-        if head_kind(model) not in ("causal", "masked"):
-            raise UsageError(f"{type(model).__name__} is no causal or masked language model, so it cannot be trained")
-        if head_kind(model) == "masked" and mask_id is None:
-            raise UsageError("a masked language model needs a tokenizer with a mask token")
+        check_trainable(model, mask_id)
+        check_texts(model, text, validation, recipe)
         curve = _fit(model, text, validation, recipe, seed, mask_id, progress)
+    return outcome(model, curve, recipe, time.perf_counter() - start)
+
+
+def outcome(
+    model: PreTrainedModel, curve: Sequence[tuple[int, float]], recipe: Recipe, seconds: float
+) -> TrainingOutcome:
+    """What a training gave, from its validation curve, whose last loss is NaN if it diverged."""
     loss = curve[-1][1] if curve[-1][0] == recipe.steps and math.isfinite(curve[-1][1]) else None
     finite = tuple(point for point in curve if math.isfinite(point[1]))
-    seconds = time.perf_counter() - start
     return TrainingOutcome(loss, finite, count_parameters(model), count_body_parameters(model), seconds)
+
+
+def check_trainable(model: PreTrainedModel, mask_id: int | None) -> None:
+    """Raises `UsageError` if it is no causal or masked language model, or one without a mask token."""
+    if head_kind(model) not in ("causal", "masked"):
+        raise UsageError(f"{type(model).__name__} is no causal or masked language model, so it cannot be trained")
+    if head_kind(model) == "masked" and mask_id is None:
+        raise UsageError("a masked language model needs a tokenizer with a mask token")
+
+
+def check_texts(model: PreTrainedModel, text: Tensor, validation: Tensor, recipe: Recipe) -> None:
+    """Raises `UsageError` if a text is too short, `MinibatchError` if its tokens do not fit the model."""
+    if min(len(text), len(validation)) <= recipe.seq_len:
+        raise UsageError(f"a text is shorter than one sequence of {recipe.seq_len} tokens; give a longer one")
+    for ids in (text, validation):  # the longest sequence with the largest id
+        check_minibatch({"input_ids": torch.cat([ids[: recipe.seq_len - 1], ids.max()[None]])[None]}, model)
+
+
+def optimiser_of(weights: Sequence[Tensor], recipe: Recipe) -> tuple[torch.optim.AdamW, LambdaLR]:
+    """AdamW over some weights, and its schedule."""
+    fused = weights[0].device.type in ("cpu", "cuda")
+    optimiser = torch.optim.AdamW(
+        weights, recipe.learning_rate, (0.9, 0.95), weight_decay=recipe.weight_decay, fused=fused
+    )
+    return optimiser, get_cosine_schedule_with_warmup(optimiser, min(recipe.warmup, recipe.steps), recipe.steps)
 
 
 def _fit(
@@ -127,23 +165,15 @@ def _fit(
     mask_id: int | None,
     progress: Callable[[int], None] | None,
 ) -> list[tuple[int, float]]:
-    if min(len(text), len(validation)) <= recipe.seq_len:
-        raise UsageError(f"a text is shorter than one sequence of {recipe.seq_len} tokens; give a longer one")
-    for ids in (text, validation):  # the longest sequence with the largest id
-        check_minibatch({"input_ids": torch.cat([ids[: recipe.seq_len - 1], ids.max()[None]])[None]}, model)
-    fused = model.device.type in ("cpu", "cuda")
-    optimiser = torch.optim.AdamW(
-        model.parameters(), recipe.learning_rate, (0.9, 0.95), weight_decay=recipe.weight_decay, fused=fused
-    )
-    schedule = get_cosine_schedule_with_warmup(optimiser, min(recipe.warmup, recipe.steps), recipe.steps)
+    optimiser, schedule = optimiser_of(list(model.parameters()), recipe)
     generator = torch.Generator().manual_seed(seed)
-    measured = {round(recipe.steps * (i + 1) / recipe.evaluations) for i in range(recipe.evaluations)}
+    measured = recipe.measured()
     curve: list[tuple[int, float]] = []
     for step in range(1, recipe.steps + 1):
         model.train()
         starts = torch.randint(len(text) - recipe.seq_len, (recipe.batch_size,), generator=generator)
-        examples = _examples(model, text, starts, recipe.seq_len, mask_id, seed=step)
-        loss = unchecked_objective(model, examples, seed)
+        batch = examples(model, text, starts, recipe.seq_len, mask_id, seed=step)
+        loss = unchecked_objective(model, batch, seed)
         loss.backward()
         norm = torch.nn.utils.clip_grad_norm_(model.parameters(), recipe.clip)
         if not bool(torch.isfinite(norm)):
@@ -162,17 +192,25 @@ def _fit(
 def validation_loss(model: PreTrainedModel, validation: Tensor, recipe: Recipe, mask_id: int | None = None) -> float:
     """The mean loss over the recipe's windows of `validation` [M], in nats per predicted token."""
     model.eval()
-    starts = torch.linspace(0, len(validation) - recipe.seq_len, recipe.windows, dtype=torch.float64).long()
     total = 0.0
-    for part in starts.split(32):
-        batch = _examples(model, validation, part, recipe.seq_len, mask_id, seed=0)
-        total += float(unchecked_objective(model, batch, 0)) * len(part)
+    for batch in validation_parts(model, validation, recipe, mask_id):
+        total += float(unchecked_objective(model, batch, 0)) * len(batch["input_ids"])
     return total / recipe.windows
 
 
-def _examples(
+def validation_parts(
+    model: PreTrainedModel, validation: Tensor, recipe: Recipe, mask_id: int | None
+) -> Iterator[dict[str, Tensor]]:
+    """The recipe's windows of `validation` [M], 32 at a time."""
+    starts = torch.linspace(0, len(validation) - recipe.seq_len, recipe.windows, dtype=torch.float64).long()
+    for part in starts.split(32):
+        yield examples(model, validation, part, recipe.seq_len, mask_id, seed=0)
+
+
+def examples(
     model: PreTrainedModel, text: Tensor, starts: Tensor, length: int, mask_id: int | None, seed: int
-) -> dict[str, Any]:
+) -> dict[str, Tensor]:
+    """The minibatch of the windows of `text` [M] that begin at `starts` [B], with labels."""
     ids = torch.stack([text[i : i + length] for i in starts.tolist()])
     labels = ids
     if head_kind(model) == "masked":

@@ -13,7 +13,7 @@ from lpzero_hf.models.embeddings import token_embedding
 from lpzero_hf.models.objective import head_kind, masked_positions
 from lpzero_hf.models.padding import without_padding
 from lpzero_hf.models.text_source import DatasetText, DrawnRows, Source, source_of
-from lpzero_hf.models.text_tokens import draw_rows, row_stream, token_stream
+from lpzero_hf.models.text_tokens import draw_rows, row_stream, token_stream, tokenizer_for
 from lpzero_hf.models.text_tokens import embedded_tokenizer as embedded_tokenizer
 from lpzero_hf.models.unwrap import unwrapped
 
@@ -50,7 +50,8 @@ def minibatch(
         model: the model that the minibatch must fit: vocabulary, positions, kind of head. None for no checks.
         text: the path of a file (UTF-8), or a `Text` with what it holds; a `DatasetText`, or the path of a file with a
             column "text" (JSON Lines, JSON, CSV, TSV, Parquet, Arrow); None for the embedded public-domain text.
-        tokenizer: None for the embedded byte-level BPE tokenizer.
+        tokenizer: None for the embedded byte-level BPE tokenizer, of which a model with a small vocabulary gets the
+            first merges only.
         batch_size: number of sequences B.
         seq_len: tokens per sequence T; by default 128, or the model's positions if those are fewer.
         seed: chooses the windows.
@@ -87,7 +88,7 @@ def minibatch(
             raise MinibatchError("random tokens need a model, for its vocabulary")
         ids = torch.randint(vocabulary_size(inner), (batch_size, seq_len), generator=generator)
     else:
-        tokenizer = tokenizer or embedded_tokenizer()
+        tokenizer = tokenizer or (embedded_tokenizer() if inner is None else tokenizer_for(vocabulary_size(inner)))
         mask_id = tokenizer.mask_token_id
         ids = _drawn(source_of(text), tokenizer, batch_size, seq_len, seed, generator)
     batch = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import functools
+import json
 from collections.abc import Iterator
 from importlib import resources
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
 BLOCK_ROWS = 1000  # rows with text that are shuffled together,
 BLOCK_CHARACTERS = 2**26  # or fewer, if their texts are longer together
+FEWEST_IDS = 259  # three special tokens and 256 bytes
 LONGEST = 64  # characters of a row for each token that may be wanted of it
 REMEDY = "remove the tokenizer's files to use the embedded one, or use --random-tokens"
 
@@ -78,8 +80,8 @@ def row_stream(drawn: DrawnRows, tokenizer: PreTrainedTokenizerBase, most: int |
         tokenizer: what makes them tokens; its token for the end of a text, where it has one, follows each row.
         most: tokens of each row; None for all.
     """
-    if tokenizer is embedded_tokenizer():
-        return torch.cat([ids[:most] for ids in _embedded_rows(drawn.rows)])
+    if _is_embedded(tokenizer):
+        return torch.cat([ids[:most] for ids in _embedded_rows(drawn.rows, len(tokenizer))])
     return torch.cat([_encoded_row(row, tokenizer)[:most] for row in drawn.rows])
 
 
@@ -100,34 +102,71 @@ def token_stream(text: Text | Path | DrawnRows | None, tokenizer: PreTrainedToke
     if isinstance(text, DrawnRows):
         return row_stream(text, tokenizer)
     content = read_text(text)
-    if tokenizer is embedded_tokenizer():
-        return _embedded_stream(content)
+    if _is_embedded(tokenizer):
+        return _embedded_stream(content, len(tokenizer))
     return _encoded(content, tokenizer)
 
 
 @functools.cache
 def embedded_tokenizer() -> PreTrainedTokenizerBase:
     """The tokenizer that ships with this library: byte-level BPE, 4,096 ids (see `lpzero_hf/models/data`)."""
+    return _made(json.loads(_embedded_file()))
+
+
+def tokenizer_for(vocabulary: int) -> PreTrainedTokenizerBase:
+    """The embedded tokenizer for a model of that vocabulary.
+
+    A smaller vocabulary than its own gets the first merges only, which is the tokenizer that training would have given
+    at that size (Sennrich et al. 2016, arXiv:1508.07909: merges are found one after the other). One that has not even
+    the ids of all bytes gets the whole tokenizer, whose tokens do not fit it.
+
+    Args:
+        vocabulary: ids of the model.
+    """
+    whole = embedded_tokenizer()
+    return _first_merges(vocabulary) if FEWEST_IDS <= vocabulary < len(whole) else whole
+
+
+@functools.cache
+def _first_merges(vocabulary: int) -> PreTrainedTokenizerBase:
+    data = json.loads(_embedded_file())
+    model = data["model"]
+    ids = model["vocab"]
+    model["merges"] = [pair for pair in model["merges"] if ids["".join(pair)] < vocabulary]
+    model["vocab"] = {token: i for token, i in ids.items() if i < vocabulary}
+    return _made(data)
+
+
+def _embedded_file() -> str:
+    return (resources.files("lpzero_hf.models") / "data" / "tokenizer.json").read_text(encoding="utf-8")
+
+
+def _made(data: dict[str, Any]) -> PreTrainedTokenizerBase:
+    from tokenizers import Tokenizer
     from transformers import PreTrainedTokenizerFast
 
     return PreTrainedTokenizerFast(
-        tokenizer_file=str(resources.files("lpzero_hf.models") / "data" / "tokenizer.json"),
+        tokenizer_object=Tokenizer.from_str(json.dumps(data)),
         pad_token="<pad>",
         mask_token="<mask>",
         eos_token="<eos>",
     )
 
 
+def _is_embedded(tokenizer: PreTrainedTokenizerBase) -> bool:
+    return tokenizer is tokenizer_for(len(tokenizer))
+
+
 @functools.lru_cache(maxsize=4)
-def _embedded_stream(content: str) -> Tensor:
+def _embedded_stream(content: str, vocabulary: int) -> Tensor:
     """Cached, because every architecture of a benchmark is scored on the same text."""
-    return _encoded(content, embedded_tokenizer())
+    return _encoded(content, tokenizer_for(vocabulary))
 
 
 @functools.lru_cache(maxsize=4)
-def _embedded_rows(rows: tuple[str, ...]) -> list[Tensor]:
+def _embedded_rows(rows: tuple[str, ...], vocabulary: int) -> list[Tensor]:
     """Cached as `_embedded_stream` is."""
-    return [_encoded_row(row, embedded_tokenizer()) for row in rows]
+    return [_encoded_row(row, tokenizer_for(vocabulary)) for row in rows]
 
 
 def _encoded_row(row: str, tokenizer: PreTrainedTokenizerBase) -> Tensor:

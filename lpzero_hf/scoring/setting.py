@@ -15,7 +15,7 @@ from lpzero_hf.artifacts.versions import versions
 from lpzero_hf.capture.spec import READING, STATISTICS
 from lpzero_hf.errors import UsageError
 from lpzero_hf.models.build import build_model
-from lpzero_hf.models.minibatch import BATCH_SIZE, SEQUENCE_LENGTH, embedded_tokenizer, minibatch
+from lpzero_hf.models.minibatch import BATCH_SIZE, SEQUENCE_LENGTH, minibatch
 from lpzero_hf.models.text_source import (
     DatasetText,
     Source,
@@ -26,7 +26,7 @@ from lpzero_hf.models.text_source import (
     source_of,
     source_to_json,
 )
-from lpzero_hf.models.text_tokens import draw_rows
+from lpzero_hf.models.text_tokens import draw_rows, embedded_tokenizer
 from lpzero_hf.scoring.cache import digest
 
 if TYPE_CHECKING:
@@ -131,7 +131,6 @@ class Setting:
         return minibatch(
             model,
             text=self.text,
-            tokenizer=embedded_tokenizer(),
             batch_size=self.batch_size,
             seq_len=self.seq_len,
             seed=self.seed,

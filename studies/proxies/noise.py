@@ -15,7 +15,7 @@ from lpzero_hf.plugins import load_plugins
 from studies.markdown import interval, table
 from studies.study import Progress, Runs, Study
 
-BENCHMARKS = ("flexibert", "gpt2-wt103", "tiny-gpt2")
+BENCHMARKS = ("flexibert", "gpt2-wt103", "tiny-lm", "tiny-gpt2")
 DRAWS = 1000
 
 

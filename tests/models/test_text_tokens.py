@@ -13,7 +13,9 @@ from lpzero_hf import DatasetText, minibatch
 from lpzero_hf.errors import MinibatchError
 from lpzero_hf.models import text_tokens
 from lpzero_hf.models.minibatch import embedded_tokenizer
-from lpzero_hf.models.text_tokens import BLOCK_ROWS, draw_rows, shuffled
+from lpzero_hf.models.text_source import read_text
+from lpzero_hf.models.text_tokens import BLOCK_ROWS, draw_rows, shuffled, tokenizer_for
+from lpzero_hf.scoring.setting import Setting
 from tests.support.families import tiny_model
 
 
@@ -92,3 +94,43 @@ def test_encoders_and_decoders_see_the_same_rows(family: str, table: Path) -> No
 def test_a_text_and_random_tokens_are_refused(table: Path) -> None:
     with pytest.raises(MinibatchError, match="two sources"):
         minibatch(tiny_model("gpt2"), text=table, random_tokens=True)
+
+
+def test_a_small_vocabulary_gets_the_first_merges() -> None:
+    whole, small = embedded_tokenizer(), tokenizer_for(384)
+    text = "In the beginning God created the heaven and the earth. \u00e9\u4e2d"
+    ids = small(text)["input_ids"]
+    assert max(ids) < 384
+    assert small.decode(ids) == text
+    assert len(whole(text)["input_ids"]) < len(ids) < len(tokenizer_for(259)(text)["input_ids"])
+    assert len(tokenizer_for(259)(text)["input_ids"]) == len(text.encode())  # bytes
+    assert small.get_vocab().items() <= whole.get_vocab().items()
+    assert (small.mask_token_id, small.eos_token_id, small.pad_token_id) == (
+        whole.mask_token_id, whole.eos_token_id, whole.pad_token_id,
+    )  # fmt: skip
+
+
+def test_the_first_merges_are_what_training_at_that_size_gives() -> None:
+    import runpy
+
+    script = runpy.run_path("scripts/make_data.py")
+    script["train"].__globals__["VOCABULARY"] = 384
+    assert script["train"](read_text(None)).get_vocab() == tokenizer_for(384).get_vocab()
+
+
+def test_a_vocabulary_without_all_bytes_or_a_large_one_gets_the_whole_tokenizer() -> None:
+    assert [tokenizer_for(size) is embedded_tokenizer() for size in (2, 258, 259, 4095, 4096, 50_000)] == [
+        True, True, False, False, True, True,
+    ]  # fmt: skip
+    assert tokenizer_for(300) is tokenizer_for(300)
+
+
+def test_a_model_with_a_small_vocabulary_is_given_text_and_rows(table: Path) -> None:
+    model = tiny_model("llama", vocab_size=300)
+    ids = minibatch(model, batch_size=4, seq_len=32)["input_ids"]
+    assert int(ids.max()) < 300
+    assert len(set(ids.flatten().tolist())) > 20
+    assert tokenizer_for(300).decode(ids[0]).strip() in read_text(None)
+    packed = minibatch(model, text=table, batch_size=4, seq_len=32)["input_ids"]
+    drawn = Setting(text=DatasetText(str(table)), batch_size=4, seq_len=32).portable()
+    assert torch.equal(drawn.minibatch(model)["input_ids"], packed)  # rows that the whole tokenizer has counted

@@ -118,4 +118,4 @@ def test_a_further_benchmark_is_graded_with_the_baselines_and_says_what_has_no_s
 def test_the_further_benchmarks_are_those_of_the_zoo_that_the_first_table_lacks() -> None:
     benchmarks = {study.benchmark for study in FURTHER} | set(grades.BENCHMARKS)
     assert benchmarks == set(installed_benchmarks(load_plugins()))
-    assert [study.name for study in FURTHER] == ["grades-gpt2-lm1b", "grades-gemstones"]
+    assert [study.name for study in FURTHER] == ["tiny-lm-grades", "grades-gpt2-lm1b", "grades-gemstones"]

@@ -101,7 +101,7 @@ def test_benchmarks_are_offered_without_torch_or_a_download() -> None:
         "print([name for name in ('torch', 'yaml', 'pooch', 'requests') if name in sys.modules])"
     )
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
-    assert out.splitlines() == ["['tiny-gpt2', 'flexibert', 'gpt2-wt103', 'gpt2-lm1b', 'gemstones']", "[]"]
+    assert out.splitlines() == ["['tiny-lm', 'tiny-gpt2', 'flexibert', 'gpt2-wt103', 'gpt2-lm1b', 'gemstones']", "[]"]
 
 
 @pytest.mark.parametrize(

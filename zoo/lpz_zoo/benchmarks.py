@@ -11,16 +11,15 @@ from pathlib import Path
 from typing import Any
 
 from lpz_zoo.remote_files import RemoteFiles
-from lpz_zoo.spaces import FLEXIBERT, GEMSTONES, LITE, SPACES
+from lpz_zoo.spaces import FLEXIBERT, GEMSTONES, LITE, SPACES, TINY_LM
 from lpzero_hf.benchmarks.benchmark import Benchmark, Trained, first_seed, read_made
 from lpzero_hf.benchmarks.table_files import BadRows, RowTable
 from lpzero_hf.errors import LpzError, one_line
 from lpzero_hf.files import read_json, read_text, reading
-from lpzero_hf.spaces.base import Architecture, Row
+from lpzero_hf.spaces.base import Architecture, Row, SearchSpace
 
 SPACE = {space.name: space for space in SPACES}
 REGISTRIES = Path(__file__).parent / "data"
-TINY = REGISTRIES / "tiny-gpt2.json"
 KEY, ARCHITECTURE = "key", "architecture"  # columns of a row
 SECONDS = "train_elapsed"  # the same of the GPT-2 logs: what a training took, in seconds
 LPZERO = "pprp/LPZero/9faa34d2c63c6b276a0082442e7eb0aa70be2526"
@@ -271,22 +270,39 @@ def _table(rows: Callable[[Path], list[dict[str, Any]]], files: RemoteFiles, col
     return Benchmark(name=files.benchmark, read=lambda: table().read(), facts=told, fetch=files.fetch, **facts)
 
 
-def _read_tiny() -> Sequence[Trained]:
-    return first_seed(read_made(TINY), SPACE["tiny-gpt2"])
+def _own(name: str, space: SearchSpace, **facts: Any) -> Benchmark:
+    """A benchmark that this project has trained, from the `benchmark.json` of `lpz bench train`."""
+    file = REGISTRIES / f"{name}.json"
+    return Benchmark(
+        name=name,
+        space=space,
+        metric="validation loss (nats per token)",
+        larger_is_better=False,
+        read=lambda: first_seed(read_made(file), space),
+        seq_len=64,
+        document=lambda: read_made(file),
+        **facts,
+    )
 
 
 BENCHMARKS = [
-    Benchmark(
-        name="tiny-gpt2",
+    _own(
+        "tiny-lm",
+        TINY_LM,
+        summary="small Llama decoders of four sizes, trained by this project on the entries of WordNet",
+        citation="this project; the text is WordNet 3.0 (Miller 1995, Fellbaum 1998)",
+        license="Apache-2.0; the text, which is not in it, has the licence of WordNet 3.0: any use, without fee",
+        notes=(
+            "Very small models, of 10,000 to 23,000 parameters outside embeddings, trained on at least 20 tokens for "
+            "each parameter; those of one size are within 10% of it, so that among them shape decides and not size"
+        ),
+    ),
+    _own(
+        "tiny-gpt2",
+        SPACE["tiny-gpt2"],
         summary="128 small GPT-2 decoders, trained by this project on the King James Bible",
-        space=SPACE["tiny-gpt2"],
-        metric="validation loss (nats per token)",
-        larger_is_better=False,
-        read=_read_tiny,
         citation=f"this project, after {LITE}",
         license="Apache-2.0",
-        seq_len=64,
-        document=lambda: read_made(TINY),
         notes=(
             "Trained for 500 short steps, a quarter of a million tokens: the width of the word vectors decides most, "
             "deeper models are worse, and the number of parameters says nothing"

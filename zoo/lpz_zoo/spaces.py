@@ -92,12 +92,20 @@ def tiny_gpt2_config(shared: Mapping[str, Value], layers: Sequence[Mapping[str, 
     )
 
 
+TINY_LM = ShippedSpace(
+    "tiny-lm",
+    "Llama decoders small enough to train many of: width, depth, heads, feed-forward",
+    FOLDER / "tiny-lm.yaml",
+)
+
+
 def space_files() -> list[ShippedSpace]:
     """The spaces of this package that are files: `lpz zoo show llama` tells what is in one."""
     return [
         ShippedSpace(
             "llama", "Llama decoders: width, depth, heads, key-value heads, feed-forward", FOLDER / "llama.yaml"
         ),
+        TINY_LM,
         ShippedSpace("bert", "BERT encoders: width, depth, heads, feed-forward width", FOLDER / "bert.yaml"),
         ShippedSpace("mamba2", "Mamba-2 decoders: width, depth, expansion, heads, state", FOLDER / "mamba2.yaml"),
         ShippedSpace(
