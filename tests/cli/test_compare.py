@@ -20,7 +20,7 @@ MEMBER, WIDER = "tiny-gpt2:d64.e32.k2-h2.i64-h4.i128", "tiny-gpt2:d128.e32.k2-h2
 
 def test_two_names_of_one_architecture_share_a_place_and_the_last_line_says_so(lpz: Lpz, tmp_path: Path) -> None:
     load_model(MEMBER).model.config.save_pretrained(tmp_path)
-    code, out, err = lpz("compare", MEMBER, str(tmp_path), WIDER, "--seeds", "2", *SMALL)
+    code, out, _ = lpz("compare", MEMBER, str(tmp_path), WIDER, "--seeds", "2", *SMALL)
     assert code == 0
     rows = [[cell.strip() for cell in line.split("│")] for line in out.splitlines() if line.startswith("│")]
     place = {row[2]: row[1] for row in rows if row[3] == "decoder"}
