@@ -112,4 +112,4 @@ def how_to_go_on(arguments: list[str]) -> str:
     command = words[-1] if words[:1] == ["bench"] else next(iter(words), "")
     if command in RESUMED and any(word.partition("=")[0] in ("--out", "-o") for word in arguments):
         return "; add --resume to go on" if "--resume" not in arguments else "; the same command goes on"
-    return GO_ON.get(command, "")
+    return "" if "--no-cache" in arguments else GO_ON.get(command, "")

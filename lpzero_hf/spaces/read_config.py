@@ -55,6 +55,8 @@ def hub_config(source: str, trust_remote_code: bool, plugins: PluginRegistry) ->
     def refusal(hub: str) -> UsageError:
         refuse_misplaced(source, "model", plugins)
         told = f"{nowhere}, and {hub}" if looks_like_hub_id(source) else nowhere
+        if "/" in source:  # of the Hub, whatever it resembles
+            return UsageError(f"unknown model '{source}'{told}")
         return UsageError(unknown("model", source, known, told))
 
     if not looks_like_hub_id(source):

@@ -121,6 +121,7 @@ def test_debug_shows_tracebacks_of_what_is_one_line_without(
         ("bench train tiny-gpt2 --out x", "the same command"),
         ("rank tiny-gpt2 -p snip", "the same command"),
         ("search tiny-gpt2", ""),
+        ("bench eval tiny-gpt2 --no-cache", ""),
         ("score gpt2-variant", ""),
         ("", ""),
     ],
