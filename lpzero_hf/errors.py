@@ -131,6 +131,18 @@ def listed(reasons: Mapping[str, str], most: int = 10) -> str:
     return "; ".join(shown + ([f"and {len(reasons) - most} more"] if len(reasons) > most else []))
 
 
+def unknown(kind: str, name: str, known: Iterable[str], otherwise: str) -> str:
+    """The message for a name that is not among the known ones: the nearest, if one is near, and only otherwise more.
+
+    Example:
+        >>> unknown("proxy", "snipp", ["snip"], " (`lpz proxies` lists them all)")
+        "unknown proxy 'snipp'; did you mean 'snip'?"
+        >>> unknown("proxy", "x", ["snip"], " (`lpz proxies` lists them all)")
+        "unknown proxy 'x' (`lpz proxies` lists them all)"
+    """
+    return f"unknown {kind} '{name}'{did_you_mean(name, known) or otherwise}"
+
+
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """`"; did you mean 'snip'?"` for the nearest of `known`, or an empty string."""
     spelled = {one.lower(): one for one in known}

@@ -22,7 +22,9 @@ if TYPE_CHECKING:
     from lpzero_hf.benchmarks.beyond_size import BudgetRegret
     from lpzero_hf.benchmarks.grade import Grade, Report
 
-bench_app = typer.Typer(help="Benchmarks: trained architectures, and how well proxies rank them.", no_args_is_help=True)
+bench_app = typer.Typer(
+    name="bench", help="Benchmarks: trained architectures, and how well proxies rank them.", no_args_is_help=True
+)
 DEFAULT = "tiny-lm"
 Name = Annotated[
     str,

@@ -10,6 +10,7 @@ import typer
 
 from lpz_cli import options
 from lpz_cli.bench import brief
+from lpz_cli.export import refuse_installed, refuse_to_overwrite
 from lpz_cli.grouping import grouped
 from lpz_cli.output import print_csv, print_json, print_table, say
 from lpz_cli.progress import stages
@@ -53,6 +54,7 @@ def consensus(
     from lpzero_hf.searching.find_consensus import find_consensus
 
     registry = load_plugins(no_plugin or ())
+    refuse_installed(name, registry)
     with workers.start(conditions.setting(1, 2).device, registry) as executor, stages() as progress:
         found = find_consensus(
             benchmarks, proxy,
@@ -62,6 +64,7 @@ def consensus(
         )  # fmt: skip
     artifact = found.artifact(name)
     if out is not None:
+        refuse_to_overwrite(out, artifact)
         write_artifact(out, artifact)
     chosen = found.consensus
     rows = [[one, *(f"{chosen.matched[one][b]:+.3f}" for b in benchmarks), "member"] for one in chosen.members]

@@ -93,4 +93,23 @@ def _leave() -> None:
 def _tell() -> None:
     if not _state["told"]:
         _state["told"] = True
-        os.write(2, b"interrupted\n")
+        os.write(2, f"interrupted{how_to_go_on(sys.argv[1:])}\n".encode())
+
+
+CACHED = "; the same command goes on, with the scores that it has kept"
+GO_ON = {
+    "rank": CACHED,
+    "compare": CACHED,
+    "eval": CACHED,
+    "train": "; the same command goes on with the models trained",
+}
+RESUMED = ("search", "transfer", "nas")
+
+
+def how_to_go_on(arguments: list[str]) -> str:
+    """What to do after Ctrl-C for a command to go on; nothing where it would begin anew."""
+    words = [word for word in arguments[:2] if not word.startswith("-")]
+    command = words[-1] if words[:1] == ["bench"] else next(iter(words), "")
+    if command in RESUMED and any(word.partition("=")[0] in ("--out", "-o") for word in arguments):
+        return "; add --resume to go on" if "--resume" not in arguments else "; the same command goes on"
+    return "" if "--no-cache" in arguments else GO_ON.get(command, "")

@@ -10,11 +10,12 @@ import typer
 
 from lpz_cli import options
 from lpz_cli.output import print_json, say
-from lpzero_hf.errors import LpzError, UsageError
+from lpzero_hf.errors import UsageError
 
 if TYPE_CHECKING:
     from lpzero_hf.artifacts.artifact import Artifact
     from lpzero_hf.expressions.expression import Operations
+    from lpzero_hf.plugins import PluginRegistry
 
 
 Which = Literal["winner", "ensemble"]
@@ -56,7 +57,8 @@ def export(
         from lpzero_hf.artifacts.artifact import write_artifact
 
         place = out or Path(f"{artifact.name}.json")
-        _refuse_to_overwrite(place, operations)
+        refuse_installed(artifact.name, registry)
+        refuse_to_overwrite(place, artifact)
         write_artifact(place, artifact, operations)
         then = f"lpz score gpt2-variant --proxy {shlex.quote(str(place))}"
     else:
@@ -76,15 +78,21 @@ def export(
         say(str(place), f"`{then}` scores with it")
 
 
-def _refuse_to_overwrite(place: Path, operations: Operations) -> None:
-    """Raise `UsageError` if there is anything but an artifact at `place`."""
-    from lpzero_hf.artifacts.artifact import read_artifact
+def refuse_to_overwrite(place: Path, artifact: Artifact) -> None:
+    """Raise `UsageError` if there is anything at `place`, except this very artifact."""
+    if place.is_dir():
+        raise UsageError(f"'{place}' is a folder; name a file, such as {place / artifact.name}.json, with --out")
+    if place.exists() and place.read_bytes() != artifact.text.encode():
+        raise UsageError(f"'{place}' exists already; choose another --out, or remove it")
 
-    if place.exists():
-        try:
-            read_artifact(place, operations)
-        except LpzError as error:
-            raise UsageError(f"'{place}' exists already, and is no artifact; choose another --out") from error
+
+def refuse_installed(name: str, registry: PluginRegistry) -> None:
+    """Raise `UsageError` if a proxy of that name is installed, unless it is one that was exported as a plugin."""
+    from lpzero_hf.proxies.resolve import installed_proxies
+
+    claim = installed_proxies(registry).get(name)
+    if claim is not None and claim.distribution != f"lpz-{name}":
+        raise UsageError(f"'{name}' is the name of a proxy of {claim.distribution}; choose another with --name")
 
 
 def _from_search(

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from lpz_cli import options
+from lpz_cli.export import refuse_to_overwrite
 from lpz_cli.output import print_json, say, tell
 from lpzero_hf.plugins import load_plugins
 
@@ -68,6 +69,7 @@ def pull(
     operations = installed_operations(load_plugins(no_plugin or ()))
     pulled = pull_from_hub(repo, offline=offline, operations=operations)
     if out is not None:
+        refuse_to_overwrite(out, pulled.artifact)
         write_artifact(out, pulled.artifact, operations)
     if pulled.unreachable:
         tell(f"warning: from the cache, the Hub was not contacted ({pulled.unreachable})")

@@ -3,20 +3,38 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
 
 from lpz_cli import options
 from lpz_cli.output import print_json, print_table, tell
-from lpzero_hf.errors import PluginError
-from lpzero_hf.plugins import load_plugins
+from lpzero_hf.errors import PluginError, UsageError, unknown
+from lpzero_hf.plugins import PluginRegistry, load_plugins
+
+if TYPE_CHECKING:
+    from lpzero_hf.proxies.base import Proxy
 
 BETTER = {1: "higher", -1: "lower"}
 
 
-def proxies(json: options.Json = False, no_plugin: options.NoPlugin = None) -> None:
-    """List every proxy: its formula, source, orientation and the passes it needs."""
+def proxies(
+    names: Annotated[list[str] | None, typer.Argument(metavar="[NAME...]", help="Only these, in full.")] = None,
+    json: options.Json = False,
+    no_plugin: options.NoPlugin = None,
+) -> None:
+    """List every proxy: its formula, source, orientation and the passes it needs; of given ones also the evidence.
+
+    Example: `lpz proxies snip lpzero-any`
+    """
     from lpzero_hf.proxies.resolve import installed_proxies
 
-    claims = installed_proxies(load_plugins(no_plugin or []))
+    registry = load_plugins(no_plugin or [])
+    claims = installed_proxies(registry)
+    for name in names or ():
+        if name not in claims:
+            raise UsageError(unknown("proxy", name, claims, " (`lpz proxies` lists them all)"))
+    claims = {name: claims[name] for name in names} if names else claims
     rows = [
         {
             "proxy": name,
@@ -29,11 +47,36 @@ def proxies(json: options.Json = False, no_plugin: options.NoPlugin = None) -> N
         }
         for name, claim in claims.items()
     ]
+    if names:
+        for row, claim in zip(rows, claims.values(), strict=True):
+            row["evidence"] = _evidence(claim.item, registry)
     if json:
         print_json({"proxies": rows})
+    elif names:
+        for row in rows:
+            shown = [[name, _shown(value)] for name, value in row.items() if value]
+            print_table(str(row["proxy"]), ["", ""], shown)
     else:
         header = ("proxy", "better", "passes", "formula", "citation", "distribution")
         print_table(f"{len(rows)} proxies", header, [[row[name] for name in header] for row in rows])
+
+
+def _evidence(proxy: Proxy, registry: PluginRegistry) -> dict[str, Any]:
+    """What a proxy reached on models of each kind that has a benchmark."""
+    from lpzero_hf.proxies.evidence import evidence_of, shipped_evidence
+
+    found = {kind: evidence_of(proxy, kind, registry) for kind in dict.fromkeys(shipped_evidence().kinds.values())}
+    return {kind: known.to_dict() for kind, known in found.items() if known is not None}
+
+
+def _shown(value: Any) -> str:
+    if not isinstance(value, dict):
+        return str(value)
+    return "\n".join(
+        f"{kind}s: {known['matched']:+.2f} at equal size, rho {known['rho']:+.2f}, {known['benchmarks']} benchmarks"
+        for kind, known in value.items()
+        if None not in (known["matched"], known["rho"])
+    )
 
 
 def plugins(json: options.Json = False, no_plugin: options.NoPlugin = None) -> None:

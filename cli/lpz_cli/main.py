@@ -9,7 +9,7 @@ import sys
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from typing import Any
+from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
 import typer
 
@@ -36,40 +36,43 @@ from lpzero_hf.errors import (
     ModelWarning,
     PluginWarning,
     RoundingWarning,
+    UsageError,
     one_line,
     printable,
 )
 from lpzero_hf.foreign import Survived, stdout_kept
 from lpzero_hf.plugins import DISABLE_VARIABLE, load_plugins
 
+SCORING = "Score models: lpz score gpt2-variant bert-mini"
+CHOOSING = "Choose an architecture: lpz rank tiny-gpt2 --proxy lpzero-any --n 100"
+GRADING = "Grade proxies on trained models: lpz bench eval tiny-gpt2 --proxy synflow"
+SEARCHING = "Find and share a proxy: lpz search tiny-gpt2 --out runs/mine && lpz export runs/mine"
+LISTING = "What there is: lpz zoo, lpz proxies snip, lpz plugin new my-proxy"
+
 app = typer.Typer(
     name="lpz",
     help="Rank language-model architectures without training them.",
     no_args_is_help=True,
-    add_completion=False,
     rich_markup_mode="markdown",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.command()(score)
-app.command()(compare)
-app.command()(cost)
-app.command()(rank)
-app.command()(search)
-app.command()(nas)
-app.command()(report)
-app.command()(export)
-app.command()(push)
-app.command()(pull)
-app.command()(listing.proxies)
-app.command()(listing.plugins)
-app.add_typer(zoo.zoo_app, name="zoo")
+for panel, commands in {
+    SCORING: (score, compare, cost),
+    CHOOSING: (rank, nas),
+    GRADING: (bench_app,),
+    SEARCHING: (search, export, report, push, pull),
+    LISTING: (zoo.zoo_app, listing.proxies, listing.plugins, plugin_app),
+}.items():
+    for command in commands:
+        if isinstance(command, typer.Typer):
+            app.add_typer(command, rich_help_panel=panel)
+        else:
+            app.command(rich_help_panel=panel)(command)
 bench_app.command()(train)
 bench_app.command()(transfer)
 bench_app.command()(consensus)
-app.add_typer(bench_app, name="bench")
-app.add_typer(plugin_app, name="plugin")
-BUILT_IN = {command.callback.__name__ for command in app.registered_commands if command.callback}
-BUILT_IN |= {str(group.name) for group in app.registered_groups}
+BUILT_IN = {one.callback.__name__ for one in app.registered_commands if one.callback}
+BUILT_IN |= {"zoo", "bench", "plugin"}
 
 
 @app.callback(invoke_without_command=True)
@@ -115,7 +118,9 @@ def _readable(factory: Callable[..., logging.LogRecord], *arguments: Any, **opti
 def _run(arguments: Sequence[str]) -> int:
     debug = options.debugging(arguments)
     arguments = [argument for argument in arguments if argument != "--debug"]
-    if not debug:
+    if debug:
+        _log_tracebacks()
+    else:
         os.environ.setdefault("HF_HUB_VERBOSITY", "error")
         os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
         os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
@@ -139,22 +144,64 @@ def _run(arguments: Sequence[str]) -> int:
         return 1
 
 
+def _log_tracebacks() -> None:
+    """Show on standard error what this library logs: the tracebacks of errors that it reports in one line."""
+
+    class Printable(logging.Formatter):
+        def format(self, record: logging.LogRecord) -> str:
+            return printable(super().format(record))
+
+    logger = logging.getLogger("lpzero_hf")
+    logger.setLevel(logging.DEBUG)
+    if not logger.handlers:
+        handler = logging.StreamHandler()
+        handler.setFormatter(Printable("%(message)s"))
+        logger.addHandler(handler)
+
+
 def _command(arguments: Sequence[str]) -> int:
     """Run a command of `lpz`, or of a plugin, and return its exit code."""
     name = next((argument for argument in arguments if not argument.startswith("-")), None)
     if name not in BUILT_IN:
         for _ in load_plugins(options.without_plugins(arguments)).ask("lpz_commands", app=app):
             pass  # each adds its commands to `app`
+    if name is not None:
+        limit_integers(app)
     command = typer.main.get_command(app)
-    for found in vars(command).get("commands", {}).values():
+    offered = vars(command).get("commands", {})
+    for found in offered.values():
         if found.name in BUILT_IN:
             _keep_stdout(found)
+    others = name in offered and name not in BUILT_IN  # commands of plugins do as they like
     try:
-        command.main(args=list(arguments), prog_name="lpz")
+        code = command.main(args=list(arguments), prog_name="lpz", standalone_mode=others)
     except SystemExit as done:
         sys.stdout.flush()
-        return done.code if isinstance(done.code, int) else 0
-    return 0
+        code = done.code
+    except Exception as error:
+        kinds = {kind.__name__ for kind in type(error).__mro__}
+        if "NoArgsIsHelpError" in kinds:
+            command.main(args=[*arguments, "--help"], prog_name="lpz", standalone_mode=False)
+            return 2
+        if "ClickException" not in kinds:
+            raise
+        raise UsageError(error.format_message()) from error  # type: ignore[attr-defined]  # which every such error has
+    sys.stdout.flush()
+    return code if isinstance(code, int) else 0
+
+
+def limit_integers(commands: typer.Typer) -> None:
+    """Give every whole number among the options of commands an upper end, where none is declared."""
+    for group in commands.registered_groups:
+        if group.typer_instance is not None:
+            limit_integers(group.typer_instance)
+    for one in commands.registered_commands:
+        for hint in get_type_hints(one.callback, include_extras=True).values():
+            plain, *informed = get_args(hint) if get_origin(hint) is Annotated else (hint,)
+            kinds = {kind for part in (plain, *get_args(plain)) for kind in (part, *get_args(part))}
+            for info in informed:
+                if int in kinds and info.parser is None and info.max is None:
+                    info.max = options.LARGEST_INTEGER
 
 
 _until_the_end = ExitStack()

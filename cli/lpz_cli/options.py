@@ -35,6 +35,7 @@ NoPlugin = Annotated[
         help="Leave out a plugin or a whole distribution. May be repeated; also the variable LPZ_NO_PLUGINS.",
     ),
 ]
+LARGEST_INTEGER = 2**31 - 1  # of an option without an end of its own
 LARGEST_SEED = 2**53 - 1  # of those that JSON keeps exactly
 Seed = Annotated[int, typer.Option("--seed", min=0, max=LARGEST_SEED, help="Seed of all random numbers.")]
 Device = Annotated[

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import io
+import logging
 import os
 import sys
 from collections.abc import Iterable, Iterator, Sequence
@@ -45,7 +46,8 @@ def tell(line: str) -> None:
 
 
 def tell_error(error: Exception, name: str) -> None:
-    """Print the error of one of several things, with its name."""
+    """Print the error of one of several things, with its name; its traceback too, where these are wanted."""
+    logging.getLogger("lpzero_hf").debug("%s", name, exc_info=error)
     tell(f"error: {error}" if f"'{name}'" in str(error) else f"error: {name}: {error}")
 
 

@@ -11,7 +11,7 @@ import typer
 from lpz_cli import options
 from lpz_cli.output import print_json, say
 
-plugin_app = typer.Typer(help="Packages of your own that offer proxies.", no_args_is_help=True)
+plugin_app = typer.Typer(name="plugin", help="Packages of your own that offer proxies.", no_args_is_help=True)
 
 
 @plugin_app.callback()

@@ -74,7 +74,7 @@ def rank(
         )  # fmt: skip
     names = list(ranking[0].rows)
     rows: list[dict[str, Any]] = [
-        {"place": place, "architecture": f"{space}:{ranked.name}", "rank": ranked.rank}
+        {"place": place, "architecture": ranked.name, "rank": ranked.rank}
         | {name: ranked.rows[name]["value"] for name in names}
         for place, ranked in enumerate(ranking, 1)
     ]

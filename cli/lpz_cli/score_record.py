@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
-import click
+import typer
 
 from lpz_cli.options import LARGEST_SEED, Conditions, Precision
 from lpzero_hf.errors import LpzError, UsageError
@@ -157,7 +157,7 @@ class Recorded:
         return told
 
 
-def read_record(file: Path, context: click.Context) -> Recorded:
+def read_record(file: Path, context: typer.Context) -> Recorded:
     """The score in a file.
 
     Args:

@@ -222,7 +222,8 @@ def _as_tables(result: SearchResult, out: Path | None) -> None:
         for row, made in found.items()
     ]
     if summary:
-        caption = f"Held out, mean ± standard deviation of {len(result.splits)} splits"
+        splits = len(result.splits)
+        caption = f"Held out, mean ± standard deviation of {splits} splits" if splits > 1 else "Held out, of one split"
         print_table(caption, ["benchmark", "ranked by", *SUMMED], summary, [2, 3, 4])
         _say_settings(result)
         say(f"At equal size: over pairs of architectures within {config.within:g} times {config.match}.")
@@ -300,4 +301,6 @@ def _held(winner: Winner, name: str) -> str:
 
 
 def _spread(made: dict[str, float | int], kind: str) -> str:
-    return f"{made[kind]:+.4f} ± {made[f'{kind}_sd']:.4f}" if kind in made else "—"
+    if kind not in made:
+        return "—"
+    return f"{made[kind]:+.4f}" + (f" ± {made[f'{kind}_sd']:.4f}" if made.get("splits", 2) > 1 else "")

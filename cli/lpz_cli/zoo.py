@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from lpzero_hf.spaces.base import Count, SearchSpace
 
 BUILT = 5  # members of a space that are built when it is shown
-zoo_app = typer.Typer(help="Architectures by name, and spaces of them.")
+zoo_app = typer.Typer(name="zoo", help="Architectures by name, and spaces of them.")
 
 
 @zoo_app.callback(invoke_without_command=True)

@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lpzero_hf.benchmarks.table_files import is_table
-from lpzero_hf.errors import LpzError, TableWarning, UsageError, did_you_mean
+from lpzero_hf.errors import LpzError, TableWarning, UsageError, unknown
 from lpzero_hf.files import read_json, reading
 from lpzero_hf.plugins import Claim, PluginRegistry, instance_of, load_plugins
 from lpzero_hf.spaces.base import Architecture, SearchSpace
+from lpzero_hf.spaces.misplaced import refuse_misplaced
 from lpzero_hf.spaces.named import load_space
 
 if TYPE_CHECKING:
@@ -175,12 +176,12 @@ def load_benchmark(
     if isinstance(name, str) and name in installed:
         return installed[name].item
     path = Path(name).expanduser()
+    refuse_misplaced(name, "benchmark", plugins)
     if path.is_file() and is_table(path):
         return _of_table(path, table, plugins)
     if path.exists():
         return made_benchmark(path / "benchmark.json" if path.is_dir() else path, plugins)
-    near = did_you_mean(str(name), installed)
-    raise UsageError(f"unknown benchmark '{name}'{near}: no file, and none that `lpz bench list` shows")
+    raise UsageError(unknown("benchmark", str(name), installed, ": no file, and none that `lpz bench list` shows"))
 
 
 def _of_table(path: Path, table: TableOptions | None, plugins: PluginRegistry) -> Benchmark:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from lpzero_hf.errors import UsageError, did_you_mean
+from lpzero_hf.errors import UsageError, unknown
 from lpzero_hf.plugins import Claim, PluginRegistry, instance_of, load_plugins
 
 if TYPE_CHECKING:
@@ -71,5 +71,5 @@ def start_executor(name: str, resources: Resources, plugins: PluginRegistry | No
     offers = installed_executors(load_plugins() if plugins is None else plugins)
     if name not in offers:
         known = ", ".join(offers) or "none"
-        raise UsageError(f"unknown executor '{name}'{did_you_mean(name, offers)} (there are: {known})")
+        raise UsageError(unknown("executor", name, offers, f" (there are: {known})"))
     return offers[name].item.start(resources)

@@ -16,6 +16,7 @@ from lpzero_hf.models.disk_space import check_disk
 from lpzero_hf.models.initial_std import with_initial_std
 from lpzero_hf.models.panics import reported
 from lpzero_hf.plugins import PluginRegistry, load_plugins
+from lpzero_hf.spaces.misplaced import refuse_misplaced
 from lpzero_hf.spaces.named import named_config
 from lpzero_hf.spaces.read_config import hub_config, local_config
 
@@ -122,6 +123,7 @@ def load_config(
     if config is not None:
         return config, None
     if path.exists():
+        refuse_misplaced(path, "model", plugins)
         return local_config(path, trust_remote_code), path if path.is_dir() else None
     return hub_config(source, trust_remote_code, plugins), source
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 from typing import NamedTuple, overload
 
 from lpzero_hf.artifacts.artifact import Artifact, read_artifact
-from lpzero_hf.errors import LpzError, MinibatchWarning, PluginWarning, UsageError, did_you_mean
+from lpzero_hf.errors import LpzError, MinibatchWarning, PluginWarning, UsageError, unknown
 from lpzero_hf.expressions.expression import Operations, parse
 from lpzero_hf.expressions.operations import installed_operations
 from lpzero_hf.plugins import Claim, PluginRegistry, load_plugins
@@ -18,6 +19,7 @@ from lpzero_hf.proxies.consensus_proxy import ConsensusProxy, consensus_proxy
 from lpzero_hf.proxies.ensemble import is_ensemble, parse_ensemble
 from lpzero_hf.proxies.expression_proxy import ExpressionProxy, expression_proxy
 from lpzero_hf.proxies.searched_proxy import SearchedProxy, searched_proxy
+from lpzero_hf.spaces.misplaced import refuse_misplaced
 
 HUB_PREFIX = "hub:"
 ALL = "all"
@@ -151,7 +153,7 @@ def installed_proxies(plugins: PluginRegistry) -> dict[str, Claim[Proxy]]:
 
 def _offered(member: str, offered: Mapping[str, Claim[Proxy]]) -> Proxy:
     if member not in offered:
-        raise UsageError(f"unknown proxy '{member}'{did_you_mean(member, offered)}")
+        raise UsageError(unknown("proxy", member, offered, ""))
     return offered[member].item
 
 
@@ -171,8 +173,8 @@ def resolve(proxies: ProxyLike | Iterable[ProxyLike], plugins: PluginRegistry | 
     """The requested proxies.
 
     Args:
-        proxies: names as for `find_proxy`, "all" for all installed, `Proxy` objects, or functions
-            `f(model, batch) -> float`; one or several.
+        proxies: names as for `find_proxy`, several in one text too with commas between, "all" for all installed,
+            `Proxy` objects, or functions `f(model, batch) -> float`; one or several.
         plugins: where names are looked up; by default everything installed.
 
     Raises:
@@ -196,7 +198,7 @@ def resolve(proxies: ProxyLike | Iterable[ProxyLike], plugins: PluginRegistry | 
             proxy = made.setdefault((proxy.name, proxy.version, proxy.orientation), proxy)
         return proxy
 
-    for item in proxies:
+    for item in chain.from_iterable(map(_each, proxies)):
         if item == ALL:
             chosen += [claim.item for claim in offered.values()]
             continue
@@ -211,6 +213,13 @@ def resolve(proxies: ProxyLike | Iterable[ProxyLike], plugins: PluginRegistry | 
     if not distinct:
         raise UsageError("no proxies to score with; `lpz proxies` lists those installed")
     return ProxySelection(distinct, tuple(dict.fromkeys(named)))
+
+
+def _each(item: ProxyLike) -> list[ProxyLike]:
+    """The item, or the names in a text of several: "snip, params"."""
+    if isinstance(item, str) and "," in item and "(" not in item and not _is_file(item):
+        return [name.strip() for name in item.split(",") if name.strip()]
+    return [item]
 
 
 def find_proxy(wanted: ProxyLike, plugins: PluginRegistry | None = None) -> Proxy:
@@ -236,6 +245,8 @@ def find_proxy(wanted: ProxyLike, plugins: PluginRegistry | None = None) -> Prox
         return offered[name].item
     if isinstance(wanted, str) and is_ensemble(name):
         return parse_ensemble(name, lambda member: find_proxy(member, plugins))
+    if isinstance(wanted, Path) or name.endswith(".json") or _is_file(name):
+        refuse_misplaced(wanted, "proxy", plugins)
     if isinstance(wanted, Path) or name.endswith(".json") or (not name.startswith(HUB_PREFIX) and _is_file(name)):
         return _of_artifact(read_artifact(Path(wanted).expanduser(), operations), operations, plugins)
     if "(" in name:
@@ -244,7 +255,8 @@ def find_proxy(wanted: ProxyLike, plugins: PluginRegistry | None = None) -> Prox
         from lpzero_hf.artifacts.hub import pull
 
         return _of_artifact(pull(name.removeprefix(HUB_PREFIX), operations=operations).artifact, operations, plugins)
-    raise UsageError(f"unknown proxy '{name}'{did_you_mean(name, offered)} (`lpz proxies` lists them all)")
+    refuse_misplaced(name, "proxy", plugins)
+    raise UsageError(unknown("proxy", name, offered, " (`lpz proxies` lists them all)"))
 
 
 def _is_file(name: str) -> bool:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import torch
 
-from lpzero_hf.errors import LpzError, NotApplicable, UsageError, did_you_mean, one_line
+from lpzero_hf.errors import LpzError, NotApplicable, UsageError, one_line, unknown
 from lpzero_hf.foreign import Survived
 from lpzero_hf.models.build import build_model
 from lpzero_hf.models.flop_count import shapes_of, values_of
@@ -333,7 +333,7 @@ def find_costs(
     found: dict[str, Cost] = {}
     for item in known if wanted is None else wanted:
         if isinstance(item, str) and item not in known:
-            raise UsageError(f"unknown cost '{item}'{did_you_mean(item, known)} (there are {', '.join(known)})")
+            raise UsageError(unknown("cost", item, known, f" (there are {', '.join(known)})"))
         cost = known[item] if isinstance(item, str) else item
         if found.setdefault(cost.name, cost) is not cost:
             raise UsageError(f"two different costs are called '{cost.name}'; rename one")

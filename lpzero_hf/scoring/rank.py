@@ -30,7 +30,7 @@ class Ranked:
     """One architecture in a ranking.
 
     Args:
-        name: its text id in the space, or the caller's name for it.
+        name: `SPACE:ID`, as `load_model` takes it, or the caller's name for it.
         rank: the mean over the proxies of its rank by each, 1 for the best; None if any has no score of it.
         rows: the score of each proxy.
     """
@@ -115,17 +115,18 @@ def rank(
     Example:
         >>> from lpzero_hf import rank
         >>> best = rank("tiny-gpt2", ["decoder_params", "num_heads"], n=8)[0]
-        >>> best.name.startswith("d"), best.rank <= 4
+        >>> best.name.startswith("tiny-gpt2:d"), best.rank <= 4
         (True, True)
     """
     plugins = load_plugins() if plugins is None else plugins
     setting = setting or Setting()
+    prefix = ""
     if isinstance(architectures, str):
-        architectures = load_space(architectures, plugins)
+        prefix, architectures = architectures, load_space(architectures, plugins)
     if isinstance(architectures, SearchSpace):
-        space = architectures
+        space, prefix = architectures, prefix or architectures.name
         drawn = space.samples(n, setting.seed, by)
-        architectures = {space.text(architecture): space.config(architecture) for architecture in drawn}
+        architectures = {f"{prefix}:{space.text(architecture)}": space.config(architecture) for architecture in drawn}
     if not isinstance(architectures, Mapping):
         architectures = _named(architectures)
     if not architectures:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import time
 import warnings
@@ -36,6 +37,7 @@ from lpzero_hf.proxies.resolve import ALL, ProxyLike, resolve
 from lpzero_hf.scoring.composite_scores import add_composite_scores
 from lpzero_hf.scoring.scores import Score, Scores, Status
 
+LOG = logging.getLogger(__name__)
 PROJECTED = "gradients are those of a random projection of the output, for want of a loss"
 OUT_OF_MEMORY = (
     "out of memory, and passes of its own run on the whole minibatch; a smaller --batch-size or --seq-len needs less"
@@ -232,6 +234,7 @@ class _Passes:
                     checkpointing=self.checkpointing, micro_batch=self.micro_batch,
                 )  # fmt: skip
         except Exception as error:  # any error of a third-party model is reported in the rows
+            LOG.debug("the %s pass failed", network.name, exc_info=True)
             return {proxy.name: _failed(proxy, error) for proxy in proxies}, frozenset()
         if captured.idle:
             return {}, captured.idle
@@ -298,6 +301,7 @@ def _scored(proxy: Proxy, evaluate: Callable[[], float], note: str) -> Score:
     except torch.OutOfMemoryError:
         return _row(proxy, None, "failed", OUT_OF_MEMORY, start)
     except Exception as error:  # any error of a third-party proxy is reported in its row
+        LOG.debug("proxy '%s' failed", proxy.name, exc_info=True)
         return _row(proxy, None, "failed", one_line(error), start)
     if not math.isfinite(value):
         return _row(proxy, None, "invalid", f"the score is {value}", start)

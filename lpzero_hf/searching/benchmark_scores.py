@@ -128,11 +128,19 @@ class BenchmarkScores:
         self.measure(settings[0], cache, executor, plugins, progress)
 
     def measure(
-        self, setting: Setting, cache: ScoreCache, executor: Executor, plugins: PluginRegistry, progress: Progress
+        self,
+        setting: Setting,
+        cache: ScoreCache,
+        executor: Executor,
+        plugins: PluginRegistry,
+        progress: Progress,
+        *,
+        tested: bool = False,
     ) -> None:
-        """The sizes of all architectures, and the scores of the baselines."""
+        """The sizes of all architectures, and the scores of the baselines where some are held out, or all are tested
+        on."""
         measure, train = find_proxy(self.config.match, plugins), self.config.train
-        held_out = train is not None and train < len(self.keys)
+        held_out = tested or (train is not None and train < len(self.keys))
         baselines = resolve(BASELINES, plugins) if held_out else ()
         rows = evaluate(
             self.configs, list({proxy.name: proxy for proxy in (*baselines, measure)}.values()), setting,
@@ -210,6 +218,10 @@ class BenchmarkScores:
         wanted = wanted_by([expression for expression, _ in winners], installed_operations(plugins))
         self._tabulate(settings, wanted, executor, plugins, progress)
         return [self.graded(self.scores([winner], [sign]), rows) for winner, sign in winners]
+
+    def baselines_on(self, rows: Sequence[int]) -> dict[str, Agreement]:
+        """The agreement of the trivial proxies on some of the architectures, by name."""
+        return {name: self.agreement(scores, rows) for name, scores in self.baselines.items()}
 
     def graded(self, scores: Tensor, rows: Sequence[int]) -> Graded:
         """The agreement of the scores [s, n] or [s, m, n] of all architectures on some of them."""

@@ -183,6 +183,8 @@ class SearchResult:
         contents: by benchmark, a digest of its architectures and their trained performance; likewise.
         sizes: by benchmark, those of every architecture by the search's `match`, None where unknown; likewise.
         setting_tests: `tests` under each of several settings, in the order of `SearchConfig.settings`; empty with one.
+        test_baselines: the agreement of trivial proxies with the benchmarks of `tests`, by benchmark and name; empty in
+            a result of an older version.
     """
 
     config: SearchConfig
@@ -198,6 +200,7 @@ class SearchResult:
     contents: dict[str, str] = field(default_factory=dict)
     sizes: dict[str, list[float | None]] = field(default_factory=dict)
     setting_tests: list[dict[str, list[Agreement]]] = field(default_factory=list)
+    test_baselines: dict[str, dict[str, Agreement]] = field(default_factory=dict)
 
     def seen(self, split: Split) -> list[str]:
         """The marks of the architectures that a split was searched on."""
@@ -236,7 +239,8 @@ class SearchResult:
                 rows[proxy] = [split.baselines[name][proxy] for split in self.splits]
             found[name] = {row: made for row, agreements in rows.items() if (made := _averaged(agreements))}
         for name, agreements in self.tests.items():
-            found[name] = {"winner": made} if (made := _averaged(agreements)) else {}
+            tested = {"winner": agreements} | {row: [one] for row, one in self.test_baselines.get(name, {}).items()}
+            found[name] = {row: made for row, agreed in tested.items() if (made := _averaged(agreed))}
         under = list(self.setting_summaries().values())
         for name, what in product(found, OURS if under else ()):
             if what in found[name]:
@@ -289,6 +293,10 @@ class SearchResult:
             "marks": self.marks,
             "contents": self.contents,
             "sizes": self.sizes,
+            "test_baselines": {
+                name: {row: agreement.to_dict() for row, agreement in found.items()}
+                for name, found in self.test_baselines.items()
+            },
         }
 
     @classmethod
@@ -311,6 +319,7 @@ class SearchResult:
                 {name: list(_agreements(dict(enumerate(found))).values()) for name, found in tests.items()}
                 for tests in data.get("setting_tests", ())
             ],
+            {name: _agreements(found) for name, found in data.get("test_baselines", {}).items()},
         )
 
 

@@ -114,7 +114,7 @@ def search(
         for benchmark in searched:
             benchmark.capture(drawn, space.wanted if config.tabled else None, cache, executor, plugins, report)
         for benchmark in tested:
-            benchmark.measure(drawn[0], cache, executor, plugins, report)
+            benchmark.measure(drawn[0], cache, executor, plugins, report, tested=True)
         captured = time.perf_counter() - start
         splits = [
             _search_split(number, config, space, searched, folder, report, minutes) for number in range(config.splits)
@@ -136,6 +136,7 @@ def search(
         {benchmark.name: benchmark.content for benchmark in searched},
         {benchmark.name: _known(benchmark.sizes) for benchmark in searched},
         [{name: [graded.settings[i] for graded in found] for name, found in tests.items()} for i in config.several],
+        {benchmark.name: benchmark.baselines_on(rows[benchmark.name]) for benchmark in tested},
     )
     if folder is not None:
         write_json(folder / RESULT_FILE, result.to_json())

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lpzero_hf.errors import UsageError, did_you_mean
+from lpzero_hf.errors import UsageError, unknown
 from lpzero_hf.plugins import Claim, PluginRegistry, instance_of, load_plugins
 from lpzero_hf.spaces.base import SearchSpace
+from lpzero_hf.spaces.misplaced import refuse_misplaced
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig
@@ -73,8 +74,10 @@ def load_space(name: str | Path | Mapping[str, Any], plugins: PluginRegistry | N
     if isinstance(name, Path) or _is_file(name):
         from lpzero_hf.spaces.space_file import space_from_file
 
+        refuse_misplaced(name, "space", plugins)
         return space_from_file(Path(name).expanduser(), plugins)
-    raise UsageError(f"unknown space '{name}'{did_you_mean(name, spaces)} (`lpz zoo` lists them all, or give a file)")
+    refuse_misplaced(name, "space", plugins)
+    raise UsageError(unknown("space", name, spaces, " (`lpz zoo` lists them all, or give a file)"))
 
 
 def _is_file(name: str) -> bool:

@@ -6,10 +6,11 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lpzero_hf.errors import LpzError, ModelError, UsageError, did_you_mean, one_line
+from lpzero_hf.errors import LpzError, ModelError, UsageError, one_line, unknown
 from lpzero_hf.files import read_json
 from lpzero_hf.plugins import PluginRegistry
 from lpzero_hf.spaces.config_keys import warn_of_unknown_keys
+from lpzero_hf.spaces.misplaced import refuse_misplaced
 from lpzero_hf.spaces.named import SUFFIXES, installed_models
 from lpzero_hf.spaces.size_limits import check_sizes
 
@@ -49,19 +50,26 @@ def hub_config(source: str, trust_remote_code: bool, plugins: PluginRegistry) ->
     from huggingface_hub import HfApi
     from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, RepositoryNotFoundError
 
-    unknown = (
-        f"unknown model '{source}'{did_you_mean(source, installed_models(plugins))}: no zoo model (`lpz zoo` lists "
-        "them), no folder or config.json here"
-    )
+    known, nowhere = installed_models(plugins), ": no zoo model (`lpz zoo` lists them), no folder or config.json here"
+
+    def refusal(hub: str) -> UsageError:
+        refuse_misplaced(source, "model", plugins)
+        told = f"{nowhere}, and {hub}" if looks_like_hub_id(source) else nowhere
+        if "/" in source:  # of the Hub, whatever it resembles
+            return UsageError(f"unknown model '{source}'{told}")
+        return UsageError(unknown("model", source, known, told))
+
+    if not looks_like_hub_id(source):
+        refuse_misplaced(source, "model", plugins)
     if not HUB_ID.fullmatch(source):
-        raise UsageError(f"{unknown}, and no possible Hub id")
+        raise refusal("no possible Hub id")
     offline, reason = False, ""
     try:
         HfApi().model_info(source, timeout=10)
     except GatedRepoError as error:
         raise ModelError(f"'{source}' is gated; ask for access on its Hub page and log in") from error
     except RepositoryNotFoundError as error:
-        raise UsageError(f"{unknown}, and not on the Hub (if it is private, log in with `hf auth login`)") from error
+        raise refusal("not on the Hub (if it is private, log in with `hf auth login`)") from error
     except HfHubHTTPError as error:
         raise ModelError(f"the Hub refused '{source}': {one_line(error)}") from error
     except Exception as error:  # no network: the HTTP library has many errors for it
@@ -70,8 +78,20 @@ def hub_config(source: str, trust_remote_code: bool, plugins: PluginRegistry) ->
         return _config(source, source, trust_remote_code, offline=offline)
     except ModelError as error:
         if offline:
-            raise UsageError(f"{unknown}, and the Hub cannot be reached ({reason})") from error
+            raise refusal(f"the Hub cannot be reached ({reason})") from error
         raise
+
+
+def looks_like_hub_id(name: str) -> bool:
+    """Whether a name may be meant for the Hub: `user/model`, or one of its early names, which begin with a family.
+
+    Example:
+        >>> looks_like_hub_id("me/mine"), looks_like_hub_id("bert-base-uncased"), looks_like_hub_id("lama-mini")
+        (True, True, False)
+    """
+    from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES
+
+    return HUB_ID.fullmatch(name) is not None and ("/" in name or name.partition("-")[0] in CONFIG_MAPPING_NAMES)
 
 
 def _config(source: str, shown: str, trust_remote_code: bool, *, offline: bool = False) -> PreTrainedConfig:

@@ -24,8 +24,8 @@ from studies.search.ablation_tasks import chosen
 from studies.search.schemes import SCHEMES
 from studies.study import Progress, Runs, Study
 
-EVALUATIONS = (1_000, 5_000, 10_000, 20_000, 50_000)
-CHILD_BY_CHILD = 5_000  # evaluations of `paper` at most, of which one takes as long as fifty of the others
+EVALUATIONS = (1_000, 2_000, 5_000, 10_000, 20_000)
+CHILD_BY_CHILD = 2_000  # evaluations of `paper` at most, of which one takes as long as fifty of the others
 SECONDS = (1, 5, 10, 30, 60)
 CHOSEN, CONFIRMED = "flexibert", "gpt2-wt103"
 Course = Sequence[Sequence[float]]  # evaluations, CPU seconds, largest fitness so far: where it grows, and at the end

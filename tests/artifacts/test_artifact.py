@@ -252,10 +252,11 @@ def test_an_expression_of_ones_own_is_exported_too(lpz: Lpz, tmp_path: Path) -> 
         code, out, err = lpz("export", *arguments)
         assert (code, out) == (2, "")
         assert told in err
-    code, _, err = lpz("export", "sum(sum(sum(disconnect(W), disconnect(G))))", "--name", "a", "--out", str(file))
-    assert code == 1
+    code, _, err = lpz(
+        "export", "sum(sum(sum(disconnect(W), disconnect(G))))", "--name", "a", "--out", str(tmp_path / "b")
+    )
+    assert (code, (tmp_path / "b").exists()) == (1, False)
     assert "both branches" in err
-    assert read_artifact(file) == made
 
 
 def test_export_names_a_proxy_by_its_benchmarks(result: SearchResult) -> None:
@@ -449,15 +450,19 @@ def test_a_folder_whose_name_has_brackets_is_exported(lpz: Lpz, run: Path, tmp_p
     assert lpz("export", str(copy_), "--out", str(tmp_path / "a.json"))[0] == 0
 
 
-def test_only_an_artifact_is_written_over(lpz: Lpz, run: Path, tmp_path: Path) -> None:
+def test_nothing_is_written_over_and_no_built_in_name_taken(lpz: Lpz, run: Path, tmp_path: Path) -> None:
     precious = shutil.copytree(run, tmp_path / "run") / "result.json"
     before = precious.read_text()
     code, _, err = lpz("export", str(run), "--out", str(precious))
     assert (code, precious.read_text()) == (2, before)
     assert str(precious) in err
-    for name in ("one", "two"):
-        assert lpz("export", str(run), "--name", name, "--out", str(tmp_path / "a.json"))[0] == 0
-    assert read_artifact(tmp_path / "a.json").name == "two"
+    again = ("export", str(run), "--date", "2026-11-25", "--out", str(tmp_path / "a.json"), "--name")
+    assert [lpz(*again, name)[0] for name in ("one", "one", "two")] == [0, 0, 2]  # the very same is no other
+    assert read_artifact(tmp_path / "a.json").name == "one"
+    for name in ("snip", "lpzero-any"):
+        code, _, err = lpz("export", str(run), "--name", name, "--out", str(tmp_path / "b.json"))
+        assert (code, err.count("\n"), (tmp_path / "b.json").exists()) == (2, 1, False)
+        assert f"'{name}' is the name of a proxy" in err
 
 
 @pytest.mark.parametrize(

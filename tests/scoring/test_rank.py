@@ -58,6 +58,7 @@ def test_an_architecture_without_a_score_comes_last() -> None:
 
 def test_a_space_is_sampled_with_the_seed() -> None:
     names = [{r.name for r in rank("tiny-gpt2", "num_layers", n=5, setting=Setting(2, 8, seed=s))} for s in (1, 1, 2)]
+    assert all(named_config(name) is not None for name in names[0])  # as `load_model` takes them
     assert names[0] == names[1] != names[2]
     assert len(names[0]) == 5
 

@@ -231,6 +231,9 @@ def test_two_benchmarks_are_searched_at_once_and_a_third_tests_the_winner(made: 
     assert min(rhos) <= best.fitness + 1e-9
     assert set(result.summary()) == {made, second, unseen}
     assert {"winner", "ensemble"} <= set(result.summary()[made])
+    assert {name: one.n for name, one in result.test_baselines[unseen].items()} == dict.fromkeys(BASELINES, 12)
+    assert {"winner", *BASELINES} == set(result.summary()[unseen])
+    assert SearchResult.from_json(result.to_json()).test_baselines == result.test_baselines
     (tested,) = result.tests[unseen]
     winner = split.winner
     fresh = winner.orientations[0] * np.array(freshly_scored(str(winner.expressions[0]), OTHERS))

@@ -48,7 +48,12 @@ def _scatter(axes: Any, report: Report, benchmark: Benchmark, grade: Grade) -> N
     tau = f"{agreement.kendall.value:+.3f}" if agreement and agreement.kendall else "undefined"
     axes.set_title(f"{grade.proxy}\nrho {rho}, tau {tau}", fontsize=9)
     axes.set_xlabel("score" if grade.orientation == 1 else "score (lower is better)", fontsize=8)
-    axes.set_ylabel(benchmark.metric, fontsize=8)
+    better = "" if benchmark.larger_is_better else " (lower is better)"
+    axes.set_ylabel(f"{benchmark.metric}{better}", fontsize=8)
+    if grade.orientation < 0:  # better is to the right and up, so that points rise where rho is positive
+        axes.invert_xaxis()
+    if not benchmark.larger_is_better:
+        axes.invert_yaxis()
     axes.tick_params(labelsize=7)
 
 

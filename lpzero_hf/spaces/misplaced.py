@@ -1,0 +1,125 @@
+"""Says what a name or a file is, where it is given in place of something else, and what takes it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Literal
+
+from lpzero_hf.errors import UsageError
+from lpzero_hf.plugins import PluginRegistry
+
+Role = Literal["model", "space", "benchmark", "proxy"]
+HOOKS = {"lpz_models": "model", "lpz_spaces": "space", "lpz_benchmarks": "benchmark", "lpz_proxies": "proxy"}
+WEIGHTS = (".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".gguf", ".h5", ".msgpack", ".onnx", ".npz")
+TABLES = (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet", ".xlsx", ".arrow", ".feather")
+SUFFIXES = {
+    "table": TABLES, "weights": WEIGHTS, "space": (".yaml", ".yml"), "text": (".txt", ".md"), "code": (".py", ".ipynb"),
+}  # fmt: skip
+FORMATS = {"lpzero-hf proxy": "artifact", "lpzero-hf benchmark": "benchmark", "lpzero-hf search": "run"}
+LARGEST = 2**22  # bytes of a JSON document that is looked into
+WHAT: dict[str, tuple[str, str]] = {  # what it is, and what to do with it
+    "model": ("a model", "`lpz score {0}` scores it"),
+    "space": ("a space of architectures", "`lpz rank {0} --proxy P` ranks them, and {0}:ID is one of them"),
+    "benchmark": ("a benchmark", "`lpz bench eval {0}` grades proxies on it"),
+    "proxy": ("a proxy", "`lpz score MODEL --proxy {0}` scores with it"),
+    "artifact": ("an exported proxy", "`lpz score MODEL --proxy {0}` scores with it"),
+    "run": ("what a search has left", "`lpz report` shows its folder, `lpz export` makes a proxy of it"),
+    "record": ("the JSON of a score", "`lpz score --from {0}` repeats it"),
+    "table": (
+        "a table",
+        "`lpz bench eval {0} --metric COLUMN` grades proxies on trained models, `--text {0}` reads text",
+    ),
+    "weights": ("a file of weights", "give the folder that has it beside a config.json"),
+    "unconfigured": (
+        "a folder of weights without a config.json",
+        "save it with save_pretrained, or add the config.json",
+    ),
+    "checkpoints": ("a folder of checkpoints", "name one of them, such as {0}/{1}"),
+    "adapter": ("a folder of an adapter", "merge it into its model, and give the folder of that"),
+    "text": ("a text", "`lpz score MODEL --text {0}` scores models on it"),
+    "code": ("code", "a model is a name, a folder or a config.json; a class of yours is scored from Python"),
+}
+SAME = {"proxy": {"artifact"}, "space": {"space"}, "model": {"model"}, "benchmark": {"benchmark", "table"}}
+
+
+def refuse_misplaced(name: str | Path, wanted: Role, plugins: PluginRegistry) -> None:
+    """Raise `UsageError` if a name or path is something else than is wanted, and say what takes it.
+
+    Args:
+        name: a path, or of a thing that is installed, where there is no such path; unknown ones pass.
+        wanted: what it should be.
+        plugins: where names are looked up.
+    """
+    here = _on_disk(Path(name))
+    kinds = _installed(str(name), plugins) if here is None else []
+    found, more = here or (kinds[0] if kinds else "", "")
+    if not found or wanted in kinds or found in SAME[wanted]:
+        return
+    what, then = WHAT[found]
+    raise UsageError(f"'{name}' is {what}, no {wanted}; {then.format(name, more)}")
+
+
+def _installed(name: str, plugins: PluginRegistry) -> list[str]:
+    return [
+        kind
+        for hook, kind in HOOKS.items()
+        if any(
+            name in map(_name, offered or ()) for _, offered in plugins.ask(hook) if isinstance(offered, list | tuple)
+        )
+    ]
+
+
+def _name(item: Any) -> str:
+    return str(getattr(item, "name", getattr(item, "__name__", "")))
+
+
+def _on_disk(path: Path) -> tuple[str, str] | None:
+    """What a file or folder is, or "", and a name in it; None if there is none."""
+    try:
+        path = path.expanduser()
+        if path.is_dir():
+            return _folder(path)
+        return (_file(path), "") if path.is_file() else None
+    except (OSError, ValueError, RuntimeError):  # no possible path, or not to be read
+        return None
+
+
+def _folder(path: Path) -> tuple[str, str]:
+    names = sorted(file.name for file in path.iterdir())
+    tests: list[tuple[str, Callable[[str], bool]]] = [
+        ("model", lambda name: name == "config.json"),
+        ("benchmark", lambda name: name == "benchmark.json"),
+        ("run", lambda name: name == "plan.json"),
+        ("adapter", lambda name: name == "adapter_config.json"),
+        ("unconfigured", lambda name: name.endswith(WEIGHTS)),
+        ("checkpoints", lambda name: name.startswith("checkpoint-") and (path / name).is_dir()),
+    ]
+    for kind, test in tests:
+        if found := next(filter(test, names), ""):
+            return kind, found
+    return "", ""
+
+
+def _file(path: Path) -> str:
+    suffix = path.suffix.lower()
+    if kind := next((kind for kind, suffixes in SUFFIXES.items() if suffix in suffixes), ""):
+        return kind
+    if suffix != ".json" or path.stat().st_size > LARGEST:
+        return ""
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError):
+        return ""
+    if isinstance(document, list):
+        return "table"
+    if not isinstance(document, dict):
+        return ""
+    if {"model_type", "auto_map"} & document.keys():
+        return "model"
+    if "choices" in document:
+        return "space"
+    if {"models", "settings"} <= document.keys():
+        return "record"
+    return FORMATS.get(str(document.get("format")), "")
