@@ -34,7 +34,7 @@ from tests.support.families import FAMILIES
 COUNTED = ("gpt2", "llama", "bert", "t5", "mixtral", "mamba", "gemma3_text", "opt", "bloom", "deepseek_v3", "falcon")
 PROMPTS = Deployment(batch_size=3, prompt=24)
 LATENCIES = ("latency", "decode_latency")
-SHAPES = ((1, 32), (2, 256), (6, 768))  # layers and width of three GPT-2
+SHAPES = ((1, 32), (2, 256), (4, 512))  # layers and width of three GPT-2
 
 
 def operations(model: Any, inputs: dict[str, torch.Tensor]) -> tuple[int, int]:
