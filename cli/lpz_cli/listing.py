@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
@@ -13,6 +13,7 @@ from lpzero_hf.errors import PluginError, UsageError, unknown
 from lpzero_hf.plugins import PluginRegistry, load_plugins
 
 if TYPE_CHECKING:
+    from lpzero_hf.models.model_kind import Kind
     from lpzero_hf.proxies.base import Proxy
 
 BETTER = {1: "higher", -1: "lower"}
@@ -35,7 +36,7 @@ def proxies(
         if name not in claims:
             raise UsageError(unknown("proxy", name, claims, " (`lpz proxies` lists them all)"))
     claims = {name: claims[name] for name in names} if names else claims
-    rows = [
+    rows: list[dict[str, Any]] = [
         {
             "proxy": name,
             "better": BETTER[claim.item.orientation],
@@ -65,7 +66,8 @@ def _evidence(proxy: Proxy, registry: PluginRegistry) -> dict[str, Any]:
     """What a proxy reached on models of each kind that has a benchmark."""
     from lpzero_hf.proxies.evidence import evidence_of, shipped_evidence
 
-    found = {kind: evidence_of(proxy, kind, registry) for kind in dict.fromkeys(shipped_evidence().kinds.values())}
+    kinds = [cast("Kind", kind) for kind in dict.fromkeys(shipped_evidence().kinds.values())]
+    found = {kind: evidence_of(proxy, kind, registry) for kind in kinds}
     return {kind: known.to_dict() for kind, known in found.items() if known is not None}
 
 

@@ -56,13 +56,14 @@ app = typer.Typer(
     rich_markup_mode="markdown",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for panel, commands in {
+COMMANDS: dict[str, tuple[Any, ...]] = {
     SCORING: (score, compare, cost),
     CHOOSING: (rank, nas),
     GRADING: (bench_app,),
     SEARCHING: (search, export, report, push, pull),
     LISTING: (zoo.zoo_app, listing.proxies, listing.plugins, plugin_app),
-}.items():
+}
+for panel, commands in COMMANDS.items():
     for command in commands:
         if isinstance(command, typer.Typer):
             app.add_typer(command, rich_help_panel=panel)

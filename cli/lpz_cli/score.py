@@ -109,7 +109,7 @@ def score(
     scoring = _Scoring(request, conditions, device, registry, force, plan)
     with _progress(len(request.models)) as start:
         results = [
-            scoring.result(model, asked and asked[place], start(place, model))
+            scoring.result(model, asked[place] if asked else None, start(place, model))
             for place, model in enumerate(request.models)
         ]
     facts = [result.compared for result in results if result.compared is not None and result.scores is not None]

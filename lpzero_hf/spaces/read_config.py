@@ -89,9 +89,9 @@ def looks_like_hub_id(name: str) -> bool:
         >>> looks_like_hub_id("me/mine"), looks_like_hub_id("bert-base-uncased"), looks_like_hub_id("lama-mini")
         (True, True, False)
     """
-    from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES
+    from transformers import CONFIG_MAPPING
 
-    return HUB_ID.fullmatch(name) is not None and ("/" in name or name.partition("-")[0] in CONFIG_MAPPING_NAMES)
+    return HUB_ID.fullmatch(name) is not None and ("/" in name or name.partition("-")[0] in CONFIG_MAPPING)
 
 
 def _config(source: str, shown: str, trust_remote_code: bool, *, offline: bool = False) -> PreTrainedConfig:

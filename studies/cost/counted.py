@@ -74,7 +74,7 @@ def counted(family: str, vocabulary: int) -> dict[str, Any]:
     config = AutoConfig.for_model(family, **(FAMILIES[family] | {"vocab_size": vocabulary}))
     rows = measure_costs(config, ["flops", "decode_flops", "memory", "weights"], PROMPTS)
     model = build_model(config)
-    inputs = prompts(model, PROMPTS.batch_size, PROMPTS.prompt, PROMPTS.seed)
+    inputs = prompts(model, PROMPTS.batch_size, PROMPTS.prompt or 128, PROMPTS.seed)
     whole, decoded = operations(model, inputs)
     return {
         "family": family,
@@ -88,7 +88,7 @@ def counted(family: str, vocabulary: int) -> dict[str, Any]:
 def latencies(rounds: int, repeats: int = 10, shapes: tuple[tuple[int, int], ...] = SHAPES) -> list[dict[str, Any]]:
     """Of each round and kind of latency: the medians of the models in seconds, the seconds of the timed passes and
     of the whole measurement, and warnings of other work."""
-    ends = {"bos_token_id": 0, "eos_token_id": 0}
+    ends: dict[str, Any] = {"bos_token_id": 0, "eos_token_id": 0}
     configs = [GPT2Config(n_layer=n, n_embd=d, n_head=4, vocab_size=500, n_positions=80, **ends) for n, d in shapes]
     found = []
     for number in range(rounds):

@@ -17,7 +17,7 @@ from lpzero_hf.searching.correlation import RankCorrelation
 from lpzero_hf.searching.expression_space import ExpressionSpace
 from lpzero_hf.searching.fitness import FitnessEvaluator, SearchPart
 from lpzero_hf.searching.pruning import Pruner
-from lpzero_hf.searching.strategies import Evolution, Generations, Strategy
+from lpzero_hf.searching.strategies import Evolution, Exhaustive, Generations, Strategy
 from lpzero_hf.searching.table_cache import make_tables
 from studies.markdown import table
 from studies.search.ablation_tasks import chosen
@@ -27,16 +27,16 @@ from studies.study import Progress, Runs, Study
 EVALUATIONS = (1_000, 2_000, 5_000, 10_000, 20_000)
 CHILD_BY_CHILD = 2_000  # evaluations of `paper` at most, of which one takes as long as fifty of the others
 SECONDS = (1, 5, 10, 30, 60)
-CHOSEN, CONFIRMED = "flexibert", "gpt2-wt103"
+SPACES = {"flexibert": 2, "gpt2-wt103": 1}  # unary operations in each branch; tables of two take hours on large models
+CHOSEN, CONFIRMED = SPACES
 Course = Sequence[Sequence[float]]  # evaluations, CPU seconds, largest fitness so far: where it grows, and at the end
 
 
 class Schemes(Study):
-    """Every scheme over two unary operations, on the benchmark that the default was chosen on and on another.
+    """Every scheme, on the benchmark that the default was chosen on and on another.
 
     Args:
-        benchmarks: that the schemes search.
-        unary: operations in each branch.
+        spaces: by benchmark that the schemes search, the unary operations in each branch.
         train: architectures of each.
         evaluations: of each search.
         seeds: of each scheme.
@@ -49,21 +49,20 @@ class Schemes(Study):
 
     def __init__(
         self,
-        benchmarks: Sequence[str] = (CHOSEN, CONFIRMED),
-        unary: int = 2,
+        spaces: Mapping[str, int] = SPACES,
         train: int = 50,
         evaluations: int = EVALUATIONS[-1],
         seeds: int = 10,
         schemes: Sequence[str] = ("paper", *SCHEMES),
     ) -> None:
-        self.benchmarks, self.unary, self.train = benchmarks, unary, train
+        self.spaces, self.train = spaces, train
         self.evaluations, self.seeds, self.schemes = evaluations, seeds, schemes
 
     def make(self, progress: Progress) -> dict[str, Any]:
         """The courses of all searches."""
-        found: dict[str, Any] = {"unary": self.unary, "train": self.train, "courses": {}}
-        for name in self.benchmarks:
-            space, fitness = ground(name, self.unary, self.train, functools.partial(progress, f"{name}, tables"))
+        found: dict[str, Any] = {"unary": dict(self.spaces), "train": self.train, "courses": {}, "optimum": {}}
+        for name, unary in self.spaces.items():
+            space, fitness = ground(name, unary, self.train, functools.partial(progress, f"{name}, tables"))
             courses: dict[str, list[Course]] = {}
             for number, scheme in enumerate(self.schemes):
                 start = starts(space, fitness, self.evaluations)[scheme]
@@ -72,25 +71,31 @@ class Schemes(Study):
                     courses.setdefault(scheme, []).append(course(start(seed)))
             progress(f"{name}, searches", len(self.schemes) * self.seeds, len(self.schemes) * self.seeds)
             found["courses"][name] = courses
+            if unary == 1:
+                found["optimum"][name] = course(Exhaustive(space, fitness))[-1][2]
         return found
 
     def show(self, runs: Runs) -> str:
         """A table for each benchmark."""
         found = runs[self.name]
         seeds = len(next(iter(next(iter(found["courses"].values())).values())))
-        optimum = runs.get("ablations", {}).get("optimum", {}).get(f"({found['unary']},{found['unary']})")
         parts = [
-            f"The largest fitness on {found['train']} architectures, {found['unary']} unary operations in each branch: "
-            f"median and extremes of {seeds} seeds, after some evaluations and after some CPU seconds of one core, "
-            f"tables not included. `paper` is the preset of LPZero, child by child, and shorter; the others propose {GENERATION} "
-            f"at a time. `local search` is the default preset. It was chosen on `{CHOSEN}`"
-            + (f", where the optimum by enumeration is {optimum:.4f}" if optimum else "")
-            + f"; `{CONFIRMED}` confirms it or does not."
+            f"The largest fitness on {found['train']} architectures: median and extremes of {seeds} seeds, after some "
+            "evaluations and after some CPU seconds of one core, tables not included. `paper` is the preset of LPZero, "
+            f"child by child, and shorter; the others propose {GENERATION} at a time. `local search` is the default "
+            f"preset, chosen on `{CHOSEN}`; `{CONFIRMED}` confirms it or does not, over fewer operations, because tables "
+            "of two for its models take hours."
         ]
+        optima = {CHOSEN: runs.get("ablations", {}).get("optimum", {}).get("(2,2)")} | found["optimum"]
         heads = ["scheme", "after", "largest fitness, median", "extremes"]
         for name, courses in found["courses"].items():
             rows = [row for scheme, all_ in courses.items() for row in rows_of(scheme, all_)]
-            parts.append(f"### Schemes on `{name}`\n\n{table(heads, rows, left=2)}")
+            unary, optimum = found["unary"][name], optima.get(name)
+            known = f" The optimum, by enumeration, is {optimum:.4f}." if optimum else ""
+            parts.append(
+                f"### Schemes on `{name}`\n\nUnary operations in each branch: {unary}.{known}\n\n"
+                f"{table(heads, rows, left=2)}"
+            )
         return "\n\n".join(parts)
 
 

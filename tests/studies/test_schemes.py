@@ -54,7 +54,7 @@ def test_the_oldest_or_the_least_fit_leave_and_a_stale_population_begins_anew() 
 
 @pytest.mark.integration
 def test_every_scheme_is_shown_and_none_is_above_the_optimum() -> None:
-    study = Schemes(["tiny-gpt2"], 1, 6, 1000, 2, ["paper", "local search", "islands"])
+    study = Schemes({"tiny-gpt2": 1}, 6, 1000, 2, ["paper", "local search", "islands"])
     told: list[str] = []
     data = json.loads(json.dumps(study.make(lambda what, done, total: told.append(what))))
     assert {what.partition(", ")[2] for what in told} == {"tables", "searches"}
@@ -63,7 +63,8 @@ def test_every_scheme_is_shown_and_none_is_above_the_optimum() -> None:
         assert all(steps[i][2] < steps[i + 1][2] for steps in courses for i in range(len(steps) - 2))
     space, fitness = ground("tiny-gpt2", 1, 6)
     optimum = course(Exhaustive(space, fitness))[-1][2]
-    text = study.show({"schemes": data, "ablations": {"optimum": {"(1,1)": optimum}}})
+    assert data["optimum"] == {"tiny-gpt2": optimum}
+    text = study.show({"schemes": data})
     rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in text.splitlines() if "1,000 eval" in line]
     assert {row[0] for row in rows} == {"paper", "local search", "islands"}
     assert max(float(row[2]) for row in rows) <= round(optimum, 4)
