@@ -81,9 +81,9 @@ class Schemes(Study):
         seeds = len(next(iter(next(iter(found["courses"].values())).values())))
         parts = [
             f"The largest fitness on {found['train']} architectures: median and extremes of {seeds} seeds, after some "
-            "evaluations and after some CPU seconds of one core, tables not included. `paper` is the preset of LPZero, "
+            "evaluations and after some CPU seconds of one core, tables not included. `paper` is that of LPZero, "
             f"child by child, and shorter; the others propose {GENERATION} at a time. `local search` is the default "
-            f"preset, chosen on `{CHOSEN}`; `{CONFIRMED}` confirms it or does not, over fewer operations, because tables "
+            f"preset, chosen on `{CHOSEN}`; `{CONFIRMED}` confirms it or not, over fewer operations, because tables "
             "of two for its models take hours."
         ]
         optima = {CHOSEN: runs.get("ablations", {}).get("optimum", {}).get("(2,2)")} | found["optimum"]
