@@ -119,14 +119,12 @@ def _readable(factory: Callable[..., logging.LogRecord], *arguments: Any, **opti
 def _run(arguments: Sequence[str]) -> int:
     debug = options.debugging(arguments)
     arguments = [argument for argument in arguments if argument != "--debug"]
-    if debug:
-        _log_tracebacks()
-    else:
+    if not debug:
         os.environ.setdefault("HF_HUB_VERBOSITY", "error")
         os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
         os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     try:
-        with _turned_off(options.without_plugins(arguments)):
+        with _turned_off(options.without_plugins(arguments)), _logged(debug):
             return _command(arguments)
     except LpzError as error:
         if debug:
@@ -145,19 +143,25 @@ def _run(arguments: Sequence[str]) -> int:
         return 1
 
 
-def _log_tracebacks() -> None:
+@contextmanager
+def _logged(debug: bool) -> Iterator[None]:
     """Show on standard error what this library logs: the tracebacks of errors that it reports in one line."""
 
     class Printable(logging.Formatter):
         def format(self, record: logging.LogRecord) -> str:
             return printable(super().format(record))
 
-    logger = logging.getLogger("lpzero_hf")
-    logger.setLevel(logging.DEBUG)
-    if not logger.handlers:
-        handler = logging.StreamHandler()
-        handler.setFormatter(Printable("%(message)s"))
+    logger, handler = logging.getLogger("lpzero_hf"), logging.StreamHandler()
+    handler.setFormatter(Printable("%(message)s"))
+    before = logger.level
+    if debug:
+        logger.setLevel(logging.DEBUG)
         logger.addHandler(handler)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
+        logger.removeHandler(handler)
 
 
 def _command(arguments: Sequence[str]) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
@@ -51,20 +52,17 @@ class ScoreRequest:
 
 
 def settings_of(request: ScoreRequest, conditions: Conditions, device: str) -> dict[str, Any]:
-    """Everything that decides the scores, as plain data.
-
-    Raises:
-        LpzError: the text cannot be read.
-    """
+    """Everything that decides the scores, as plain data; a text that cannot be read, which each model tells, has no
+    digest."""
     from lpzero_hf.models.text_source import DatasetText, content_digest, source_to_json
 
-    source = conditions.source()
-    read = (
-        not isinstance(source, DatasetText) and not conditions.random_tokens
-    )  # the rows of a dataset: by their tokens
+    source, digest = conditions.source(), None
+    if not isinstance(source, DatasetText) and not conditions.random_tokens:  # rows of a dataset: by their tokens
+        with suppress(LpzError):
+            digest = content_digest(source)
     return asdict(request) | {
         "text": source_to_json(source),
-        "text_sha256": content_digest(source) if read and not isinstance(source, DatasetText) else None,
+        "text_sha256": digest,
         "random_tokens": conditions.random_tokens,
         "dtype": conditions.dtype,
         "seed": conditions.seed,
