@@ -55,7 +55,7 @@ def rank(
 ) -> None:
     """Draw architectures of a space and rank them without training any.
 
-    Example: `lpz rank tiny-gpt2 --proxy synaptic_diversity --n 100`
+    Example: `lpz rank tiny-lm --proxy synaptic_diversity --n 100`
     """
     registry = load_plugins(no_plugin or ())
     from lpzero_hf.scoring.cache import ScoreCache

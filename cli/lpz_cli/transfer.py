@@ -77,7 +77,7 @@ def transfer(
     one left out. Proxies that need no search are graded on every benchmark. Scores and tables are cached; --resume goes
     on with searches that were interrupted.
 
-    Example: `lpz bench transfer flexibert gpt2-wt103 tiny-gpt2 -p snip --search '--fitness matched'`
+    Example: `lpz bench transfer flexibert gpt2-wt103 tiny-lm -p snip --search '--fitness matched'`
     """
     if resume and out is None:
         raise UsageError("--resume needs the folder of the searches; name it with --out")

