@@ -143,7 +143,7 @@ def evaluate(
     benchmark = load_benchmark(name, registry, table.options([name]))
     if plots is not None:
         from lpz_cli.plots.scatter import draw
-        from lpzero_hf.display import need_matplotlib
+        from lpzero_hf.scoring.display import need_matplotlib
 
         need_matplotlib()
 

@@ -106,7 +106,7 @@ def nas(
     Example: `lpz nas llama -o proxy:lpzero-any -o kv_cache --max params=50M --max latency=20ms --out nas`
     """
     if plots:
-        from lpzero_hf.display import need_matplotlib
+        from lpzero_hf.scoring.display import need_matplotlib
 
         need_matplotlib()
 

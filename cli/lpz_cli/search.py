@@ -141,7 +141,7 @@ def search(
     if (plots or resume) and out is None:
         raise UsageError("--plots and --resume need the folder of the search; name it with --out")
     if plots:
-        from lpzero_hf.display import need_matplotlib
+        from lpzero_hf.scoring.display import need_matplotlib
 
         need_matplotlib()
 

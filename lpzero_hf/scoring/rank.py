@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from scipy.stats import rankdata  # type: ignore[import-untyped]  # scipy ships no types
 
-from lpzero_hf.display import Displayed, Panel, Points, columns
 from lpzero_hf.errors import ComparisonWarning, UsageError
 from lpzero_hf.executors.base import Executor
 from lpzero_hf.plugins import PluginRegistry, load_plugins
 from lpzero_hf.proxies.resolve import ProxyLike, resolve
 from lpzero_hf.scoring.cache import ScoreCache
 from lpzero_hf.scoring.comparability import differences, facts_of_configs
+from lpzero_hf.scoring.display import Displayed, Panel, Points, columns
 from lpzero_hf.scoring.evaluate import Row, evaluate
 from lpzero_hf.scoring.setting import Setting
 from lpzero_hf.spaces.base import SearchSpace

@@ -6,9 +6,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
-from lpzero_hf.display import Displayed, Panel, Points
 from lpzero_hf.errors import LpzError
 from lpzero_hf.proxies.base import Orientation
+from lpzero_hf.scoring.display import Displayed, Panel, Points
 
 Status = Literal["ok", "not applicable", "invalid", "failed"]
 

@@ -10,7 +10,7 @@ from typing import Any
 from lpz_nas.appraisal import Appraised
 from lpz_nas.goals import Goal, Limit
 from lpz_nas.outcome import NothingScored
-from lpzero_hf.display import Displayed, Panel, Points, columns
+from lpzero_hf.scoring.display import Displayed, Panel, Points, columns
 from lpzero_hf.scoring.quantities import show_quantity
 
 FORMAT, VERSION = "lpzero-hf front", 1

@@ -8,8 +8,8 @@ from functools import cached_property
 from typing import Any
 
 from lpz_nas.budget import Budget
-from lpzero_hf.display import Displayed, Panel, Points
 from lpzero_hf.errors import LpzError
+from lpzero_hf.scoring.display import Displayed, Panel, Points
 
 FORMAT, VERSION = "lpzero-hf nas", 1
 

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from lpz_nas.proposals import offered, offers, picker
 from lpzero_hf.benchmarks.benchmark import Benchmark, load_benchmark
-from lpzero_hf.display import data_frame
 from lpzero_hf.errors import UsageError
+from lpzero_hf.scoring.display import data_frame
 from lpzero_hf.spaces.base import Architecture, Value
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from lpz_cli.plots.scatter import save
 
 if TYPE_CHECKING:
-    from lpzero_hf.display import Displayed
+    from lpzero_hf.scoring.display import Displayed
 
 
 def draw_front(found: Displayed, file: Path) -> Path:

@@ -14,7 +14,7 @@ import pytest
 from lpz_nas import Explored, Found, Tried, explore, read_goals
 
 from lpzero_hf import ConfigSpace, LpzError, Setting, load_plugins, minibatch, rank, score
-from lpzero_hf.display import ROWS, Displayed, Panel, Points, drawn, number, table
+from lpzero_hf.scoring.display import ROWS, Displayed, Panel, Points, drawn, number, table
 from lpzero_hf.scoring.rank import Ranked, Ranking
 from lpzero_hf.scoring.scores import Score, Scores
 from tests.support.families import tiny_model
