@@ -26,7 +26,7 @@ def executed(file: Path) -> nbformat.NotebookNode:
         ValueError: a cell writes to stderr.
     """
     notebook = nbformat.read(file, as_version=4)
-    client = NotebookClient(notebook, timeout=600, resources={"metadata": {"path": str(file.parent)}})
+    client = NotebookClient(notebook, timeout=None, resources={"metadata": {"path": str(file.parent)}})
     client.execute(env=os.environ | {"PYTHONWARNINGS": "ignore:IProgress not found"})  # tqdm, where ipywidgets is not
     errors = []
     for cell in notebook.cells:
