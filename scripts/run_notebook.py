@@ -50,7 +50,7 @@ def shown(notebook: nbformat.NotebookNode) -> list[str]:
 
 
 def same(one: str, other: str, relative: float = 0.01) -> bool:
-    """Whether two texts are equal but for numbers that differ by at most `relative`, or by one in the second decimal."""
+    """Whether two texts are equal but for numbers that differ by at most `relative`, or by 0.01."""
     if NUMBER.sub("#", one) != NUMBER.sub("#", other):
         return False
     pairs = zip(NUMBER.findall(one), NUMBER.findall(other), strict=True)
