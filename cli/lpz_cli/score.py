@@ -13,7 +13,7 @@ from lpz_cli import options
 from lpz_cli.grouping import grouped
 from lpz_cli.output import print_json, tell, tell_error
 from lpz_cli.progress import progress_bar
-from lpz_cli.score_record import Recorded, ScoreRequest, facts_of_model, read_record, settings_of
+from lpz_cli.score_record import ScoreRecord, ScoreRequest, facts_of_model, read_record, settings_of
 from lpz_cli.score_tables import Result, as_csv, as_estimates, as_table, beyond, evidence_for
 from lpz_cli.score_tables import shown as shown
 from lpzero_hf.errors import LpzError, UsageError, one_line
@@ -289,7 +289,7 @@ def _as_json(
     print_json(document)
 
 
-def _tell_repeated(record: Recorded, documents: Sequence[dict[str, Any]]) -> int:
+def _tell_repeated(record: ScoreRecord, documents: Sequence[dict[str, Any]]) -> int:
     """Say on stderr whether the scores are those of the record; the exit code."""
     from lpzero_hf.artifacts.versions import versions
 

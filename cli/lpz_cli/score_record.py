@@ -100,7 +100,7 @@ def _of_tokenizer(tokenizer: PreTrainedTokenizerBase) -> str:
 
 
 @dataclass(frozen=True)
-class Recorded:
+class ScoreRecord:
     """A score that is to be repeated.
 
     Args:
@@ -155,7 +155,7 @@ class Recorded:
         return told
 
 
-def read_record(file: Path, context: typer.Context) -> Recorded:
+def read_record(file: Path, context: typer.Context) -> ScoreRecord:
     """The score in a file.
 
     Args:
@@ -208,7 +208,7 @@ CHECKS: dict[str, Callable[[Any], bool]] = {
 }  # fmt: skip
 
 
-def _recorded(file: Path, data: Any) -> Recorded:
+def _recorded(file: Path, data: Any) -> ScoreRecord:
     settings, models = data["settings"], data["models"]
     for name, check in CHECKS.items():
         if not check(settings[name]):
@@ -235,4 +235,4 @@ def _recorded(file: Path, data: Any) -> Recorded:
     facts = tuple(
         {name: model.get(name) for name in ("config_sha256", "tokens_sha256", "tokenizer")} for model in models
     )
-    return Recorded(file, request, conditions, rows, facts, settings, data["versions"])
+    return ScoreRecord(file, request, conditions, rows, facts, settings, data["versions"])

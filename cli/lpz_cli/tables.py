@@ -23,7 +23,7 @@ EDGE, BETWEEN = 1, 3  # characters of lines and spaces of a table, and of each c
 
 
 @dataclass(frozen=True)
-class Column:
+class TableColumn:
     """A column of a table.
 
     Args:
@@ -55,9 +55,9 @@ class Column:
             least = max(least, min(self.natural, NARROWEST))
         return min(self.natural, max(least, _least(self.name)))
 
-    def short(self) -> Column:
+    def short(self) -> TableColumn:
         """The same, with numbers of millions and more in three digits."""
-        return Column(self.name, tuple(map(short, self.cells)), True) if self.right else self
+        return TableColumn(self.name, tuple(map(short, self.cells)), True) if self.right else self
 
 
 def short(text: str) -> str:
@@ -129,7 +129,7 @@ def laid_out(
         width: in cells of a terminal; less than 20 is taken as 20.
     """
     width, right, rows = max(width, NARROWEST), set(numbers), [list(row) for row in rows]
-    columns = [Column(name, tuple(row[i] for row in rows), i in right) for i, name in enumerate(header)]
+    columns = [TableColumn(name, tuple(row[i] for row in rows), i in right) for i, name in enumerate(header)]
     for tried in (columns, [column.short() for column in columns]):
         if (widths := _widths(tried, width)) is not None:
             return [_table(tried, widths)]
@@ -142,7 +142,7 @@ def laid_out(
     return [Text(line) for i in range(len(rows)) for line in _paragraph(columns, i, width)]
 
 
-def _widths(columns: Sequence[Column], width: int) -> list[int] | None:
+def _widths(columns: Sequence[TableColumn], width: int) -> list[int] | None:
     """The widths of the columns of a table; None if it is too narrow for them."""
     widths = [column.roomy if _roomy(columns, width) else column.least for column in columns]
     free = width - EDGE - BETWEEN * len(columns) - sum(widths)
@@ -156,7 +156,7 @@ def _widths(columns: Sequence[Column], width: int) -> list[int] | None:
     return widths
 
 
-def _names(columns: Sequence[Column]) -> int:
+def _names(columns: Sequence[TableColumn]) -> int:
     """How many columns at the left name a row: those of text, after one of numbers at most."""
     first = next((i for i, column in enumerate(columns) if not column.right), 0)
     if first > 1:
@@ -164,9 +164,9 @@ def _names(columns: Sequence[Column]) -> int:
     return next((i for i in range(first, len(columns)) if columns[i].right), first + 1)
 
 
-def _groups(names: Sequence[Column], others: Sequence[Column], width: int) -> list[list[Column]] | None:
+def _groups(names: Sequence[TableColumn], others: Sequence[TableColumn], width: int) -> list[list[TableColumn]] | None:
     """The columns in groups that fit, each with the names; None if one does not fit beside these."""
-    groups: list[list[Column]] = []
+    groups: list[list[TableColumn]] = []
     for column in others:
         wanted = [*groups[-1], column] if groups else []
         if wanted and _roomy(wanted, width):
@@ -178,12 +178,12 @@ def _groups(names: Sequence[Column], others: Sequence[Column], width: int) -> li
     return groups
 
 
-def _roomy(columns: Sequence[Column], width: int) -> bool:
+def _roomy(columns: Sequence[TableColumn], width: int) -> bool:
     """Whether no cell of numbers need be folded."""
     return sum(column.roomy for column in columns) + EDGE + BETWEEN * len(columns) <= width
 
 
-def _table(columns: Sequence[Column], widths: Sequence[int]) -> Table:
+def _table(columns: Sequence[TableColumn], widths: Sequence[int]) -> Table:
     table = Table()
     for column, width in zip(columns, widths, strict=True):
         align = "right" if column.right else "left"
@@ -194,7 +194,7 @@ def _table(columns: Sequence[Column], widths: Sequence[int]) -> Table:
     return table
 
 
-def _paragraph(columns: Sequence[Column], row: int, width: int) -> Iterator[str]:
+def _paragraph(columns: Sequence[TableColumn], row: int, width: int) -> Iterator[str]:
     """The lines of a row: its first cell, and below it each other one that is not empty, all with their names."""
     first, *others = columns
     yield from wrapped(f"{first.name} {first.cells[row] or '—'}".lstrip(), width)
