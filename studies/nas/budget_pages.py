@@ -124,7 +124,7 @@ class Page:
             axes.set_yticks(range(len(pool["kinds"])), [kind["kind"] for kind in pool["kinds"]])
             axes.invert_yaxis()
             axes.set(title=pool["benchmark"], xlabel="true percentile of the choice (0 best)", xlim=(0, None))
-        axes.legend(fontsize=8, loc="lower right")
+        figure.legend(*axes.get_legend_handles_labels(), fontsize=8, loc="outside lower center", ncols=len(SHOWN))
         return figure
 
 
