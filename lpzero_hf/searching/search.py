@@ -16,7 +16,7 @@ from torch import Tensor
 from lpzero_hf.artifacts.versions import versions
 from lpzero_hf.benchmarks.held_out import unseen
 from lpzero_hf.benchmarks.matched import Sizes
-from lpzero_hf.errors import LpzError, UsageError
+from lpzero_hf.errors import LpzError, UsageError, one_line
 from lpzero_hf.executors.base import Executor
 from lpzero_hf.executors.local import LocalExecutor
 from lpzero_hf.expressions.expression import Expression
@@ -34,7 +34,7 @@ from lpzero_hf.searching.result import SearchResult, SettingGrades, Split, Winne
 from lpzero_hf.searching.run_folder import RESULT_FILE, TEXT, SplitLog, open_run
 from lpzero_hf.searching.score_source import ScoreSource
 from lpzero_hf.searching.selection import select
-from lpzero_hf.searching.strategies import Strategy, create
+from lpzero_hf.searching.strategies import Iteration, Strategy, create
 
 CHECKPOINT_SECONDS = 2.0
 LISTED = 10  # runners-up in a result
@@ -281,7 +281,7 @@ def _run(
     unsaved = False
     progress(what, strategy.done, strategy.total, strategy.archive.best or None)
     while strategy.done < strategy.total and (not strategy.done or time.perf_counter() - start < limit):
-        made = strategy.iterate()
+        made = _iterate(strategy, place)
         progress(what, strategy.done, strategy.total, made.best)
         if log is None:
             continue
@@ -297,6 +297,16 @@ def _run(
         seconds = log.seconds
         log.close()
     return strategy, seconds
+
+
+def _iterate(strategy: Strategy, place: Path | None) -> Iteration:
+    """The next iteration. Raises `LpzError` if the device fails or runs out of memory; what was written stays."""
+    try:
+        return strategy.iterate()
+    except (torch.AcceleratorError, torch.OutOfMemoryError) as error:
+        further = "start again with --resume" if place else "start again, with --out to be able to go on"
+        smaller = ", and a smaller --batch or --train" if isinstance(error, torch.OutOfMemoryError) else ""
+        raise LpzError(f"the device failed: {one_line(error)}; {further}{smaller}") from error
 
 
 def _choose(

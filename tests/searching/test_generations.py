@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from lpzero_hf import search
-from lpzero_hf.errors import UsageError
+from lpzero_hf.errors import LpzError, UsageError
 from lpzero_hf.expressions.expression import BUILT_IN, Expression, parse
 from lpzero_hf.expressions.stacked import Stack
 from lpzero_hf.expressions.tables import gather
@@ -307,6 +307,30 @@ def test_a_time_limit_is_an_end_from_which_a_search_goes_on(tmp_path: Path, more
     assert again == ended  # its time is over
     gone_on = search("tiny-gpt2", out=tmp_path / "run", resume=True, **options)
     assert gone_on.splits[0].complete
+    assert gone_on.splits[0].winner == whole.splits[0].winner
+    assert read_history(tmp_path / "run") == read_history(tmp_path / "whole")
+
+
+@pytest.mark.parametrize("failure", [torch.AcceleratorError, torch.OutOfMemoryError])
+def test_a_search_whose_device_fails_says_so_and_goes_on(
+    failure: type[Exception], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = BRIEF | {"iterations": 60, "batch": 20}
+    whole = search("tiny-gpt2", out=tmp_path / "whole", **options)
+    scores, left = Stack.scores, [2]
+
+    def lost(self: Stack, expressions: Any, **settings: Any) -> torch.Tensor:
+        left[0] -= 1
+        if left[0] < 0:
+            raise failure("CUDA error: the card has fallen off the bus")
+        return scores(self, expressions, **settings)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Stack, "scores", lost)
+        with pytest.raises(LpzError, match="--resume") as told:
+            search("tiny-gpt2", out=tmp_path / "run", **options)
+    assert "off the bus" in str(told.value)
+    gone_on = search("tiny-gpt2", out=tmp_path / "run", resume=True, **options)
     assert gone_on.splits[0].winner == whole.splits[0].winner
     assert read_history(tmp_path / "run") == read_history(tmp_path / "whole")
 
