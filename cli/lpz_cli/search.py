@@ -136,7 +136,7 @@ def search(
     Each architecture is captured once; its tables are kept in the cache. The winner is chosen on the architectures
     searched on, and graded on those held out.
 
-    Example: `lpz search tiny-lm --strategy exhaustive --train 30 --splits 3`
+    Example: `lpz search tiny-lm --strategy exhaustive --train 50 --splits 3`
     """
     if (plots or resume) and out is None:
         raise UsageError("--plots and --resume need the folder of the search; name it with --out")

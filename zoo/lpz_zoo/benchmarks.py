@@ -289,12 +289,12 @@ BENCHMARKS = [
     _own(
         "tiny-lm",
         TINY_LM,
-        summary="small Llama decoders of four sizes, trained by this project on the entries of WordNet",
+        summary="128 small Llama decoders of four sizes, trained by this project on the entries of WordNet",
         citation="this project; the text is WordNet 3.0 (Miller 1995, Fellbaum 1998)",
         license="Apache-2.0; the text, which is not in it, has the licence of WordNet 3.0: any use, without fee",
         notes=(
-            "Very small models, of 10,000 to 23,000 parameters outside embeddings, trained on at least 20 tokens for "
-            "each parameter; those of one size are within 10% of it, so that among them shape decides and not size"
+            "Very small models, of 6,700 to 26,200 parameters outside embeddings, trained on 20 to 57 tokens for each "
+            "parameter; those of one size are within 10% of one another, so that among them shape decides and not size"
         ),
     ),
     _own(
