@@ -27,7 +27,7 @@ from studies.study import Progress, Runs, Study
 EVALUATIONS = (1_000, 2_000, 5_000, 10_000, 20_000)
 CHILD_BY_CHILD = 2_000  # evaluations of `paper` at most, of which one takes as long as fifty of the others
 SECONDS = (1, 5, 10, 30, 60)
-SPACES = {"flexibert": 2, "gpt2-wt103": 1}  # unary operations in each branch; tables of two take hours on large models
+SPACES = {"flexibert": (2, 20_000), "gpt2-wt103": (1, 5_000)}  # unary operations in each branch, and evaluations
 CHOSEN, CONFIRMED = SPACES
 Course = Sequence[Sequence[float]]  # evaluations, CPU seconds, largest fitness so far: where it grows, and at the end
 
@@ -36,9 +36,8 @@ class Schemes(Study):
     """Every scheme, on the benchmark that the default was chosen on and on another.
 
     Args:
-        spaces: by benchmark that the schemes search, the unary operations in each branch.
+        spaces: by benchmark that the schemes search, the unary operations in each branch and the evaluations.
         train: architectures of each.
-        evaluations: of each search.
         seeds: of each scheme.
         schemes: to compare; `paper` is the evolution child by child.
     """
@@ -49,23 +48,22 @@ class Schemes(Study):
 
     def __init__(
         self,
-        spaces: Mapping[str, int] = SPACES,
+        spaces: Mapping[str, tuple[int, int]] = SPACES,
         train: int = 50,
-        evaluations: int = EVALUATIONS[-1],
         seeds: int = 10,
         schemes: Sequence[str] = ("paper", *SCHEMES),
     ) -> None:
-        self.spaces, self.train = spaces, train
-        self.evaluations, self.seeds, self.schemes = evaluations, seeds, schemes
+        self.spaces, self.train, self.seeds, self.schemes = spaces, train, seeds, schemes
 
     def make(self, progress: Progress) -> dict[str, Any]:
         """The courses of all searches."""
-        found: dict[str, Any] = {"unary": dict(self.spaces), "train": self.train, "courses": {}, "optimum": {}}
-        for name, unary in self.spaces.items():
+        found: dict[str, Any] = {"unary": {}, "train": self.train, "courses": {}, "optimum": {}}
+        for name, (unary, evaluations) in self.spaces.items():
+            found["unary"][name] = unary
             space, fitness = ground(name, unary, self.train, functools.partial(progress, f"{name}, tables"))
             courses: dict[str, list[Course]] = {}
             for number, scheme in enumerate(self.schemes):
-                start = starts(space, fitness, self.evaluations)[scheme]
+                start = starts(space, fitness, evaluations)[scheme]
                 for seed in range(self.seeds):
                     progress(f"{name}, searches", number * self.seeds + seed, len(self.schemes) * self.seeds)
                     courses.setdefault(scheme, []).append(course(start(seed)))

@@ -54,7 +54,7 @@ def test_the_oldest_or_the_least_fit_leave_and_a_stale_population_begins_anew() 
 
 @pytest.mark.integration
 def test_every_scheme_is_shown_and_none_is_above_the_optimum() -> None:
-    study = Schemes({"tiny-gpt2": 1}, 6, 1000, 2, ["paper", "local search", "islands"])
+    study = Schemes({"tiny-gpt2": (1, 1000)}, 6, 2, ["paper", "local search", "islands"])
     told: list[str] = []
     data = json.loads(json.dumps(study.make(lambda what, done, total: told.append(what))))
     assert {what.partition(", ")[2] for what in told} == {"tables", "searches"}
