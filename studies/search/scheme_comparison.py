@@ -44,7 +44,6 @@ class Schemes(Study):
 
     name = "schemes"
     title = "Schemes of evolution"
-    pending = True
 
     def __init__(
         self,
