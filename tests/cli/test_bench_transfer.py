@@ -108,4 +108,4 @@ def test_wrong_use_is_one_line(arguments: tuple[str, ...], message: str, lpz: Lp
 def test_options_that_no_search_has_are_refused(text: str, lpz: Lpz, two: tuple[str, str]) -> None:
     code, out, err = lpz("bench", "transfer", *two, *OPTIONS, "--search", text)
     assert (code, out) == (2, "")
-    assert "Error" in err
+    assert "error" in err
