@@ -201,7 +201,11 @@ def limit_integers(commands: typer.Typer) -> None:
         if group.typer_instance is not None:
             limit_integers(group.typer_instance)
     for one in commands.registered_commands:
-        for hint in get_type_hints(one.callback, include_extras=True).values():
+        if one.callback is None:
+            continue
+        hints = get_type_hints(one.callback, include_extras=True)
+        one.callback.__annotations__ = hints  # as they are, not as text that is read anew
+        for hint in hints.values():
             plain, *informed = get_args(hint) if get_origin(hint) is Annotated else (hint,)
             kinds = {kind for part in (plain, *get_args(plain)) for kind in (part, *get_args(part))}
             for info in informed:

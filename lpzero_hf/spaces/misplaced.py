@@ -112,8 +112,8 @@ def _file(path: Path) -> str:
         document = json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, RecursionError):
         return ""
-    if isinstance(document, list):
-        return "table"
+    if isinstance(document, list):  # of rows; another list is no table either
+        return "table" if document and all(isinstance(row, dict) for row in document) else ""
     if not isinstance(document, dict):
         return ""
     if {"model_type", "auto_map"} & document.keys():

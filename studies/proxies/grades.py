@@ -55,7 +55,6 @@ class FurtherGrades(Study):
     def __init__(self, benchmark: str, without: Sequence[str] = (), name: str = "") -> None:
         self.benchmark, self.without, title = benchmark, without, f"Every proxy on {benchmark}"
         self.name, self.title = name or f"grades-{benchmark}", title  # type: ignore[misc]  # one class, several studies
-        self.pending = bool(name)  # type: ignore[misc]  # its run file may be missing
 
     def make(self, progress: Progress) -> dict[str, Any]:
         """Scores, grades and the facts of the benchmark."""

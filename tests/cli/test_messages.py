@@ -48,9 +48,11 @@ def whole_numbers() -> Iterator[tuple[str, ...]]:
         for name, inner in vars(command).get("commands", {}).items():
             yield from of(inner, (*words, name))
         for parameter in getattr(command, "params", ()):
-            kind = f"{getattr(parameter, 'bare_type', '')} {getattr(parameter, 'type', '')}"
+            bare = getattr(parameter, "bare_type", "")
+            kind = f"{bare() if callable(bare) else bare} {getattr(parameter, 'type', '')}"
             if re.search(r"\bint\b|IntRange|IntParam", kind) and parameter.opts[0].startswith("--"):
-                yield (*words, parameter.opts[0])
+                needed = [one for one in command.params if one.required and not one.opts[0].startswith("--")]
+                yield (*words, *["x"] * len(needed), parameter.opts[0])
 
     limit_integers(app)
     yield from of(typer.main.get_command(app), ())

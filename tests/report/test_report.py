@@ -39,7 +39,14 @@ needs_chromium = pytest.mark.skipif(
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a small evolution on two splits."""
     folder = tmp_path_factory.mktemp("runs") / "run"
-    sizes: dict[str, Any] = {"limit": 16, "train": 10, "splits": 2, "iterations": 30, "population": 10}
+    sizes: dict[str, Any] = {
+        "limit": 16,
+        "train": 10,
+        "splits": 2,
+        "preset": "paper",
+        "iterations": 30,
+        "population": 10,
+    }
     with few_resamples():
         search("tiny-gpt2", setting=BRIEF, out=folder, ceiling=True, **sizes)
     return folder

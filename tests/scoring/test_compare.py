@@ -151,7 +151,8 @@ def test_other_sizes_kinds_and_vocabularies_are_warned_of() -> None:
     assert "their sizes are equal" in alike.sentence
     bert = BertConfig(num_hidden_layers=2, hidden_size=64, num_attention_heads=2, intermediate_size=64, vocab_size=5000)
     found = compare({"x": gpt2(2), "bert": bert}, "num_layers", seeds=1, setting=SMALL)
-    kinds, size, vocabulary = found.warnings
+    kinds, size, objective, vocabulary = found.warnings
+    assert "objectives differ" in objective
     assert "decoder: x; encoder: bert" in kinds
     assert "bert has" in size
     assert "4,096, 5,000" in vocabulary

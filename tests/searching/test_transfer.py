@@ -197,8 +197,8 @@ def test_the_bound_is_the_fittest_on_all_benchmarks_at_once(
     names: list[str], whole: tuple[TransferResult, Path]
 ) -> None:
     bound = rows(whole[0])["searched: fittest on all"]
-    best = search(names, train=None, **{f: getattr(RULE, f) for f in ("iterations", "population", "setting", "within")},
-                  fitness="mixed").splits[0].fittest[0]  # fmt: skip
+    of_rule = {name: getattr(RULE, name) for name in ("iterations", "population", "setting", "within", "preset")}
+    best = search(names, train=None, fitness="mixed", **of_rule).splits[0].fittest[0]
     assert bound.kind == "ceiling"
     assert bound.found == {name: [(str(best.expression), best.orientation)] for name in names}
     values = [(cell.spearman, cell.matched) for cell in bound.grade.cells.values()]

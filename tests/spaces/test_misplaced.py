@@ -20,7 +20,7 @@ FILES = {
     "runs.csv": ("", "a table"),
     "runs.tsv": ("", "a table"),
     "runs.parquet": ("", "a table"),
-    "list.json": ("[]", "a table"),
+    "list.json": ('[{"params": 1}]', "a table"),
     "space.yaml": ("choices: {}", "a space"),
     "space.json": ('{"base": "gpt2-variant", "choices": {}}', "a space"),
     "model.safetensors": ("x", "weights"),
