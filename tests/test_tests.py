@@ -13,8 +13,8 @@ import pytest
 
 TESTS = Path(__file__).parent
 PRODUCT = re.compile(r"(lpzero_hf|lpz_\w+)(\.|$)")
-PRIVATE = re.compile(r"_[^_]\w*")
-FOREIGN = {"os", "torch", "parameter", "model"}  # of other libraries; a model's configuration is of transformers
+PRIVATE = re.compile(r"_(?!repr_html_$)[^_]\w*")  # IPython asks for that one
+FOREIGN = {"os", "sys", "torch", "parameter", "model"}  # of other libraries; a model's configuration is of transformers
 REPLACING = re.compile(r"(set|del|get)attr$|\bpatch(\.object)?$")
 CLOCK = re.compile(r"(time|monotonic|perf_counter|process_time|thread_time|clock_gettime)(_ns)?")
 LIMITED = re.compile(r"subprocess\.\w+$|\.(communicate|wait)$")

@@ -80,7 +80,12 @@ class Searching:
     ] = None
     init_seed: Annotated[
         list[int] | None,
-        typer.Option("--init-seed", min=0, help="Seed of the weights alone. Repeatable: do well with each."),
+        typer.Option(
+            "--init-seed",
+            min=0,
+            max=options.LARGEST_SEED,
+            help="Seed of the weights alone. Repeatable: do well with each.",
+        ),
     ] = None
     over_settings: Annotated[
         Combine, typer.Option("--over-settings", help="Several minibatches or seeds of the weights.")

@@ -89,7 +89,7 @@ class _Sites:
 
 
 @dataclass
-class _Work:
+class _Missing:
     """What one batch still needs of a group: totals of chains by root, and sums of products."""
 
     totals: dict[Root, set[Chain]] = field(default_factory=dict)
@@ -197,7 +197,7 @@ class RawStore:
 
     def _compute(self, wanted: Iterable[tuple[Sequence[Key], Pair | None]]) -> None:
         """Compute what is not remembered, with one walk over the sites of each group."""
-        work = {group: _Work() for group in GROUPS}
+        work = {group: _Missing() for group in GROUPS}
         for keys, pair in wanted:
             for key in keys:
                 if key in self._held:
@@ -217,7 +217,7 @@ class RawStore:
                     self._walk_sites(group, of)
 
     @torch.no_grad()
-    def _walk_sites(self, group: str, work: _Work) -> None:
+    def _walk_sites(self, group: str, work: _Missing) -> None:
         sites = self.sites[group]
         wanted: list[Key | Pair] = [(root, chain) for root, all_ in work.totals.items() for chain in all_]
         wanted += work.pairs
@@ -240,7 +240,7 @@ class RawStore:
         return max(1, size // (8 * elements))
 
     def _piece(
-        self, names: Sequence[str], raw: Tensor, work: _Work, needed: set[Key]
+        self, names: Sequence[str], raw: Tensor, work: _Missing, needed: set[Key]
     ) -> Iterator[tuple[Key | Pair, Tensor]]:
         """What each chain and each product adds up to at the sites of one piece, raw [statistics, k, rows, columns]."""
         wide = raw.float() if raw.dtype in (torch.bfloat16, torch.float16) else raw

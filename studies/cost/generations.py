@@ -37,7 +37,7 @@ SINGLE = 2000  # candidates scored one after the other
 STORED = 10 * GENERATION  # candidates scored from the store
 
 
-class Counter:
+class CandidateCounter:
     """The architectures of a benchmark, and how fast candidates are scored on them on a device.
 
     Args:
@@ -167,7 +167,7 @@ def counted(
         left: the seconds that may still be used.
         keep: called with what is found after each step.
     """
-    made = Counter(name, limit, device)
+    made = CandidateCounter(name, limit, device)
     found: dict[str, Any] = {"benchmark": name, "architectures": len(made.configs), "device": str(device)}
     found |= made.long(candidates, sample, left)
     keep(found)

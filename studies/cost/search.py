@@ -48,7 +48,7 @@ from lpzero_hf.searching.correlation import RankCorrelation
 from lpzero_hf.searching.fitness import FitnessEvaluator, SearchPart
 from lpzero_hf.searching.strategies import Exhaustive
 from lpzero_hf.searching.table_cache import make_tables
-from studies.cost.generations import STORED, Counter
+from studies.cost.generations import STORED, CandidateCounter
 
 TIMED = ("spearman", "matched", "mixed")
 
@@ -126,7 +126,7 @@ def main() -> int:
 def count_candidates(asked: argparse.Namespace) -> None:
     """Print the candidates a second from a store, by passes over the models, and from tables."""
     name, device = asked.benchmark, asked.device
-    made = Counter(name, asked.limit, torch.device(device))
+    made = CandidateCounter(name, asked.limit, torch.device(device))
     found = made.long(asked.candidates, asked.sample) | {"tables": made.tables(1, seeds=0, optimum=False)}
     stored, tables = found["store"], found["tables"]
     rows = [("4 + 4 operations, from the store, in generations", stored["evaluated"] / stored["seconds"])]
