@@ -3,6 +3,8 @@
 from importlib.util import find_spec
 
 NEEDS = {
+    "archai_search": "archai",
+    "archai_space": "archai",
     "modelopt_score": "modelopt",
     "neps_search": "neps",
     "optuna_study": "optuna",

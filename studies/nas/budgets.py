@@ -158,7 +158,7 @@ def pools_of(name: str, all_shipped: bool, workers: int, progress: Progress) -> 
     scores = consensus_scores(name, keys, installed[WINNER]) | scores
     pool = partial(Pool, name, benchmark.metric)
     searched = [p for p in installed.values() if all_shipped and isinstance(p, SearchedProxy) and p.trained_on]
-    theirs = _searched_scores(benchmark, keys, searched, workers, progress)
+    theirs = searched_scores(benchmark, keys, searched, workers, progress)
     known = {proxy.name: searched_keys(proxy, benchmark, plugins) for proxy in searched}
     first = {name: values for name, values in theirs.items() if not known[name]}
     yield pool(target, sizes, first | scores, seen)
@@ -187,7 +187,7 @@ def consensus_scores(name: str, keys: Sequence[str], shipped: Proxy) -> dict[str
     }
 
 
-def _searched_scores(
+def searched_scores(
     benchmark: Benchmark, keys: Sequence[str], proxies: Sequence[Proxy], workers: int, progress: Progress
 ) -> dict[str, Vector]:
     """The scores of searched proxies, each on the minibatch that it was searched on, higher for better."""

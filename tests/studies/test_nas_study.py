@@ -169,7 +169,7 @@ def test_nothing_chooses_among_what_it_was_searched_on(monkeypatch: pytest.Monke
         asked.append([proxy.name for proxy in proxies])
         return {proxy.name: np.arange(float(len(keys))) for proxy in proxies}
 
-    monkeypatch.setattr(module, "_searched_scores", scores)
+    monkeypatch.setattr(module, "searched_scores", scores)
     whole, rest = pools_of("gpt2-wt103", True, 1, quiet)
     searched = {"lpzero-gpt2", "lpzero-any-0.1.0"}
     assert {*asked[0]} == searched | {"lpzero-flexibert"}
