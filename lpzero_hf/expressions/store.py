@@ -11,7 +11,7 @@ import warnings
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, cast
+from typing import cast
 
 import torch
 from torch import Tensor
@@ -31,7 +31,7 @@ from lpzero_hf.expressions.expression import (
 )
 from lpzero_hf.expressions.operations import applied
 from lpzero_hf.expressions.rounding import decided, disturbed, steady
-from lpzero_hf.expressions.tables import COLUMNS, GROUP, GROUPS, View, read_as
+from lpzero_hf.expressions.tables import COLUMNS, GROUP, GROUPS, View, read_as, results
 
 MEMORY = 2**28  # bytes of results that are remembered
 PIECE = {"cpu": 2**24, "cuda": 2**32}  # bytes of the tensors that are worked on together
@@ -253,7 +253,7 @@ class RawStore:
                 matrices = torch.stack([disturbed(name, matrix) for matrix in matrices])
             totals = work.totals.get(root, set())
             chains = totals | {chain for other, chain in needed if other == root}
-            for chain, result in self._results(chains, matrices):
+            for chain, result in results(chains, matrices, self._apply):
                 if chain in totals:
                     yield (
                         (root, chain),
@@ -264,22 +264,6 @@ class RawStore:
         for pair in work.pairs:
             left, right, matmul = pair
             yield pair, (_column_products if matmul else _inner_products)(kept[left], kept[right])
-
-    def _results(self, chains: set[Chain], matrices: Tensor) -> Iterator[tuple[Chain, Tensor]]:
-        """The result of every chain on [k, rows, columns]; chains with the same beginning share it."""
-        tree: dict[str, Any] = {}
-        for chain in chains:
-            node = tree
-            for name in chain:
-                node = node.setdefault(name, {})
-
-        def walk(node: dict[str, Any], chain: Chain, tensor: Tensor) -> Iterator[tuple[Chain, Tensor]]:
-            if chain in chains:
-                yield chain, tensor
-            for name, below in node.items():
-                yield from walk(below, (*chain, name), self._apply(name, tensor))
-
-        return walk(tree, (), matrices)
 
     def _apply(self, name: str, tensors: Tensor) -> Tensor:
         """One operation on each of k matrices, or of k scalars."""

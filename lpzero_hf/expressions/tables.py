@@ -7,7 +7,7 @@ sum of X @ Y^T is the inner product of the column sums of X and Y.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import combinations
@@ -164,7 +164,7 @@ class Wanted:
             stack = buffer(name, matrix, len(place) if name in paired else 0, rows * columns)
             sums = torch.zeros(len(place), columns, dtype=torch.float64, device=matrix.device)
             scalars: dict[Chain, Tensor] = {}
-            for chain, result in self._results(name, matrix):
+            for chain, result in results(self.chains[name], matrix, self._applied):
                 if result.dim() == 0:
                     scalars[chain] = result.double()
                 else:
@@ -182,22 +182,34 @@ class Wanted:
             parts += [products.reshape(-1), (column_sums[x] @ column_sums[y].T).reshape(-1)]
         return torch.cat(parts)
 
-    def _results(self, statistic: str, matrix: Tensor) -> Iterable[tuple[Chain, Tensor]]:
-        """The result of every chain; chains with the same beginning share its computation."""
-        leaves = set(self.chains[statistic])
-        tree: dict[str, Any] = {}
-        for chain in leaves:
-            node = tree
-            for name in chain:
-                node = node.setdefault(name, {})
+    def _applied(self, name: str, tensor: Tensor) -> Tensor:
+        return applied(self.operations[name], tensor)
 
-        def walk(node: dict[str, Any], chain: Chain, tensor: Tensor) -> Iterable[tuple[Chain, Tensor]]:
-            if chain in leaves:
-                yield chain, tensor
-            for name, below in node.items():
-                yield from walk(below, (*chain, name), applied(self.operations[name], tensor))
 
-        return walk(tree, (), matrix)
+def results(
+    chains: Collection[Chain], tensor: Tensor, apply: Callable[[str, Tensor], Tensor]
+) -> Iterator[tuple[Chain, Tensor]]:
+    """The result of every chain on a tensor; chains with the same beginning share its computation.
+
+    Args:
+        chains: of operations.
+        tensor: what they begin with.
+        apply: an operation by its name.
+    """
+    leaves = set(chains)
+    tree: dict[str, Any] = {}
+    for chain in leaves:
+        node = tree
+        for name in chain:
+            node = node.setdefault(name, {})
+
+    def walk(node: dict[str, Any], chain: Chain, tensor: Tensor) -> Iterator[tuple[Chain, Tensor]]:
+        if chain in leaves:
+            yield chain, tensor
+        for name, below in node.items():
+            yield from walk(below, (*chain, name), apply(name, tensor))
+
+    return walk(tree, (), tensor)
 
 
 def gram(x: Tensor, y: Tensor) -> Tensor:
