@@ -122,6 +122,9 @@ def search(
     minutes: Annotated[
         float | None, typer.Option("--minutes", help="End the search on each split after so long, with its result.")
     ] = None,
+    start: Annotated[
+        Path | None, typer.Option("--start", help="Folder of a search whose fittest expressions are looked at first.")
+    ] = None,
     test: Annotated[
         list[str] | None, typer.Option("--test", help="Another benchmark, to test the winners on. Repeatable.")
     ] = None,
@@ -160,7 +163,7 @@ def search(
     )  # fmt: skip
     with workers.start(config.setting.device, registry) as executor, stages() as progress:
         result = run(
-            config, out=out, resume=resume, test=test or (), ceiling=ceiling, minutes=minutes,
+            config, out=out, resume=resume, test=test or (), ceiling=ceiling, minutes=minutes, start=start,
             executor=executor, plugins=registry, progress=progress,
         )  # fmt: skip
     if plots and out is not None:

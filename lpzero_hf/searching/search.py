@@ -19,7 +19,7 @@ from lpzero_hf.benchmarks.matched import Sizes
 from lpzero_hf.errors import LpzError, UsageError, one_line
 from lpzero_hf.executors.base import Executor
 from lpzero_hf.executors.local import LocalExecutor
-from lpzero_hf.expressions.expression import Expression
+from lpzero_hf.expressions.expression import Expression, parse
 from lpzero_hf.expressions.operations import installed_operations
 from lpzero_hf.files import one_process, write_json
 from lpzero_hf.plugins import PluginRegistry, load_plugins
@@ -30,10 +30,11 @@ from lpzero_hf.searching.benchmark_scores import BenchmarkScores, Progress
 from lpzero_hf.searching.config import SearchConfig
 from lpzero_hf.searching.expression_space import ExpressionSpace
 from lpzero_hf.searching.fitness import FitnessEvaluator
-from lpzero_hf.searching.result import SearchResult, SettingGrades, Split, Winner
+from lpzero_hf.searching.result import SearchResult, SettingGrades, Split, Winner, read_result
 from lpzero_hf.searching.run_folder import RESULT_FILE, TEXT, SplitLog, open_run
 from lpzero_hf.searching.score_source import ScoreSource
 from lpzero_hf.searching.selection import select
+from lpzero_hf.searching.starts import check_unseen, starts_of, widened
 from lpzero_hf.searching.strategies import Iteration, Strategy, create
 
 CHECKPOINT_SECONDS = 2.0
@@ -51,6 +52,7 @@ def search(
     without: Collection[str] = (),
     ceiling: bool = False,
     minutes: float | None = None,
+    start: Path | str | SearchResult | None = None,
     executor: Executor | None = None,
     plugins: PluginRegistry | None = None,
     progress: Progress | None = None,
@@ -59,8 +61,8 @@ def search(
     """Search for expressions whose scores rank the architectures of a benchmark as their trained performance does.
 
     Each architecture is captured once, into tables that are kept in the cache; then an expression costs microseconds
-    (for more than two unary operations in a branch, a pass over every model). The winner is chosen on the architectures
-    searched on, and its agreement is reported on the others. Same settings, same result.
+    (for more than two unary operations in a branch, the raw statistics are kept). The winner is chosen on the
+    architectures searched on, and its agreement is reported on the others. Same settings, same result.
 
     Args:
         benchmarks: names or paths of one benchmark or several, or a whole `SearchConfig`.
@@ -71,6 +73,9 @@ def search(
         ceiling: also search on all architectures at once, which bounds what can be reached.
         minutes: the search on each split ends after so many, capture not included, with what it has found; it is an end
             like any other, and one that is resumed with more minutes, or without a limit, goes on. None for no limit.
+        start: an earlier search, or its folder, whose fittest expressions are the first that each split of an evolution
+            looks at; it must not have seen what the split holds out. So a search over two operations in a branch, which
+            tables make quick, is the beginning of one over four.
         executor: where to capture; by default in this process, with one thread. Its threads decide the rounding.
         plugins: where names are looked up; by default everything installed.
         progress: called with (name of the step, steps done, total number of steps, the highest fitness so far or None).
@@ -86,7 +91,7 @@ def search(
         >>> found = search("tiny-gpt2", strategy="exhaustive", train=50)  # doctest: +SKIP
         >>> found.splits[0].winner.expressions  # doctest: +SKIP
     """
-    start = time.perf_counter()
+    began = time.perf_counter()
     if minutes is not None and not 0 < minutes < math.inf:
         raise UsageError(f"a search cannot end after {minutes:g} minutes; give a number above 0")
     if unknown := sorted(set(settings) - {field.name for field in fields(SearchConfig)}):
@@ -100,10 +105,19 @@ def search(
     executor = LocalExecutor() if executor is None else executor
     report = progress or (lambda what, done, total, best: None)
     folder = None if out is None else Path(out)
-    space = config.space(installed_operations(plugins))
+    operations = installed_operations(plugins)
+    earlier = start if isinstance(start, SearchResult | None) else read_result(Path(start), operations)
+    if earlier is not None:
+        config = replace(config, starts=starts_of(earlier, config.splits))
+    space = config.space(operations)
     searched = [BenchmarkScores(name, config, plugins, without) for name in config.benchmarks]
     tested = [BenchmarkScores(name, replace(config, train=None), plugins) for name in test]
     rows = _rows_to_test(searched, tested)
+    if earlier is not None:
+        marks = [benchmark.marks for benchmark in searched]
+        for number in range(config.splits):
+            check_unseen(earlier, number, marks, drawn_parts(marks, config.train, config.seed + number))
+    starts = [[widened(parse(text, operations), space) for text in texts] for texts in config.starts]
     if not config.tabled:
         create(config, space, FitnessEvaluator([]), config.seed)  # raises if the space is too large for the strategy
     drawn = _portable(config.settings)
@@ -115,9 +129,10 @@ def search(
             benchmark.capture(drawn, space.wanted if config.tabled else None, cache, executor, plugins, report)
         for benchmark in tested:
             benchmark.measure(drawn[0], cache, executor, plugins, report, tested=True)
-        captured = time.perf_counter() - start
+        captured = time.perf_counter() - began
         splits = [
-            _search_split(number, config, space, searched, folder, report, minutes) for number in range(config.splits)
+            _search_split(number, config, space, searched, folder, report, minutes, starts[number] if starts else ())
+            for number in range(config.splits)
         ]
         bound = _ceiling(config, space, searched, report, minutes) if ceiling else None
     winners = [(split.winner.expressions[0], split.winner.orientations[0]) for split in splits]
@@ -130,7 +145,7 @@ def search(
         splits,
         {name: [graded.mean for graded in found] for name, found in tests.items()},
         bound,
-        {"capture": captured, "all": time.perf_counter() - start},
+        {"capture": captured, "all": time.perf_counter() - began},
         versions(),
         {benchmark.name: [sorted(marks) for marks in benchmark.marks] for benchmark in searched},
         {benchmark.name: benchmark.content for benchmark in searched},
@@ -232,14 +247,14 @@ def drawn_parts(benchmarks: Sequence[Sequence[Set[str]]], train: int | None, see
 
 def _search_split(
     number: int, config: SearchConfig, space: ExpressionSpace, searched: Sequence[BenchmarkScores],
-    folder: Path | None, progress: Progress, minutes: float | None,
+    folder: Path | None, progress: Progress, minutes: float | None, starts: Sequence[Expression],
 ) -> Split:  # fmt: skip
     seed = config.seed + number
     parts = drawn_parts([benchmark.marks for benchmark in searched], config.train, seed)
     fitness = _evaluator(config, searched, parts)
     place = None if folder is None else folder / f"split-{number:02d}"
     what = "search" if config.splits == 1 else f"search {number + 1} of {config.splits}"
-    strategy, seconds = _run(create(config, space, fitness, seed), place, what, progress, minutes)
+    strategy, seconds = _run(create(config, space, fitness, seed, starts), place, what, progress, minutes)
     kept = strategy.archive.fittest()
     if not kept:
         raise LpzError("no expression has a valid score on these architectures; search a larger space, or for longer")

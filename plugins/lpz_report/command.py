@@ -18,7 +18,7 @@ NUMBERS = {"splits": "--splits", "fitness": "--fitness", "combine": "--combine",
     "limit": "--limit", "match": "--match", "within": "--within", "over_settings": "--over-settings",
     "preset": "--preset", "batch": "--batch",
 }  # fmt: skip
-ONLY_PYTHON = ("elite", "crossover", "mutation")
+ONLY_PYTHON = ("elite", "crossover", "mutation", "starts")
 
 
 def command(config: SearchConfig, tests: Sequence[str] = (), ceiling: bool = False) -> str:

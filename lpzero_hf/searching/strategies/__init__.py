@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from functools import partial
+
+from lpzero_hf.expressions.expression import Expression
 from lpzero_hf.searching.config import SearchConfig
 from lpzero_hf.searching.expression_space import ExpressionSpace
 from lpzero_hf.searching.fitness import FitnessEvaluator
@@ -16,7 +20,10 @@ from lpzero_hf.searching.strategies.local_search import LocalSearch as LocalSear
 from lpzero_hf.searching.strategies.random_search import RandomSearch as RandomSearch
 
 
-def create(config: SearchConfig, space: ExpressionSpace, fitness: FitnessEvaluator, seed: int) -> Strategy:
+def create(
+    config: SearchConfig, space: ExpressionSpace, fitness: FitnessEvaluator, seed: int,
+    starts: Sequence[Expression] = (),
+) -> Strategy:  # fmt: skip
     """The strategy of a configuration, before its first iteration.
 
     Args:
@@ -24,6 +31,7 @@ def create(config: SearchConfig, space: ExpressionSpace, fitness: FitnessEvaluat
         space: to search.
         fitness: evaluates an expression.
         seed: of every random choice.
+        starts: members of the space to begin with, where the strategy is an evolution in generations.
 
     Raises:
         UsageError: the space is too large for the strategy.
@@ -38,7 +46,8 @@ def create(config: SearchConfig, space: ExpressionSpace, fitness: FitnessEvaluat
         )  # fmt: skip
     if config.in_generations:
         return Generations(
-            space, fitness, seed, pruner, scheme=LocalSearch, evaluations=config.children, batch=batch
+            space, fitness, seed, pruner, scheme=partial(LocalSearch, starts=starts), evaluations=config.children,
+            batch=batch,
         )  # fmt: skip
     return Evolution(
         space, fitness, seed, pruner,

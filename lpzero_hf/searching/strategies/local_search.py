@@ -25,18 +25,20 @@ class LocalSearch(Scheme):
         kicks: mutations of a fixed point to start again from.
         fresh: the probability of a start drawn uniformly.
         kept: the fittest fixed points to start again from.
+        starts: the first to start from.
         common: arguments of every scheme.
     """
 
     def __init__(
         self, space: ExpressionSpace, rng: random.Random, *, walkers: int = 8, kicks: int = 3, fresh: float = 0.2,
-        kept: int = 10,
+        kept: int = 10, starts: Sequence[Expression] = (),
     ) -> None:  # fmt: skip
         super().__init__(space, rng)
         self.kicks, self.fresh, self.kept = kicks, fresh, kept
         self.at: list[Candidate | None] = [None] * walkers
         self.left: list[list[Expression]] = [[] for _ in range(walkers)]  # mutations not yet looked at
         self.fixed: list[Candidate] = []  # the fittest first
+        self.starts = list(starts)
         self.turn = 0
         self.asked: dict[Expression, int] = {}  # the walker of each proposal of this generation
 
@@ -60,6 +62,8 @@ class LocalSearch(Scheme):
             self.at[walker] = None
             others = [member for member in self.fixed if member.expression != at.expression]
             self.fixed = sorted([*others, at], key=lambda member: member.order)[: self.kept]
+        if self.starts:
+            return self.starts.pop(0)
         if not self.fixed or self.rng.random() < self.fresh:
             return self.space.draw(self.rng)
         expression = self.rng.choice(self.fixed).expression
@@ -81,11 +85,12 @@ class LocalSearch(Scheme):
         self.asked.clear()
 
     def state(self) -> dict[str, Any]:
-        """Where the walkers stand, what they have not looked at, and the fixed points."""
+        """Where the walkers stand, what they have not looked at, the fixed points, and where to start first."""
         return {
             "at": [at and at.to_json() for at in self.at],
             "left": [[str(expression) for expression in left] for left in self.left],
             "fixed": [member.to_json() for member in self.fixed],
+            "starts": [str(expression) for expression in self.starts],
             "turn": self.turn,
         }
 
@@ -95,5 +100,6 @@ class LocalSearch(Scheme):
         self.at = [entry and candidate_from(entry, operations) for entry in state["at"]]
         self.left = [[parse(text, operations) for text in left] for left in state["left"]]
         self.fixed = [candidate_from(entry, operations) for entry in state["fixed"]]
+        self.starts = [parse(text, operations) for text in state.get("starts", ())]
         self.turn = int(state["turn"])
         self.asked.clear()
