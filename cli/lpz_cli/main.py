@@ -44,9 +44,9 @@ from lpzero_hf.foreign import Survived, stdout_kept
 from lpzero_hf.plugins import DISABLE_VARIABLE, load_plugins
 
 SCORING = "Score models: lpz score gpt2-variant bert-mini"
-CHOOSING = "Choose an architecture: lpz rank tiny-gpt2 --proxy lpzero-any --n 100"
-GRADING = "Grade proxies on trained models: lpz bench eval tiny-gpt2 --proxy synflow"
-SEARCHING = "Find and share a proxy: lpz search tiny-gpt2 --out runs/mine && lpz export runs/mine"
+CHOOSING = "Choose an architecture: lpz rank tiny-lm --proxy lpzero-any --n 100"
+GRADING = "Grade proxies on trained models: lpz bench eval tiny-lm --proxy synflow"
+SEARCHING = "Find and share a proxy: lpz search tiny-lm --out runs/mine && lpz export runs/mine"
 LISTING = "What there is: lpz zoo, lpz proxies snip, lpz plugin new my-proxy"
 
 app = typer.Typer(

@@ -88,6 +88,7 @@ class BenchmarkScores:
         self.sizes = Sizes(np.full(len(entries), np.nan), config.match, config.within)
         self.direct: list[DirectScores] = []
         self.sources: list[ScoreSource] = []
+        self.tabled = list(range(len(entries)))
         if config.train is not None and config.train > len(entries):
             raise UsageError(f"benchmark '{name}' has {len(entries)} architectures, fewer than --train {config.train}")
         if not entries:
@@ -103,6 +104,7 @@ class BenchmarkScores:
         executor: Executor,
         plugins: PluginRegistry,
         progress: Progress,
+        tabled: Collection[int] | None = None,
     ) -> None:
         """Make the tables for `wanted`, or with None prepare for stores of raw statistics; and `measure`.
 
@@ -113,6 +115,7 @@ class BenchmarkScores:
             executor: where to work.
             plugins: where operations and layouts are looked up.
             progress: called as that of `search`.
+            tabled: places of the architectures to make tables of, None for all; the others are scored by passes.
         """
         self.direct = [
             DirectScores(
@@ -124,7 +127,7 @@ class BenchmarkScores:
         ]  # fmt: skip
         self.sources = list(self.direct)
         if wanted is not None:
-            self._tabulate(settings, wanted, executor, plugins, progress)
+            self._tabulate(settings, wanted, executor, plugins, progress, tabled)
         self.measure(settings[0], cache, executor, plugins, progress)
 
     def measure(
@@ -161,12 +164,15 @@ class BenchmarkScores:
         executor: Executor,
         plugins: PluginRegistry,
         progress: Progress,
+        tabled: Collection[int] | None = None,
     ) -> None:
         self.sources = []
+        self.tabled = list(range(len(self.keys))) if tabled is None else sorted(tabled)
+        configs = {self.keys[place]: self.configs[self.keys[place]] for place in self.tabled}
         for setting, label in zip(settings, self.config.labels, strict=True):
             what = f"capture of {self.name}" + (f" ({label})" if label else "")
             tables = make_tables(
-                self.configs, wanted, setting, cache_folder() / "tables",
+                configs, wanted, setting, cache_folder() / "tables",
                 executor=executor, plugins=plugins,
                 progress=partial(_without_fitness, progress, what),
             )  # fmt: skip
@@ -179,7 +185,8 @@ class BenchmarkScores:
             raise UsageError(f"the architectures of '{self.name}' to search on are all equally good; use more of them")
         sizes = self.sizes.part(architectures)
         correlation = RankCorrelation(truth.tolist(), self.config.fitness, self.sources[0].device, sizes)
-        return [SearchPart(source.part(architectures), correlation) for source in self.sources]
+        places = [self.tabled.index(place) for place in architectures]
+        return [SearchPart(source.part(places), correlation) for source in self.sources]
 
     def refused(self, expressions: Collection[Expression], architectures: Sequence[int]) -> set[Expression]:
         """The expressions that a scorer refuses on some architectures because rounding decides their scores.
@@ -199,11 +206,22 @@ class BenchmarkScores:
     def scores(self, expressions: Sequence[Expression], orientations: Sequence[int]) -> Tensor:
         """[s, n] for one expression, [s, m, n] for several: the scores of all architectures under each setting, higher
         is better."""
-        for source in self.sources:
-            source.prepare(expressions)
-        signed = list(zip(expressions, orientations, strict=True))
-        made = torch.stack([torch.stack([source.score(e) * o for e, o in signed]) for source in self.sources]).cpu()
+        signs = torch.tensor(orientations)[:, None]
+        made = torch.stack([self._scores(number, expressions) * signs for number in range(len(self.sources))])
         return made if len(expressions) > 1 else made[:, 0]
+
+    def _scores(self, setting: int, expressions: Sequence[Expression]) -> Tensor:
+        """[m, n], under one setting."""
+        source = self.sources[setting]
+        source.prepare(expressions)
+        known = torch.stack([source.score(expression) for expression in expressions]).cpu()
+        others = sorted(set(range(len(self.keys))) - set(self.tabled))
+        if not others:
+            return known
+        made = known.new_empty(len(expressions), len(self.keys))
+        made[:, self.tabled] = known
+        made[:, others] = self.direct[setting].of(others).scores(expressions)
+        return made
 
     def test(
         self,

@@ -183,6 +183,12 @@ class SearchConfig:
         return max(self.unary) <= LONGEST_TABLED
 
     @property
+    def tabled_everywhere(self) -> bool:
+        """Whether tables cost so little that architectures held out have them too; if not, these are scored directly,
+        by what was found."""
+        return max(self.unary) < LONGEST_TABLED
+
+    @property
     def in_generations(self) -> bool:
         """Whether it is an evolution that scores whole generations."""
         return self.strategy == "evolution" and self.preset == "default"

@@ -113,10 +113,11 @@ def search(
     searched = [BenchmarkScores(name, config, plugins, without) for name in config.benchmarks]
     tested = [BenchmarkScores(name, replace(config, train=None), plugins) for name in test]
     rows = _rows_to_test(searched, tested)
+    marks = [benchmark.marks for benchmark in searched]
+    parts = [drawn_parts(marks, config.train, config.seed + number) for number in range(config.splits)]
     if earlier is not None:
-        marks = [benchmark.marks for benchmark in searched]
-        for number in range(config.splits):
-            check_unseen(earlier, number, marks, drawn_parts(marks, config.train, config.seed + number))
+        for number, part in enumerate(parts):
+            check_unseen(earlier, number, marks, part)
     starts = [[widened(parse(text, operations), space) for text in texts] for texts in config.starts]
     if not config.tabled:
         create(config, space, FitnessEvaluator([]), config.seed)  # raises if the space is too large for the strategy
@@ -125,14 +126,17 @@ def search(
         contents = {benchmark.name: benchmark.content for benchmark in [*searched, *tested]}
         open_run(folder, config, resume, contents | _texts(drawn))
     with ScoreCache() as cache:
-        for benchmark in searched:
-            benchmark.capture(drawn, space.wanted if config.tabled else None, cache, executor, plugins, report)
+        for benchmark, some in zip(searched, zip(*parts, strict=True), strict=True):
+            rows_searched = None if ceiling or config.tabled_everywhere else set().union(*some)
+            benchmark.capture(
+                drawn, space.wanted if config.tabled else None, cache, executor, plugins, report, rows_searched
+            )
         for benchmark in tested:
             benchmark.measure(drawn[0], cache, executor, plugins, report, tested=True)
         captured = time.perf_counter() - began
         splits = [
-            _search_split(number, config, space, searched, folder, report, minutes, starts[number] if starts else ())
-            for number in range(config.splits)
+            _search_split(number, config, space, searched, part, folder, report, minutes, begin)
+            for number, (part, begin) in enumerate(zip(parts, starts or [[]] * config.splits, strict=True))
         ]
         bound = _ceiling(config, space, searched, report, minutes) if ceiling else None
     winners = [(split.winner.expressions[0], split.winner.orientations[0]) for split in splits]
@@ -247,10 +251,10 @@ def drawn_parts(benchmarks: Sequence[Sequence[Set[str]]], train: int | None, see
 
 def _search_split(
     number: int, config: SearchConfig, space: ExpressionSpace, searched: Sequence[BenchmarkScores],
-    folder: Path | None, progress: Progress, minutes: float | None, starts: Sequence[Expression],
+    parts: Sequence[Sequence[int]], folder: Path | None, progress: Progress, minutes: float | None,
+    starts: Sequence[Expression],
 ) -> Split:  # fmt: skip
     seed = config.seed + number
-    parts = drawn_parts([benchmark.marks for benchmark in searched], config.train, seed)
     fitness = _evaluator(config, searched, parts)
     place = None if folder is None else folder / f"split-{number:02d}"
     what = "search" if config.splits == 1 else f"search {number + 1} of {config.splits}"

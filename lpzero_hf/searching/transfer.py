@@ -324,7 +324,9 @@ class _Work:
         alone = replace(config, benchmarks=(name,), setting=first, minibatches=(), init_seeds=())
         operations = installed_operations(self.plugins)
         source, space = BenchmarkScores(name, alone, self.plugins), alone.space(operations)
-        wanted = space.wanted if alone.tabled else None  # of the whole space: other searches have made these tables
+        wanted = (
+            space.wanted if alone.tabled_everywhere else None
+        )  # of the whole space: other searches have made these tables
         with ScoreCache() as cache:
             source.capture([first.portable()], wanted, cache, self.executor, self.plugins, self.progress)
             return [

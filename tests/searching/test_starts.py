@@ -102,3 +102,20 @@ def test_what_an_earlier_search_must_not_have_seen_is_refused_before_any_work(
 def test_a_folder_without_a_search_is_named(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="no search in"):
         search("tiny-lm", start=tmp_path, **COMMON)
+
+
+@pytest.mark.integration
+@pytest.mark.filterwarnings("ignore::lpzero_hf.errors.ModelWarning")
+def test_tables_of_two_operations_are_made_only_of_what_is_searched_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: dict[str, SearchResult] = {}
+    for name, ceiling in (("some", False), ("all", True)):
+        monkeypatch.setenv("LPZ_CACHE", str(tmp_path / name))
+        made[name] = search("tiny-lm", unary=(2, 1), splits=2, iterations=200, ceiling=ceiling, **COMMON)
+    searched = {key for split in made["some"].splits for key in split.trained_on["tiny-lm"]}
+    assert len(list((tmp_path / "some" / "tables").iterdir())) == len(searched) < 12
+    assert len(list((tmp_path / "all" / "tables").iterdir())) == 12
+    for one, other in zip(made["some"].splits, made["all"].splits, strict=True):
+        assert one.winner.expressions == other.winner.expressions
+        assert one.winner.scores["tiny-lm"][0] == pytest.approx(other.winner.scores["tiny-lm"][0])
