@@ -9,7 +9,9 @@ from functools import partial
 import torch
 from torch import Tensor
 
+from lpz_proxies.gram import scatter
 from lpzero_hf.capture.spec import Reduced, Reduction
+from lpzero_hf.capture.workspace import once
 from lpzero_hf.errors import InvalidScore, NotApplicable
 from lpzero_hf.models.layout import ModelLayout
 from lpzero_hf.proxies.base import Proxy, StatisticProxy, total
@@ -55,12 +57,7 @@ def variances(A: Tensor, mask: Tensor) -> Tensor:
     Raises:
         InvalidScore: A is not finite.
     """
-    rows = A[mask].double()
-    if not rows.isfinite().all():
-        raise InvalidScore("the features are not finite")
-    rows = rows - rows.mean(0)
-    gram = rows.T @ rows if rows.shape[0] >= rows.shape[1] else rows @ rows.T
-    return torch.linalg.eigvalsh(gram).clamp_min_(0).flip(0)
+    return torch.linalg.eigvalsh(once(scatter, A, mask)).clamp_min_(0).flip(0)
 
 
 def principal_components(A: Tensor, mask: Tensor, threshold: float) -> Tensor:
@@ -83,22 +80,29 @@ def least_correlation(A: Tensor, mask: Tensor) -> Tensor:
     Raises:
         InvalidScore: A is not finite.
     """
-    rows = A[mask]
-    tokens, channels = rows.shape
-    if not rows.isfinite().all():
-        raise InvalidScore("the features are not finite")
+    tokens, channels = int(mask.sum()), A.shape[-1]
     if tokens <= channels:
+        if not A[mask].isfinite().all():
+            raise InvalidScore("the features are not finite")
         return A.new_zeros((), dtype=torch.float64)
-    eps = next(torch.finfo(dtype).eps for dtype in PRECISIONS if torch.equal(rows.to(dtype).to(rows.dtype), rows))
-    centred = rows.double() - rows.double().mean(0)
-    norms = torch.linalg.vector_norm(centred, dim=0)
-    constant = norms <= eps * math.sqrt(tokens) * rows.double().abs().amax(0)
+    products = once(scatter, A, mask)
+    norms = products.diagonal().sqrt()
+    eps = _precision(A)
+    constant = norms <= eps * math.sqrt(tokens) * A.abs().masked_fill_(~mask.unsqueeze(-1), 0).amax((0, 1)).double()
     if constant.any():
         return A.new_zeros((), dtype=torch.float64)
-    centred = centred / norms
-    eigenvalues = torch.linalg.eigvalsh(centred.T @ centred)
+    eigenvalues = torch.linalg.eigvalsh(products / norms / norms.unsqueeze(1))
     noise = eigenvalues[-1] * channels * max(eps**2, torch.finfo(torch.float64).eps)
     return torch.where(eigenvalues[0] > noise, eigenvalues[0], 0.0)
+
+
+def _precision(tensor: Tensor) -> float:
+    """The rounding unit of the coarsest type that holds all values of a tensor."""
+
+    def holds(dtype: torch.dtype, part: Tensor) -> bool:
+        return torch.equal(part.to(dtype).to(part.dtype), part)
+
+    return next(torch.finfo(dtype).eps for dtype in PRECISIONS if holds(dtype, tensor[0, 0]) and holds(dtype, tensor))
 
 
 def total_of_least(values: Sequence[list[Tensor]], layout: ModelLayout) -> float:
