@@ -96,6 +96,8 @@ class Reducer:
         wanted = set().union(*(names for names in reads if names <= tensors.keys()))
         if not wanted:
             return
+        joined = {name: tensors[name] for name in wanted & {"W"}}  # of all samples
+        wanted -= {"W"}
         before = self.kept.setdefault((moment, where), [])
         if len(before) != self.part or any(part.keys() != wanted for part in before):
             raise Indivisible(UNEQUAL_PARTS.format(where.site))
@@ -103,7 +105,6 @@ class Reducer:
             before.append({name: tensors[name].detach().to("cpu", copy=True) for name in wanted})
             return
         del self.kept[moment, where]
-        joined: dict[str, Tensor] = {}
         for name in wanted:
             last = tensors[name].detach()
             if any(part[name].shape[1:] != last.shape[1:] for part in before):

@@ -9,7 +9,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from lpz_proxies.gram import scatter
+from lpz_proxies.gram import full, gram, scatter
 from lpzero_hf.capture.spec import Reduced, Reduction
 from lpzero_hf.capture.workspace import once
 from lpzero_hf.errors import InvalidScore, NotApplicable
@@ -66,9 +66,35 @@ def principal_components(A: Tensor, mask: Tensor, threshold: float) -> Tensor:
     Raises:
         InvalidScore: A is not finite.
     """
-    spectrum = variances(A, mask)
+    return components(variances(A, mask), threshold)
+
+
+def components(spectrum: Tensor, threshold: float) -> Tensor:
+    """How many of the variances, the largest first, reach `threshold` of their sum."""
     reached = spectrum.cumsum(0) >= threshold * spectrum.sum()
     return reached.to(torch.int8).argmax() + 1
+
+
+def factored_components(A: Tensor, X: Tensor, W: Tensor, mask: Tensor, threshold: float) -> Tensor:
+    """`principal_components` of A = X W^T + b, where X [B, T, in] is narrower than A [B, T, out] and than the tokens.
+
+    The variances of A are the eigenvalues of L^T K L, [in, in], for the scatter K of X and L L^T = W^T W; all others
+    are 0. They are those of A itself where L does not exist, or A has another total variance: no plain layer made it.
+
+    Raises:
+        InvalidScore: A is not finite.
+    """
+    features = X.shape[-1]
+    if 0 < features < min(A.shape[-1], int(mask.sum())):
+        factor, failed = torch.linalg.cholesky_ex(gram(W.double().T))
+        if not failed:
+            products = once(scatter, X, mask)
+            spectrum = torch.linalg.eigvalsh(factor.T @ full(products) @ factor).clamp_min_(0).flip(0)
+            rows = A.flatten(0, 1) if mask.all() else A[mask]
+            total = rows.var(0, correction=0).sum().double() * len(rows)
+            if (spectrum.sum() - total).abs() <= SAME_VARIANCE * total:
+                return components(spectrum, threshold)
+    return principal_components(A, mask, threshold)
 
 
 def least_correlation(A: Tensor, mask: Tensor) -> Tensor:
@@ -139,6 +165,7 @@ class MeanShare(StatisticProxy):
 
 KERNEL = Reduction("ffn_hidden", ("A", "mask"), sample_agreement)
 COMPONENTS = Reduction("ffn_output", ("A", "mask"), partial(principal_components, threshold=0.99))
+SAME_VARIANCE = 1e-3  # relative; half precision is off by less
 PRECISIONS = (torch.bfloat16, torch.float16, torch.float32, torch.float64)  # the first that holds a tensor's values
 
 PROXIES: list[Proxy] = [
@@ -192,7 +219,7 @@ PROXIES: list[Proxy] = [
         formula="parameters * mean over feed-forward pre-activations of components that reach 0.99 / min(in, out)",
         citation=f"{WPCA}; as in the code of github.com/ra225/W-PCA",
         batch_order_invariant=True,
-        reductions=(Reduction("ffn_hidden", ("A", "mask"), partial(principal_components, threshold=0.99)),),
+        reductions=(Reduction("ffn_hidden", ("A", "X", "W", "mask"), partial(factored_components, threshold=0.99)),),
     ),
     StatisticProxy(
         name="meco",

@@ -31,6 +31,11 @@ def smaller_gram(matrix: Tensor) -> Tensor:
     return gram(matrix if matrix.shape[0] <= matrix.shape[1] else matrix.T)
 
 
+def full(products: Tensor) -> Tensor:
+    """A symmetric matrix of its lower triangle."""
+    return products.tril() + products.tril(-1).T
+
+
 def centred_rows(A: Tensor, mask: Tensor) -> Tensor:
     """The features [B, T, d] of real tokens as rows, less their mean, in double precision.
 
