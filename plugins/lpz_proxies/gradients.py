@@ -15,6 +15,7 @@ from lpzero_hf.proxies.base import Proxy, StatisticProxy, mean, total
 ZERO_COST = "Abdelfattah et al., Zero-Cost Proxies for Lightweight NAS, ICLR 2021, arXiv:2101.08134"
 SERIANNI = "Serianni and Kalita, Training-free NAS for RNNs and Transformers, ACL 2023, arXiv:2306.00288"
 TF_TAS = "Zhou et al., Training-free Transformer Architecture Search, CVPR 2022, arXiv:2203.12217"
+COARSE, UNITS = 2e-5, 8  # relative error of a sum of singular values; rounding of eigenvalues in units of the largest
 EXACT = 2**24  # integers below it are exact in single precision
 LPZERO = "Dong et al., LPZero, EMNLP Findings 2024, arXiv:2410.04808"
 
@@ -42,9 +43,25 @@ def nuclear_norm(matrix: Tensor) -> Tensor:
     return torch.linalg.eigvalsh(smaller_gram(matrix.double())).clamp_min_(0).sqrt_().sum()
 
 
+def well_conditioned_norm(matrix: Tensor) -> Tensor:
+    """The nuclear norm in the matrix's own precision where that is off by no more than `COARSE`, as for weights before
+    any training; else as `nuclear_norm`.
+
+    Rounding moves an eigenvalue s^2 by some units of the largest, and so s by that over 2 s, or by its root if s is
+    smaller. (Gradients have singular values too small for this.)
+    """
+    if matrix.dtype != torch.float32:
+        return nuclear_norm(matrix)
+    eigenvalues = torch.linalg.eigvalsh(smaller_gram(matrix)).clamp_min_(0).double()
+    singular = eigenvalues.sqrt()
+    moved = UNITS * torch.finfo(torch.float32).eps * eigenvalues[-1]
+    bound = torch.minimum(moved / (2 * singular), moved.sqrt()).sum()
+    return singular.sum() if bound <= COARSE * singular.sum() else nuclear_norm(matrix)
+
+
 def nuclear_product(W: Tensor, G: Tensor) -> Tensor:
     """The product of the nuclear norms of W and G."""
-    return nuclear_norm(W) * nuclear_norm(G)
+    return well_conditioned_norm(W) * nuclear_norm(G)
 
 
 def sign_determinant(G: Tensor) -> Tensor:

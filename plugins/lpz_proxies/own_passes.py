@@ -21,6 +21,7 @@ from lpzero_hf.proxies.base import ModelProxy, Proxy, Subject
 
 NOISE = 0.01  # alpha of Zen-NAS
 REPEATS = 4
+PLAIN: tuple[type[nn.Module], ...] = (nn.Linear, Conv1D)
 TOGETHER = 512  # tokens whose graph of first derivatives is kept at a time
 ROUNDING = 16  # units of rounding, relative to the norms, between two ways to the same sum
 
@@ -39,7 +40,7 @@ def grasp(subject: Subject) -> float:
         plain_kernels(subject.model),
     ):
         sums = Curvature([replaced[key] for key in sites if key in replaced])
-        layers = [site.module for site in subject.layout.linears if type(site.module) in (nn.Linear, Conv1D)]
+        layers = [site.module for site in subject.layout.linears if type(site.module) in PLAIN]
         handles = [layer.register_forward_hook(sums.on_layer) for layer in dict.fromkeys(filter(None, layers))]
         for loss in _losses(subject):
             sums.add(loss)
