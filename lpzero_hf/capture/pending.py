@@ -21,7 +21,10 @@ Event = tuple[int, int]  # (index of a block, index of one of its layers and mix
 
 @dataclass
 class LayerOutput:
-    """The output of a layer, with its places, its block, how it is read, and the tensor's version then."""
+    """The output of a layer, with its places, its block, how it is read, and the tensor's version then.
+
+    A plain linear layer may have its input and weight [out, in] beside it, with the input's version.
+    """
 
     name: str
     tensor: Tensor
@@ -31,6 +34,7 @@ class LayerOutput:
     rows: TokenRows
     event: Event | None = None
     version: int = -1
+    made_of: tuple[Tensor, Tensor, int] | None = None
 
     def __post_init__(self) -> None:
         self.version = self.tensor._version
@@ -39,6 +43,18 @@ class LayerOutput:
     def overwritten(self) -> bool:
         """Whether the model has written into it since."""
         return self.tensor._version != self.version
+
+    def product(self, mask: Tensor) -> dict[str, Tensor]:
+        """X [B, T, in] and W, whose product the output is but for a bias; X has no features where that is not known.
+
+        Args:
+            mask: [B, T], of the rows of the output.
+        """
+        if self.made_of is not None and self.made_of[0]._version == self.made_of[2]:
+            read = self.rows.read(self.made_of[0], self.name)
+            if read is not None and read[0].shape[:2] == mask.shape:
+                return {"X": read[0], "W": self.made_of[1]}
+        return {"X": self.tensor.new_zeros(*mask.shape, 0), "W": self.tensor.new_zeros(0, 0)}
 
     @property
     def where(self) -> Where:

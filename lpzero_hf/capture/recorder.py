@@ -22,6 +22,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint, set_checkpoint_early_stop
 from transformers import PreTrainedModel
+from transformers.pytorch_utils import Conv1D
 
 from lpzero_hf.capture.attention import AttentionWatch
 from lpzero_hf.capture.audit import Ran
@@ -36,6 +37,7 @@ from lpzero_hf.models.embeddings import input_embeddings
 from lpzero_hf.models.layout import Block, Mixer, ModelLayout, WeightSite
 from lpzero_hf.models.objective import Batch
 
+PLAIN = (nn.Linear, Conv1D)
 FP16_LOSS_SCALE = 2.0**12  # a power of two, undone exactly; keeps half-precision gradients from vanishing
 _Part = TypeVar("_Part")
 NO_GRADIENT = "no gradient reaches the model's blocks: its objective does not depend on them"
@@ -56,6 +58,7 @@ class Recorder:
     ) -> None:
         self.layout, self.reducer = layout, reducer
         self.protected, self.checkpointing = protected, checkpointing
+        self.factors = any("X" in reduction.reads for reduction in reducer.reductions)  # of layers' outputs
         self.loss_scale = 1.0
         self.reached = False  # whether any weight received a gradient
         self.broken = False  # whether the pass was aborted
@@ -240,7 +243,11 @@ class Recorder:
         places = ("linear", f"{site.part}_linear")
         self._read_output(LayerOutput(site.name, output, places, index, call, rows, event))
         if self.mixer is None:
-            self.feed_forward.append(LayerOutput(site.name, output, (), index, call, rows, event))
+            pending = LayerOutput(site.name, output, (), index, call, rows, event)
+            if self.factors and type(module) in PLAIN and isinstance(inputs[0], Tensor):
+                weight = site.matrices(module.weight.detach())[0]
+                pending.made_of = inputs[0].detach(), weight, inputs[0]._version
+            self.feed_forward.append(pending)
         return output.clone() if site.name in self.protected else None
 
     def _place(self, module: nn.Module, known: Mapping[int, Mapping[int, _Part]]) -> tuple[_Part, int]:
@@ -281,7 +288,8 @@ class Recorder:
         if tokens is None:
             return
         A, mask = tokens
-        self._take_forward(output.where, {"A": A, "mask": mask})
+        hidden = self.factors and "ffn_hidden" in output.places
+        self._take_forward(output.where, {"A": A, "mask": mask} | (output.product(mask) if hidden else {}))
         if output.tensor.requires_grad and self._reads("backward", *output.places):
             reduce = partial(self._reduce_output, output.where, output.rows)
             pair = GradientPair(output.name, reduce, output.tensor.detach(), output.version)

@@ -96,6 +96,8 @@ class Reducer:
         wanted = set().union(*(names for names in reads if names <= tensors.keys()))
         if not wanted:
             return
+        joined = {name: tensors[name] for name in wanted & {"W"}}  # of all samples
+        wanted -= {"W"}
         before = self.kept.setdefault((moment, where), [])
         if len(before) != self.part or any(part.keys() != wanted for part in before):
             raise Indivisible(UNEQUAL_PARTS.format(where.site))
@@ -103,7 +105,6 @@ class Reducer:
             before.append({name: tensors[name].detach().to("cpu", copy=True) for name in wanted})
             return
         del self.kept[moment, where]
-        joined: dict[str, Tensor] = {}
         for name in wanted:
             last = tensors[name].detach()
             if any(part[name].shape[1:] != last.shape[1:] for part in before):
@@ -140,6 +141,8 @@ class Reducer:
         """Pass `tensors` to every reduction that reads them at this place and moment."""
         versions = {name: tensor._version for name, tensor in tensors.items()}
         known: dict[object, Tensor] = {}  # a site may lie in several places; a function that reads it runs once
+        wide: dict[str, Tensor] = {}
+        self.workspace.next_site()
         for reduction in self.reductions:
             ready = reduction.moment == moment and reduction.place in where.places
             if not ready or not tensors.keys() >= set(reduction.reads) or reduction in self.failures:
@@ -147,8 +150,9 @@ class Reducer:
             try:
                 same = (reduction.function, reduction.reads)
                 if same not in known:
+                    wide |= {name: widened(tensors[name]) for name in reduction.reads if name not in wide}
                     with self.workspace.lent():
-                        value = reduction.function(*(widened(tensors[name]) for name in reduction.reads))
+                        value = reduction.function(*(wide[name] for name in reduction.reads))
                     known[same] = torch.as_tensor(value).detach()
                 self.values[reduction].append(Reduced(where.block, where.site, known[same]))
                 for name, tensor in tensors.items():
@@ -158,6 +162,7 @@ class Reducer:
                 if isinstance(error, torch.OutOfMemoryError) and not self.keep_going:
                     raise
                 self.failures[reduction] = error
+        self.workspace.next_site()
 
     def fail(self, error: Exception, moments: Sequence[Moment]) -> None:
         """The pass was aborted: fail the reductions of these moments; those that failed before keep their error."""

@@ -16,7 +16,7 @@ from lpzero_hf.models.objective import Batch, objective, with_labels
 Place = Literal[
     "linear", "mixer_linear", "ffn_linear", "ffn_hidden", "ffn_output", "mixer", "attention", "block", "embedding"
 ]
-Statistic = Literal["W", "G", "A", "J", "H", "dH", "S", "mask"]
+Statistic = Literal["W", "G", "A", "J", "H", "dH", "S", "X", "mask"]
 Moment = Literal["weight", "gradient", "forward", "backward"]
 
 WEIGHTS, OUTPUTS = {"W", "G"}, {"A", "J", "mask"}
@@ -24,7 +24,7 @@ TOGETHER: dict[str, tuple[set[str], ...]] = {
     "linear": (WEIGHTS, OUTPUTS),
     "mixer_linear": (WEIGHTS, OUTPUTS),
     "ffn_linear": (WEIGHTS, OUTPUTS),
-    "ffn_hidden": (OUTPUTS,),
+    "ffn_hidden": (OUTPUTS, {"A", "X", "W", "mask"}),
     "ffn_output": (OUTPUTS,),
     "mixer": ({"H", "S", "mask"}, {"H", "dH", "mask"}),
     "attention": ({"S", "mask"},),
@@ -58,7 +58,8 @@ class Reduction:
         reads: the statistics it needs, in the order the function takes them. W and G are [out, in]; A and
             J [B, T, out]; H and its gradient dH [B, h, T, d_head]; S [B, h, T, T], or [B, T, d] for a mixer
             without attention; mask [B, T] is true at real tokens. Each place offers some of them
-            together: W with G, A with J (a block only A), H with S, H with dH.
+            together: W with G, A with J (a block only A), H with S, H with dH. At `ffn_hidden`, X [B, T, in] and W are
+            such that A is X W^T but for a bias; X has no features where the layer is no plain one of tokens.
         function: maps them to a small tensor; half-precision tensors arrive as float32. It must not
             write into them.
 
@@ -74,6 +75,8 @@ class Reduction:
         object.__setattr__(self, "reads", tuple(self.reads))
         if not any(set(self.reads) <= group for group in TOGETHER.get(self.place, ())):
             raise ValueError(f"{' and '.join(self.reads)} do not appear together at '{self.place}'")
+        if self.place == "ffn_hidden" and "W" in self.reads and not {"A", "X"} <= set(self.reads):
+            raise ValueError("W appears at 'ffn_hidden' only together with A and X")
 
     @property
     def moment(self) -> Moment:

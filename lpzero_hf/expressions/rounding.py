@@ -26,6 +26,7 @@ GENTLE = {
 }  # fmt: skip
 SUMS = {"normalized_sum", "to_mean_scalar"}
 UNIT = torch.finfo(torch.float32).eps  # for double tensors too: models compute parts of them in single precision
+PART = 2**15  # elements that are disturbed at a time
 ZERO = 1  # units in the last place of the largest entry
 
 
@@ -67,13 +68,27 @@ def disturbed(statistic: str, tensor: Tensor) -> Tensor:
     """
     if letter(statistic) == "W" or not tensor.numel():
         return tensor
+    relative = statistic == "S"
+    limit = tensor.new_zeros(()) if relative else tensor.abs().max() * UNIT
+    flat = tensor.contiguous().view(-1)
+    result = torch.empty_like(flat)
+    for start in range(0, len(flat), PART):
+        part = slice(start, start + PART)
+        _disturb(flat[part], result[part], limit, relative)
+    return result.view(tensor.shape)
+
+
+def _disturb(tensor: Tensor, result: Tensor, limit: Tensor, relative: bool) -> None:
+    """Write `tensor` with errors into `result`; few elements, so that all stay in the processor's cache."""
     bits = tensor.view(torch.int64 if tensor.element_size() == 8 else torch.int32)
-    mixed = sum((bits >> place for place in LAST[tensor.dtype]), start=torch.zeros_like(bits))
-    sign = (mixed & 1).to(tensor.dtype).mul_(2).sub_(1)  # as good as random
-    if statistic == "S":
-        return sign.mul_(tensor).mul_(UNIT).add_(tensor)
-    limit = tensor.abs().max() * UNIT
-    return torch.where(tensor.abs() <= ZERO * limit, 0.0, sign.mul_(limit).add_(tensor))
+    mixed = bits >> LAST[tensor.dtype][-1]
+    for place in LAST[tensor.dtype][:-1]:
+        mixed ^= bits >> place if place else bits
+    sign = result.copy_(mixed.bitwise_and_(1)).mul_(2).sub_(1)  # as good as random
+    if relative:
+        sign.mul_(tensor).mul_(UNIT).add_(tensor)
+    else:
+        sign.mul_(limit).add_(tensor).masked_fill_(tensor.abs() <= ZERO * limit, 0.0)
 
 
 def checked(score: float, again: float) -> float:

@@ -9,7 +9,9 @@ from functools import partial
 import torch
 from torch import Tensor
 
+from lpz_proxies.gram import full, gram, scatter
 from lpzero_hf.capture.spec import Reduced, Reduction
+from lpzero_hf.capture.workspace import once
 from lpzero_hf.errors import InvalidScore, NotApplicable
 from lpzero_hf.models.layout import ModelLayout
 from lpzero_hf.proxies.base import Proxy, StatisticProxy, total
@@ -55,12 +57,7 @@ def variances(A: Tensor, mask: Tensor) -> Tensor:
     Raises:
         InvalidScore: A is not finite.
     """
-    rows = A[mask].double()
-    if not rows.isfinite().all():
-        raise InvalidScore("the features are not finite")
-    rows = rows - rows.mean(0)
-    gram = rows.T @ rows if rows.shape[0] >= rows.shape[1] else rows @ rows.T
-    return torch.linalg.eigvalsh(gram).clamp_min_(0).flip(0)
+    return torch.linalg.eigvalsh(once(scatter, A, mask)).clamp_min_(0).flip(0)
 
 
 def principal_components(A: Tensor, mask: Tensor, threshold: float) -> Tensor:
@@ -69,9 +66,35 @@ def principal_components(A: Tensor, mask: Tensor, threshold: float) -> Tensor:
     Raises:
         InvalidScore: A is not finite.
     """
-    spectrum = variances(A, mask)
+    return components(variances(A, mask), threshold)
+
+
+def components(spectrum: Tensor, threshold: float) -> Tensor:
+    """How many of the variances, the largest first, reach `threshold` of their sum."""
     reached = spectrum.cumsum(0) >= threshold * spectrum.sum()
     return reached.to(torch.int8).argmax() + 1
+
+
+def factored_components(A: Tensor, X: Tensor, W: Tensor, mask: Tensor, threshold: float) -> Tensor:
+    """`principal_components` of A = X W^T + b, where X [B, T, in] is narrower than A [B, T, out] and than the tokens.
+
+    The variances of A are the eigenvalues of L^T K L, [in, in], for the scatter K of X and L L^T = W^T W; all others
+    are 0. They are those of A itself where L does not exist, or A has another total variance: no plain layer made it.
+
+    Raises:
+        InvalidScore: A is not finite.
+    """
+    features = X.shape[-1]
+    if 0 < features < min(A.shape[-1], int(mask.sum())):
+        factor, failed = torch.linalg.cholesky_ex(gram(W.double().T))
+        if not failed:
+            products = once(scatter, X, mask)
+            spectrum = torch.linalg.eigvalsh(factor.T @ full(products) @ factor).clamp_min_(0).flip(0)
+            rows = A.flatten(0, 1) if mask.all() else A[mask]
+            total = rows.var(0, correction=0).sum().double() * len(rows)
+            if (spectrum.sum() - total).abs() <= SAME_VARIANCE * total:
+                return components(spectrum, threshold)
+    return principal_components(A, mask, threshold)
 
 
 def least_correlation(A: Tensor, mask: Tensor) -> Tensor:
@@ -83,22 +106,29 @@ def least_correlation(A: Tensor, mask: Tensor) -> Tensor:
     Raises:
         InvalidScore: A is not finite.
     """
-    rows = A[mask]
-    tokens, channels = rows.shape
-    if not rows.isfinite().all():
-        raise InvalidScore("the features are not finite")
+    tokens, channels = int(mask.sum()), A.shape[-1]
     if tokens <= channels:
+        if not A[mask].isfinite().all():
+            raise InvalidScore("the features are not finite")
         return A.new_zeros((), dtype=torch.float64)
-    eps = next(torch.finfo(dtype).eps for dtype in PRECISIONS if torch.equal(rows.to(dtype).to(rows.dtype), rows))
-    centred = rows.double() - rows.double().mean(0)
-    norms = torch.linalg.vector_norm(centred, dim=0)
-    constant = norms <= eps * math.sqrt(tokens) * rows.double().abs().amax(0)
+    products = once(scatter, A, mask)
+    norms = products.diagonal().sqrt()
+    eps = _precision(A)
+    constant = norms <= eps * math.sqrt(tokens) * A.abs().masked_fill_(~mask.unsqueeze(-1), 0).amax((0, 1)).double()
     if constant.any():
         return A.new_zeros((), dtype=torch.float64)
-    centred = centred / norms
-    eigenvalues = torch.linalg.eigvalsh(centred.T @ centred)
+    eigenvalues = torch.linalg.eigvalsh(products / norms / norms.unsqueeze(1))
     noise = eigenvalues[-1] * channels * max(eps**2, torch.finfo(torch.float64).eps)
     return torch.where(eigenvalues[0] > noise, eigenvalues[0], 0.0)
+
+
+def _precision(tensor: Tensor) -> float:
+    """The rounding unit of the coarsest type that holds all values of a tensor."""
+
+    def holds(dtype: torch.dtype, part: Tensor) -> bool:
+        return torch.equal(part.to(dtype).to(part.dtype), part)
+
+    return next(torch.finfo(dtype).eps for dtype in PRECISIONS if holds(dtype, tensor[0, 0]) and holds(dtype, tensor))
 
 
 def total_of_least(values: Sequence[list[Tensor]], layout: ModelLayout) -> float:
@@ -135,6 +165,7 @@ class MeanShare(StatisticProxy):
 
 KERNEL = Reduction("ffn_hidden", ("A", "mask"), sample_agreement)
 COMPONENTS = Reduction("ffn_output", ("A", "mask"), partial(principal_components, threshold=0.99))
+SAME_VARIANCE = 1e-3  # relative; half precision is off by less
 PRECISIONS = (torch.bfloat16, torch.float16, torch.float32, torch.float64)  # the first that holds a tensor's values
 
 PROXIES: list[Proxy] = [
@@ -188,7 +219,7 @@ PROXIES: list[Proxy] = [
         formula="parameters * mean over feed-forward pre-activations of components that reach 0.99 / min(in, out)",
         citation=f"{WPCA}; as in the code of github.com/ra225/W-PCA",
         batch_order_invariant=True,
-        reductions=(Reduction("ffn_hidden", ("A", "mask"), partial(principal_components, threshold=0.99)),),
+        reductions=(Reduction("ffn_hidden", ("A", "X", "W", "mask"), partial(factored_components, threshold=0.99)),),
     ),
     StatisticProxy(
         name="meco",

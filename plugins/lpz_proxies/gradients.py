@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from lpz_proxies.gram import gram, smaller_gram
 from lpzero_hf.capture.spec import Reduction
 from lpzero_hf.models.layout import ModelLayout
 from lpzero_hf.proxies.base import Proxy, StatisticProxy, mean, total
@@ -14,6 +15,8 @@ from lpzero_hf.proxies.base import Proxy, StatisticProxy, mean, total
 ZERO_COST = "Abdelfattah et al., Zero-Cost Proxies for Lightweight NAS, ICLR 2021, arXiv:2101.08134"
 SERIANNI = "Serianni and Kalita, Training-free NAS for RNNs and Transformers, ACL 2023, arXiv:2306.00288"
 TF_TAS = "Zhou et al., Training-free Transformer Architecture Search, CVPR 2022, arXiv:2203.12217"
+COARSE, UNITS = 2e-5, 8  # relative error of a sum of singular values; rounding of eigenvalues in units of the largest
+EXACT = 2**24  # integers below it are exact in single precision
 LPZERO = "Dong et al., LPZero, EMNLP Findings 2024, arXiv:2410.04808"
 
 
@@ -37,13 +40,28 @@ def nuclear_norm(matrix: Tensor) -> Tensor:
 
     That costs a fraction of a full decomposition; a singular value is exact to about 1e-8 of the largest.
     """
-    matrix = (matrix if matrix.shape[0] <= matrix.shape[1] else matrix.T).double()
-    return torch.linalg.eigvalsh(matrix @ matrix.T).clamp_min_(0).sqrt_().sum()
+    return torch.linalg.eigvalsh(smaller_gram(matrix.double())).clamp_min_(0).sqrt_().sum()
+
+
+def well_conditioned_norm(matrix: Tensor) -> Tensor:
+    """The nuclear norm in the matrix's own precision where that is off by no more than `COARSE`, as for weights before
+    any training; else as `nuclear_norm`.
+
+    Rounding moves an eigenvalue s^2 by some units of the largest, and so s by that over 2 s, or by its root if s is
+    smaller. (Gradients have singular values too small for this.)
+    """
+    if matrix.dtype != torch.float32:
+        return nuclear_norm(matrix)
+    eigenvalues = torch.linalg.eigvalsh(smaller_gram(matrix)).clamp_min_(0).double()
+    singular = eigenvalues.sqrt()
+    moved = UNITS * torch.finfo(torch.float32).eps * eigenvalues[-1]
+    bound = torch.minimum(moved / (2 * singular), moved.sqrt()).sum()
+    return singular.sum() if bound <= COARSE * singular.sum() else nuclear_norm(matrix)
 
 
 def nuclear_product(W: Tensor, G: Tensor) -> Tensor:
     """The product of the nuclear norms of W and G."""
-    return nuclear_norm(W) * nuclear_norm(G)
+    return well_conditioned_norm(W) * nuclear_norm(G)
 
 
 def sign_determinant(G: Tensor) -> Tensor:
@@ -51,14 +69,23 @@ def sign_determinant(G: Tensor) -> Tensor:
 
     Where s s^T is singular the term is exactly 0: always with more rows than columns, and whenever rows of
     signs depend on each other. In floating point it would be the logarithm of rounding noise, so the rank is
-    decided on the eigenvalues (of a matrix of integers, which is exact).
+    decided on bounds of the eigenvalues: a Cholesky factor L shows that the smallest is at least 1 / ||L^-1||_F^2, and
+    only where that is not above the noise are they computed. (s s^T is a matrix of integers, which is exact in single
+    precision up to 2^24 columns.)
     """
-    if G.shape[0] > G.shape[1]:
+    rows, columns = G.shape
+    if rows > columns:
         return G.new_zeros(())
-    signs = G.sign().double()
-    eigenvalues = torch.linalg.eigvalsh(signs @ signs.T)
-    noise = eigenvalues[-1] * len(eigenvalues) * torch.finfo(torch.float64).eps
-    if eigenvalues[0] <= noise:
+    signs = G.sign() if columns < EXACT else G.sign().double()
+    products = gram(signs).double()
+    factor, failed = torch.linalg.cholesky_ex(products)
+    noise = products.diagonal().sum() * rows * torch.finfo(torch.float64).eps  # the trace bounds the largest eigenvalue
+    if not failed:
+        inverse = torch.linalg.solve_triangular(factor, torch.eye(rows).to(factor), upper=False)
+        if 1 / inverse.square_().sum() > noise:
+            return (2 * factor.diagonal().log().sum()).sigmoid()
+    eigenvalues = torch.linalg.eigvalsh(products)
+    if eigenvalues[0] <= eigenvalues[-1] * rows * torch.finfo(torch.float64).eps:
         return G.new_zeros(())
     return eigenvalues.log().sum().sigmoid()
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from transformers.pytorch_utils import Conv1D
 
 from lpzero_hf.capture.capture import capture
+from lpzero_hf.capture.microbatches import Indivisible, shares, split
 from lpzero_hf.capture.spec import Reduction
 from lpzero_hf.errors import NotApplicable
 from lpzero_hf.models.embeddings import input_embeddings
@@ -18,26 +21,123 @@ from lpzero_hf.proxies.base import ModelProxy, Proxy, Subject
 
 NOISE = 0.01  # alpha of Zen-NAS
 REPEATS = 4
+PLAIN: tuple[type[nn.Module], ...] = (nn.Linear, Conv1D)
+TOGETHER = 512  # tokens whose graph of first derivatives is kept at a time
+ROUNDING = 16  # units of rounding, relative to the norms, between two ways to the same sum
 
 
 def grasp(subject: Subject) -> float:
     """- sum of (H g) * W over the weights of all linear layers, g the gradient and H the Hessian of l.
 
-    H g is the gradient of g . stop(g), by a second backward pass. Attention runs on the kernel that can be
-    differentiated twice.
+    H is symmetric, so this is - sum of (H W) * g; and H W + g is the gradient of q = sum of W * g, by a second backward
+    pass. A layer's share of q is the sum of W x times the gradient there, for an output W x + b: the first backward
+    pass then needs no derivative of the weights' gradients. Attention runs on the kernel that can be differentiated
+    twice, and many tokens run in parts, whose H and g add up.
     """
-    sites = {id(site.parameter) for site in subject.layout.weights}
+    sites = {id(site.parameter): site for site in subject.layout.weights}
     with (
         isolated(subject.model, trainable=lambda p: id(p) in sites, seed=subject.seed) as replaced,
         plain_kernels(subject.model),
     ):
-        weights = [p for key, p in replaced.items() if key in sites]
-        loss = objective(subject.model, subject.batch, subject.seed)
-        gradients = torch.autograd.grad(loss, weights, create_graph=True, allow_unused=True)
-        product = sum((g * g.detach()).sum() for g in gradients if g is not None)
-        curvature = torch.autograd.grad(product, weights, allow_unused=True)  # type: ignore[arg-type]  # sum()
-        terms = [(h * w).sum(dtype=torch.float64) for h, w in zip(curvature, weights, strict=True) if h is not None]
-        return -float(torch.stack(terms).sum().detach())
+        sums = Curvature([replaced[key] for key in sites if key in replaced])
+        layers = [site.module for site in subject.layout.linears if type(site.module) in PLAIN]
+        handles = [layer.register_forward_hook(sums.on_layer) for layer in dict.fromkeys(filter(None, layers))]
+        for loss in _losses(subject):
+            sums.add(loss)
+        for handle in handles:
+            handle.remove()
+        return -sums.product()
+
+
+class Curvature:
+    """g and H W of the weights of one model, see `grasp`; sums over the parts of a minibatch.
+
+    Args:
+        weights: that are differentiated.
+    """
+
+    def __init__(self, weights: list[nn.Parameter]) -> None:
+        self.weights = weights
+        self.outputs: list[tuple[int, Tensor, Tensor]] = []  # of layers: the id of the weight, W x + b, W x
+        self.gradients: dict[int, Tensor] = {}
+        self.curvatures: dict[int, Tensor] = {}
+
+    def on_layer(self, layer: Any, inputs: Any, output: Tensor) -> None:
+        """A linear layer has run."""
+        if output.requires_grad:
+            self.outputs.append((id(layer.weight), output, output if layer.bias is None else output - layer.bias))
+
+    def add(self, loss: Tensor) -> None:
+        """Add the derivatives of the loss of some samples, which the layers have computed since the last call."""
+        outputs, self.outputs = self.outputs, []
+        found = torch.autograd.grad(
+            loss, [*self.weights, *(output for _, output, _ in outputs)], create_graph=True, allow_unused=True
+        )
+        G = dict(zip(map(id, self.weights), found, strict=False))
+        pairs: dict[int, list[tuple[Tensor, Tensor]]] = {}
+        for (key, _, product), J in zip(outputs, found[len(self.weights) :], strict=True):
+            if J is not None:
+                pairs.setdefault(key, []).append((product, J))
+        q, counted = loss.new_zeros(()), set()
+        for weight in self.weights:
+            key, gradient = id(weight), G[id(weight)]
+            if gradient is None:
+                continue
+            share, rounding = _sum_of_products([(weight.detach(), gradient)])
+            if key in pairs:  # of a layer that is plain, and the only one to use the weight, both are equal
+                of_layer, more = _sum_of_products(pairs[key])
+                if bool((of_layer - share).detach().abs() <= rounding + more):
+                    share = of_layer
+                    counted.add(key)
+            q = q + share
+        del pairs
+        curvature = torch.autograd.grad(q, self.weights, allow_unused=True)
+        for weight, h in zip(self.weights, curvature, strict=True):
+            key, g = id(weight), G[id(weight)]
+            if g is not None:
+                self._accumulate(self.gradients, key, g.detach())
+            if h is not None:
+                self._accumulate(self.curvatures, key, h - g.detach() if key in counted and g is not None else h)
+
+    @staticmethod
+    def _accumulate(sums: dict[int, Tensor], key: int, term: Tensor) -> None:
+        sums[key] = sums[key].add_(term) if key in sums else term.clone()
+
+    def product(self) -> float:
+        """The sum of (H W) * g."""
+        both = self.gradients.keys() & self.curvatures.keys()
+        terms = [
+            (self.curvatures[key] * self.gradients[key]).sum(dtype=torch.float64)
+            for key in map(id, self.weights)
+            if key in both
+        ]
+        return float(torch.stack(terms).sum())
+
+
+def _sum_of_products(pairs: Sequence[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
+    """The sum of a * b over all pairs of tensors, and what it may be off by rounding; 0 in half precision, where a
+    layer's output is too coarse to stand for W x."""
+    total = torch.stack([(a * b).sum() for a, b in pairs]).sum()
+    norms = torch.stack([torch.linalg.vector_norm(a.detach()) * torch.linalg.vector_norm(b.detach()) for a, b in pairs])
+    fine = total.dtype in (torch.float32, torch.float64)
+    return total, norms.sum() * (ROUNDING * torch.finfo(total.dtype).eps if fine else 0.0)
+
+
+def _losses(subject: Subject) -> Iterator[Tensor]:
+    """The objective, or its shares of parts of at most `TOGETHER` tokens where samples do not influence each other."""
+    model, batch, seed = subject.model, subject.batch, subject.seed
+    samples, length = batch["input_ids"].shape
+    size = max(1, TOGETHER // length)
+    parts: list[tuple[slice, dict[str, Any]]] = []
+    if size < samples:
+        try:
+            parts, divided = split(batch, size), shares(model, batch, lambda batch: None)
+        except Indivisible:
+            parts = []
+    if not parts:
+        yield objective(model, batch, seed)
+    for part, fed in parts:
+        yield divided.objective(model, fed, part, seed)
 
 
 def zen(subject: Subject) -> float:

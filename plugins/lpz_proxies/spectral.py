@@ -13,6 +13,7 @@ from functools import cache
 import torch
 from torch import Tensor
 
+from lpz_proxies.gram import smaller_gram
 from lpzero_hf.capture.spec import Reduction
 from lpzero_hf.errors import InvalidScore
 from lpzero_hf.models.initial_variance import InitialVariances
@@ -30,10 +31,9 @@ def capacity(W: Tensor) -> Tensor:
     Raises:
         InvalidScore: W is not finite.
     """
-    W = W if W.shape[0] <= W.shape[1] else W.T
-    gram = W @ W.T
-    gram.diagonal().add_(1)
-    factor, failed = torch.linalg.cholesky_ex(gram)
+    products = smaller_gram(W)
+    products.diagonal().add_(1)
+    factor, failed = torch.linalg.cholesky_ex(products)
     if bool(failed):
         raise InvalidScore("a weight is not finite, or too large to be squared")
     return 2 * factor.diagonal().double().log_().sum()

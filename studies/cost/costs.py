@@ -9,6 +9,7 @@ from typing import Any
 from lpzero_hf.files import read_json
 from studies.cost.counted import section as counted_section
 from studies.cost.on_gpu import sections
+from studies.cost.real_models import section as real_models
 from studies.cost.sizes import SIZES, TASKS, figure_of, llama
 from studies.markdown import table
 from studies.study import Runs, Study
@@ -31,6 +32,7 @@ class Costs(Study):
                 _sizes(_read("sizes")),
                 _large(),
                 counted_section(_read("counted")),
+                *([real_models(_read("real_models"))] if (RESULTS / "real_models.json").exists() else []),
                 *sections(RESULTS),
             ]
         )

@@ -10,7 +10,9 @@ from torch import Tensor
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from lpzero_hf import score
-from lpzero_hf.capture.workspace import Workspace, buffer
+from lpzero_hf.capture.reducer import Reducer, Where
+from lpzero_hf.capture.spec import Reduction
+from lpzero_hf.capture.workspace import Workspace, buffer, once
 from lpzero_hf.proxies.resolve import find_proxy
 
 EXPRESSIONS = [
@@ -61,3 +63,28 @@ def test_buffers_are_reused_inside_a_workspace_and_fresh_outside() -> None:
     assert buffer("W", like, 3, 4).data_ptr() != first.data_ptr()
     workspace.clear()
     assert not workspace.buffers
+
+
+def summed(tensor: Tensor) -> Tensor:
+    CALLS.append(tensor)
+    return tensor.sum()
+
+
+CALLS: list[Tensor] = []
+
+
+def test_reductions_of_one_site_share_a_result_and_those_of_two_do_not() -> None:
+    CALLS.clear()
+    reductions = [
+        Reduction("linear", ("A",), lambda A: once(summed, A)),
+        Reduction("linear", ("A", "mask"), lambda A, mask: 2 * once(summed, A)),
+    ]
+    reducer, mask = Reducer(reductions), torch.ones(1, 2, dtype=torch.bool)
+    for size in (3, 5):
+        tensors = {"A": torch.ones(1, 2, size, dtype=torch.bfloat16), "mask": mask}  # widened once for both
+        reducer.reduce("forward", Where(("linear",), 0, f"layer {size}"), tensors)
+    values = reducer.result().values
+    assert [[float(reduced.value) for reduced in values[r]] for r in reductions] == [[6, 10], [12, 20]]
+    assert len(CALLS) == 2
+    assert not reducer.workspace.results  # nothing is held behind a site
+    assert float(once(summed, torch.ones(3))) == 3  # outside of a pass it is a call
