@@ -143,6 +143,10 @@ class MemoryEstimate:
         passes = _needs(f, self.proxies, self.precision, checkpointing, f.sequences, micro_batch, on_host)
         return replace(self, passes=passes, checkpointing=checkpointing, micro_batch=micro_batch)
 
+    def of(self, proxies: Sequence[Proxy]) -> MemoryEstimate:
+        """That of some of the proxies."""
+        return replace(self, proxies=tuple(proxies)).having(self.checkpointing, self.micro_batch)
+
     def need(self, proxies: Sequence[Proxy]) -> int:
         """The bytes that these proxies need with the weights, if they are scored without the others."""
         f, precision, on_host = self.footprint, self.precision, self.device == "cpu"

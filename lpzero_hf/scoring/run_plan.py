@@ -34,7 +34,8 @@ class RunPlan:
         checkpointing: whether blocks run twice.
         micro_batch: number of sequences that run at a time, None for all.
         left_out: the proxies that need more memory than is free, by name, and how much.
-        estimate: of the memory, for all proxies asked for; None if there was no need for one.
+        estimate: of the memory, for the proxies that are not left out, or for all if none fits; None if there was no
+            need for one.
     """
 
     checkpointing: bool
@@ -103,7 +104,7 @@ def plan_run(
     if plan.left_out and lazy and all(proxy.requires != "model" for proxy in rest):
         # Without the others, a model that reads values may be built for these.
         more = planned(estimated(rest, False), fixed=fixed)
-        plan = replace(plan, left_out={**plan.left_out, **more.left_out})
+        plan = replace(more, left_out={**plan.left_out, **more.left_out})
     return plan
 
 
@@ -115,8 +116,10 @@ def planned(estimate: MemoryEstimate, *, fixed: bool = False) -> RunPlan:
         fixed: whether they run just so.
     """
     chosen = estimate if fixed else _roomiest(estimate)
-    fits = set(chosen.fitting())
+    fits = chosen.fitting()
     left_out = {proxy.name: chosen.why_not(proxy) for proxy in chosen.proxies if proxy not in fits}
+    if left_out and fits:
+        chosen = chosen.of(fits)
     return RunPlan(chosen.checkpointing, chosen.micro_batch, left_out, chosen)
 
 
