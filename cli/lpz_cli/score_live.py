@@ -78,10 +78,10 @@ class LiveScores(AbstractContextManager["LiveScores"]):
         self.rows = {name: value for name, value in self.rows.items() if name in values} | values
 
     def line(self) -> str:
-        """What is running, for how long, of how long."""
+        """What is running, for how long, of how long; of which model."""
         now = time.monotonic()
         which = f" ({self.index + 1} of {self.models})" if self.models > 1 else ""
-        parts = [f"{self.model}{which} · {self.running or 'done'}: {duration(now - self.step_started)}"]
+        parts = [f"{self.running or 'done'}: {duration(now - self.step_started)}"]
         expected = self.expected
         if expected is not None and self.running in expected.works:
             parts[0] += f" of about {duration(expected.steps[self.running])}"
@@ -89,7 +89,7 @@ class LiveScores(AbstractContextManager["LiveScores"]):
             parts.append(f"pass {min(self.done + 1, self.steps)} of {self.steps}")
         if expected is not None:
             parts.append(f"{duration(now - self.started)} of about {duration(expected.total)} in all")
-        return " · ".join(parts)
+        return " · ".join([*parts, f"{self.model}{which}"])
 
     def shown(self) -> RenderableType:
         """The table and the line."""
@@ -102,5 +102,5 @@ class LiveScores(AbstractContextManager["LiveScores"]):
         room = max(1, self.console.height - BESIDE_ROWS)
         for name, value in list(self.rows.items())[-room:]:
             table.add_row(Text(printable(name)), Text(value))
-        line = Text(printable(self.line()))
+        line = Text(printable(self.line()), no_wrap=True, overflow="ellipsis")
         return Group(table, line) if self.rows else line

@@ -162,6 +162,7 @@ class ScoreRun:
 
     def _planned(self, result: Result, place: int, model: PreTrainedModel, batch: Any, live: LiveScores) -> RunPlan:
         """How the model is scored, told where it takes much. Raises `DoesNotFit` if nothing fits."""
+        from lpzero_hf.proxies.base import single
         from lpzero_hf.scoring.run_plan import plan_run
 
         assert result.selection is not None
@@ -171,7 +172,7 @@ class ScoreRun:
             fixed=self.record is not None, force=self.force, exact=True, device=self.device, plugins=self.registry,
         )  # fmt: skip
         result.facts |= {"checkpointing": made.checkpointing, "micro_batch": made.micro_batch}
-        scored = [proxy for proxy in result.selection if proxy.name not in made.left_out]
+        scored = [p for p in result.selection if not any(one.name in made.left_out for one in single([p]))]
         estimate = made.estimate
         assert estimate is not None
         if not scored and not self.plan:

@@ -101,7 +101,7 @@ def plan_run(
         return replace(asked, estimate=estimate)
     plan = planned(estimate, fixed=fixed)
     rest = [proxy for proxy in read if proxy.name not in plan.left_out]
-    if plan.left_out and lazy and all(proxy.requires != "model" for proxy in rest):
+    if plan.left_out and rest and lazy and all(proxy.requires != "model" for proxy in rest):
         # Without the others, a model that reads values may be built for these.
         more = planned(estimated(rest, False), fixed=fixed)
         plan = replace(more, left_out={**plan.left_out, **more.left_out})
