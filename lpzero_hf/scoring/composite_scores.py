@@ -6,8 +6,6 @@ import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from scipy.stats import rankdata  # type: ignore[import-untyped]  # scipy ships no types
-
 from lpzero_hf.errors import InvalidScore
 from lpzero_hf.proxies.base import CompositeProxy, ModelwiseProxy, Proxy, SetProxy
 
@@ -34,6 +32,8 @@ def add_composite_scores(rows: Mapping[str, dict[str, dict[str, Any]]], proxies:
 
 
 def _ranked(rows: Mapping[str, dict[str, dict[str, Any]]], proxy: SetProxy) -> dict[str, float]:
+    from scipy.stats import rankdata  # type: ignore[import-untyped]  # scipy ships no types; slow to import
+
     if len(rows) < 2:
         return {}
     scored = [n for n, scores in rows.items() if all(scores[m.name]["value"] is not None for m in proxy.members)]
