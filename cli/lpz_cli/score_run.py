@@ -183,7 +183,7 @@ class ScoreRun:
         if estimate.bytes > NOTABLE or estimate.fallback:
             how = [] if made.checkpointing == request.checkpointing else ["with checkpointing"]
             how += [] if made.micro_batch == request.micro_batch else [f"in micro-batches of {made.micro_batch}"]
-            less = f"; run {' and '.join(how)}, for that is much of what is free" if how else ""
+            less = f"; run {' and '.join(how)}, to leave memory free" if how else ""
             tell(f"{result.name} needs {estimate.describe()}{less}")
         if result.expected is not None and result.expected.total * self.request.seeds >= LONG:
             tell(f"{result.name} takes {_told(result.expected, self.request.seeds)}")

@@ -43,6 +43,13 @@ def tiny(tmp_path: Path) -> str:
     return str(tmp_path / "tiny")
 
 
+def patch_grasp(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, evaluate: Callable[[Subject], float]) -> None:
+    """Let grasp be another function."""
+    patched = [replace(p, evaluate=evaluate) if p.name == "grasp" else p for p in own_passes.PROXIES]
+    monkeypatch.setattr(own_passes, "PROXIES", patched)
+    monkeypatch.setenv("LPZ_NO_PLUGINS", str(tmp_path))  # names no plugin: a registry that was offered nothing yet
+
+
 @pytest.fixture
 def interrupting(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Ctrl-C comes while grasp runs."""
@@ -51,9 +58,7 @@ def interrupting(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         signal.raise_signal(signal.SIGINT)
         raise AssertionError("not reached")
 
-    patched = [replace(p, evaluate=interrupted) if p.name == "grasp" else p for p in own_passes.PROXIES]
-    monkeypatch.setattr(own_passes, "PROXIES", patched)
-    monkeypatch.setenv("LPZ_NO_PLUGINS", str(tmp_path))  # names no plugin: a registry that was offered nothing yet
+    patch_grasp(monkeypatch, tmp_path, interrupted)
 
 
 def asked(*names: str) -> tuple[str, ...]:
@@ -108,12 +113,24 @@ def test_ctrl_c_in_the_second_model_keeps_the_first(lpz: Lpz, tiny: str, tmp_pat
     assert [model.get("missing") for model in json.loads(out)["models"]] == [["grasp"], ["grasp"]]
 
 
-@pytest.mark.usefixtures("interrupting")
-def test_only_whole_draws_are_kept_of_several_seeds(lpz: Lpz, tiny: str) -> None:
-    out = after_ctrl_c(lpz, "score", tiny, *asked(*NAMES), *SMALL, "--seeds", "3", "--json")
-    (model,) = json.loads(out)["models"]
+def test_only_whole_draws_are_kept_of_several_seeds(
+    lpz: Lpz, tiny: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = values(lpz("score", tiny, *asked(*NAMES), *SMALL, "--json")[1])
+    seeds: list[int] = []
+
+    def interrupted(subject: Subject) -> float:
+        seeds.append(subject.seed)
+        if len(seeds) == 2:
+            signal.raise_signal(signal.SIGINT)
+        return own_passes.grasp(subject)
+
+    patch_grasp(monkeypatch, tmp_path, interrupted)
+    (model,) = json.loads(after_ctrl_c(lpz, "score", tiny, *asked(*NAMES), *SMALL, "--seeds", "3", "--json"))["models"]
+    assert seeds == [42, 43]
+    assert {row["proxy"]: row["value"] for row in model["scores"]} == first
+    assert not any(row["seeds"] for row in model["scores"] if "seeds" in row)
     assert model["missing"] == list(NAMES)  # of the other draws
-    assert {row["proxy"] for row in model["scores"]} == {"snip", "params", "zen"}
 
 
 @pytest.mark.usefixtures("interrupting")
@@ -218,6 +235,17 @@ def test_a_proxy_asked_for_by_name_that_does_not_fit_is_an_error(lpz: Lpz, tiny:
     assert (code, out) == (1, "")
     assert "--force" in err
     assert lpz("score", tiny, *asked("grasp"), *SMALL, "--force")[0] == 0
+
+
+@pytest.mark.usefixtures("too_small")
+def test_a_score_that_left_proxies_out_can_be_repeated_with_more_memory(
+    lpz: Lpz, tiny: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = lpz("score", tiny, "-p", "all", *SMALL, "--json")[1]
+    (tmp_path / "that.json").write_text(out)
+    monkeypatch.setattr(FREE, lambda device: None)
+    code, _, err = lpz("score", "--from", str(tmp_path / "that.json"))
+    assert (code, f"all {len(values(out)) - 2} scores are those" in err) == (0, True)
 
 
 @pytest.mark.usefixtures("too_small")
