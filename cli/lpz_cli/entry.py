@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 
 INTERRUPTED = 130
 _exit = os._exit  # of this process, even while `foreign.Survived` refuses it
-_state = {"running": False, "interrupted": False, "told": False}
+_state = {"running": False, "interrupted": False, "told": False, "rows": False}
+_remedy = [""]  # what to do after Ctrl-C, if the command knows better than `how_to_go_on`
 
 
 def running() -> bool:
@@ -26,6 +27,17 @@ def running() -> bool:
 def interrupted() -> bool:
     """Whether there was a Ctrl-C."""
     return _state["interrupted"]
+
+
+def keep_rows(there: bool) -> None:
+    """Say whether there are rows that the command prints after Ctrl-C: then it is not ended in the middle of an import,
+    but has to ask whether it was `interrupted`."""
+    _state["rows"] = there
+
+
+def go_on(remedy: str) -> None:
+    """Say how to go on after Ctrl-C: what follows "interrupted" in the last line."""
+    _remedy[0] = remedy
 
 
 def main() -> None:
@@ -62,18 +74,21 @@ def _watch() -> None:
     before = sys.unraisablehook
 
     def unraisable(failed: Any) -> None:
-        if issubclass(failed.exc_type, KeyboardInterrupt):
+        if not issubclass(failed.exc_type, KeyboardInterrupt):
+            before(failed)
+        elif not _state["rows"]:
             _leave()
-        before(failed)
 
     sys.unraisablehook = unraisable
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:
-    if _state["interrupted"] or _importing(frame):
+    importing = _importing(frame)
+    if _state["interrupted"] or (importing and not _state["rows"]):
         _leave()
     _state["interrupted"] = True
-    raise KeyboardInterrupt
+    if not importing:
+        raise KeyboardInterrupt
 
 
 def _importing(frame: FrameType | None) -> bool:
@@ -93,7 +108,7 @@ def _leave() -> None:
 def _tell() -> None:
     if not _state["told"]:
         _state["told"] = True
-        os.write(2, f"interrupted{how_to_go_on(sys.argv[1:])}\n".encode())
+        os.write(2, f"interrupted{_remedy[0] or how_to_go_on(sys.argv[1:])}\n".encode())
 
 
 CACHED = "; the same command goes on, with the scores that it has kept"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from torch import Tensor
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+LEFT_OUT = "left out"
 FREE = {"json", "csv", "no_plugin", "recorded", "force"}  # options that decide no number
 REMEDY = "give a file that `lpz score --json` wrote with this version"
 
@@ -112,6 +113,7 @@ class ScoreRecord:
         proxies: for each model, the names of its proxies.
         settings: as recorded.
         versions: of the libraries then.
+        ways: for each model, whether blocks ran twice, and how many sequences at a time.
     """
 
     file: Path
@@ -121,6 +123,12 @@ class ScoreRecord:
     facts: tuple[Mapping[str, Any], ...]
     settings: Mapping[str, Any]
     versions: Mapping[str, str]
+    ways: tuple[tuple[bool, int | None], ...]
+
+    def of_model(self, model: int) -> ScoreRequest:
+        """What was asked for, in the way in which that model then ran."""
+        checkpointing, micro_batch = self.ways[model]
+        return replace(self.request, checkpointing=checkpointing, micro_batch=micro_batch)
 
     def names(self, model: int) -> list[str]:
         """The proxies of a model: as named, or those recommended then."""
@@ -208,11 +216,16 @@ CHECKS: dict[str, Callable[[Any], bool]] = {
 }  # fmt: skip
 
 
+def _checked(name: str, value: Any) -> Any:
+    if not CHECKS[name](value):
+        raise ValueError(f"'{name}' is no such setting")
+    return value
+
+
 def _recorded(file: Path, data: Any) -> ScoreRecord:
     settings, models = data["settings"], data["models"]
-    for name, check in CHECKS.items():
-        if not check(settings[name]):
-            raise ValueError(f"'{name}' is no such setting")
+    for name in CHECKS:
+        _checked(name, settings[name])
     for name in ("proxies", "models"):
         settings[name] = None if settings[name] is None else tuple(map(str, settings[name]))
     request = ScoreRequest(**{name: settings[name] for name in ScoreRequest.__dataclass_fields__})
@@ -231,8 +244,17 @@ def _recorded(file: Path, data: Any) -> ScoreRecord:
         source = {"text": Path(text)}
     names = ("random_tokens", "dtype", "seed", "device", "attn", "same_init")
     conditions = Conditions(**source, **{name: settings[name] for name in names})
-    rows = tuple({row["proxy"]: row["value"] for row in model.get("scores", ())} for model in models)
+    rows = tuple(
+        {row["proxy"]: row["value"] for row in model.get("scores", ()) if row["status"] != LEFT_OUT} for model in models
+    )
+    if data.get("interrupted") and not all(rows):
+        lacking = next(name for name, found in zip(request.models, rows, strict=True) if not found)
+        raise LpzError(f"'{file}' is of a run that was interrupted before '{lacking}' had a score; score anew")
+    ways = tuple(
+        tuple(_checked(name, model.get(name, settings[name])) for name in ("checkpointing", "micro_batch"))
+        for model in models
+    )
     facts = tuple(
         {name: model.get(name) for name in ("config_sha256", "tokens_sha256", "tokenizer")} for model in models
     )
-    return ScoreRecord(file, request, conditions, rows, facts, settings, data["versions"])
+    return ScoreRecord(file, request, conditions, rows, facts, settings, data["versions"], ways)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from lpz_cli.evidence import COLUMNS, Found, evidence_cells, evidence_line, evidence_of_kinds
 from lpz_cli.listing import BETTER
 from lpz_cli.output import print_csv, print_table, say
+from lpz_cli.score_live import duration
 from lpzero_hf.errors import LpzError
 
 if TYPE_CHECKING:
@@ -18,7 +19,8 @@ if TYPE_CHECKING:
     from lpzero_hf.proxies.base import Proxy
     from lpzero_hf.proxies.resolve import ProxySelection
     from lpzero_hf.scoring.comparability import ModelFacts
-    from lpzero_hf.scoring.memory_estimate import MemoryEstimate
+    from lpzero_hf.scoring.expected_time import ExpectedTime
+    from lpzero_hf.scoring.run_plan import RunPlan
     from lpzero_hf.scoring.scores import Scores
     from lpzero_hf.scoring.seed_spread import Spread
 
@@ -35,7 +37,8 @@ class Result:
         draws: its scores by each seed.
         compared: what is compared with other models.
         error: why there are none.
-        estimate: of the memory.
+        plan: how they are made, and which are left out.
+        expected: the time that they take; None if it is little.
     """
 
     name: str
@@ -45,12 +48,22 @@ class Result:
     draws: list[Scores] = field(default_factory=list)
     compared: ModelFacts | None = None
     error: LpzError | None = None
-    estimate: MemoryEstimate | None = None
+    plan: RunPlan | None = None
+    expected: ExpectedTime | None = None
 
     @property
     def scores(self) -> Scores | None:
         """By the first seed."""
         return self.draws[0] if self.draws and self.error is None else None
+
+    def missing(self, seeds: int) -> list[str]:
+        """The proxies without a row, or all of them if a draw is lacking; [""] where they are not known yet."""
+        if self.error is not None:
+            return []
+        if self.selection is None:
+            return [""]
+        done = self.draws[0] if len(self.draws) == seeds else {}
+        return [proxy.name for proxy in self.selection if proxy.name not in done]
 
     def spread(self, proxy: str) -> Spread | None:
         """Mean and deviation over seeds, where there are several."""
@@ -79,28 +92,40 @@ def beyond(results: Sequence[Result], proxy: str) -> list[tuple[str, str, bool]]
     return [(one, two, beyond_seeds(first, second)) for (one, first), (two, second) in combinations(spreads, 2)]
 
 
-def as_estimates(results: Sequence[Result]) -> None:
-    """Print the memory that models need."""
-    estimated = [(result, result.estimate) for result in results if result.estimate is not None]
-    if not estimated:
+def as_plans(results: Sequence[Result]) -> None:
+    """Print the memory that models need, and the time where it is long."""
+    planned = [(result, result.plan.estimate) for result in results if result.plan and result.plan.estimate]
+    if not planned:
         return
+    timed = any(result.expected for result, _ in planned)
     rows = []
-    for result, estimate in estimated:
-        rows.append([result.name, "weights", "", "", "", f"{estimate.weights / 2**30:.2f}"])
+    for result, estimate in planned:
+        seconds = {} if result.expected is None else result.expected.steps
+        times = {name.removesuffix(" pass"): duration(time) for name, time in seconds.items()}
+        total = "" if result.expected is None else duration(result.expected.total)
+        rows.append([result.name, "weights", "", "", "", f"{estimate.weights / 2**30:.2f}", ""])
         for need in estimate.passes:
             parts = (need.copies, need.gradients, need.activations, need.total)
-            rows.append([result.name, f"{need.name} pass", *(f"{part / 2**30:.2f}" for part in parts)])
-        rows.append([result.name, "at most at a time", "", "", "", f"{estimate.bytes / 2**30:.2f}"])
+            spent = times.get(need.name, "")
+            rows.append([result.name, f"{need.name} pass", *(f"{part / 2**30:.2f}" for part in parts), spent])
+        rows.append([result.name, "at most at a time", "", "", "", f"{estimate.bytes / 2**30:.2f}", total])
+    header = ("model", "what", "copies", "gradients", "activations", "sum", "about")
+    shown_columns = len(header) if timed else len(header) - 1
     print_table(
         "GiB beyond the memory in use now",
-        ("model", "what", "copies", "gradients", "activations", "sum"),
-        rows,
-        [2, 3, 4, 5],
+        header[:shown_columns],
+        [row[:shown_columns] for row in rows],
+        range(2, shown_columns),
     )
-    for result, estimate in estimated:
+    for result, estimate in planned:
+        assert result.plan is not None
         free = "unknown" if estimate.available is None else f"{estimate.available / 2**30:.1f} GiB"
         verdict = "it fits" if estimate.fits else f"it does not fit. {estimate.remedy()}"
-        say(f"{result.name} needs {estimate.describe()}. Free: {free}; {verdict}.")
+        how = ", with checkpointing" if estimate.checkpointing else ""
+        how += f", in micro-batches of {estimate.micro_batch}" if estimate.micro_batch else ""
+        say(f"{result.name} needs {estimate.describe()}{how}. Free: {free}; {verdict}.")
+        for name, reason in result.plan.left_out.items() if estimate.fits else ():
+            say(f"{result.name}: '{name}' would be left out: {reason}")
 
 
 def evidence_for(result: Result, proxy: str, kinds: Sequence[Kind], registry: PluginRegistry) -> Found:

@@ -23,7 +23,15 @@ REPLICA = "_lpzero"  # ends the names of proxies as LPZero's code computes them,
 Orientation = Literal[1, -1]
 Requirement = Literal["shapes", "weights", "model"]
 Values = list[Tensor]
-DESCRIBED = ("name", "formula", "citation", "orientation", "version", "batch_order_invariant")  # and not computed with
+DESCRIBED = (
+    "name",
+    "formula",
+    "citation",
+    "orientation",
+    "version",
+    "batch_order_invariant",
+    "work",
+)  # and not computed with
 
 
 @dataclass(frozen=True)
@@ -190,12 +198,14 @@ class ModelProxy(Proxy):
             With no passes in `needs` it claims to read no minibatch either.
         holds: the memory that it uses beside the model, as a multiple of that of all weights; for
             `estimate_memory`.
+        work: what its passes take, in forward passes of the whole minibatch; those that take most run last.
     """
 
     evaluate: Callable[[Subject], float]
     needs: str = "none"
     shapes_only: bool = False
     holds: float = 0
+    work: float = 3
 
     @property
     def requires(self) -> Requirement:

@@ -32,7 +32,7 @@ def add_composite_scores(rows: Mapping[str, dict[str, dict[str, Any]]], proxies:
 
 
 def _ranked(rows: Mapping[str, dict[str, dict[str, Any]]], proxy: SetProxy) -> dict[str, float]:
-    from scipy.stats import rankdata  # type: ignore[import-untyped]  # ships no types; half a second to import
+    from scipy.stats import rankdata  # type: ignore[import-untyped]  # scipy ships no types; slow to import
 
     if len(rows) < 2:
         return {}

@@ -7,11 +7,10 @@ the workspace of one layer, the copies that some proxies make. The estimate shou
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor
 
 from lpzero_hf.capture.spec import Network
 from lpzero_hf.errors import InvalidScore, LpzError, NotApplicable
@@ -20,8 +19,9 @@ from lpzero_hf.models.lazy import source_of
 from lpzero_hf.models.memory import available_bytes, resident_bytes
 from lpzero_hf.models.meta_device import ShapesOnly
 from lpzero_hf.models.minibatch import NoMinibatch
-from lpzero_hf.models.objective import unchecked_objective, with_labels
+from lpzero_hf.models.objective import with_labels
 from lpzero_hf.proxies.base import FunctionProxy, ModelProxy, Proxy, StatisticProxy, Subject, single
+from lpzero_hf.scoring.kept_tensors import guessed_tensors, kept_tensors
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -29,7 +29,10 @@ if TYPE_CHECKING:
     from lpzero_hf.models.layout import ModelLayout
 
 GIB = 2**30
-MANY = 2_000  # linear layers
+WORDS = {  # for flags, where people may have called from Python
+    "--dtype bfloat16": "bfloat16", "--checkpointing": "checkpointing", "--micro-batch 1": "one sequence at a time",
+    "--batch-size 1": "a minibatch of one sequence",
+}  # fmt: skip
 
 
 class DoesNotFit(LpzError):
@@ -101,6 +104,7 @@ class MemoryEstimate:
         checkpointing: whether blocks keep only their inputs.
         micro_batch: number of sequences that run at a time, None for all.
         fallback: why the whole model is built where the proxies would need less, or "".
+        shared_itemsize: bytes of an element in the shared passes, if not as in the weights.
     """
 
     requires: str
@@ -114,6 +118,12 @@ class MemoryEstimate:
     checkpointing: bool
     micro_batch: int | None = None
     fallback: str = ""
+    shared_itemsize: int | None = None
+
+    @property
+    def precision(self) -> int:
+        """Bytes of an element in the shared passes."""
+        return self.shared_itemsize or self.footprint.itemsize
 
     @property
     def bytes(self) -> int:
@@ -125,19 +135,35 @@ class MemoryEstimate:
         """Whether it fits into the free memory; true where that is unknown."""
         return self.available is None or self.bytes <= self.available
 
+    def having(self, checkpointing: bool, micro_batch: int | None) -> MemoryEstimate:
+        """The same with other ways of running the shared passes."""
+        if self.requires != "model":
+            return replace(self, checkpointing=checkpointing, micro_batch=micro_batch)
+        f, on_host = self.footprint, self.device == "cpu"
+        passes = _needs(f, self.proxies, self.precision, checkpointing, f.sequences, micro_batch, on_host)
+        return replace(self, passes=passes, checkpointing=checkpointing, micro_batch=micro_batch)
+
+    def of(self, proxies: Sequence[Proxy]) -> MemoryEstimate:
+        """That of some of the proxies."""
+        return replace(self, proxies=tuple(proxies)).having(self.checkpointing, self.micro_batch)
+
+    def need(self, proxies: Sequence[Proxy]) -> int:
+        """The bytes that these proxies need with the weights, if they are scored without the others."""
+        f, precision, on_host = self.footprint, self.precision, self.device == "cpu"
+        needs = _needs(f, proxies, precision, self.checkpointing, f.sequences, self.micro_batch, on_host)
+        return self.weights + max((need.total for need in needs), default=0)
+
     def fitting(self) -> tuple[Proxy, ...]:
         """The proxies that fit without the others; those that share a pass need no more together than the dearest."""
-        if self.available is None:
+        free = self.available
+        if free is None:
             return self.proxies
-        free, f = self.available - self.weights, self.footprint
+        return tuple(p for p in self.proxies if not self._in_memory(p) or self.need([p]) <= free)
 
-        def fits(proxy: Proxy) -> bool:
-            needs = _needs(
-                f, [proxy], f.itemsize, self.checkpointing, f.sequences, self.micro_batch, self.device == "cpu"
-            )
-            return proxy.requires != "model" or max((need.total for need in needs), default=0) <= free
-
-        return tuple(proxy for proxy in self.proxies if fits(proxy))
+    def _in_memory(self, proxy: Proxy) -> bool:
+        """Whether the proxy needs the whole model, or may be the one that makes it needed."""
+        reads = proxy.requires == "weights" or (isinstance(proxy, ModelProxy) and proxy.needs != "none")
+        return proxy.requires == "model" or bool(self.fallback and reads)
 
     def describe(self) -> str:
         """One line for people."""
@@ -171,8 +197,14 @@ class MemoryEstimate:
 
     def remedy(self) -> str:
         """The first of several flags, those with the least side effects first, that would make it fit."""
+        if self.requires == "model" and (flags := self.flags(self.proxies)):
+            return f"It would fit with {flags}"
+        return "On this model, use only proxies that need nothing but shapes or weights (-p params -p flops -p l2_norm)"
+
+    def flags(self, proxies: Sequence[Proxy]) -> str:
+        """The first of several flags with which these proxies would fit; "" if none is enough."""
         assert self.available is not None
-        size, half, all_ = self.footprint.itemsize, min(self.footprint.itemsize, 2), self.footprint.sequences
+        size, half, all_ = self.precision, min(self.precision, 2), self.footprint.sequences
         ways = [
             ("--checkpointing", size, True, all_, self.micro_batch),
             ("--dtype bfloat16", half, self.checkpointing, all_, self.micro_batch),
@@ -184,12 +216,21 @@ class MemoryEstimate:
         ]
         for flags, itemsize, checkpointing, sequences, micro_batch in ways:
             needs = _needs(
-                self.footprint, self.proxies, itemsize, checkpointing, sequences, micro_batch, self.device == "cpu"
+                self.footprint, proxies, itemsize, checkpointing, sequences, micro_batch, self.device == "cpu"
             )
             weights = self.weights * itemsize // self.footprint.itemsize
-            if self.requires == "model" and weights + max(need.total for need in needs) <= self.available:
-                return f"It would fit with {flags}"
-        return "On this model, use only proxies that need nothing but shapes or weights (-p params -p flops -p l2_norm)"
+            if weights + max((need.total for need in needs), default=0) <= self.available:
+                return flags
+        return ""
+
+    def why_not(self, proxy: Proxy) -> str:
+        """Why a proxy does not fit, and with what it would, for people who call from Python or the command line."""
+        assert self.available is not None
+        free = f"{self.available / GIB:.1f} are free"
+        flags = self.flags([proxy])
+        words = " and ".join(word for flag, word in WORDS.items() if flag in flags)
+        would = f"; it would fit with {words}" if words else ""
+        return f"it needs about {self.need([proxy]) / GIB:.1f} GiB of {self.memory}, and {free}{would}"
 
     def to_dict(self) -> dict[str, Any]:
         """The estimate as plain data for JSON."""
@@ -247,8 +288,8 @@ def estimate_memory(
         sequences=len(batch["input_ids"]),
     )
     if requires == "model":
-        kept = None if rough else _kept(model, batch, layout)
-        footprint = Footprint(**(asdict(footprint) | (kept or _guessed(batch, layout, itemsize))))
+        kept = None if rough else kept_tensors(model, batch, layout)
+        footprint = Footprint(**(asdict(footprint) | (kept or guessed_tensors(batch, layout, itemsize))))
         weights = sum(p.numel() * p.element_size() for p in sizes)
         on_host = torch.device(device).type == "cpu"
         passes = _needs(footprint, proxies, itemsize, checkpointing, footprint.sequences, micro_batch, on_host)
@@ -325,74 +366,3 @@ def _needs(
         elif isinstance(proxy, FunctionProxy):  # it gets a copy of the weights; what it runs is unknown
             needs.append(Need(proxy.name, footprint.parameters * itemsize, workspace, int(scale * (whole + passing))))
     return tuple(needs)
-
-
-def _kept(model: PreTrainedModel, batch: Mapping[str, Any], layout: ModelLayout) -> dict[str, int] | None:
-    """What a pass keeps for the backward pass, from a pass without values; None if the model reads values, or has so
-    many layers that the pass would take long."""
-    if len(layout.sites) > MANY:
-        return None
-    sites = {id(site.parameter) for site in layout.weights}
-    weights = {p.untyped_storage()._cdata for p in model.parameters()}
-    kept: dict[int, tuple[Tensor, int]] = {}  # by storage: a tensor that keeps it, and the block that ran
-    running, applied, inputs = [-1], [-1], [0]
-
-    def keep(tensor: Tensor) -> Tensor:
-        key = tensor.untyped_storage()._cdata
-        if key not in weights:
-            kept.setdefault(key, (tensor.detach(), running[0]))
-        return tensor
-
-    def enter(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        applied[0] += 1
-        running[0] = applied[0]
-        hidden = next((a for a in (*args, *kwargs.values()) if isinstance(a, Tensor) and a.is_floating_point()), None)
-        inputs[0] += 0 if hidden is None else hidden.untyped_storage().nbytes()
-
-    def leave(module: Any, args: Any, output: Any) -> None:
-        running[0] = -1
-
-    def read(module: Any, args: Any, output: Any) -> None:
-        keep(output)
-
-    try:
-        with isolated(model, trainable=lambda p: id(p) in sites) as replaced, ShapesOnly():
-            weights |= {p.untyped_storage()._cdata for p in replaced.values()}
-            for block in layout.blocks:
-                block.module.register_forward_pre_hook(enter, with_kwargs=True)
-                block.module.register_forward_hook(leave)
-            for site in layout.linears:
-                assert site.module is not None
-                site.module.register_forward_hook(read)
-            fed = with_labels(model, dict(batch), 42)
-            with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-                unchecked_objective(model, fed, 42)
-    except Exception:  # its control flow depends on values, or it does not run at all, which scoring will report
-        return None
-    sums: dict[int, int] = {}
-    for tensor, ran in kept.values():
-        sums[ran] = sums.get(ran, 0) + tensor.untyped_storage().nbytes()
-    inside = [size for ran, size in sums.items() if ran >= 0]
-    largest = max((tensor.untyped_storage().nbytes() for tensor, _ in kept.values()), default=0)
-    return {
-        "outside": sums.get(-1, 0), "inputs": inputs[0], "blocks": sum(inside), "block": max(inside, default=0),
-        "tensor": largest,
-    }  # fmt: skip
-
-
-def _guessed(batch: Mapping[str, Any], layout: ModelLayout, itemsize: int) -> dict[str, int]:
-    """The same, estimated from the linear layers: twice the input and output of each."""
-    tokens = batch["input_ids"].numel()
-    blocks = [0] * len(layout.blocks)
-    width = 0
-    for site in layout.sites:
-        rows, columns = site.matrices(site.parameter)[0].shape
-        experts = 2 if len(site.names) > 1 else 1
-        blocks[site.block] += 2 * tokens * itemsize * (rows + columns) * experts
-        width = max(width, columns)
-    repeats = max(1, round(layout.repeats))
-    inputs = tokens * width * itemsize * len(blocks) * repeats
-    return {
-        "outside": 4 * tokens * width * itemsize, "inputs": inputs, "blocks": sum(blocks) * repeats,
-        "block": max(blocks), "tensor": tokens * width * itemsize,
-    }  # fmt: skip

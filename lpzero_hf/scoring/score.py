@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import partial
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -35,6 +36,8 @@ from lpzero_hf.plugins import PluginRegistry, load_plugins
 from lpzero_hf.proxies.base import FunctionProxy, ModelProxy, Proxy, StatisticProxy, Subject, ranks_a_set, single
 from lpzero_hf.proxies.resolve import ALL, ProxyLike, resolve
 from lpzero_hf.scoring.composite_scores import add_composite_scores
+from lpzero_hf.scoring.pass_order import OwnPass, passes_of
+from lpzero_hf.scoring.run_plan import plan_run
 from lpzero_hf.scoring.scores import Score, Scores, Status
 
 LOG = logging.getLogger(__name__)
@@ -53,15 +56,18 @@ def score(
     dtype: torch.dtype | None = None,
     checkpointing: bool = False,
     micro_batch: int | None = None,
+    force: bool = False,
     plugins: PluginRegistry | None = None,
     progress: Callable[[str, int, int], None] | None = None,
+    finished: Callable[[Scores], None] | None = None,
 ) -> Scores:
     """Score a model without training it.
 
     All proxies made of captured statistics share one forward and one backward pass; the others run passes
-    of their own. The model runs in eval mode and is left unchanged: weights, gradients, buffers,
+    of their own, the costly ones last. The model runs in eval mode and is left unchanged: weights, gradients, buffers,
     hooks, modes, `requires_grad` and random number generators. Of a lazy model (`load_model(..., lazy=True)`) only
-    what the proxies need is made, and freed again.
+    what the proxies need is made, and freed again. Where memory is short, blocks are checkpointed, then the minibatch
+    is split into micro-batches; proxies for which that is not enough are left out.
 
     Args:
         model: any `PreTrainedModel`, on any device; also compiled, in (distributed) data parallelism, averaged, with
@@ -75,14 +81,16 @@ def score(
         checkpointing: in the shared passes, keep only the inputs of blocks and run each block a second time for its
             gradients: less memory, more time, the same scores.
         micro_batch: maximum number of sequences at a time in the shared passes: the same scores to rounding. None
-            runs all, or fewer (with a `MicroBatchWarning`) if the device runs out of memory.
+            runs all, or fewer where memory asks for it (with a `MicroBatchWarning` if the device runs out of it).
+        force: try even what is expected not to fit into the free memory, and only as asked.
         plugins: where names are looked up; by default everything installed.
         progress: called with (name of the next step, steps done, total number of steps).
+        finished: called after every pass with the scores so far, so that an interrupted call need not lose them.
 
     Returns:
-        One `Score` per proxy. If a proxy fails, is not applicable or gives no finite number, its `Score` has the
-        reason, and the others continue. Warns (`ModelWarning`) if gradients are not those of the model's own loss,
-        because it has none.
+        One `Score` per proxy. If a proxy fails, is not applicable, gives no finite number or would not fit into the
+        free memory ("left out"), its `Score` has the reason, and the others continue. Warns (`ModelWarning`) if
+        gradients are not those of the model's own loss, because it has none.
 
     Raises:
         UsageError: a proxy is unknown, two have one name, `micro_batch` is less than 1, or a proxy uses the missing
@@ -104,10 +112,14 @@ def score(
     checked = None if batch is None else check_minibatch(batch, scored)
     if checked is not None:
         selection.warn_of_minibatch(*checked["input_ids"].shape)
+    plan = plan_run(
+        scored, checked, selection, dtype=dtype, checkpointing=checkpointing, micro_batch=micro_batch, force=force,
+        plugins=plugins,
+    )  # fmt: skip
     return score_proxies(
         scored, checked, selection,
-        seed=seed, dtype=dtype, checkpointing=checkpointing, micro_batch=micro_batch, plugins=plugins,
-        progress=progress,
+        seed=seed, dtype=dtype, checkpointing=plan.checkpointing, micro_batch=plan.micro_batch, left_out=plan.left_out,
+        plugins=plugins, progress=progress, finished=finished,
     )  # fmt: skip
 
 
@@ -120,11 +132,19 @@ def score_proxies(
     dtype: torch.dtype | None = None,
     checkpointing: bool = False,
     micro_batch: int | None = None,
+    left_out: Mapping[str, str] = MappingProxyType({}),
     plugins: PluginRegistry,
     progress: Callable[[str, int, int], None] | None = None,
+    finished: Callable[[Scores], None] | None = None,
 ) -> Scores:
-    """As `score`, for resolved proxies and a minibatch that fits the model (`check_minibatch`)."""
-    requested, proxies = proxies, single(proxy for proxy in proxies if not ranks_a_set(proxy))
+    """As `score`, for resolved proxies and a minibatch that fits the model (`check_minibatch`).
+
+    Args:
+        left_out: proxies that are not scored although requested, by name, and the reasons.
+    """
+    requested, wanted = proxies, single(proxy for proxy in proxies if not ranks_a_set(proxy))
+    proxies = tuple(proxy for proxy in wanted if proxy.name not in left_out)
+    without = {p.name: _row(p, None, "left out", left_out[p.name]) for p in wanted if p.name in left_out}
     if micro_batch is not None and micro_batch < 1:
         raise UsageError(f"micro-batches of {micro_batch} sequences are not possible; ask for at least 1")
     if batch is None and (using := [proxy.name for proxy in proxies if proxy.uses_minibatch]):
@@ -137,14 +157,21 @@ def score_proxies(
     with plain_layers(model):
         captures = any(isinstance(proxy, StatisticProxy) and proxy.passes != "none" for proxy in proxies)
         layout = running_layout(model, layout_of(model, plugins), given, seed, told_later=captures)
-        return _composed(passes.scores(proxies, layout, progress), requested)
+
+        def tell(rows: dict[str, Score], seconds: dict[str, float]) -> None:
+            if finished is not None:
+                finished(_composed(without | rows, seconds, requested))
+
+        rows, seconds = passes.scores(proxies, layout, progress, tell)
+        return _composed(without | rows, seconds, requested)
 
 
-def _composed(scores: Scores, requested: Sequence[Proxy]) -> Scores:
-    """The scores of the requested proxies, from those of the proxies that read the model."""
-    rows = {row.proxy: asdict(row) for row in scores.rows}
-    add_composite_scores({"": rows}, requested)
-    return Scores(tuple(Score(**rows[proxy.name]) for proxy in requested), scores.seconds)
+def _composed(rows: Mapping[str, Score], seconds: Mapping[str, float], requested: Sequence[Proxy]) -> Scores:
+    """The scores of the requested proxies, from those of the proxies that read the model, as far as there are any."""
+    made = {name: asdict(row) for name, row in rows.items()}
+    there = [p for p in requested if ranks_a_set(p) or all(one.name in made for one in single([p]))]
+    add_composite_scores({"": made}, there)
+    return Scores(tuple(Score(**made[proxy.name]) for proxy in there), dict(seconds))
 
 
 def _sufficient(model: PreTrainedModel, proxies: Sequence[Proxy]) -> PreTrainedModel:
@@ -169,14 +196,6 @@ def _differentiates(proxy: Proxy) -> bool:
     return isinstance(proxy, ModelProxy) and "backward" in proxy.passes
 
 
-def _by_network(proxies: Sequence[Proxy]) -> dict[Network, list[StatisticProxy]]:
-    groups: dict[Network, list[StatisticProxy]] = {}
-    for proxy in proxies:
-        if isinstance(proxy, StatisticProxy):
-            groups.setdefault(proxy.network, []).append(proxy)
-    return groups
-
-
 @dataclass(frozen=True)
 class _Passes:
     """The settings of the passes over one model, see `score`."""
@@ -190,38 +209,46 @@ class _Passes:
     plugins: PluginRegistry
 
     def scores(
-        self, proxies: Sequence[Proxy], layout: ModelLayout, progress: Callable[[str, int, int], None] | None
-    ) -> Scores:
-        """The scores, from the blocks of `layout`, or of those that turn out to run."""
-        shared = _by_network(proxies)
-        own = [p for p in proxies if isinstance(p, ModelProxy | FunctionProxy)]
-        steps = [f"{network.name} pass" for network in shared] + [p.name for p in own]
+        self,
+        proxies: Sequence[Proxy],
+        layout: ModelLayout,
+        progress: Callable[[str, int, int], None] | None,
+        finished: Callable[[dict[str, Score], dict[str, float]], None],
+    ) -> tuple[dict[str, Score], dict[str, float]]:
+        """The rows by proxy, and the seconds of shared passes, from the blocks of `layout` or of those that run.
 
-        def step(done: int) -> None:
-            if progress is not None:
-                progress(steps[done] if done < len(steps) else "", done, len(steps))
-
+        Args:
+            proxies: that read the model.
+            layout: of the model.
+            progress: called before each pass and at the end.
+            finished: called after each pass with the rows by proxy, and the seconds of shared passes, so far; with
+                none of them if all passes begin again, because blocks turned out not to run.
+        """
+        passes = passes_of(proxies)
+        names = {} if has_own_loss(self.model, self.batch) else {p.name for p in proxies if _differentiates(p)}
         rows: dict[str, Score] = {}
         seconds: dict[str, float] = {}
-        for done, (network, members) in enumerate(shared.items()):
-            step(done)
+        for done, one in enumerate(passes):
+            if progress is not None:
+                progress(one.step, done, len(passes))
             start = time.perf_counter()
-            found, idle = self._shared(network, members, layout)
-            if idle:  # once more, without the blocks that turned out not to run
-                return self.scores(proxies, layout.only({block.name for block in layout.blocks} - idle), progress)
-            rows |= found
-            seconds[network.name] = time.perf_counter() - start
-        for done, proxy in enumerate(own, len(shared)):
-            step(done)
-            rows[proxy.name] = self._own(proxy, layout)
-        step(len(steps))
-        if not has_own_loss(self.model, self.batch):
-            names = [proxy.name for proxy in proxies if _differentiates(proxy)]
-            rows |= {name: rows[name].noted(PROJECTED) for name in names}
-        return Scores(tuple(rows[p.name] for p in proxies), seconds)
+            if isinstance(one, OwnPass):
+                found = {one.proxy.name: self._own(one.proxy, layout)}
+            else:
+                found, idle = self._shared(one.network, one.proxies, layout)
+                if idle:  # once more, without the blocks that turned out not to run
+                    finished({}, {})
+                    left = layout.only({block.name for block in layout.blocks} - idle)
+                    return self.scores(proxies, left, progress, finished)
+                seconds[one.network.name] = time.perf_counter() - start
+            rows |= {name: row.noted(PROJECTED) if name in names else row for name, row in found.items()}
+            finished(rows, seconds)
+        if progress is not None:
+            progress("", len(passes), len(passes))
+        return rows, seconds
 
     def _shared(
-        self, network: Network, proxies: list[StatisticProxy], layout: ModelLayout
+        self, network: Network, proxies: Sequence[StatisticProxy], layout: ModelLayout
     ) -> tuple[dict[str, Score], frozenset[str]]:
         """The scores, and the names of the blocks that did not run."""
         reductions = list(dict.fromkeys(r for proxy in proxies for r in proxy.reductions))
@@ -329,9 +356,9 @@ def _noting_rounding(proxy: str) -> Iterator[list[str]]:
 
 
 def _failed(proxy: Proxy, error: Exception) -> Score:
-    return _row(proxy, None, "failed", one_line(error), time.perf_counter())
+    return _row(proxy, None, "failed", one_line(error))
 
 
-def _row(proxy: Proxy, value: float | None, status: Status, reason: str, start: float) -> Score:
-    seconds = time.perf_counter() - start
+def _row(proxy: Proxy, value: float | None, status: Status, reason: str, start: float | None = None) -> Score:
+    seconds = 0.0 if start is None else time.perf_counter() - start
     return Score(proxy.name, value, status, reason, proxy.orientation, proxy.passes, seconds)

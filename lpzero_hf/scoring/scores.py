@@ -10,7 +10,7 @@ from lpzero_hf.errors import LpzError
 from lpzero_hf.proxies.base import Orientation
 from lpzero_hf.scoring.display import Displayed, Panel, Points
 
-Status = Literal["ok", "not applicable", "invalid", "failed"]
+Status = Literal["ok", "not applicable", "invalid", "failed", "left out"]
 
 
 class ScoreError(LpzError):
@@ -24,7 +24,8 @@ class Score:
     Args:
         proxy: its name.
         value: the score, or None unless `status` is "ok".
-        status: "ok"; "not applicable" (no meaning on this model); "invalid" (NaN or infinite); "failed".
+        status: "ok"; "not applicable" (no meaning on this model); "invalid" (NaN or infinite); "failed"; "left out"
+            (it needs more memory than is free).
         reason: why there is no value; of a value, what to know of it (what of the model it leaves out), or nothing.
         orientation: 1 if higher is better, -1 if lower is better.
         passes: what the proxy runs.

@@ -213,6 +213,7 @@ PROXIES: list[Proxy] = [
         batch_order_invariant=True,
         evaluate=grasp,
         holds=3,
+        work=12,
         needs="forward + double backward",
     ),
     ModelProxy(
@@ -220,6 +221,7 @@ PROXIES: list[Proxy] = [
         formula="log ||f(x) - f(x + 0.01 e)||_F, e Gaussian on the embeddings, mean of 4",
         citation="Lin et al., Zen-NAS, ICCV 2021, arXiv:2102.01063",
         evaluate=zen,
+        work=6,
         needs="5 forward",
     ),
     ModelProxy(
