@@ -72,6 +72,7 @@ class Benchmark:
         document: returns the document that `lpz bench train` wrote, for a benchmark made by it.
         facts: returns what else there is to tell about it, by name.
         skip_failures: whether architectures whose configuration cannot be built are left out, and counted.
+        present: returns whether the data are there, for listings; by default reading is tried.
     """
 
     name: str
@@ -89,6 +90,7 @@ class Benchmark:
     notes: str = ""
     facts: Callable[[], Mapping[str, Any]] | None = None
     skip_failures: bool = False
+    present: Callable[[], bool] | None = None
 
     def trained(self) -> list[Trained]:
         """The trained architectures; one that was trained twice appears twice, under two keys.
@@ -135,6 +137,8 @@ class Benchmark:
 
     def here(self) -> bool:
         """Whether the data can be read without a download."""
+        if self.present is not None:
+            return self.present()
         try:
             self.read()
         except LpzError:

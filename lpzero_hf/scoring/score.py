@@ -26,7 +26,7 @@ from lpzero_hf.models.layout import ModelLayout, layout_of
 from lpzero_hf.models.lazy import source_of
 from lpzero_hf.models.meta_device import ShapesOnly
 from lpzero_hf.models.minibatch import NoMinibatch, check_minibatch
-from lpzero_hf.models.objective import has_own_loss, objective, projection_warning, with_labels
+from lpzero_hf.models.objective import has_own_loss, projection_warning, with_labels
 from lpzero_hf.models.plain_layers import plain_layers
 from lpzero_hf.models.readable import check_readable
 from lpzero_hf.models.running import running_layout
@@ -165,7 +165,7 @@ def _sufficient(model: PreTrainedModel, proxies: Sequence[Proxy]) -> PreTrainedM
 def _differentiates(proxy: Proxy) -> bool:
     """Whether `proxy` reads gradients of the objective."""
     if isinstance(proxy, StatisticProxy):
-        return proxy.network.objective is objective and "backward" in proxy.passes
+        return proxy.network.own_loss and "backward" in proxy.passes
     return isinstance(proxy, ModelProxy) and "backward" in proxy.passes
 
 

@@ -5,14 +5,17 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from functools import partial
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from lpzero_hf.capture.spec import Reduced, Reduction
 from lpzero_hf.errors import InvalidScore, NotApplicable
-from lpzero_hf.models.layout import ModelLayout
+from lpzero_hf.later import torch
 from lpzero_hf.proxies.base import Proxy, StatisticProxy, total
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from lpzero_hf.models.layout import ModelLayout
 
 MELLOR = "Mellor et al., Neural Architecture Search without Training, ICML 2021, arXiv:2006.04647"
 SERIANNI = "Serianni and Kalita, Training-free NAS for RNNs and Transformers, ACL 2023, arXiv:2306.00288"
@@ -89,7 +92,8 @@ def least_correlation(A: Tensor, mask: Tensor) -> Tensor:
         raise InvalidScore("the features are not finite")
     if tokens <= channels:
         return A.new_zeros((), dtype=torch.float64)
-    eps = next(torch.finfo(dtype).eps for dtype in PRECISIONS if torch.equal(rows.to(dtype).to(rows.dtype), rows))
+    precisions = (torch.bfloat16, torch.float16, torch.float32, torch.float64)  # the first that holds all values
+    eps = next(torch.finfo(dtype).eps for dtype in precisions if torch.equal(rows.to(dtype).to(rows.dtype), rows))
     centred = rows.double() - rows.double().mean(0)
     norms = torch.linalg.vector_norm(centred, dim=0)
     constant = norms <= eps * math.sqrt(tokens) * rows.double().abs().amax(0)
@@ -135,7 +139,6 @@ class MeanShare(StatisticProxy):
 
 KERNEL = Reduction("ffn_hidden", ("A", "mask"), sample_agreement)
 COMPONENTS = Reduction("ffn_output", ("A", "mask"), partial(principal_components, threshold=0.99))
-PRECISIONS = (torch.bfloat16, torch.float16, torch.float32, torch.float64)  # the first that holds a tensor's values
 
 PROXIES: list[Proxy] = [
     StatisticProxy(

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
-from torch import Tensor, nn
-
-from lpzero_hf.capture.capture import capture
 from lpzero_hf.capture.spec import Reduction
 from lpzero_hf.errors import NotApplicable
-from lpzero_hf.models.embeddings import input_embeddings
-from lpzero_hf.models.isolation import isolated
-from lpzero_hf.models.kernels import plain_kernels
-from lpzero_hf.models.objective import first_output, objective, real_targets, run_model
+from lpzero_hf.later import torch
 from lpzero_hf.proxies.base import ModelProxy, Proxy, Subject
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
 
 NOISE = 0.01  # alpha of Zen-NAS
 REPEATS = 4
@@ -26,6 +22,10 @@ def grasp(subject: Subject) -> float:
     H g is the gradient of g . stop(g), by a second backward pass. Attention runs on the kernel that can be
     differentiated twice.
     """
+    from lpzero_hf.models.isolation import isolated
+    from lpzero_hf.models.kernels import plain_kernels
+    from lpzero_hf.models.objective import objective
+
     sites = {id(site.parameter) for site in subject.layout.weights}
     with (
         isolated(subject.model, trainable=lambda p: id(p) in sites, seed=subject.seed) as replaced,
@@ -48,6 +48,10 @@ def zen(subject: Subject) -> float:
     average over draws inside the logarithm, as here; their correction for batch normalisation has no
     counterpart in a transformer.
     """
+    from lpzero_hf.models.embeddings import input_embeddings
+    from lpzero_hf.models.isolation import isolated
+    from lpzero_hf.models.objective import first_output, real_targets, run_model
+
     model = subject.model.base_model
     fed = {name: value for name, value in subject.batch.items() if name != "labels"}
     real = real_targets(subject.batch)
@@ -84,12 +88,14 @@ def zico(subject: Subject) -> float:
     Raises:
         NotApplicable: there are fewer than two samples.
     """
+    from lpzero_hf.capture.capture import capture
+
     samples = len(subject.batch["input_ids"])
     if samples < 2:
         raise NotApplicable("it compares halves of the minibatch, which has only one sample")
     halves = []
     for part in (slice(0, samples // 2), slice(samples // 2, None)):
-        half = {k: v[part] if isinstance(v, Tensor) else v for k, v in subject.batch.items()}
+        half = {k: v[part] if isinstance(v, torch.Tensor) else v for k, v in subject.batch.items()}
         keep = Reduction("linear", ("G",), lambda G: G.abs())
         captured = capture(subject.model, half, [keep], subject.layout, seed=subject.seed)
         if keep in captured.failures:
