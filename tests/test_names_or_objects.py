@@ -29,7 +29,8 @@ from lpzero_hf.spaces.named import named_config
 
 SMALL = Setting(2, 8)
 TAKES = {  # by the name of a parameter, what its annotation says if it takes the object as well as the name
-    "benchmark": ("Benchmark",), "benchmarks": ("BenchmarkLike",), "among": ("BenchmarkLike",), "test": ("BenchmarkLike",),
+    "benchmark": ("Benchmark",), "benchmarks": ("BenchmarkLike",), "among": ("BenchmarkLike",),
+    "test": ("BenchmarkLike",),
     "space": ("str", "SearchSpace"), "architectures": ("str", "SearchSpace", "Models"), "models": ("Models",),
     "proxies": ("ProxyLike",), "proxy": ("ProxyLike",), "config": ("str", "PreTrainedConfig"),
 }  # fmt: skip

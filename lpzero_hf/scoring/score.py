@@ -21,6 +21,7 @@ from lpzero_hf.capture.capture import capture
 from lpzero_hf.capture.spec import WORDS, Captured, Network, Reduced, Reduction
 from lpzero_hf.errors import InvalidScore, ModelWarning, NotApplicable, RoundingWarning, UsageError, one_line
 from lpzero_hf.foreign import Survived
+from lpzero_hf.models.given_batch import GivenBatch
 from lpzero_hf.models.isolation import isolated
 from lpzero_hf.models.layout import ModelLayout, layout_of
 from lpzero_hf.models.lazy import source_of
@@ -46,7 +47,7 @@ OUT_OF_MEMORY = (
 
 def score(
     model: nn.Module,
-    batch: Mapping[str, Any] | None,
+    batch: GivenBatch | None,
     proxies: ProxyLike | Iterable[ProxyLike] = ALL,
     *,
     seed: int = 42,
@@ -67,7 +68,8 @@ def score(
         model: any `PreTrainedModel`, on any device; also compiled, in (distributed) data parallelism, averaged, with
             parametrized or pruned weights, or with adapters, which are merged: the scores are those of the plain model
             that computes the same.
-        batch: what a tokenizer returns: `input_ids` [B, T], optionally `attention_mask`, `labels`, ...; None if no
+        batch: what a tokenizer returns: `input_ids` [B, T], optionally `attention_mask`, `labels`, ...; a `DataLoader`
+            (its first batch) or rows of a dataset; what the model does not take is left out, with a note; None if no
             proxy uses it (counts, norms of weights).
         proxies: names, `Proxy` objects or functions `f(model, batch) -> float`; "all" for all installed.
         seed: for every random number.
