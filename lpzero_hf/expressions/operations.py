@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
 from lpzero_hf.errors import PluginError
-from lpzero_hf.later import torch
+from lpzero_hf.models.later import torch
 from lpzero_hf.plugins import PluginRegistry, instance_of, load_plugins
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ from lpzero_hf.errors import InvalidScore, RoundingWarning
 from lpzero_hf.expressions.canonical import facts, step
 from lpzero_hf.expressions.expression import Chain, Expression, Operations, letter
 from lpzero_hf.expressions.operations import Interval
-from lpzero_hf.later import torch
+from lpzero_hf.models.later import torch
 
 if TYPE_CHECKING:
     from torch import Tensor

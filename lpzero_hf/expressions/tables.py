@@ -27,7 +27,7 @@ from lpzero_hf.expressions.expression import (
     role,
 )
 from lpzero_hf.expressions.operations import applied
-from lpzero_hf.later import torch
+from lpzero_hf.models.later import torch
 
 if TYPE_CHECKING:
     from torch import Tensor

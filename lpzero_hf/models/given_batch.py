@@ -44,7 +44,7 @@ def as_batch(given: GivenBatch, model: PreTrainedModel) -> dict[str, Any]:
     made = {name: _tensor(name, value, model) for name, value in columns.items() if _numbers(value)}
     if isinstance(ids := made.get("input_ids"), Tensor) and "attention_mask" not in made:
         made |= _padding(columns["input_ids"], ids)
-    left = [name for name in columns if name not in made or not _takes(model, name, made[name])]
+    left = [name for name in columns if name not in made or not _fits(model, name, made[name])]
     if left:
         named = ", ".join(f"'{name}'" for name in left)
         warnings.warn(
@@ -116,12 +116,16 @@ def _padding(given: Any, ids: Tensor) -> dict[str, Tensor]:
     return {} if bool(mask.all()) else {"attention_mask": mask.long()}
 
 
-def _takes(model: PreTrainedModel, name: str, value: Any) -> bool:
+def _fits(model: PreTrainedModel, name: str, value: Any) -> bool:
+    if name == "labels" and head_kind(model) != "other" and isinstance(value, Tensor) and value.dim() < 2:
+        return False  # a class of each sequence, to a model that predicts tokens
+    return takes(model, name)
+
+
+def takes(model: PreTrainedModel, name: str) -> bool:
     """Whether the forward of `model` takes an entry; a class of somebody's that takes anything is not judged."""
     if name in ALWAYS:
         return True
-    if name == "labels" and head_kind(model) != "other" and isinstance(value, Tensor) and value.dim() < 2:
-        return False  # a class of each sequence, to a model that predicts tokens
     parameters = inspect.signature(model.forward).parameters
     if name in parameters:
         return True

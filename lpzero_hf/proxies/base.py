@@ -10,7 +10,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 from lpzero_hf.capture.spec import LOSS, Network, Reduced, Reduction
-from lpzero_hf.later import torch
+from lpzero_hf.models.later import torch
 from lpzero_hf.proxies.code_digest import code_digest
 
 if TYPE_CHECKING:

@@ -23,7 +23,7 @@ from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path, PurePath
 from typing import Any
 
-from lpzero_hf.later import torch
+from lpzero_hf.models.later import torch
 
 VERSIONED = ("transformers", "lpzero_hf", "lpz_zoo", "lpz_proxies", "torch", "numpy")  # part of `Setting.key`, or inert
 STANDARD = sys.stdlib_module_names - {"__main__"}

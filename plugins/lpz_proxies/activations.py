@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from lpzero_hf.capture.spec import Reduced, Reduction
 from lpzero_hf.errors import InvalidScore, NotApplicable
-from lpzero_hf.later import torch
+from lpzero_hf.models.later import torch
 from lpzero_hf.proxies.base import Proxy, StatisticProxy, total
 
 if TYPE_CHECKING:

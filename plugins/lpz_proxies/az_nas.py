@@ -18,7 +18,7 @@ from lpz_proxies.activations import variances
 from lpz_proxies.size import flops
 from lpzero_hf.capture.spec import Reduction
 from lpzero_hf.errors import InvalidScore, NotApplicable
-from lpzero_hf.later import torch
+from lpzero_hf.models.later import torch
 from lpzero_hf.proxies.base import ModelProxy, Proxy, StatisticProxy, Subject
 
 if TYPE_CHECKING:

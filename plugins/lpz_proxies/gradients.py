@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from lpzero_hf.capture.spec import Reduction
-from lpzero_hf.later import torch
+from lpzero_hf.models.later import torch
 from lpzero_hf.proxies.base import Proxy, StatisticProxy, mean, total
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from lpzero_hf.capture.spec import Reduction
 from lpzero_hf.errors import NotApplicable
-from lpzero_hf.later import torch
+from lpzero_hf.models.later import torch
 from lpzero_hf.proxies.base import ModelProxy, Proxy, Subject
 
 if TYPE_CHECKING:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from lpzero_hf.errors import NotApplicable
-from lpzero_hf.later import torch
+from lpzero_hf.models.later import torch
 from lpzero_hf.proxies.base import ModelProxy, Proxy, Subject
 
 LITE = "Javaheripi et al., LiteTransformerSearch, NeurIPS 2022, arXiv:2203.02094"

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from lpzero_hf.capture.spec import Reduction
 from lpzero_hf.errors import InvalidScore
-from lpzero_hf.later import torch
+from lpzero_hf.models.later import torch
 from lpzero_hf.proxies.base import ModelProxy, Proxy, StatisticProxy, Subject
 
 if TYPE_CHECKING:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from lpzero_hf.capture.spec import Reduction
-from lpzero_hf.later import torch
+from lpzero_hf.models.later import torch
 from lpzero_hf.proxies.base import Proxy, StatisticProxy
 
 if TYPE_CHECKING:
