@@ -68,6 +68,7 @@ if TYPE_CHECKING:
     from lpzero_hf.scoring.scores import Score as Score
     from lpzero_hf.scoring.scores import Scores as Scores
     from lpzero_hf.scoring.setting import Setting as Setting
+    from lpzero_hf.scoring.trainer_callback import ProxyCallback as ProxyCallback
     from lpzero_hf.searching.config import SearchConfig as SearchConfig
     from lpzero_hf.searching.result import SearchResult as SearchResult
     from lpzero_hf.searching.search import search as search
@@ -134,6 +135,7 @@ _HOMES = {
     "Scores": "scoring.scores",
     "score": "scoring.score",
     "Setting": "scoring.setting",
+    "ProxyCallback": "scoring.trainer_callback",
     "SearchConfig": "searching.config",
     "SearchResult": "searching.result",
     "search": "searching.search",

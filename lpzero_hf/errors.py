@@ -48,7 +48,7 @@ class ModelWarning(UserWarning):
 
 
 class MinibatchWarning(UserWarning):
-    """A proxy is used with minibatches of another size than it was calibrated on."""
+    """A minibatch is not quite what it is used for: of another size than a proxy's, or with more than a model takes."""
 
 
 class ComparisonWarning(UserWarning):

@@ -38,6 +38,11 @@ def lpz_models() -> Iterable[ZooModel]:
 
 
 @hookspec
+def lpz_model_types() -> None:
+    """Register model types of your own with transformers, by importing their module; called before one is looked up."""
+
+
+@hookspec
 def lpz_spaces() -> Iterable[SearchSpace]:
     """Return spaces of architectures."""
     return ()

@@ -192,6 +192,8 @@ def _command(arguments: Sequence[str]) -> int:
             raise
         raise UsageError(error.format_message()) from error  # type: ignore[attr-defined]  # which every such error has
     sys.stdout.flush()
+    if entry.running() and name in BUILT_IN:
+        _until_the_end.enter_context(stdout_kept())
     return code if isinstance(code, int) else 0
 
 
@@ -221,13 +223,15 @@ def _keep_stdout(command: Any) -> None:
     for inner in vars(command).get("commands", {}).values():
         _keep_stdout(inner)
     if command.callback is not None:
-        command.callback = _kept(command.callback)
+        command.callback = _kept(command.callback, last=not vars(command).get("commands"))
 
 
-def _kept(callback: Callable[..., None]) -> Callable[..., None]:
+def _kept(callback: Callable[..., None], last: bool) -> Callable[..., None]:
+    """`callback`; unless it is the `last` of a command line, help may be printed after it."""
+
     @functools.wraps(callback)
     def quiet(*arguments: Any, **options: Any) -> None:
-        if entry.running():  # what is printed while the process ends is no result either
+        if entry.running() and last:  # what is printed while the process ends is no result either
             _until_the_end.enter_context(stdout_kept())
         with stdout_kept(), Survived():
             callback(*arguments, **options)

@@ -75,7 +75,7 @@ def rank(
     names = list(ranking[0].rows)
     rows: list[dict[str, Any]] = [
         {"place": place, "architecture": ranked.name, "rank": ranked.rank}
-        | {name: ranked.rows[name]["value"] for name in names}
+        | {name: ranked.rows[name].value for name in names}
         for place, ranked in enumerate(ranking, 1)
     ]
     if form.json:
@@ -101,5 +101,5 @@ def rank(
         tell(f"warning: {warning}")
     for ranked in ranking:
         for name, row in ranked.rows.items():
-            if row["value"] is None:
-                tell(f"warning: {name} has no score of {ranked.name}, {row['status']}: {row['reason']}")
+            if row.value is None:
+                tell(f"warning: {name} has no score of {ranked.name}, {row.status}: {row.reason}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import statistics
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from itertools import combinations
 from pathlib import Path
@@ -72,6 +72,7 @@ class Benchmark:
         document: returns the document that `lpz bench train` wrote, for a benchmark made by it.
         facts: returns what else there is to tell about it, by name.
         skip_failures: whether architectures whose configuration cannot be built are left out, and counted.
+        present: returns whether the data are there, for listings; by default reading is tried.
     """
 
     name: str
@@ -89,6 +90,7 @@ class Benchmark:
     notes: str = ""
     facts: Callable[[], Mapping[str, Any]] | None = None
     skip_failures: bool = False
+    present: Callable[[], bool] | None = None
 
     def trained(self) -> list[Trained]:
         """The trained architectures; one that was trained twice appears twice, under two keys.
@@ -135,6 +137,8 @@ class Benchmark:
 
     def here(self) -> bool:
         """Whether the data can be read without a download."""
+        if self.present is not None:
+            return self.present()
         try:
             self.read()
         except LpzError:
@@ -146,18 +150,55 @@ class Benchmark:
         return entry.quality if self.larger_is_better else -entry.quality
 
 
+BenchmarkLike = str | Path | Benchmark
+
+
 def installed_benchmarks(plugins: PluginRegistry) -> dict[str, Claim[Benchmark]]:
     """Every offered benchmark by name. Raises `PluginError` if two distributions claim one name."""
     return plugins.offers("lpz_benchmarks", "benchmark", instance_of(Benchmark))
 
 
+class _WithBenchmarks(PluginRegistry):
+    """A registry that offers benchmarks of a caller's beside those of plugins; in another process, only the latter."""
+
+    def __init__(self, plugins: PluginRegistry, given: Mapping[str, Benchmark]) -> None:
+        vars(self).update(vars(plugins))
+        self._given = {name: Claim("given", "given", benchmark) for name, benchmark in given.items()}
+
+    def offers(self, hook: str, kind: str, prepare: Callable[[Any], Any]) -> dict[str, Claim[Any]]:
+        found = super().offers(hook, kind, prepare)
+        return {**found, **self._given} if hook == "lpz_benchmarks" else found
+
+
+def named_benchmarks(
+    benchmarks: BenchmarkLike | Iterable[BenchmarkLike], plugins: PluginRegistry | None
+) -> tuple[tuple[str, ...], PluginRegistry]:
+    """The names of benchmarks, and a registry in which these, and the objects among them, are found by name.
+
+    Args:
+        benchmarks: names, paths or objects; one or several.
+        plugins: where names are looked up; by default everything installed.
+
+    Raises:
+        UsageError: two objects have one name.
+    """
+    plugins = load_plugins() if plugins is None else plugins
+    several = (benchmarks,) if isinstance(benchmarks, str | Path | Benchmark) else tuple(benchmarks)
+    given: dict[str, Benchmark] = {}
+    for one in several:
+        if isinstance(one, Benchmark) and given.setdefault(one.name, one) is not one:
+            raise UsageError(f"two different benchmarks are called '{one.name}'; rename one")
+    names = tuple(one.name if isinstance(one, Benchmark) else str(one) for one in several)
+    return names, _WithBenchmarks(plugins, given) if given else plugins
+
+
 def load_benchmark(
-    name: str | Path, plugins: PluginRegistry | None = None, table: TableOptions | None = None
+    name: BenchmarkLike, plugins: PluginRegistry | None = None, table: TableOptions | None = None
 ) -> Benchmark:
     """The benchmark called `name`, or made by `lpz bench train` in the file or folder of that name, or a table.
 
     Args:
-        name: as `lpz bench list` shows it, or a path.
+        name: as `lpz bench list` shows it, or a path; a benchmark itself is returned as it is.
         plugins: where names are looked up; by default everything installed.
         table: how it is read if it is a table; other benchmarks need none.
 
@@ -171,6 +212,8 @@ def load_benchmark(
         >>> len(load_benchmark("tiny-gpt2").trained())
         128
     """
+    if isinstance(name, Benchmark):
+        return name
     plugins = load_plugins() if plugins is None else plugins
     installed = installed_benchmarks(plugins)
     if isinstance(name, str) and name in installed:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from lpzero_hf.benchmarks.agreement import Agreement
-from lpzero_hf.benchmarks.benchmark import Benchmark, Trained, load_benchmark
+from lpzero_hf.benchmarks.benchmark import BenchmarkLike, Trained, load_benchmark
 from lpzero_hf.benchmarks.beyond_size import BeyondSize, SizeFeatures
 from lpzero_hf.benchmarks.held_out import searched_keys
 from lpzero_hf.benchmarks.matched import MATCH, WITHIN, SizedTruth, Sizes
@@ -21,6 +21,7 @@ from lpzero_hf.plugins import PluginRegistry, load_plugins
 from lpzero_hf.proxies.base import Orientation
 from lpzero_hf.proxies.resolve import ProxyLike, find_proxy, resolve
 from lpzero_hf.scoring.cache import ScoreCache
+from lpzero_hf.scoring.display import Displayed, Panel, by_name, estimated
 from lpzero_hf.scoring.evaluate import Row, evaluate
 from lpzero_hf.scoring.setting import Setting
 
@@ -57,8 +58,8 @@ class Grade:
 
 
 @dataclass(frozen=True)
-class Report:
-    """The result of grading.
+class Report(Displayed):
+    """The result of grading. A notebook shows its grades as a table.
 
     Args:
         benchmark: its name.
@@ -89,6 +90,41 @@ class Report:
     pairs: int = 0
     sizes: Sequence[float] = ()
 
+    @property
+    def title(self) -> str:
+        """Of what, on which minibatch."""
+        size = f"{self.setting.batch_size} x {self.setting.seq_len} tokens"
+        return f"{self.benchmark}: {len(self.trained)} trained architectures, minibatch {size}"
+
+    def to_rows(self) -> list[dict[str, Any]]:
+        """A row for every grade: rho, tau-b and the agreement at equal size, with their 95% intervals.
+
+        All agreements are of oriented scores: higher is better.
+        """
+        rows = []
+        for one in self.grades:
+            agreement = one.agreement
+            matched = agreement.matched.agreement if agreement and agreement.matched else None
+            rows.append(
+                {"proxy": one.proxy, "better": "higher" if one.orientation > 0 else "lower"}
+                | estimated("rho", agreement.spearman if agreement else None)
+                | estimated("at equal size", matched)
+                | estimated("tau-b", agreement.kendall if agreement else None)
+                | {
+                    "top 10%": agreement.top if agreement else None,
+                    "architectures": agreement.n if agreement else 0,
+                    "seconds": one.seconds,
+                    "reason": "; ".join(one.unscored),
+                }
+            )
+        return rows
+
+    def panels(self) -> list[Panel]:
+        """Rho and the agreement at equal size of every proxy."""
+        rows = self.to_rows()
+        measures = {name: [row[name] for row in rows] for name in ("rho", "at equal size")}
+        return [by_name("agreement with the trained performance", [row["proxy"] for row in rows], measures)]
+
     def to_dict(self) -> dict[str, Any]:
         """The report as plain data for JSON."""
         return {
@@ -106,7 +142,7 @@ class Report:
 
 
 def grade(
-    benchmark: str | Benchmark,
+    benchmark: BenchmarkLike,
     proxies: ProxyLike | Iterable[ProxyLike] = "all",
     setting: Setting | None = None,
     *,
@@ -147,8 +183,7 @@ def grade(
         'params'
     """
     plugins = load_plugins() if plugins is None else plugins
-    if not isinstance(benchmark, Benchmark):
-        benchmark = load_benchmark(benchmark, plugins)
+    benchmark = load_benchmark(benchmark, plugins)
     selection = resolve(proxies, plugins)
     names = {proxy.name for proxy in selection}
     chosen = [*selection, *(find_proxy(name, plugins) for name in BASELINES if name not in names)]

@@ -23,6 +23,7 @@ from lpzero_hf.spaces.base_source import find_base
 from lpzero_hf.spaces.config_keys import nearest_key, warn_of_unknown_keys
 from lpzero_hf.spaces.config_space import ConfigSpace
 from lpzero_hf.spaces.listed import ListedMember
+from lpzero_hf.spaces.model_types import model_types
 from lpzero_hf.spaces.named import IN_FILE, installed_models, installed_spaces, load_space
 from lpzero_hf.spaces.places import SpaceProblem
 from lpzero_hf.spaces.read_config import HUB_ID
@@ -168,8 +169,6 @@ class ConfigCells:
         return text
 
     def _of_data(self, data: Any, place: int) -> Architecture:
-        from transformers.models.auto.configuration_auto import CONFIG_MAPPING
-
         if not isinstance(data, Mapping):
             raise BadCell("with no configuration", f"'{self.columns[0]}' holds no object")
         family = data.get("model_type")
@@ -177,8 +176,8 @@ class ConfigCells:
             raise BadCell(
                 "without a model_type", f"the configuration in '{self.columns[0]}' names no 'model_type'; add it"
             )
-        if family not in CONFIG_MAPPING:
-            near = did_you_mean(family, CONFIG_MAPPING.keys())
+        if family not in (types := model_types(self._plugins)):
+            near = did_you_mean(family, types)
             raise BadCell("with an unknown model_type", f"transformers knows no model_type {shown(family)}{near}")
         content = canonical(data, self.columns[0])
         name = f"{family}-{hashlib.sha256(content.encode()).hexdigest()[:MARK]}"
@@ -354,10 +353,9 @@ def config_of(data: Mapping[str, Any], where: str) -> PreTrainedConfig:
     Raises:
         ModelError: its class refuses it.
     """
-    from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
     def make() -> PreTrainedConfig:
-        config: PreTrainedConfig = CONFIG_MAPPING[data["model_type"]].from_dict(dict(data))
+        config: PreTrainedConfig = model_types()[data["model_type"]].from_dict(dict(data))
         warn_of_unknown_keys(data, config, where)
         return config
 

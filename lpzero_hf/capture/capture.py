@@ -23,7 +23,7 @@ from lpzero_hf.errors import CaptureError, MicroBatchWarning, ModelError
 from lpzero_hf.models.isolation import isolated
 from lpzero_hf.models.layout import ModelLayout
 from lpzero_hf.models.lazy import source_of
-from lpzero_hf.models.objective import Batch, objective
+from lpzero_hf.models.objective import Batch
 from lpzero_hf.models.plain_layers import hidden_layers
 
 
@@ -139,7 +139,7 @@ class _Pass:
     @property
     def divisible(self) -> bool:
         """Whether the objective of a minibatch can be the sum of those of its parts."""
-        return self.network.objective is objective
+        return self.network.own_loss
 
     def _run(self, size: int, protected: frozenset[str]) -> Captured | set[str]:
         """The captured values, or further layers whose outputs the model overwrites, so that it must get copies."""

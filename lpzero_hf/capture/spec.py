@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
-from typing import Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
-from torch import Tensor
-from transformers import PreTrainedModel
+if TYPE_CHECKING:
+    from torch import Tensor
+    from transformers import PreTrainedModel
 
-from lpzero_hf.models.layout import ModelLayout
-from lpzero_hf.models.objective import Batch, objective, with_labels
+    from lpzero_hf.models.layout import ModelLayout
+    from lpzero_hf.models.objective import Batch
 
 Place = Literal[
     "linear", "mixer_linear", "ffn_linear", "ffn_hidden", "ffn_output", "mixer", "attention", "block", "embedding"
@@ -123,6 +124,18 @@ def _unchanged(model: PreTrainedModel, layout: ModelLayout) -> AbstractContextMa
     return nullcontext()
 
 
+def _own_loss(model: PreTrainedModel, batch: Batch, seed: int) -> Tensor:
+    from lpzero_hf.models.objective import objective
+
+    return objective(model, batch, seed)
+
+
+def _labelled(model: PreTrainedModel, batch: Batch, seed: int) -> Batch:
+    from lpzero_hf.models.objective import with_labels
+
+    return with_labels(model, batch, seed)
+
+
 @dataclass(frozen=True)
 class Network:
     """Which network a pass runs on, and what is differentiated.
@@ -139,12 +152,19 @@ class Network:
     objective: Callable[[PreTrainedModel, Batch, int], Tensor]
     substitute: Callable[[Tensor], Tensor] | None = None
     context: Callable[[PreTrainedModel, ModelLayout], AbstractContextManager[None]] = _unchanged
-    prepare: Callable[[PreTrainedModel, Batch, int], Batch] = with_labels
+    prepare: Callable[[PreTrainedModel, Batch, int], Batch] = _labelled
 
     @property
     def departs(self) -> bool:
         """Whether the pass runs on a network that differs from the model."""
         return self.context is not _unchanged
 
+    @property
+    def own_loss(self) -> bool:
+        """Whether the model's own loss is differentiated."""
+        from lpzero_hf.models.objective import objective
 
-LOSS = Network("loss", objective)
+        return self.objective in (_own_loss, objective)
+
+
+LOSS = Network("loss", _own_loss)

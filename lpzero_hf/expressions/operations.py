@@ -12,13 +12,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import NamedTuple
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING, NamedTuple
 
 from lpzero_hf.errors import PluginError
+from lpzero_hf.models.later import torch
 from lpzero_hf.plugins import PluginRegistry, instance_of, load_plugins
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 EXP_LIMIT = 80.0  # exp of more would overflow in single precision
 EPSILON = 1e-9
@@ -115,9 +116,9 @@ class Unary:
         """
         result = self.function(x)
         shape = () if self.scalar else tuple(x.shape)
-        if not isinstance(result, Tensor) or not result.is_floating_point() or tuple(result.shape) != shape:
+        if not isinstance(result, torch.Tensor) or not result.is_floating_point() or tuple(result.shape) != shape:
             kind = getattr(result, "dtype", type(result).__name__)
-            made = f"{tuple(result.shape)} of {kind}" if isinstance(result, Tensor) else kind
+            made = f"{tuple(result.shape)} of {kind}" if isinstance(result, torch.Tensor) else kind
             raise PluginError(
                 f"operation '{self.name}' gives {made} for a tensor {tuple(x.shape)}, where it must give real numbers "
                 f"{shape}; correct its function, or declare it with scalar={not self.scalar}"
@@ -241,10 +242,10 @@ UNARY: tuple[Unary, ...] = (
         absolute=True,
         same_on={"log": NOT_NEGATIVE},
     ),
-    Unary("abs", torch.abs, "|x|", _abs_range, even=True, absolute=True, same_on={"no_op": NOT_NEGATIVE}),
+    Unary("abs", lambda x: torch.abs(x), "|x|", _abs_range, even=True, absolute=True, same_on={"no_op": NOT_NEGATIVE}),
     Unary(
         "pow",
-        torch.square,
+        lambda x: torch.square(x),
         "x^2",
         _square_range,
         even=True,
@@ -266,7 +267,7 @@ UNARY: tuple[Unary, ...] = (
     ),
     Unary(
         "relu",
-        torch.relu,
+        lambda x: torch.relu(x),
         "max(x, 0)",
         lambda x: Interval(max(x.low, 0.0), max(x.high, 0.0)),
         acts_on=NOT_NEGATIVE,
@@ -289,7 +290,7 @@ UNARY: tuple[Unary, ...] = (
     ),
     Unary(
         "normalized_sum",
-        torch.mean,
+        lambda x: torch.mean(x),
         "sum x / number",
         _same,
         scalar=True,
@@ -314,7 +315,9 @@ UNARY: tuple[Unary, ...] = (
         _to(0.0, 1.0),
         on_scalar=1.0,
     ),
-    Unary("sigmoid", torch.sigmoid, "1 / (1 + e^-x)", lambda x: Interval(_sigmoid(x.low), _sigmoid(x.high))),
+    Unary(
+        "sigmoid", lambda x: torch.sigmoid(x), "1 / (1 + e^-x)", lambda x: Interval(_sigmoid(x.low), _sigmoid(x.high))
+    ),
     Unary(
         "logsoftmax",
         lambda x: torch.log_softmax(x, 0),
@@ -329,7 +332,7 @@ UNARY: tuple[Unary, ...] = (
         lambda x: Interval(_root(x.low), _root(x.high)),
         acts_on=NOT_NEGATIVE,
     ),
-    Unary("revert", torch.neg, "-x", lambda x: Interval(-x.high, -x.low), after={"revert": Rewrite(())}),
+    Unary("revert", lambda x: torch.neg(x), "-x", lambda x: Interval(-x.high, -x.low), after={"revert": Rewrite(())}),
     Unary(
         "min_max_normalize",
         _min_max,
@@ -339,7 +342,7 @@ UNARY: tuple[Unary, ...] = (
     ),
     Unary(
         "to_mean_scalar",
-        torch.mean,
+        lambda x: torch.mean(x),
         "mean of x",
         _same,
         scalar=True,

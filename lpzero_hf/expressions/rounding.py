@@ -9,23 +9,25 @@ tensors.
 from __future__ import annotations
 
 import warnings
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from lpzero_hf.errors import InvalidScore, RoundingWarning
 from lpzero_hf.expressions.canonical import facts, step
 from lpzero_hf.expressions.expression import Chain, Expression, Operations, letter
 from lpzero_hf.expressions.operations import Interval
+from lpzero_hf.models.later import torch
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 NOTICED, INVALID = 1e-3, 0.1  # relative changes of a score
-LAST = {torch.float64: (0, 29, 45), torch.float32: (0, 16)}  # where the last bits are, also of narrower numbers
+LAST = {8: (0, 29, 45), 4: (0, 16)}  # where the last bits are, also of narrower numbers, by the bytes of one
 GENTLE = {
     "abs", "pow", "exp", "relu", "frobenius_norm", "normalized_sum", "l1_norm", "softmax", "sigmoid", "logsoftmax",
     "sqrt", "revert", "min_max_normalize", "to_mean_scalar", "to_std_scalar", "no_op",
 }  # fmt: skip
 SUMS = {"normalized_sum", "to_mean_scalar"}
-UNIT = torch.finfo(torch.float32).eps  # for double tensors too: models compute parts of them in single precision
+UNIT = 2.0**-23  # for double tensors too: models compute parts of them in single precision
 PART = 2**15  # elements that are disturbed at a time
 ZERO = 1  # units in the last place of the largest entry
 
@@ -81,8 +83,9 @@ def disturbed(statistic: str, tensor: Tensor) -> Tensor:
 def _disturb(tensor: Tensor, result: Tensor, limit: Tensor, relative: bool) -> None:
     """Write `tensor` with errors into `result`; few elements, so that all stay in the processor's cache."""
     bits = tensor.view(torch.int64 if tensor.element_size() == 8 else torch.int32)
-    mixed = bits >> LAST[tensor.dtype][-1]
-    for place in LAST[tensor.dtype][:-1]:
+    first, *places = reversed(LAST[tensor.element_size()])
+    mixed = bits >> first
+    for place in places:
         mixed ^= bits >> place if place else bits
     sign = result.copy_(mixed.bitwise_and_(1)).mul_(2).sub_(1)  # as good as random
     if relative:

@@ -11,10 +11,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import combinations
-from typing import Any, cast
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING, Any, cast
 
 from lpzero_hf.capture.spec import Captured, Place, Reduced, Reduction, Statistic
 from lpzero_hf.capture.workspace import buffer
@@ -30,6 +27,10 @@ from lpzero_hf.expressions.expression import (
     role,
 )
 from lpzero_hf.expressions.operations import applied
+from lpzero_hf.models.later import torch
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 Pair = tuple[str, str]
 
@@ -65,7 +66,7 @@ def _heads_as_rows(tensor: Tensor, mask: Tensor) -> Tensor:
     return tensor.movedim(1, 2)[mask.bool()].flatten(0, 1)
 
 
-View = Callable[..., Tensor]  # of a statistic, and the mask where it reads that, as a matrix [rows, columns]
+View = Callable[..., "Tensor"]  # of a statistic, and the mask where it reads that, as a matrix [rows, columns]
 _READ: dict[str, tuple[Place, tuple[Statistic, ...], View]] = {  # where, what is read beside it, and the view
     "W": ("linear", (), _as_it_is),
     "G": ("linear", (), _as_it_is),
@@ -135,14 +136,14 @@ class Wanted:
             matrices = {name: view(tensor, *mask) for name, tensor in zip(names, tensors, strict=False)}
             if self.disturb is not None:
                 matrices = {name: self.disturb(name, matrix) for name, matrix in matrices.items()}
-            return self.site_sums(matrices)
+            with torch.no_grad():
+                return self.site_sums(matrices)
 
         return function
 
     def _pairs_of(self, names: Iterable[str]) -> list[Pair]:
         return [pair for pair in self.pairs if set(pair) <= set(names)]
 
-    @torch.no_grad()
     def site_sums(self, tensors: Mapping[str, Tensor]) -> Tensor:
         """Apply every chain to the matrices of one site, and sum.
 

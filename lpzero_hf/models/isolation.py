@@ -69,7 +69,7 @@ def isolated(
             guard.watch(tensor, replaced[id(tensor)])
         return replaced[id(tensor)]
 
-    with torch.inference_mode(False), torch.enable_grad(), _random_numbers(model, seed):
+    with torch.inference_mode(False), torch.enable_grad(), random_numbers(model, seed):
         try:
             before.exchange(replacement)
             for module in model.modules():
@@ -83,7 +83,7 @@ def isolated(
 
 
 @contextmanager
-def _random_numbers(model: nn.Module, seed: int) -> Iterator[None]:
+def random_numbers(model: nn.Module, seed: int) -> Iterator[None]:
     """Seeded generators of Python, numpy and the devices of `model`; all have their state back afterwards.
 
     Generators of a CUDA that `model` does not use are left alone: `torch.manual_seed` would seed them now, or when

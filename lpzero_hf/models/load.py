@@ -3,9 +3,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Union
 
 import torch
 
@@ -23,6 +24,8 @@ from lpzero_hf.spaces.read_config import hub_config, local_config
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
+ModelLike = Union[str, Path, "PreTrainedConfig"]
+Models = Mapping[str, ModelLike] | Iterable[ModelLike]
 TOKENIZER_FILES = (
     "tokenizer.json",
     "tokenizer_config.json",
@@ -44,7 +47,7 @@ class LoadedModel:
 
 
 def load_model(
-    source: str,
+    source: str | Path | PreTrainedConfig,
     *,
     pretrained: bool = False,
     seed: int = 42,
@@ -61,7 +64,7 @@ def load_model(
 
     Args:
         source: a zoo name, an architecture `SPACE:ID`, a local folder, a `config.json`, or a Hub id, tried in this
-            order.
+            order; or a configuration.
         pretrained: load the checkpoint instead of drawing random weights. Random weights are never quantized: a
             `quantization_config` is ignored, with a `ModelWarning`.
         seed: draws the random weights.
@@ -87,6 +90,7 @@ def load_model(
         6
     """
     config, location = load_config(source, trust_remote_code=trust_remote_code, plugins=plugins)
+    source = str(source) if isinstance(source, str | Path) else source.model_type or "model"
     if pretrained and location is None:
         raise UsageError(f"'{source}' has no checkpoint to load; leave out --pretrained for random weights")
     if init_std is not None:
@@ -111,14 +115,44 @@ def load_model(
     return LoadedModel(source, model, tokenizer)
 
 
+def named_models(models: Models) -> dict[str, ModelLike]:
+    """Models by names that tell them apart, equal ones too.
+
+    Args:
+        models: by name; or one or several, of which configurations are called by family and place: "gpt2 1", "llama 2".
+
+    Raises:
+        UsageError: one is neither a name nor a configuration, or a name is there twice.
+    """
+    from transformers import PreTrainedConfig
+
+    named: dict[str, ModelLike] = {}
+    if not isinstance(models, Mapping):
+        several = (models,) if isinstance(models, str | Path | PreTrainedConfig) else tuple(models)
+        for place, model in enumerate(several, 1):
+            configured = isinstance(model, PreTrainedConfig)
+            name = f"{model.model_type or 'model'} {place}" if configured else str(model)  # type: ignore[union-attr]
+            if name in named:
+                raise UsageError(f"'{name}' is named twice; name each model once")
+            named[name] = model
+        models = named
+    for name, model in models.items():
+        if not isinstance(model, str | Path | PreTrainedConfig):
+            raise UsageError(f"model '{name}' is a {type(model).__name__}; give a name or a configuration")
+    return dict(models)
+
+
 def load_config(
-    source: str, *, trust_remote_code: bool = False, plugins: PluginRegistry | None = None
+    source: str | Path | PreTrainedConfig, *, trust_remote_code: bool = False, plugins: PluginRegistry | None = None
 ) -> tuple[PreTrainedConfig, str | Path | None]:
     """The configuration of a model, and where its files are: a folder or a Hub id; None if it is a configuration alone.
 
     The arguments and errors are those of `load_model`.
     """
     plugins = load_plugins() if plugins is None else plugins
+    if not isinstance(source, str | Path):
+        return source, None
+    source = str(source)
     config, path = named_config(source, plugins), Path(source).expanduser()
     if config is not None:
         return config, None

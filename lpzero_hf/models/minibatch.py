@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -10,6 +9,7 @@ from torch import Tensor, nn
 
 from lpzero_hf.errors import MinibatchError
 from lpzero_hf.models.embeddings import token_embedding
+from lpzero_hf.models.given_batch import SHAPE, GivenBatch, as_batch
 from lpzero_hf.models.objective import head_kind, masked_positions
 from lpzero_hf.models.padding import without_padding
 from lpzero_hf.models.text_source import DatasetText, DrawnRows, Source, source_of
@@ -132,16 +132,17 @@ class NoMinibatch(dict[str, Any]):
         raise MinibatchError(f"it reads '{key}' of the minibatch, but declares no pass; declare it with needs=")
 
 
-def check_minibatch(batch: Mapping[str, Any], model: PreTrainedModel) -> dict[str, Any]:
-    """`batch` as a plain dict, if `model` can take it.
+def check_minibatch(given: GivenBatch, model: PreTrainedModel) -> dict[str, Any]:
+    """What is given as a minibatch (see `as_batch`) as a plain dict of what `model` takes, if it can be scored on that.
 
     Raises:
         MinibatchError: it has no `input_ids` [B, T], is empty, holds ids outside the vocabulary, a
             sequence longer than the model's positions, or a mask of another shape.
     """
-    if not isinstance(batch, Mapping) or not isinstance(batch.get("input_ids"), Tensor):
-        raise MinibatchError("a minibatch is a dict with a tensor 'input_ids' [batch, tokens]")
-    ids = batch["input_ids"]
+    batch = as_batch(given, model)
+    ids = batch.get("input_ids")
+    if not isinstance(ids, Tensor):
+        raise MinibatchError(SHAPE)
     if ids.dim() != 2 or ids.is_floating_point():
         raise MinibatchError(f"'input_ids' must be integers [batch, tokens], not {ids.dtype} {list(ids.shape)}")
     if ids.numel() == 0:
@@ -168,7 +169,7 @@ def check_minibatch(batch: Mapping[str, Any], model: PreTrainedModel) -> dict[st
             f"a sequence of {ids.shape[1]} tokens is longer than the model's {limit} positions; "
             f"use --seq-len {limit} or less"
         )
-    return dict(batch)
+    return batch
 
 
 def vocabulary_size(model: PreTrainedModel) -> int:

@@ -9,20 +9,20 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
-from torch import Tensor
-
 from lpzero_hf.capture.spec import LOSS, Network, Reduced, Reduction
-from lpzero_hf.models.isolation import copied, isolated
-from lpzero_hf.models.layout import ModelLayout
+from lpzero_hf.models.later import torch
 from lpzero_hf.proxies.code_digest import code_digest
 
 if TYPE_CHECKING:
+    from torch import Tensor
     from transformers import PreTrainedModel
+
+    from lpzero_hf.models.layout import ModelLayout
 
 REPLICA = "_lpzero"  # ends the names of proxies as LPZero's code computes them, which reads modules as GPT-2 names them
 Orientation = Literal[1, -1]
 Requirement = Literal["shapes", "weights", "model"]
-Values = list[Tensor]
+Values = list["Tensor"]
 DESCRIBED = (
     "name",
     "formula",
@@ -239,7 +239,9 @@ class FunctionProxy(Proxy):
 
     def evaluate(self, subject: Subject) -> float:
         """Call the function on copies."""
-        batch = {k: v.clone() if isinstance(v, Tensor) else v for k, v in subject.batch.items()}
+        from lpzero_hf.models.isolation import copied, isolated
+
+        batch = {k: v.clone() if isinstance(v, torch.Tensor) else v for k, v in subject.batch.items()}
         with isolated(subject.model, substitute=copied, seed=subject.seed):
             return self.function(subject.model, batch)
 

@@ -23,12 +23,12 @@ from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path, PurePath
 from typing import Any
 
-import torch
+from lpzero_hf.models.later import torch
 
 VERSIONED = ("transformers", "lpzero_hf", "lpz_zoo", "lpz_proxies", "torch", "numpy")  # part of `Setting.key`, or inert
 STANDARD = sys.stdlib_module_names - {"__main__"}
 NUMBERS = (type(None), bool, int, float, complex, str, bytes, type(Ellipsis), range)
-PLAIN = (*NUMBERS, torch.dtype, torch.device, torch.Size)
+OF_TORCH = ("dtype", "device", "Size")  # classes whose values are plain too
 LOOKUPS = {  # names of what finds anything at all
     "eval", "exec", "globals", "locals", "vars", "import_module", "__import__", "__dict__", "environ", "environb",
     "getenv",
@@ -83,7 +83,7 @@ class _Walk:
 
     def add(self, thing: Any) -> None:
         """Hash one thing and all that it reads."""
-        if type(thing) in PLAIN or isinstance(thing, types.GenericAlias | types.UnionType):
+        if type(thing) in NUMBERS or _of_torch(thing) or isinstance(thing, types.GenericAlias | types.UnionType):
             self.mark(type(thing).__name__, thing)
         elif type(thing) is tuple:  # equal ones may be one object or several
             self._value(thing)
@@ -146,7 +146,7 @@ class _Walk:
                 raise Unknown
             self.mark(type(thing).__name__, members)
             self._own(thing)
-        elif isinstance(thing, torch.Tensor):
+        elif "torch" in sys.modules and isinstance(thing, torch.Tensor):
             if thing.device.type == "meta":
                 raise Unknown
             made = thing.detach().cpu().contiguous().reshape(-1).view(torch.uint8) if thing.numel() else thing
@@ -275,6 +275,11 @@ class _Walk:
             return False
         self.mark("version", root, _version(root))
         return True
+
+
+def _of_torch(thing: Any) -> bool:
+    kind = type(thing)
+    return kind.__name__ in OF_TORCH and kind in (torch.dtype, torch.device, torch.Size)
 
 
 def _codes(code: types.CodeType) -> Iterator[types.CodeType]:

@@ -15,13 +15,14 @@ from importlib.resources import files
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
-from lpzero_hf.models.model_kind import Kind, model_kind
 from lpzero_hf.plugins import OWN, PluginRegistry, load_plugins
 from lpzero_hf.proxies.base import REPLICA, Proxy, StatisticProxy
 from lpzero_hf.proxies.resolve import claim_of, installed_proxies
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
+
+    from lpzero_hf.models.model_kind import Kind
 
 SIZES = ("params", "decoder_params")  # always shown: what everything else is compared with
 WINNER = "lpzero-any"  # the shipped winner that is meant for any model
@@ -183,6 +184,8 @@ def recommended(
         >>> [proxy.name for proxy in recommended(load_model("gpt2-variant").model)][:3]
         ['params', 'decoder_params', 'lpzero-any']
     """
+    from lpzero_hf.models.model_kind import model_kind
+
     plugins = load_plugins() if plugins is None else plugins
     known = known or shipped_evidence()
     kind = model if isinstance(model, str) else model_kind(model)

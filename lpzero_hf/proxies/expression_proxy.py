@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
 from lpzero_hf.capture.spec import Reduced, Reduction
 from lpzero_hf.errors import UsageError
@@ -11,10 +12,11 @@ from lpzero_hf.expressions.canonical import canonical_chain
 from lpzero_hf.expressions.expression import BUILT_IN, EVERY_STATISTIC, VERSION, Chain, Expression, Operations, parse
 from lpzero_hf.expressions.operations import Unary, installed_operations
 from lpzero_hf.expressions.rounding import checked, disturbed, steady
-from lpzero_hf.expressions.stacked import Stack
 from lpzero_hf.expressions.tables import Wanted, gather, pair_of
-from lpzero_hf.models.layout import ModelLayout
 from lpzero_hf.proxies.base import Orientation, StatisticProxy
+
+if TYPE_CHECKING:
+    from lpzero_hf.models.layout import ModelLayout
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,6 +92,8 @@ def scores_of(
     Raises:
         InvalidScore: a score hangs on rounding.
     """
+    from lpzero_hf.expressions.stacked import Stack
+
     values = iter(reduced)
     stacks = [Stack([gather(wanted, dict(zip(wanted.reductions, values, strict=False)))], wanted) for wanted in tables]
     scores = [float(stacks[0].score(expression)) for expression in expressions]

@@ -6,6 +6,7 @@ from bisect import bisect_left
 from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from importlib.resources.abc import Traversable
+from typing import TYPE_CHECKING
 
 from lpzero_hf.artifacts.artifact import Artifact, Member, parse_artifact
 from lpzero_hf.capture.spec import Reduced
@@ -13,10 +14,12 @@ from lpzero_hf.errors import InvalidScore
 from lpzero_hf.expressions.expression import BUILT_IN, Expression, Operations
 from lpzero_hf.expressions.operations import installed_operations
 from lpzero_hf.expressions.tables import Wanted
-from lpzero_hf.models.layout import ModelLayout
 from lpzero_hf.proxies.base import StatisticProxy
 from lpzero_hf.proxies.consensus_proxy import ConsensusProxy, consensus_proxy
 from lpzero_hf.proxies.expression_proxy import foreign, reductions_of, scores_of, tables_for
+
+if TYPE_CHECKING:
+    from lpzero_hf.models.layout import ModelLayout
 
 PAPER = "Dong et al. 2024, arXiv:2410.04808"
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from lpzero_hf.errors import LpzError, ModelError, UsageError
 from lpzero_hf.executors.base import Executor
-from lpzero_hf.models.load import load_config
+from lpzero_hf.models.load import Models, load_config, named_models
 from lpzero_hf.models.minibatch import position_limit
 from lpzero_hf.models.model_kind import Kind, model_kind
 from lpzero_hf.plugins import PluginRegistry, load_plugins
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 
 SEEDS = 3
 BESIDE = (*SIZES, "flops")  # shown beside the places
-Models = Mapping[str, "PreTrainedConfig"] | Iterable[str]
 
 
 @dataclass(frozen=True)
@@ -73,8 +72,8 @@ def compare(
     tokens, those of the embedded tokenizer.
 
     Args:
-        models: configurations by name, or names as `load_model` takes them: of the zoo, `SPACE:ID`, folders,
-            `config.json` files or Hub ids. Their order does not matter.
+        models: configurations, or names as `load_model` takes them, in a list or by other names: of the
+            zoo, `SPACE:ID`, folders, `config.json` files or Hub ids. Their order does not matter.
         proxies: as for `score`; by default those recommended for the kinds of these models (`recommended`), without the
             sizes, which are shown beside.
         seeds: the number of draws; the first has the setting's seed, the others those that follow.
@@ -138,20 +137,13 @@ def _candidates(
     models: Models, setting: Setting, plugins: PluginRegistry, failed: dict[str, LpzError]
 ) -> list[NamedModel]:
     """Those that can be built; the errors of the others are added to `failed`."""
-    sources: list[tuple[str, PreTrainedConfig | None]]
-    if isinstance(models, Mapping):
-        sources = list(models.items())
-    else:
-        sources = [(str(name), None) for name in ((models,) if isinstance(models, str) else models)]
-    names = [name for name, _ in sources]
-    if twice := [name for name in dict.fromkeys(names) if names.count(name) > 1]:
-        raise UsageError(f"'{twice[0]}' is named twice; name each model once")
-    if len(names) < 2:
+    sources = named_models(models)
+    if len(sources) < 2:
         raise UsageError("there is nothing to compare with; name at least two models")
     found = []
-    for name, config in sources:
+    for name, source in sources.items():
         try:
-            given = load_config(name, plugins=plugins)[0] if config is None else config
+            given = load_config(source, plugins=plugins)[0]
             model = setting.model(given, lazy=True)
         except LpzError as error:
             failed[name] = error

@@ -16,6 +16,7 @@ from lpzero_hf.models.model_kind import Kind
 from lpzero_hf.proxies.base import Proxy, StatisticProxy
 from lpzero_hf.proxies.evidence import Evidence, shipped_evidence
 from lpzero_hf.scoring.comparability import ModelFacts, differences
+from lpzero_hf.scoring.display import Displayed, Panel, by_name, columns
 from lpzero_hf.scoring.setting import Setting
 
 SURE = 0.75
@@ -96,8 +97,8 @@ class Pair:
 
 
 @dataclass(frozen=True)
-class Comparison:
-    """Models compared by proxies, see `compare`.
+class Comparison(Displayed):
+    """Models compared by proxies, see `compare`. A notebook shows them as a table.
 
     Args:
         models: the best first, those of one place by name.
@@ -160,6 +161,27 @@ class Comparison:
             return f"{ahead} by {pair.proxies} of {len(self.proxies)} proxies{apart}"
         close = f"{pair.first} and {pair.second} are {CLOSE}"
         return f"{close} ({pair.first} is better in {pair.wins} of {pair.of} scores){apart}"
+
+    @property
+    def title(self) -> str:
+        """The same as `sentence`."""
+        return self.sentence
+
+    def to_rows(self) -> list[dict[str, Any]]:
+        """A row for every model, the best first: its place, mean rank, sizes, and place by each proxy."""
+        return [
+            columns(
+                {"model": one.name, "place": one.place, "mean rank": one.rank, **one.sizes},
+                one.places,
+                "place",
+            )
+            for one in self.models
+        ]
+
+    def panels(self) -> list[Panel]:
+        """The mean rank of every model."""
+        ranks = {"mean rank": [one.rank for one in self.models]}
+        return [by_name("mean rank over proxies and draws", [one.name for one in self.models], ranks)]
 
     def to_dict(self) -> dict[str, Any]:
         """As plain data for JSON."""

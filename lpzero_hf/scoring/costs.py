@@ -6,8 +6,9 @@ import math
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import torch
@@ -17,9 +18,11 @@ from lpzero_hf.foreign import Survived
 from lpzero_hf.models.build import build_model
 from lpzero_hf.models.flop_count import shapes_of, values_of
 from lpzero_hf.models.layout import ModelLayout, layout_of
+from lpzero_hf.models.load import load_config
 from lpzero_hf.models.memory import available_bytes
 from lpzero_hf.models.minibatch import SEQUENCE_LENGTH, position_limit
 from lpzero_hf.plugins import Claim, PluginRegistry, instance_of, load_plugins
+from lpzero_hf.scoring.display import Displayed, Panel, by_name
 from lpzero_hf.scoring.quantities import show_quantity
 
 if TYPE_CHECKING:
@@ -242,6 +245,32 @@ class CostRow:
         return asdict(self) | {"warnings": list(self.warnings)}
 
 
+class Costs(dict[str, CostRow], Displayed):
+    """The costs of one architecture by name. A notebook shows them as a table."""
+
+    @property
+    def title(self) -> str:
+        """How many there are."""
+        return f"{sum(row.value is not None for row in self.values())} of {len(self)} costs are known"
+
+    def to_rows(self) -> list[dict[str, Any]]:
+        """A row for every cost, without its time."""
+        return [
+            {
+                "cost": row.cost, "value": row.value, "unit": row.unit, "low": row.low, "high": row.high,
+                "status": row.status, "reason": "; ".join(filter(None, [row.reason, *row.warnings])),
+            }
+            for row in self.values()
+        ]  # fmt: skip
+
+    def panels(self) -> list[Panel]:
+        """The costs on one logarithmic axis through zero; their units differ."""
+        rows = list(self.values())
+        names = [f"{row.cost} ({row.unit})" for row in rows]
+        panel = by_name("cost (logarithmic)", names, {"cost": [row.value for row in rows]})
+        return [replace(panel, scale="symlog")]
+
+
 def measure_cost(cost: Cost, subject: CostSubject) -> CostRow:
     """One cost of one architecture; an error of its code is reported in the row."""
     start = time.perf_counter()
@@ -268,17 +297,17 @@ def measure_cost(cost: Cost, subject: CostSubject) -> CostRow:
 
 
 def measure_costs(
-    config: PreTrainedConfig,
+    config: str | Path | PreTrainedConfig,
     costs: Sequence[str | Cost] | None = None,
     deployment: Deployment | None = None,
     *,
     name: str = "",
     plugins: PluginRegistry | None = None,
-) -> dict[str, CostRow]:
+) -> Costs:
     """Costs of an architecture, without training it.
 
     Args:
-        config: of the architecture.
+        config: of the architecture, or its name as `load_model` takes it.
         costs: names or `Cost` objects; None for all installed.
         deployment: how it is run; by default one prompt of 128 tokens, in float32 on one CPU thread.
         name: of the architecture, for costs that know it by name.
@@ -300,10 +329,11 @@ def measure_costs(
     """
     plugins = load_plugins() if plugins is None else plugins
     chosen = find_costs(costs, plugins)
+    config, _ = load_config(config, plugins=plugins)
     subject = CostSubject(config, Deployment() if deployment is None else deployment, plugins, name)
     _ = subject.model  # a configuration that cannot be built is an error, and no row
     rows = {cost.name: measure_cost(cost, subject) for cost in by_stage(chosen)}
-    return {cost.name: rows[cost.name] for cost in chosen}
+    return Costs({cost.name: rows[cost.name] for cost in chosen})
 
 
 def by_stage(costs: Iterable[Cost]) -> list[Cost]:

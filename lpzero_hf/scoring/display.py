@@ -6,7 +6,7 @@ import html
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from lpzero_hf.errors import LpzError
 
@@ -64,6 +64,22 @@ class Panel:
     whole: bool = False
 
 
+class Interval(Protocol):
+    """An estimate with the ends of its interval."""
+
+    @property
+    def value(self) -> float:
+        """The estimate."""
+
+    @property
+    def low(self) -> float:
+        """The lower end."""
+
+    @property
+    def high(self) -> float:
+        """The upper end."""
+
+
 class Displayed(ABC):
     """A result that is shown as rows and as a figure."""
 
@@ -112,6 +128,21 @@ def data_frame(rows: Sequence[Mapping[str, Any]]) -> pandas.DataFrame:
 def columns(fixed: Mapping[str, Any], named: Mapping[str, Any], suffix: str) -> dict[str, Any]:
     """A row of fixed columns and of others, whose names are a user's; one called as a fixed column gets a suffix."""
     return {**fixed, **{f"{name} ({suffix})" if name in fixed else name: value for name, value in named.items()}}
+
+
+def estimated(name: str, estimate: Interval | None) -> dict[str, float | None]:
+    """The columns of an estimate and of the ends of its interval."""
+    ends = (None, None, None) if estimate is None else (estimate.value, estimate.low, estimate.high)
+    return dict(zip((name, f"{name} low", f"{name} high"), ends, strict=True))
+
+
+def by_name(x: str, names: Sequence[str], measures: Mapping[str, Sequence[float | None]]) -> Panel:
+    """A panel with a place for each name, and points for each measure; None has none."""
+    points = []
+    for label, values in measures.items():
+        known = [(value, place) for place, value in enumerate(values) if value is not None]
+        points.append(Points(label, [value for value, _ in known], [place for _, place in known]))
+    return Panel(x, "", points, names)
 
 
 def table(rows: Sequence[Mapping[str, Any]], title: str) -> str:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from torch import nn
 
+from lpzero_hf.models.given_batch import GivenBatch
 from lpzero_hf.models.minibatch import check_minibatch
 from lpzero_hf.models.unwrap import unwrapped
 from lpzero_hf.plugins import PluginRegistry, load_plugins
@@ -40,8 +39,8 @@ class LoadedProxy:
         """The source of the proxy."""
         return self.proxy.citation
 
-    def __call__(self, model: nn.Module, batch: Mapping[str, Any]) -> float:
-        """The score of `model` on a minibatch (`input_ids` [B, T], ...), higher is better; leaves both unchanged.
+    def __call__(self, model: nn.Module, batch: GivenBatch) -> float:
+        """The score of `model` on a minibatch, as `score` takes it, higher is better; leaves both unchanged.
 
         Raises:
             ScoreError: the proxy is not applicable to this model, its score is not finite, or it failed.

@@ -3,26 +3,26 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from pathlib import Path
+from typing import Any, Literal
 
 from scipy.stats import rankdata  # type: ignore[import-untyped]  # scipy ships no types
 
 from lpzero_hf.errors import ComparisonWarning, UsageError
 from lpzero_hf.executors.base import Executor
+from lpzero_hf.models.load import Models, load_config, named_models
 from lpzero_hf.plugins import PluginRegistry, load_plugins
 from lpzero_hf.proxies.resolve import ProxyLike, resolve
 from lpzero_hf.scoring.cache import ScoreCache
 from lpzero_hf.scoring.comparability import differences, facts_of_configs
 from lpzero_hf.scoring.display import Displayed, Panel, Points, columns
-from lpzero_hf.scoring.evaluate import Row, evaluate
+from lpzero_hf.scoring.evaluate import evaluate
+from lpzero_hf.scoring.scores import Score
 from lpzero_hf.scoring.setting import Setting
 from lpzero_hf.spaces.base import SearchSpace
 from lpzero_hf.spaces.named import load_space
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedConfig
 
 
 @dataclass(frozen=True)
@@ -32,12 +32,12 @@ class Ranked:
     Args:
         name: `SPACE:ID`, as `load_model` takes it, or the caller's name for it.
         rank: the mean over the proxies of its rank by each, 1 for the best; None if any has no score of it.
-        rows: the score of each proxy.
+        rows: the score of each proxy, by its name.
     """
 
     name: str
     rank: float | None
-    rows: dict[str, Row]
+    rows: dict[str, Score]
 
 
 class Ranking(list[Ranked], Displayed):
@@ -51,15 +51,17 @@ class Ranking(list[Ranked], Displayed):
     @property
     def title(self) -> str:
         """Of how many, by what."""
-        return f"{len(self)} architectures, ranked by {', '.join(self.proxies)}"
+        lower = {name for one in self[:1] for name, row in one.rows.items() if row.orientation < 0}
+        named = [f"{name} (lower is better)" if name in lower else name for name in self.proxies]
+        return f"{len(self)} architectures, ranked by {', '.join(named)}"
 
     def to_rows(self) -> list[dict[str, Any]]:
         """A row for every architecture: its mean rank, the score by each proxy, and why one is missing."""
         rows = []
         for one in self:
-            reasons = [f"{name}: {row['reason']}" for name, row in one.rows.items() if row["value"] is None]
+            reasons = [f"{name}: {row.reason}" for name, row in one.rows.items() if row.value is None]
             fixed = {"architecture": one.name, "rank": one.rank, "reason": "; ".join(reasons)}
-            rows.append(columns(fixed, {name: row["value"] for name, row in one.rows.items()}, "proxy"))
+            rows.append(columns(fixed, {name: row.value for name, row in one.rows.items()}, "proxy"))
         return rows
 
     def panels(self) -> list[Panel]:
@@ -68,17 +70,14 @@ class Ranking(list[Ranked], Displayed):
         places = list(range(1, len(ranked) + 1))
         points = []
         for name in self.proxies:
-            values = [one.rows[name]["value"] for one in ranked]
-            ranks = [
-                float(place)
-                for place in rankdata([-one.rows[name]["orientation"] * one.rows[name]["value"] for one in ranked])
-            ]
+            values = [one.rows[name].require() for one in ranked]
+            ranks = [float(place) for place in rankdata([-(one.rows[name].oriented or 0.0) for one in ranked])]
             points.append(Points(name, places, values if len(self.proxies) == 1 else ranks))
         return [Panel("place", self.proxies[0] if len(self.proxies) == 1 else "rank by each proxy", points)]
 
 
 def rank(
-    architectures: str | SearchSpace | Mapping[str, PreTrainedConfig] | Iterable[PreTrainedConfig],
+    architectures: str | Path | SearchSpace | Models,
     proxies: ProxyLike | Iterable[ProxyLike],
     *,
     n: int = 100,
@@ -94,8 +93,9 @@ def rank(
     With several proxies, architectures are ordered by the mean of their ranks.
 
     Args:
-        architectures: a space, from which `n` architectures are drawn, or configurations; those without names are
-            called by family and place, "gpt2 1", "llama 2".
+        architectures: a space, from which `n` architectures are drawn, or models: names as `load_model` takes them or
+            configurations, in a list or by name; those without names are called by family and place,
+            "gpt2 1", "llama 2".
         proxies: as for `score`.
         n: number of architectures to draw.
         by: how to draw them, see `Space.sample`, with the setting's seed.
@@ -121,20 +121,21 @@ def rank(
     plugins = load_plugins() if plugins is None else plugins
     setting = setting or Setting()
     prefix = ""
-    if isinstance(architectures, str):
-        prefix, architectures = architectures, load_space(architectures, plugins)
+    if isinstance(architectures, str | Path):
+        prefix, architectures = str(architectures), load_space(architectures, plugins)
     if isinstance(architectures, SearchSpace):
         space, prefix = architectures, prefix or architectures.name
         drawn = space.samples(n, setting.seed, by)
-        architectures = {f"{prefix}:{space.text(architecture)}": space.config(architecture) for architecture in drawn}
-    if not isinstance(architectures, Mapping):
-        architectures = _named(architectures)
-    if not architectures:
+        configs = {f"{prefix}:{space.text(architecture)}": space.config(architecture) for architecture in drawn}
+    else:
+        models = named_models(architectures)
+        configs = {name: load_config(model, plugins=plugins)[0] for name, model in models.items()}
+    if not configs:
         raise UsageError("there are no architectures to rank")
     selection = resolve(proxies, plugins)
     selection.warn_of_minibatch(setting.batch_size, setting.seq_len)
     rows = evaluate(
-        architectures,
+        configs,
         selection,
         setting,
         cache=cache,
@@ -142,7 +143,7 @@ def rank(
         plugins=plugins,
         progress=progress,
     )
-    for told in differences(facts_of_configs(architectures, setting)):
+    for told in differences(facts_of_configs(configs, setting)):
         warnings.warn(told, ComparisonWarning, stacklevel=2)
     scored = [name for name, scores in rows.items() if all(row["value"] is not None for row in scores.values())]
     places = dict.fromkeys(scored, 0.0)
@@ -151,17 +152,8 @@ def rank(
         ranks = rankdata([-rows[name][proxy]["orientation"] * rows[name][proxy]["value"] for name in scored])
         for name, place in zip(scored, ranks, strict=True):
             places[name] += float(place) / len(names)
-    ranking = [Ranked(name, places.get(name), scores) for name, scores in rows.items()]
+    ranking = [
+        Ranked(name, places.get(name), {proxy: Score(**row) for proxy, row in scores.items()})
+        for name, scores in rows.items()
+    ]
     return Ranking(sorted(ranking, key=lambda ranked: (ranked.rank is None, ranked.rank)))
-
-
-def _named(configs: Iterable[PreTrainedConfig]) -> dict[str, PreTrainedConfig]:
-    """Configurations, equal ones too, by names that tell them apart."""
-    from transformers import PreTrainedConfig
-
-    named = {}
-    for place, config in enumerate(configs, 1):
-        if not isinstance(config, PreTrainedConfig):
-            raise UsageError(f"architecture {place} is a {type(config).__name__}; give configurations")
-        named[f"{config.model_type or 'model'} {place}"] = config
-    return named

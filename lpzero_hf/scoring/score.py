@@ -22,12 +22,13 @@ from lpzero_hf.capture.capture import capture
 from lpzero_hf.capture.spec import WORDS, Captured, Network, Reduced, Reduction
 from lpzero_hf.errors import InvalidScore, ModelWarning, NotApplicable, RoundingWarning, UsageError, one_line
 from lpzero_hf.foreign import Survived
+from lpzero_hf.models.given_batch import GivenBatch
 from lpzero_hf.models.isolation import isolated
 from lpzero_hf.models.layout import ModelLayout, layout_of
 from lpzero_hf.models.lazy import source_of
 from lpzero_hf.models.meta_device import ShapesOnly
 from lpzero_hf.models.minibatch import NoMinibatch, check_minibatch
-from lpzero_hf.models.objective import has_own_loss, objective, projection_warning, with_labels
+from lpzero_hf.models.objective import has_own_loss, projection_warning, with_labels
 from lpzero_hf.models.plain_layers import plain_layers
 from lpzero_hf.models.readable import check_readable
 from lpzero_hf.models.running import running_layout
@@ -49,7 +50,7 @@ OUT_OF_MEMORY = (
 
 def score(
     model: nn.Module,
-    batch: Mapping[str, Any] | None,
+    batch: GivenBatch | None,
     proxies: ProxyLike | Iterable[ProxyLike] = ALL,
     *,
     seed: int = 42,
@@ -73,7 +74,8 @@ def score(
         model: any `PreTrainedModel`, on any device; also compiled, in (distributed) data parallelism, averaged, with
             parametrized or pruned weights, or with adapters, which are merged: the scores are those of the plain model
             that computes the same.
-        batch: what a tokenizer returns: `input_ids` [B, T], optionally `attention_mask`, `labels`, ...; None if no
+        batch: what a tokenizer returns: `input_ids` [B, T], optionally `attention_mask`, `labels`, ...; a `DataLoader`
+            (its first batch) or rows of a dataset; what the model does not take is left out, with a note; None if no
             proxy uses it (counts, norms of weights).
         proxies: names, `Proxy` objects or functions `f(model, batch) -> float`; "all" for all installed.
         seed: for every random number.
@@ -192,7 +194,7 @@ def _sufficient(model: PreTrainedModel, proxies: Sequence[Proxy]) -> PreTrainedM
 def _differentiates(proxy: Proxy) -> bool:
     """Whether `proxy` reads gradients of the objective."""
     if isinstance(proxy, StatisticProxy):
-        return proxy.network.objective is objective and "backward" in proxy.passes
+        return proxy.network.own_loss and "backward" in proxy.passes
     return isinstance(proxy, ModelProxy) and "backward" in proxy.passes
 
 

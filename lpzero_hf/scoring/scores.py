@@ -40,6 +40,11 @@ class Score:
     passes: str
     seconds: float
 
+    @property
+    def oriented(self) -> float | None:
+        """The value with its sign changed if needed so that higher is better."""
+        return None if self.value is None else self.orientation * self.value
+
     def noted(self, note: str) -> Score:
         """The same, with a further note if it has a value."""
         return self if self.value is None else replace(self, reason="; ".join(filter(None, [self.reason, note])))

@@ -9,13 +9,13 @@ from typing import Any
 from lpzero_hf.artifacts.artifact import Artifact, Member
 from lpzero_hf.artifacts.versions import versions
 from lpzero_hf.benchmarks.agreement import Agreement
-from lpzero_hf.benchmarks.benchmark import load_benchmark
+from lpzero_hf.benchmarks.benchmark import BenchmarkLike, load_benchmark, named_benchmarks
 from lpzero_hf.benchmarks.grade import BASELINES, Report, grade
 from lpzero_hf.benchmarks.held_out import marks_of
 from lpzero_hf.benchmarks.matched import MATCH, WITHIN, SizedTruth, Sizes
 from lpzero_hf.benchmarks.table_options import TableOptions
 from lpzero_hf.executors.base import Executor
-from lpzero_hf.plugins import PluginRegistry, load_plugins
+from lpzero_hf.plugins import PluginRegistry
 from lpzero_hf.proxies.resolve import ProxyLike, resolve
 from lpzero_hf.scoring.cache import ScoreCache
 from lpzero_hf.searching.benchmark_scores import Progress
@@ -60,7 +60,7 @@ class FoundConsensus:
 
 
 def find_consensus(
-    benchmarks: Sequence[str],
+    benchmarks: BenchmarkLike | Sequence[BenchmarkLike],
     proxies: ProxyLike | Iterable[ProxyLike] | None = None,
     *,
     setting: SettingFor = None,
@@ -77,7 +77,7 @@ def find_consensus(
     What it is worth on a benchmark that it was not chosen on, `lpzero_hf.searching.transfer` tells.
 
     Args:
-        benchmarks: names or paths.
+        benchmarks: names, paths or objects.
         proxies: the candidates, as for `score`; None for all that are installed and not searched, and the baselines.
             Those as LPZero's code computes them are none.
         setting: of the scores, or a function that makes it for each benchmark; None for each benchmark's own.
@@ -98,7 +98,7 @@ def find_consensus(
         >>> find_consensus(["tiny-gpt2"], ["params", "w_pca"], limit=40).consensus.text
         'geometric_mean(params, w_pca)'
     """
-    plugins = load_plugins() if plugins is None else plugins
+    benchmarks, plugins = named_benchmarks(benchmarks, plugins)
     selection = resolve(unsearched(plugins) if proxies is None else proxies, plugins)
     everything = (*selection, *resolve(BASELINES, plugins)) if proxies is None else tuple(selection)
     able = candidates(everything)

@@ -14,12 +14,14 @@ from lpzero_hf.benchmarks.held_out import unseen
 from lpzero_hf.errors import UsageError
 from lpzero_hf.expressions.expression import BUILT_IN, Expression, Operations, parse
 from lpzero_hf.files import read_json, reading
+from lpzero_hf.scoring.display import Displayed, Panel, Points
 from lpzero_hf.searching.archive import Candidate
 from lpzero_hf.searching.config import SearchConfig
 from lpzero_hf.searching.pruning import current_reasons
 from lpzero_hf.searching.run_folder import CONFIG_FILE, RESULT_FILE
 
 OURS = ("winner", "ensemble")
+MEASURES = {"spearman": "rho", "kendall": "tau-b", "matched": "at equal size"}  # their columns in a table
 
 
 @dataclass(frozen=True)
@@ -164,8 +166,8 @@ class Split:
 
 
 @dataclass(frozen=True)
-class SearchResult:
-    """The result of a search.
+class SearchResult(Displayed):
+    """The result of a search. A notebook shows its winners beside the baselines as a table.
 
     Args:
         config: of the search.
@@ -201,6 +203,51 @@ class SearchResult:
     sizes: dict[str, list[float | None]] = field(default_factory=dict)
     setting_tests: list[dict[str, list[Agreement]]] = field(default_factory=list)
     test_baselines: dict[str, dict[str, Agreement]] = field(default_factory=dict)
+
+    @property
+    def title(self) -> str:
+        """Where it was searched, how often, and what the first search has found."""
+        parts = f"{len(self.splits)} splits, the first" if len(self.splits) > 1 else "one search"
+        return f"{', '.join(self.config.benchmarks)}: {parts} found {self.splits[0].winner.expressions[0]}"
+
+    def to_rows(self) -> list[dict[str, Any]]:
+        """A row for the winners, the ensembles and every baseline on each benchmark: means over the splits.
+
+        What is "held out", or a "test", no search has seen. Deviations are None for a single split.
+        """
+        rows = []
+        for name, all_ in self.summary().items():
+            part = "test" if name in self.tests else "held out"
+            rows += [self._row(name, part, what, found) for what, found in all_.items()]
+        for name, what in product(self.config.benchmarks, OURS):
+            if found := _averaged([getattr(split, what).train.get(name) for split in self.splits]):
+                rows.append(self._row(name, "searched on", what, found))
+        return rows
+
+    def _row(self, benchmark: str, part: str, what: str, found: Mapping[str, float | int]) -> dict[str, Any]:
+        row: dict[str, Any] = {"benchmark": benchmark, "architectures": part, "scored by": what}
+        for kind, label in MEASURES.items():
+            row[label] = found.get(kind)
+            row[f"{label} deviation"] = found.get(f"{kind}_sd") if found["splits"] > 1 else None
+        expressions = getattr(self.splits[0], what).expressions if what in OURS else ()
+        return row | {"splits": found["splits"], "expression": "; ".join(map(str, expressions))}
+
+    def panels(self) -> list[Panel]:
+        """The fitness of the best expressions of each complexity, of the first split, and where its winner is."""
+        split = self.splits[0]
+        best = sorted(split.pareto, key=lambda one: one.expression.complexity)
+        known = {one.expression: one for one in (*split.fittest, *split.pareto)}
+        points = [
+            Points(
+                "best up to that complexity",
+                [one.expression.complexity for one in best],
+                [one.fitness for one in best],
+                "steps",
+            )
+        ]
+        if (winner := known.get(split.winner.expressions[0])) is not None:
+            points.append(Points("winner", [winner.expression.complexity], [winner.fitness], "winner"))
+        return [Panel("complexity of the expression", "fitness on the architectures searched on", points)]
 
     def seen(self, split: Split) -> list[str]:
         """The marks of the architectures that a split was searched on."""

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from lpzero_hf.artifacts.versions import versions
+from lpzero_hf.benchmarks.benchmark import BenchmarkLike, named_benchmarks
 from lpzero_hf.benchmarks.held_out import unseen
 from lpzero_hf.benchmarks.matched import Sizes
 from lpzero_hf.errors import LpzError, UsageError, one_line
@@ -22,7 +23,7 @@ from lpzero_hf.executors.local import LocalExecutor
 from lpzero_hf.expressions.expression import Expression, parse
 from lpzero_hf.expressions.operations import installed_operations
 from lpzero_hf.files import one_process, write_json
-from lpzero_hf.plugins import PluginRegistry, load_plugins
+from lpzero_hf.plugins import PluginRegistry
 from lpzero_hf.scoring.cache import ScoreCache, digest
 from lpzero_hf.scoring.setting import Setting
 from lpzero_hf.searching.archive import Candidate
@@ -44,11 +45,11 @@ FEWEST = 3  # architectures that have a ranking
 
 @one_process
 def search(
-    benchmarks: str | Sequence[str] | SearchConfig,
+    benchmarks: BenchmarkLike | Sequence[BenchmarkLike] | SearchConfig,
     *,
     out: Path | str | None = None,
     resume: bool = False,
-    test: Sequence[str] = (),
+    test: BenchmarkLike | Sequence[BenchmarkLike] = (),
     without: Collection[str] = (),
     ceiling: bool = False,
     minutes: float | None = None,
@@ -65,7 +66,7 @@ def search(
     architectures searched on, and its agreement is reported on the others. Same settings, same result.
 
     Args:
-        benchmarks: names or paths of one benchmark or several, or a whole `SearchConfig`.
+        benchmarks: one benchmark or several, by names or paths or as objects, or a whole `SearchConfig`.
         out: folder for configuration, history, checkpoints and result; None keeps nothing.
         resume: go on with the search in `out`.
         test: further benchmarks to test each split's winner on, none of those searched on.
@@ -99,9 +100,9 @@ def search(
     if isinstance(benchmarks, SearchConfig):
         config = replace(benchmarks, **settings)
     else:
-        names = (benchmarks,) if isinstance(benchmarks, str) else tuple(benchmarks)
+        names, plugins = named_benchmarks(benchmarks, plugins)
         config = SearchConfig(names, **settings)
-    plugins = load_plugins() if plugins is None else plugins
+    testing, plugins = named_benchmarks(test, plugins)
     executor = LocalExecutor() if executor is None else executor
     report = progress or (lambda what, done, total, best: None)
     folder = None if out is None else Path(out)
@@ -111,7 +112,7 @@ def search(
         config = replace(config, starts=starts_of(earlier, config.splits))
     space = config.space(operations)
     searched = [BenchmarkScores(name, config, plugins, without) for name in config.benchmarks]
-    tested = [BenchmarkScores(name, replace(config, train=None), plugins) for name in test]
+    tested = [BenchmarkScores(name, replace(config, train=None), plugins) for name in testing]
     rows = _rows_to_test(searched, tested)
     marks = [benchmark.marks for benchmark in searched]
     parts = [drawn_parts(marks, config.train, config.seed + number) for number in range(config.splits)]

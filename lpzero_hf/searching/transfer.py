@@ -17,7 +17,7 @@ from torch import Tensor
 from lpzero_hf.artifacts.versions import versions
 from lpzero_hf.benchmarks.across import FEWEST, BenchmarkColumn, GradeAcross, grade_across
 from lpzero_hf.benchmarks.agreement import Vector
-from lpzero_hf.benchmarks.benchmark import Benchmark, load_benchmark
+from lpzero_hf.benchmarks.benchmark import Benchmark, BenchmarkLike, load_benchmark, named_benchmarks
 from lpzero_hf.benchmarks.grade import BASELINES, Report, grade
 from lpzero_hf.benchmarks.held_out import unseen
 from lpzero_hf.benchmarks.matched import MATCH, WITHIN, Sizes
@@ -28,10 +28,11 @@ from lpzero_hf.executors.local import LocalExecutor
 from lpzero_hf.expressions.expression import parse
 from lpzero_hf.expressions.operations import installed_operations
 from lpzero_hf.files import one_process, write_json
-from lpzero_hf.plugins import PluginRegistry, load_plugins
+from lpzero_hf.plugins import PluginRegistry
 from lpzero_hf.proxies.base import Proxy, single
 from lpzero_hf.proxies.resolve import ProxyLike, ProxySelection, installed_proxies, resolve
 from lpzero_hf.scoring.cache import ScoreCache
+from lpzero_hf.scoring.display import Displayed, Panel, by_name, columns, estimated
 from lpzero_hf.scoring.setting import Setting
 from lpzero_hf.searching.benchmark_scores import BenchmarkScores, Progress
 from lpzero_hf.searching.config import SearchConfig
@@ -85,8 +86,8 @@ class TransferRow:
 
 
 @dataclass(frozen=True)
-class TransferResult:
-    """The result of `transfer`.
+class TransferResult(Displayed):
+    """The result of `transfer`. A notebook shows it as a table.
 
     Args:
         columns: the benchmarks.
@@ -107,6 +108,34 @@ class TransferResult:
     seconds: dict[str, float]
     versions: dict[str, str]
 
+    @property
+    def title(self) -> str:
+        """Between which benchmarks."""
+        return f"transfer to {', '.join(column.name for column in self.columns)}"
+
+    def to_rows(self) -> list[dict[str, Any]]:
+        """The rows, each with means over the benchmarks and the agreement at equal size on each of them."""
+        return [
+            columns(
+                {"scored by": row.name, "kind": row.kind}
+                | estimated("at equal size", row.grade.matched.mean)
+                | {"worst at equal size": row.grade.matched.worst, "worst on": row.grade.matched.worst_on}
+                | estimated("rho", row.grade.spearman.mean),
+                {name: cell.matched and cell.matched.value for name, cell in row.grade.cells.items()},
+                "benchmark",
+            )
+            for row in self.rows
+        ]
+
+    def panels(self) -> list[Panel]:
+        """The mean and the worst agreement at equal size of every row."""
+        rows = self.to_rows()
+        measures = {
+            label: [row[name] for row in rows]
+            for label, name in (("mean", "at equal size"), ("worst", "worst at equal size"))
+        }
+        return [by_name("agreement at equal size", [row["scored by"] for row in rows], measures)]
+
     def to_dict(self) -> dict[str, Any]:
         """The result as plain data for JSON."""
         sizes = self.columns[0].sizes
@@ -123,7 +152,7 @@ class TransferResult:
 
 @one_process
 def transfer(
-    benchmarks: Sequence[str],
+    benchmarks: BenchmarkLike | Sequence[BenchmarkLike],
     proxies: ProxyLike | Iterable[ProxyLike] | None = None,
     search: SearchConfig | Mapping[str, SearchConfig] | None = None,
     *,
@@ -149,7 +178,7 @@ def transfer(
     mean with a bootstrap interval, and the worst. Scores and tables are kept in the cache.
 
     Args:
-        benchmarks: names or paths.
+        benchmarks: names, paths or objects.
         proxies: as for `score`; None for all that are installed and not searched. The trivial baselines are always
             graded.
         search: the settings of a search, or of several by name; None for none. Their benchmarks, `train`, `splits`,
@@ -180,12 +209,12 @@ def transfer(
         ('params', 1)
     """
     start = time.perf_counter()
-    plugins = load_plugins() if plugins is None else plugins
+    benchmarks, plugins = named_benchmarks(benchmarks, plugins)
     executor = LocalExecutor() if executor is None else executor
     named = {"searched": search} if isinstance(search, SearchConfig) else dict(search or {})
     selection = resolve(unsearched(plugins) if proxies is None else proxies, plugins)
     common: dict[str, Any] = {"train": None, "splits": 1, "limit": limit, "table": table}
-    known = SearchConfig(tuple(benchmarks), match=match, within=within, **common)
+    known = SearchConfig(benchmarks, match=match, within=within, **common)
     searches = {name: replace(config, benchmarks=known.benchmarks, **common) for name, config in named.items()}
     for config in searches.values():
         if not config.tabled:  # raises if the space is too large for the strategy

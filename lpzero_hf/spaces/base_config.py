@@ -18,6 +18,7 @@ from lpzero_hf.errors import ModelError, UsageError, did_you_mean, one_line
 from lpzero_hf.spaces.base import Value
 from lpzero_hf.spaces.config_keys import known_keys, nearest_key, unknown_keys
 from lpzero_hf.spaces.field_choice import plain, unfrozen
+from lpzero_hf.spaces.model_types import model_types
 from lpzero_hf.spaces.places import SpaceProblem
 from lpzero_hf.spaces.size_limits import check_sizes
 
@@ -196,17 +197,15 @@ def base_from(fields: Mapping[str, Any]) -> BaseConfig:
     Raises:
         SpaceProblem: there is no such type, a field is unknown, or the class refuses them.
     """
-    from transformers import CONFIG_MAPPING
-
-    name = fields.get("model_type")
+    types, name = model_types(), fields.get("model_type")
     if not isinstance(name, str):
         raise SpaceProblem((), "the base lacks a 'model_type', such as llama")
-    if name not in CONFIG_MAPPING:
-        raise SpaceProblem(("model_type",), f"unknown model_type '{name[:60]}'{did_you_mean(name, CONFIG_MAPPING)}")
+    if name not in types:
+        raise SpaceProblem(("model_type",), f"unknown model_type '{name[:60]}'{did_you_mean(name, types)}")
     own = {key: _plain_data(value, (key,)) for key, value in fields.items() if key != "model_type"}
     try:
         check_sizes(own, "the base cannot be built")
-        base = BaseConfig(CONFIG_MAPPING[name], own)
+        base = BaseConfig(types[name], own)
     except (ModelError, UsageError) as error:
         raise SpaceProblem((), str(error)) from error
     for key, near in unknown_keys(own, base.whole):

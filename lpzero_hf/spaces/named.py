@@ -45,12 +45,14 @@ def installed_spaces(plugins: PluginRegistry) -> dict[str, Claim[SearchSpace]]:
     return plugins.offers("lpz_spaces", "space", instance_of(SearchSpace))  # type: ignore[type-abstract]  # a check by isinstance
 
 
-def load_space(name: str | Path | Mapping[str, Any], plugins: PluginRegistry | None = None) -> SearchSpace:
+def load_space(
+    name: str | Path | Mapping[str, Any] | SearchSpace, plugins: PluginRegistry | None = None
+) -> SearchSpace:
     """The space called `name`, or in the file of that name.
 
     Args:
         name: as `lpz zoo` lists it; the path of a YAML or JSON file that describes one; or a definition as
-            `SearchSpace.definition` gives it.
+            `SearchSpace.definition` gives it. A space itself is returned as it is.
         plugins: where it is looked up; by default everything installed.
 
     Raises:
@@ -62,6 +64,8 @@ def load_space(name: str | Path | Mapping[str, Any], plugins: PluginRegistry | N
         >>> load_space("flexibert").size()
         10621440
     """
+    if isinstance(name, SearchSpace):
+        return name
     plugins = load_plugins() if plugins is None else plugins
     if isinstance(name, Mapping):
         from lpzero_hf.spaces.places import Places

@@ -11,6 +11,7 @@ from lpzero_hf.files import read_json
 from lpzero_hf.plugins import PluginRegistry
 from lpzero_hf.spaces.config_keys import warn_of_unknown_keys
 from lpzero_hf.spaces.misplaced import refuse_misplaced
+from lpzero_hf.spaces.model_types import model_types
 from lpzero_hf.spaces.named import SUFFIXES, installed_models
 from lpzero_hf.spaces.size_limits import check_sizes
 
@@ -89,14 +90,13 @@ def looks_like_hub_id(name: str) -> bool:
         >>> looks_like_hub_id("me/mine"), looks_like_hub_id("bert-base-uncased"), looks_like_hub_id("lama-mini")
         (True, True, False)
     """
-    from transformers import CONFIG_MAPPING
-
-    return HUB_ID.fullmatch(name) is not None and ("/" in name or name.partition("-")[0] in CONFIG_MAPPING)
+    return HUB_ID.fullmatch(name) is not None and ("/" in name or name.partition("-")[0] in model_types())
 
 
 def _config(source: str, shown: str, trust_remote_code: bool, *, offline: bool = False) -> PreTrainedConfig:
     from transformers import AutoConfig, PreTrainedConfig
 
+    model_types()
     try:
         raw, _ = PreTrainedConfig.get_config_dict(source, local_files_only=offline)
         check_sizes(raw, f"cannot build '{shown}'")

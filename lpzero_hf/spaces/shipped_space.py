@@ -23,6 +23,8 @@ class ShippedSpace(SearchSpace):
         name: of the space, as in its file.
         summary: one line for people.
         path: its file, see `lpzero_hf.load_space`.
+        size: the exact number of its architectures, so that a listing need not read the file; by default they are
+            counted.
 
     Example:
         >>> from pathlib import Path
@@ -32,8 +34,8 @@ class ShippedSpace(SearchSpace):
         'mine'
     """
 
-    def __init__(self, name: str, summary: str, path: Path) -> None:
-        self.name, self.summary, self.path = name, summary, path
+    def __init__(self, name: str, summary: str, path: Path, size: int | None = None) -> None:
+        self.name, self.summary, self.path, self._size = name, summary, path, size
 
     @cached_property
     def _space(self) -> ConfigSpace:
@@ -48,7 +50,7 @@ class ShippedSpace(SearchSpace):
 
     def count(self) -> Count:
         """The number of architectures."""
-        return self._space.count()
+        return self._space.count() if self._size is None else Count(self._size, self._size, self._size)
 
     def sample(self, rng: random.Random, by: By = "architecture") -> Architecture:
         """A random architecture."""

@@ -10,25 +10,33 @@ import torch
 from lpzero_hf.errors import UsageError
 from lpzero_hf.models.build import build_model
 from lpzero_hf.models.layout import count_parameters
+from lpzero_hf.models.load import load_config
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from transformers import PreTrainedConfig
 
 
-def count(config: PreTrainedConfig) -> int:
-    """Trainable parameters of the model that `config` describes, tied weights once: the number that the proxy
-    `params` gives. The model is built on torch's meta device, so its size in memory does not matter.
+def count(config: str | Path | PreTrainedConfig) -> int:
+    """Trainable parameters of a model, tied weights once: the number that the proxy `params` gives.
+
+    The model is built on torch's meta device, so its size in memory does not matter.
+
+    Args:
+        config: of the model, or its name as `load_model` takes it.
 
     Raises:
+        UsageError: there is no model of that name.
         ModelError: the configuration cannot be built.
 
     Example:
-        >>> from lpzero_hf.spaces.named import named_config
-        >>> count(named_config("tiny-gpt2:d64.e32.k2-h2.i64"))
+        >>> count("tiny-gpt2:d64.e32.k2-h2.i64")
         112962
     """
+    made, _ = load_config(config)
     with torch.device("meta"):
-        return count_parameters(build_model(config, device="meta"))
+        return count_parameters(build_model(made, device="meta"))
 
 
 @dataclass(frozen=True)

@@ -18,9 +18,10 @@ from lpz_nas.folder import FRONT, RESULT, STUDY, discard, open_folder, replacing
 from lpz_nas.goals import Goal, Limit
 from lpz_nas.outcome import NothingScored
 from lpzero_hf.artifacts.versions import versions
+from lpzero_hf.benchmarks.benchmark import BenchmarkLike, named_benchmarks
 from lpzero_hf.errors import LpzError, UsageError, one_line
 from lpzero_hf.files import one_process, write_json
-from lpzero_hf.plugins import PluginRegistry, load_plugins
+from lpzero_hf.plugins import PluginRegistry
 from lpzero_hf.proxies.base import Proxy
 from lpzero_hf.proxies.resolve import warn_of_minibatch
 from lpzero_hf.scoring.cache import ScoreCache
@@ -52,7 +53,7 @@ def explore(
     trials: int = 100,
     strategy: Strategy = "auto",
     resume: bool = False,
-    among: str | None = None,
+    among: BenchmarkLike | None = None,
     table: TableOptions | None = None,
     deployment: Deployment | None = None,
     setting: Setting | None = None,
@@ -79,7 +80,8 @@ def explore(
             is that of LiteTransformerSearch; "random" draws. "auto" is exact where the space has at most `trials`
             members, else TPE for one objective and NSGA-II for several.
         resume: continue the search in `out`; `trials` may differ from before.
-        among: only the architectures of this benchmark, without those that a proxy was searched on; all are appraised.
+        among: only the architectures of this benchmark (a name or an object), without those that a proxy was searched
+            on; all are appraised.
         table: how `among` is read if it is a table.
         deployment: how costs are measured.
         setting: minibatch, seed, precision and device of scores; its seed determines the proposals.
@@ -99,7 +101,8 @@ def explore(
         raise UsageError("a search needs an objective; name one with --objective")
     need("optuna", "searching a space")
     start = time.perf_counter()
-    plugins = load_plugins() if plugins is None else plugins
+    names, plugins = named_benchmarks(() if among is None else among, plugins)
+    among = next(iter(names), None)
     deployment = Deployment() if deployment is None else deployment
     setting = (Setting(16, 64) if setting is None else setting).portable()
     proxies = [goal.by for goal in goals if isinstance(goal.by, Proxy)]

@@ -19,14 +19,14 @@ from lpz_nas.candidates import compare
 from lpz_nas.evaluator import ProxyEvaluator, proxy_of
 from lpz_nas.folder import RESULT, STUDY, WINNER, discard, open_folder, replacing_folder
 from lpz_nas.outcome import Found, NothingScored
-from lpzero_hf.benchmarks.benchmark import load_benchmark
+from lpzero_hf.benchmarks.benchmark import BenchmarkLike, load_benchmark, named_benchmarks
 from lpzero_hf.benchmarks.held_out import content_of, searched_keys
 from lpzero_hf.errors import LpzError, UsageError
 from lpzero_hf.executors.base import Executor
 from lpzero_hf.executors.local import LocalExecutor
 from lpzero_hf.files import one_process, write_json
 from lpzero_hf.models.build import build_model
-from lpzero_hf.plugins import PluginRegistry, load_plugins
+from lpzero_hf.plugins import PluginRegistry
 from lpzero_hf.proxies.base import Proxy
 from lpzero_hf.proxies.resolve import ProxyLike, warn_of_minibatch
 from lpzero_hf.scoring.cache import ScoreCache
@@ -51,7 +51,7 @@ def find_architecture(
     trials: int = 100,
     out: Path,
     resume: bool = False,
-    among: str | None = None,
+    among: BenchmarkLike | None = None,
     table: TableOptions | None = None,
     front: bool = False,
     setting: Setting | None = None,
@@ -76,7 +76,8 @@ def find_architecture(
         out: the folder to write: `nas.json` (the settings), `study.sqlite`, `result.json`, and `winner`, a model
             with random weights that `AutoModel` and `lpz score` read.
         resume: continue the search in `out`; `trials` may differ from before.
-        among: a benchmark of that space; of more than `trials` architectures within the budget, a seeded draw.
+        among: a benchmark of that space, by its name or as an object; of more
+            than `trials` architectures within the budget, a seeded draw.
         table: how `among` is read if it is a table.
         front: search for the whole front of score against parameters, instead of the best score alone.
         setting: minibatch, seed, precision and device; the default is 16 x 64 tokens, or the benchmark's.
@@ -106,7 +107,8 @@ def find_architecture(
     start = time.perf_counter()
     executor = LocalExecutor() if executor is None else executor
     threads = executor.threads
-    plugins = load_plugins() if plugins is None else plugins
+    names, plugins = named_benchmarks(() if among is None else among, plugins)
+    among = next(iter(names), None)
     space = load_space(space, plugins) if isinstance(space, str) else space
     chosen = proxy_of(proxy, plugins)
     benchmark = None if among is None else _benchmark(among, space, plugins, table)

@@ -18,10 +18,10 @@ if TYPE_CHECKING:
 @hookimpl
 def lpz_proxies() -> Iterable[Proxy]:
     """Every built-in proxy, the trivial baselines first."""
-    from lpz_proxies import activations, attention, az_nas, gradients, jacobian, own_passes, size, spectral, synflow
+    from lpz_proxies import activations, attention, az_nas, flows, gradients, jacobian, own_passes, size, spectral
     from lpz_proxies import weights as norms
 
-    modules = (size, norms, spectral, gradients, activations, attention, az_nas, jacobian, synflow, own_passes)
+    modules = (size, norms, spectral, gradients, activations, attention, az_nas, jacobian, flows, own_passes)
     return [proxy for module in modules for proxy in module.PROXIES]
 
 

@@ -5,16 +5,19 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from functools import partial
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from lpz_proxies.gram import full, gram, scatter
 from lpzero_hf.capture.spec import Reduced, Reduction
 from lpzero_hf.capture.workspace import once
 from lpzero_hf.errors import InvalidScore, NotApplicable
-from lpzero_hf.models.layout import ModelLayout
+from lpzero_hf.models.later import torch
 from lpzero_hf.proxies.base import Proxy, StatisticProxy, total
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from lpzero_hf.models.layout import ModelLayout
 
 MELLOR = "Mellor et al., Neural Architecture Search without Training, ICML 2021, arXiv:2006.04647"
 SERIANNI = "Serianni and Kalita, Training-free NAS for RNNs and Transformers, ACL 2023, arXiv:2306.00288"
@@ -128,7 +131,8 @@ def _precision(tensor: Tensor) -> float:
     def holds(dtype: torch.dtype, part: Tensor) -> bool:
         return torch.equal(part.to(dtype).to(part.dtype), part)
 
-    return next(torch.finfo(dtype).eps for dtype in PRECISIONS if holds(dtype, tensor[0, 0]) and holds(dtype, tensor))
+    dtypes = (getattr(torch, name) for name in PRECISIONS)
+    return next(torch.finfo(dtype).eps for dtype in dtypes if holds(dtype, tensor[0, 0]) and holds(dtype, tensor))
 
 
 def total_of_least(values: Sequence[list[Tensor]], layout: ModelLayout) -> float:
@@ -166,7 +170,7 @@ class MeanShare(StatisticProxy):
 KERNEL = Reduction("ffn_hidden", ("A", "mask"), sample_agreement)
 COMPONENTS = Reduction("ffn_output", ("A", "mask"), partial(principal_components, threshold=0.99))
 SAME_VARIANCE = 1e-3  # relative; half precision is off by less
-PRECISIONS = (torch.bfloat16, torch.float16, torch.float32, torch.float64)  # the first that holds a tensor's values
+PRECISIONS = ("bfloat16", "float16", "float32", "float64")  # the first that holds a tensor's values
 
 PROXIES: list[Proxy] = [
     StatisticProxy(

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from lpzero_hf.capture.spec import Reduction
+from lpzero_hf.models.later import torch
 from lpzero_hf.proxies.base import Proxy, StatisticProxy
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 SERIANNI = "Serianni and Kalita, Training-free NAS for RNNs and Transformers, ACL 2023, arXiv:2306.00288"
 

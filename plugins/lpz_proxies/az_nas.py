@@ -12,20 +12,19 @@ import math
 from collections.abc import Sequence
 from functools import partial
 from itertools import pairwise
-from typing import Any
-
-import torch
-from torch import Tensor, nn
+from typing import TYPE_CHECKING, Any
 
 from lpz_proxies.activations import variances
 from lpz_proxies.size import flops
 from lpzero_hf.capture.spec import Reduction
-from lpzero_hf.capture.tokens import TokenRows
 from lpzero_hf.errors import InvalidScore, NotApplicable
-from lpzero_hf.models.isolation import isolated
-from lpzero_hf.models.layout import ModelLayout
-from lpzero_hf.models.objective import run_model
+from lpzero_hf.models.later import torch
 from lpzero_hf.proxies.base import ModelProxy, Proxy, StatisticProxy, Subject
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from lpzero_hf.models.layout import ModelLayout
 
 AZ_NAS = "Lee and Ham, AZ-NAS, CVPR 2024, arXiv:2403.19232"
 
@@ -56,6 +55,8 @@ class BlockwiseDerivatives:
     """
 
     def __init__(self, subject: Subject) -> None:
+        from lpzero_hf.capture.tokens import TokenRows
+
         self.rows = TokenRows(subject.batch, subject.layout)
         self.draws = torch.Generator().manual_seed(subject.seed)  # on the CPU: the same on every device
         self.leaves: list[Tensor | None] = []  # what goes into the blocks that run
@@ -111,6 +112,9 @@ def trainability(subject: Subject) -> float:
     Raises:
         NotApplicable: no block turns hidden states into hidden states of the same shape.
     """
+    from lpzero_hf.models.isolation import isolated
+    from lpzero_hf.models.objective import run_model
+
     with isolated(subject.model, trainable=lambda parameter: False, seed=subject.seed):
         derivatives = BlockwiseDerivatives(subject)
         run_model(subject.model, {name: value for name, value in subject.batch.items() if name != "labels"})

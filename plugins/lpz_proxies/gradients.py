@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from lpz_proxies.gram import gram, smaller_gram
 from lpzero_hf.capture.spec import Reduction
-from lpzero_hf.models.layout import ModelLayout
+from lpzero_hf.models.later import torch
 from lpzero_hf.proxies.base import Proxy, StatisticProxy, mean, total
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from lpzero_hf.models.layout import ModelLayout
 
 ZERO_COST = "Abdelfattah et al., Zero-Cost Proxies for Lightweight NAS, ICLR 2021, arXiv:2101.08134"
 SERIANNI = "Serianni and Kalita, Training-free NAS for RNNs and Transformers, ACL 2023, arXiv:2306.00288"

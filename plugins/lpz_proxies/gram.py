@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from lpzero_hf.errors import InvalidScore
+from lpzero_hf.models.later import torch
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 BLOCKS, SMALL = 4, 256  # row blocks of a Gram matrix, and the rows up to which it is computed whole
 

@@ -7,14 +7,17 @@ Jacobian up to one common factor, which both proxies cancel.
 from __future__ import annotations
 
 from collections.abc import Sequence
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from lpzero_hf.capture.spec import Reduction
 from lpzero_hf.errors import InvalidScore, NotApplicable
-from lpzero_hf.models.layout import ModelLayout
+from lpzero_hf.models.later import torch
 from lpzero_hf.proxies.base import Proxy, StatisticProxy
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from lpzero_hf.models.layout import ModelLayout
 
 SHIFT = 1e-5  # k of the paper
 ROOT = 1 / 20

@@ -3,25 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
-from torch import Tensor, nn
-from transformers.pytorch_utils import Conv1D
-
-from lpzero_hf.capture.capture import capture
-from lpzero_hf.capture.microbatches import Indivisible, shares, split
 from lpzero_hf.capture.spec import Reduction
 from lpzero_hf.errors import NotApplicable
-from lpzero_hf.models.embeddings import input_embeddings
-from lpzero_hf.models.isolation import isolated
-from lpzero_hf.models.kernels import plain_kernels
-from lpzero_hf.models.objective import first_output, objective, real_targets, run_model
+from lpzero_hf.models.later import torch
 from lpzero_hf.proxies.base import ModelProxy, Proxy, Subject
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
 
 NOISE = 0.01  # alpha of Zen-NAS
 REPEATS = 4
-PLAIN: tuple[type[nn.Module], ...] = (nn.Linear, Conv1D)
 TOGETHER = 512  # tokens whose graph of first derivatives is kept at a time
 ROUNDING = 16  # units of rounding, relative to the norms, between two ways to the same sum
 
@@ -34,13 +27,19 @@ def grasp(subject: Subject) -> float:
     pass then needs no derivative of the weights' gradients. Attention runs on the kernel that can be differentiated
     twice, and many tokens run in parts, whose H and g add up.
     """
+    from transformers.pytorch_utils import Conv1D
+
+    from lpzero_hf.models.isolation import isolated
+    from lpzero_hf.models.kernels import plain_kernels
+
+    plain = (torch.nn.Linear, Conv1D)
     sites = {id(site.parameter): site for site in subject.layout.weights}
     with (
         isolated(subject.model, trainable=lambda p: id(p) in sites, seed=subject.seed) as replaced,
         plain_kernels(subject.model),
     ):
         sums = Curvature([replaced[key] for key in sites if key in replaced])
-        layers = [site.module for site in subject.layout.linears if type(site.module) in PLAIN]
+        layers = [site.module for site in subject.layout.linears if type(site.module) in plain]
         handles = [layer.register_forward_hook(sums.on_layer) for layer in dict.fromkeys(filter(None, layers))]
         for loss in _losses(subject):
             sums.add(loss)
@@ -125,6 +124,9 @@ def _sum_of_products(pairs: Sequence[tuple[Tensor, Tensor]]) -> tuple[Tensor, Te
 
 def _losses(subject: Subject) -> Iterator[Tensor]:
     """The objective, or its shares of parts of at most `TOGETHER` tokens where samples do not influence each other."""
+    from lpzero_hf.capture.microbatches import Indivisible, shares, split
+    from lpzero_hf.models.objective import objective
+
     model, batch, seed = subject.model, subject.batch, subject.seed
     samples, length = batch["input_ids"].shape
     size = max(1, TOGETHER // length)
@@ -148,6 +150,10 @@ def zen(subject: Subject) -> float:
     average over draws inside the logarithm, as here; their correction for batch normalisation has no
     counterpart in a transformer.
     """
+    from lpzero_hf.models.embeddings import input_embeddings
+    from lpzero_hf.models.isolation import isolated
+    from lpzero_hf.models.objective import first_output, real_targets, run_model
+
     model = subject.model.base_model
     fed = {name: value for name, value in subject.batch.items() if name != "labels"}
     real = real_targets(subject.batch)
@@ -184,12 +190,14 @@ def zico(subject: Subject) -> float:
     Raises:
         NotApplicable: there are fewer than two samples.
     """
+    from lpzero_hf.capture.capture import capture
+
     samples = len(subject.batch["input_ids"])
     if samples < 2:
         raise NotApplicable("it compares halves of the minibatch, which has only one sample")
     halves = []
     for part in (slice(0, samples // 2), slice(samples // 2, None)):
-        half = {k: v[part] if isinstance(v, Tensor) else v for k, v in subject.batch.items()}
+        half = {k: v[part] if isinstance(v, torch.Tensor) else v for k, v in subject.batch.items()}
         keep = Reduction("linear", ("G",), lambda G: G.abs())
         captured = capture(subject.model, half, [keep], subject.layout, seed=subject.seed)
         if keep in captured.failures:

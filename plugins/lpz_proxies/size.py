@@ -2,13 +2,8 @@
 
 from __future__ import annotations
 
-import torch
-
 from lpzero_hf.errors import NotApplicable
-from lpzero_hf.models.body_parameters import count_body_parameters
-from lpzero_hf.models.flop_count import forward_flops
-from lpzero_hf.models.layout import count_parameters
-from lpzero_hf.models.width import hidden_width
+from lpzero_hf.models.later import torch
 from lpzero_hf.proxies.base import ModelProxy, Proxy, Subject
 
 LITE = "Javaheripi et al., LiteTransformerSearch, NeurIPS 2022, arXiv:2203.02094"
@@ -19,17 +14,23 @@ WIDEST = 10**6
 
 def params(subject: Subject) -> float:
     """Parameters of the whole model, trained or frozen, tied weights once."""
+    from lpzero_hf.models.layout import count_parameters
+
     return count_parameters(subject.model)
 
 
 def decoder_params(subject: Subject) -> float:
     """Parameters outside embeddings and output heads (poolers too), trained or frozen."""
+    from lpzero_hf.models.body_parameters import count_body_parameters
+
     return count_body_parameters(subject.model, subject.layout)
 
 
 def attention_params(subject: Subject) -> float:
     """Parameters of the mixer modules with all they hold (biases, and norms where a family puts them there), trained or
     frozen."""
+    from lpzero_hf.models.layout import count_parameters
+
     mixers = subject.layout.mixers
     if not mixers:
         raise NotApplicable("no mixer module was found in the blocks")
@@ -51,6 +52,8 @@ def num_heads(subject: Subject) -> float:
 
 def hidden_size(subject: Subject) -> float:
     """Features of each token between the blocks, of the text part of a composite model."""
+    from lpzero_hf.models.width import hidden_width
+
     return hidden_width(subject.model.config, subject.layout)
 
 
@@ -79,6 +82,8 @@ def flops(subject: Subject) -> float:
     kernels. Of a mixture of experts, those count that a token is sent to. The pass computes only shapes, and each
     kind of block runs once; a model whose control flow depends on values runs whole.
     """
+    from lpzero_hf.models.flop_count import forward_flops
+
     one = {k: v[:1] if isinstance(v, torch.Tensor) else v for k, v in subject.batch.items()}
     return forward_flops(subject.model, one, subject.layout, subject.seed) / 2 * len(subject.batch["input_ids"])
 

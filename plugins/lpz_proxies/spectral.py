@@ -9,15 +9,16 @@ from __future__ import annotations
 
 import math
 from functools import cache
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from lpz_proxies.gram import smaller_gram
 from lpzero_hf.capture.spec import Reduction
 from lpzero_hf.errors import InvalidScore
-from lpzero_hf.models.initial_variance import InitialVariances
+from lpzero_hf.models.later import torch
 from lpzero_hf.proxies.base import ModelProxy, Proxy, StatisticProxy, Subject
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 NSC = "Zhu et al., Neural Spectral Capacity, 2026, github.com/Optima-CityU/neural-spectral-capacity"
 
@@ -67,6 +68,8 @@ def expected(subject: Subject) -> float:
     Raises:
         NotApplicable: see `InitialVariances`.
     """
+    from lpzero_hf.models.initial_variance import InitialVariances
+
     variances = InitialVariances(subject.model)
     score = 0.0
     for site in subject.layout.weights:

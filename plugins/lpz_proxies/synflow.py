@@ -1,4 +1,4 @@
-"""SynFlow and its logarithmic form, on a network in which gradients only follow paths of weights.
+"""The network that SynFlow is computed on, in which gradients only follow paths of weights.
 
 SynFlow's argument needs a network that is a sum over paths of products of positive weights. A
 transformer is not, so the pass runs on one that is as close as can be stated: every parameter is replaced
@@ -23,14 +23,12 @@ from torch.overrides import TorchFunctionMode
 from transformers import PreTrainedModel
 
 from lpzero_hf.capture.attention import SOFTMAXES
-from lpzero_hf.capture.spec import Network, Reduction
 from lpzero_hf.models.embeddings import input_embeddings
 from lpzero_hf.models.kernels import plain_kernels
 from lpzero_hf.models.layout import ModelLayout
 from lpzero_hf.models.objective import Batch, first_output, padding_token, run_model, with_labels
 from lpzero_hf.models.padding import without_padding
 from lpzero_hf.models.snapshot import Snapshot
-from lpzero_hf.proxies.base import Proxy, StatisticProxy
 
 
 def positive(parameter: Tensor) -> Tensor:
@@ -69,7 +67,6 @@ def rescale(x: Tensor) -> Tensor:
     return x / x.detach().square().mean(-1, keepdim=True).sqrt().clamp_min(1e-12)
 
 
-ROUNDING = 1e-12  # of the largest gradient of a layer, in double precision
 SPECIAL = ("_token_id", "pad_index", "unk_index", "mask_index", "bos_index", "eos_index")
 SINGLE = {torch.float32, torch.float16, torch.bfloat16}
 TO_SINGLE = {Tensor.float, Tensor.half, Tensor.bfloat16}
@@ -138,54 +135,3 @@ def _constant(tensor: Tensor) -> Tensor:
     """A buffer or another tensor of a model in double precision; its parameters have it already."""
     single = tensor.is_floating_point() and not isinstance(tensor, nn.Parameter)
     return tensor.double() if single else tensor
-
-
-SYNFLOW = Network("synflow", output_sum, substitute=positive, context=linear_network, prepare=one_sequence)
-
-
-def flow(W: Tensor, G: Tensor) -> Tensor:
-    """sum of |W * dR/dW|."""
-    return (W * G).abs_().sum()
-
-
-def log_flow(W: Tensor, G: Tensor) -> Tensor:
-    """sum of |W| * log(1 + |dR/dW|)."""
-    return (W * G.abs().log1p_()).sum()
-
-
-def absolute_log_flow(W: Tensor, G: Tensor) -> Tensor:
-    """sum of |W| * |log |dR/dW||; entries without gradient, or with one that is only rounding, add nothing."""
-    sizes = G.abs()
-    rounding = sizes <= ROUNDING * sizes.max()
-    return sizes.log_().abs_().masked_fill_(rounding, 0.0).mul_(W).sum()
-
-
-PROXIES: list[Proxy] = [
-    StatisticProxy(
-        name="synflow",
-        formula="sum |W * dR/dW|, R the output sum of the network with |W|, fed ones",
-        citation="Tanaka et al., Pruning neural networks without any data, NeurIPS 2020, arXiv:2006.05467",
-        batch_order_invariant=True,
-        version="3",
-        reductions=(Reduction("linear", ("W", "G"), flow),),
-        network=SYNFLOW,
-    ),
-    StatisticProxy(
-        name="logsynflow",
-        formula="sum |W| * log(1 + |dR/dW|), R as in synflow",
-        citation="Cavagnero et al., FreeREA, WACV 2023, arXiv:2207.05135",
-        batch_order_invariant=True,
-        version="3",
-        reductions=(Reduction("linear", ("W", "G"), log_flow),),
-        network=SYNFLOW,
-    ),
-    StatisticProxy(
-        name="logsynflow_lpzero",
-        formula="sum |W| * |log |dR/dW||, R as in synflow (LPZero's Table 1 and code)",
-        citation="Dong et al., LPZero, EMNLP Findings 2024, arXiv:2410.04808",
-        batch_order_invariant=True,
-        version="4",
-        reductions=(Reduction("linear", ("W", "G"), absolute_log_flow),),
-        network=SYNFLOW,
-    ),
-]

@@ -117,7 +117,7 @@ def test_members_are_cached_and_shared(cache: ScoreCache) -> None:
 
 def test_rank_and_grade_rank_by_an_ensemble() -> None:
     ranking = rank(CONFIGS, BOTH, setting=SMALL)
-    scores = {ranked.name: ranked.rows[BOTH]["value"] for ranked in ranking}
+    scores = {ranked.name: ranked.rows[BOTH].value for ranked in ranking}
     assert [ranked.name for ranked in ranking] == sorted(scores, key=scores.__getitem__, reverse=True)
     report = grade("tiny-gpt2", "ensemble(params, num_layers)", limit=6)
     values = report.scores["ensemble(params, num_layers)"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+import inspect
 import math
 import sys
 from dataclasses import replace
@@ -13,10 +14,25 @@ from typing import Any
 import pytest
 from lpz_nas import Explored, Found, Tried, explore, read_goals
 
-from lpzero_hf import ConfigSpace, LpzError, Setting, load_plugins, minibatch, rank, score
+import lpzero_hf
+from lpzero_hf import (
+    ConfigSpace,
+    LpzError,
+    Setting,
+    compare,
+    grade,
+    load_plugins,
+    measure_costs,
+    minibatch,
+    rank,
+    score,
+    search,
+)
+from lpzero_hf.proxies.base import Orientation
 from lpzero_hf.scoring.display import ROWS, Displayed, Panel, Points, drawn, number, table
 from lpzero_hf.scoring.rank import Ranked, Ranking
 from lpzero_hf.scoring.scores import Score, Scores
+from lpzero_hf.searching.transfer import transfer
 from tests.support.families import tiny_model
 
 HOSTILE = "<img src=x onerror=alert(1)> $\\frac{$ & \"quoted\" 'name'"
@@ -40,8 +56,10 @@ class Cells(HTMLParser):
         self.cells[-1] += data
 
 
-def row(value: float | None, orientation: int = 1) -> dict[str, Any]:
-    return {"value": value, "orientation": orientation, "status": "ok", "reason": "" if value is not None else HOSTILE}
+def row(value: float | None, orientation: Orientation = 1) -> Score:
+    return Score(
+        "p", value, "ok" if value is not None else "failed", "" if value is not None else HOSTILE, orientation, "", 0
+    )
 
 
 def hostile() -> list[Displayed]:
@@ -98,7 +116,7 @@ def test_a_ranking_is_a_list_and_a_table() -> None:
     ranking = rank("tiny-gpt2", ["decoder_params", "num_heads"], n=4, setting=Setting(2, 8))
     assert isinstance(ranking, list)
     assert [one["architecture"] for one in ranking.to_rows()] == [one.name for one in ranking]
-    assert ranking.to_rows()[0]["decoder_params"] == ranking[0].rows["decoder_params"]["value"]
+    assert ranking.to_rows()[0]["decoder_params"] == ranking[0].rows["decoder_params"].value
     axes = ranking.plot().axes[0]
     assert [text.get_text() for text in axes.get_legend().get_texts()] == ["decoder_params", "num_heads"]
     first = axes.get_lines()[0]
@@ -181,3 +199,53 @@ def test_nothing_to_draw_is_an_error() -> None:
     with pytest.raises(LpzError, match="nothing to draw"):
         Ranking().plot()
     assert "0 architectures" in Ranking()._repr_html_()
+
+
+def test_grades_are_shown_the_best_first() -> None:
+    report = grade("tiny-gpt2", ["num_heads"], limit=12)
+    rows = report.to_rows()
+    assert [one["proxy"] for one in rows] == [graded.proxy for graded in report.grades]
+    first = report.grades[0].agreement
+    assert first is not None
+    assert first.spearman is not None
+    assert (rows[0]["rho"], rows[0]["rho low"]) == (first.spearman.value, first.spearman.low)
+    assert rows[0]["better"] == "higher"
+    axes = report.plot().axes[0]
+    assert [label.get_text() for label in axes.get_yticklabels()] == [one["proxy"] for one in rows]
+    assert list(axes.get_lines()[0].get_xdata()) == [one["rho"] for one in rows]
+    assert report.title in report._repr_html_()
+
+
+def test_a_search_is_shown_with_baselines_and_its_front(tmp_path: Path) -> None:
+    found = search("tiny-gpt2", strategy="random", iterations=60, limit=12, train=6, out=tmp_path / "run")
+    rows = found.to_rows()
+    assert {one["architectures"] for one in rows} == {"held out", "searched on"}
+    winner = next(one for one in rows if one["scored by"] == "winner")
+    assert winner["rho"] == found.summary()["tiny-gpt2"]["winner"]["spearman"]
+    assert winner["rho deviation"] is None  # of one split
+    assert winner["expression"] == str(found.splits[0].winner.expressions[0])
+    assert "params" in {one["scored by"] for one in rows}
+    steps = found.plot().axes[0].get_lines()[0]
+    assert list(steps.get_ydata()) == sorted(one.fitness for one in found.splits[0].pareto)
+    assert winner["expression"] in found._repr_html_()
+
+
+def test_a_comparison_costs_and_a_transfer_are_shown() -> None:
+    compared = compare(["gpt2-variant", "llama-mini"], ["num_layers", "l2_norm"], setting=Setting(2, 8))
+    assert [one["model"] for one in compared.to_rows()] == [one.name for one in compared.models]
+    costs = measure_costs("gpt2-variant", ["params", "kv_cache"])
+    assert [one["value"] for one in costs.to_rows()] == [costs["params"].value, costs["kv_cache"].value]
+    moved = transfer(["tiny-gpt2"], ["num_heads"], limit=12)
+    assert [one["scored by"] for one in moved.to_rows()] == [row.name for row in moved.rows]
+    for result in (compared, costs, moved):
+        assert result.plot().axes
+        assert result.title.split(":")[0] in result._repr_html_().replace("&#x27;", "'")
+
+
+def test_what_public_functions_return_is_displayed() -> None:
+    """Every public function that returns a result with rows returns one that a notebook shows."""
+    shown = {"score", "rank", "grade", "search", "compare", "measure_costs"}
+    for name in shown:
+        function = getattr(lpzero_hf, name)
+        returned = inspect.unwrap(function).__globals__[function.__annotations__["return"]]
+        assert issubclass(returned, Displayed), name

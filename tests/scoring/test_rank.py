@@ -30,7 +30,7 @@ def test_the_best_comes_first_whatever_the_orientation() -> None:
     assert [r.name for r in rank(configs, "num_layers", setting=SMALL)] == ["four", "three", "two"]
     assert [r.name for r in rank(configs, shallower_is_better, setting=SMALL)] == ["two", "three", "four"]
     first = rank(configs, "num_layers", setting=SMALL)[0]
-    assert (first.rank, first.rows["num_layers"]["value"]) == (1.0, 4.0)
+    assert (first.rank, first.rows["num_layers"].value) == (1.0, 4.0)
 
 
 def test_an_orientation_of_minus_one_is_turned_round() -> None:

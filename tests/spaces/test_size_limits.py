@@ -59,7 +59,7 @@ def test_an_impossible_size_is_refused_with_its_key_before_anything_is_built(
 @pytest.mark.usefixtures("nothing_built")
 def test_rank_refuses_an_impossible_size_too() -> None:
     ranked = rank({"deep": GPT2Config(n_layer=10**6)}, "params")
-    assert "'n_layer'" in ranked[0].rows["params"]["reason"]
+    assert "'n_layer'" in ranked[0].rows["params"].reason
     with pytest.raises(ModelError, match="'n_layer'"):
         build_model(GPT2Config(n_layer=10**6))
 
@@ -114,8 +114,8 @@ def test_weights_that_the_memory_has_no_room_for_are_not_made(monkeypatch: pytes
     with pytest.raises(ModelError, match="-p params"):
         build_model(config)
     failed = rank({"wide": config}, "snip", setting=Setting(2, 16))[0].rows["snip"]
-    assert failed["status"] == "failed"
-    assert "GiB" in failed["reason"]
+    assert failed.status == "failed"
+    assert "GiB" in failed.reason
 
 
 @pytest.mark.parametrize("family", sorted(FAMILIES))

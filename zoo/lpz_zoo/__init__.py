@@ -35,6 +35,12 @@ def lpz_models() -> Iterable[ZooModel]:
 
 
 @hookimpl
+def lpz_model_types() -> None:
+    """FlexiBERT, and GPT-2 with heads and widths of each layer's own."""
+    from lpz_zoo import flexibert, gpt2  # noqa: F401  # they register themselves
+
+
+@hookimpl
 def lpz_spaces() -> Iterable[SearchSpace]:
     """The spaces of this package."""
     from lpz_zoo.spaces import SPACES, space_files

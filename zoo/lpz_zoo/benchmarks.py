@@ -267,7 +267,9 @@ def _table(rows: Callable[[Path], list[dict[str, Any]]], files: RemoteFiles, col
         made = table().facts
         return {} if made is None else made()
 
-    return Benchmark(name=files.benchmark, read=lambda: table().read(), facts=told, fetch=files.fetch, **facts)
+    return Benchmark(
+        name=files.benchmark, read=lambda: table().read(), facts=told, fetch=files.fetch, present=files.here, **facts
+    )
 
 
 def _own(name: str, space: SearchSpace, **facts: Any) -> Benchmark:
@@ -279,6 +281,7 @@ def _own(name: str, space: SearchSpace, **facts: Any) -> Benchmark:
         metric="validation loss (nats per token)",
         larger_is_better=False,
         read=lambda: first_seed(read_made(file), space),
+        present=file.is_file,
         seq_len=64,
         document=lambda: read_made(file),
         **facts,
@@ -320,6 +323,7 @@ BENCHMARKS = [
         batch_size=8,
         seq_len=64,
         fetch=FLEXIBERT_FILES.fetch,
+        present=FLEXIBERT_FILES.here,
         notes=(
             "The GLUE scores follow hidden size, depth and the count of feed-forward layers, and are statistically "
             "independent of the operations, so what a proxy sees of those is noise here; nine architectures were "

@@ -99,6 +99,14 @@ class RemoteFiles:
             )
         return folder
 
+    def here(self) -> bool:
+        """Whether `path` finds them."""
+        try:
+            self.path()
+        except DownloadError:
+            return False
+        return True
+
     def fetch(self, progress: Progress) -> Path:
         """Download missing or damaged files into the cache; nothing if LPZ_DATA has all files.
 

@@ -96,6 +96,7 @@ TINY_LM = ShippedSpace(
     "tiny-lm",
     "Llama decoders small enough to train many of: width, depth, heads, feed-forward",
     FOLDER / "tiny-lm.yaml",
+    size=59_268,
 )
 
 
@@ -103,13 +104,21 @@ def space_files() -> list[ShippedSpace]:
     """The spaces of this package that are files: `lpz zoo show llama` tells what is in one."""
     return [
         ShippedSpace(
-            "llama", "Llama decoders: width, depth, heads, key-value heads, feed-forward", FOLDER / "llama.yaml"
+            "llama",
+            "Llama decoders: width, depth, heads, key-value heads, feed-forward",
+            FOLDER / "llama.yaml",
+            563_208,
         ),
         TINY_LM,
-        ShippedSpace("bert", "BERT encoders: width, depth, heads, feed-forward width", FOLDER / "bert.yaml"),
-        ShippedSpace("mamba2", "Mamba-2 decoders: width, depth, expansion, heads, state", FOLDER / "mamba2.yaml"),
+        ShippedSpace("bert", "BERT encoders: width, depth, heads, feed-forward width", FOLDER / "bert.yaml", 4_895),
         ShippedSpace(
-            "hybrid", "decoders whose layers attend or update a state, layer by layer", FOLDER / "hybrid.yaml"
+            "mamba2", "Mamba-2 decoders: width, depth, expansion, heads, state", FOLDER / "mamba2.yaml", 31_208
+        ),
+        ShippedSpace(
+            "hybrid",
+            "decoders whose layers attend or update a state, layer by layer",
+            FOLDER / "hybrid.yaml",
+            1_007_388_648,
         ),
     ]
 
