@@ -27,25 +27,29 @@ def grasp(subject: Subject) -> float:
     pass then needs no derivative of the weights' gradients. Attention runs on the kernel that can be differentiated
     twice, and many tokens run in parts, whose H and g add up.
     """
-    from transformers.pytorch_utils import Conv1D
-
     from lpzero_hf.models.isolation import isolated
     from lpzero_hf.models.kernels import plain_kernels
 
-    plain = (torch.nn.Linear, Conv1D)
     sites = {id(site.parameter): site for site in subject.layout.weights}
     with (
         isolated(subject.model, trainable=lambda p: id(p) in sites, seed=subject.seed) as replaced,
         plain_kernels(subject.model),
     ):
         sums = Curvature([replaced[key] for key in sites if key in replaced])
-        layers = [site.module for site in subject.layout.linears if type(site.module) in plain]
+        layers = [site.module for site in subject.layout.linears if type(site.module) in plain_layers()]
         handles = [layer.register_forward_hook(sums.on_layer) for layer in dict.fromkeys(filter(None, layers))]
         for loss in _losses(subject):
             sums.add(loss)
         for handle in handles:
             handle.remove()
         return -sums.product()
+
+
+def plain_layers() -> tuple[type[nn.Module], ...]:
+    """The layers that compute W x + b."""
+    from transformers.pytorch_utils import Conv1D
+
+    return torch.nn.Linear, Conv1D
 
 
 class Curvature:

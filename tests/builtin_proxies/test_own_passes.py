@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM, PreTrainedModel
 
 from lpzero_hf import score
+from lpzero_hf.capture import microbatches
 from lpzero_hf.capture.microbatches import Indivisible
 
 
@@ -72,7 +73,7 @@ def test_samples_that_influence_each_other_run_together(parts: list[int], monkey
 
     whole = grasp(model())
     monkeypatch.setattr(own_passes, "TOGETHER", 16)
-    monkeypatch.setattr(own_passes, "shares", refuse)
+    monkeypatch.setattr(microbatches, "shares", refuse)
     assert grasp(model()) == whole
     assert len(parts) == 2
 
@@ -83,7 +84,7 @@ def test_a_layer_that_is_no_plain_product_is_differentiated_by_its_weight(monkey
     assert isinstance(scaled, LlamaForCausalLM)
     scaled.model.layers[0].mlp.up_proj.register_forward_hook(lambda module, inputs, output: output.tanh())
     value = grasp(scaled)
-    monkeypatch.setattr(own_passes, "PLAIN", ())  # no layer is taken for a plain one
+    monkeypatch.setattr(own_passes, "plain_layers", tuple)  # no layer is taken for a plain one
     assert value == pytest.approx(grasp(scaled), rel=1e-6)
 
 
@@ -94,5 +95,5 @@ def test_a_weight_that_two_layers_share_counts_with_both(monkeypatch: pytest.Mon
     assert isinstance(first.up_proj, nn.Linear)
     second.up_proj.weight = first.up_proj.weight
     value = grasp(tied)
-    monkeypatch.setattr(own_passes, "PLAIN", ())
+    monkeypatch.setattr(own_passes, "plain_layers", tuple)
     assert value == pytest.approx(grasp(tied), rel=1e-6)
