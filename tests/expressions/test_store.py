@@ -75,7 +75,8 @@ def agree(expression: Expression, score: float, found: Raw) -> bool:
 def test_scores_of_several_models_are_what_the_raw_tensors_come_to() -> None:
     models = [raw(family) for family in MODELS]
     models.append(models[0] | {"S": [site for site in models[0]["S"] if site[0] > 0]})  # attention in one block alone
-    expressions = drawn(100)
+    expressions = drawn(98)
+    expressions += [parse(f"sum(sum({op}(abs(J), sqrt(A))))") for op in ("product", "matmul")]  # in either order
     scores = stored(*models).scores(expressions)
     assert scores.shape == (100, 5)
     agreed = [
