@@ -190,12 +190,14 @@ class ModelProxy(Proxy):
             With no passes in `needs` it claims to read no minibatch either.
         holds: the memory that it uses beside the model, as a multiple of that of all weights; for
             `estimate_memory`.
+        together: the most tokens that it runs at a time, in whole sequences; 0 for the whole minibatch. Likewise.
     """
 
     evaluate: Callable[[Subject], float]
     needs: str = "none"
     shapes_only: bool = False
     holds: float = 0
+    together: int = 0
 
     @property
     def requires(self) -> Requirement:
