@@ -199,6 +199,7 @@ class ModelProxy(Proxy):
         holds: the memory that it uses beside the model, as a multiple of that of all weights; for
             `estimate_memory`.
         work: what its passes take, in forward passes of the whole minibatch; those that take most run last.
+        together: the most tokens that it runs at a time, in whole sequences; 0 for the whole minibatch. Likewise.
     """
 
     evaluate: Callable[[Subject], float]
@@ -206,6 +207,7 @@ class ModelProxy(Proxy):
     shapes_only: bool = False
     holds: float = 0
     work: float = 3
+    together: int = 0
 
     @property
     def requires(self) -> Requirement:

@@ -53,6 +53,7 @@ class Footprint:
         blocks: bytes that it keeps in all blocks.
         block: bytes that it keeps in the largest block.
         tensor: bytes of the largest tensor that it keeps.
+        length: tokens of a sequence.
     """
 
     parameters: int
@@ -64,6 +65,7 @@ class Footprint:
     blocks: int = 0
     block: int = 0
     tensor: int = 0
+    length: int = 0
 
 
 @dataclass(frozen=True)
@@ -286,6 +288,7 @@ def estimate_memory(
         largest=max((p.numel() for p in sizes), default=0),
         itemsize=itemsize,
         sequences=len(batch["input_ids"]),
+        length=batch["input_ids"].shape[-1],
     )
     if requires == "model":
         kept = None if rough else kept_tensors(model, batch, layout)
@@ -361,7 +364,10 @@ def _needs(
     for proxy in proxies:
         if isinstance(proxy, ModelProxy) and (proxy.requires == "model" or (not networks and proxy.needs != "none")):
             copies = int(proxy.holds * footprint.parameters * wide)
-            activations = int(scale * (2 * whole if proxy.holds else footprint.block + passing))
+            whole_sequences = max(1, proxy.together // max(footprint.length, 1)) if proxy.together else sequences
+            part = scale * min(1.0, whole_sequences / max(sequences, 1))
+            graph = 4 * whole if proxy.together else 2 * whole  # of derivatives, which are differentiated
+            activations = int(part * (graph if proxy.holds else footprint.block + passing))
             needs.append(Need(proxy.name, copies, workspace if proxy.holds else 0, activations))
         elif isinstance(proxy, FunctionProxy):  # it gets a copy of the weights; what it runs is unknown
             needs.append(Need(proxy.name, footprint.parameters * itemsize, workspace, int(scale * (whole + passing))))

@@ -224,8 +224,9 @@ PROXIES: list[Proxy] = [
         citation="Wang et al., Picking Winning Tickets Before Training, ICLR 2020, arXiv:2002.07376",
         batch_order_invariant=True,
         evaluate=grasp,
-        holds=3,
         work=12,
+        holds=4,
+        together=TOGETHER,
         needs="forward + double backward",
     ),
     ModelProxy(

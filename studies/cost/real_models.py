@@ -3,8 +3,8 @@
     python -m studies.cost.real_models [--lpz PATH] [--repeats 3] [--limit 900] [--json FILE]
 
 Each command runs in a process of its own: the median of its seconds, start included, and of the largest memory that it
-held. `--lpz` measures another installation, such as an earlier version. `--json` puts the rows into FILE beside those of
-other versions, and replaces those of the same.
+held. `--lpz` measures another installation, such as an earlier version. `--json` puts the rows into FILE beside those
+of other versions, and replaces those of the same.
 """
 
 from __future__ import annotations

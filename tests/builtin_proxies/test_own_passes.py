@@ -79,7 +79,7 @@ def test_samples_that_influence_each_other_run_together(parts: list[int], monkey
 
 
 def test_a_layer_that_is_no_plain_product_is_differentiated_by_its_weight(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its output W x + b is scaled afterwards, so that its share of sum W * g is not the sum of output times gradient."""
+    """Its output is changed afterwards, so that its share of sum W * g is not the sum of output times gradient."""
     scaled = model()
     assert isinstance(scaled, LlamaForCausalLM)
     scaled.model.layers[0].mlp.up_proj.register_forward_hook(lambda module, inputs, output: output.tanh())

@@ -289,6 +289,13 @@ def test_help_does_not_import_torch() -> None:
     assert subprocess.run([sys.executable, "-c", code], stdout=subprocess.DEVNULL, check=False).returncode == 0
 
 
+@pytest.mark.integration
+def test_a_score_of_one_model_does_not_wait_for_statistics_of_sets() -> None:
+    code = "import sys; from lpz_cli.main import run; run(['score', 'gpt2-variant', '-p', 'params']); "
+    code += "sys.exit('scipy.stats' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], stdout=subprocess.DEVNULL, check=False).returncode == 0
+
+
 def test_commands_on_many_architectures_take_the_groups_of_options_whole() -> None:
     from lpz_cli import bench, nas, options, rank, search
 

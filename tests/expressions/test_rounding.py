@@ -13,7 +13,7 @@ from torch import Tensor
 from lpzero_hf import score
 from lpzero_hf.errors import InvalidScore, RoundingWarning
 from lpzero_hf.expressions.expression import BUILT_IN, parse
-from lpzero_hf.expressions.rounding import checked, disturbed, steady
+from lpzero_hf.expressions.rounding import PART, checked, disturbed, steady
 from tests.support.families import tiny_model
 
 # Relative differences between attention by softmax and in one call; stated in docs/explanation/method.md.
@@ -110,6 +110,17 @@ def test_disturbed_tensors_differ_in_the_last_place(statistic: str, dtype: torch
     assert once[0, 0] == 0.0
     assert (once[1, 1] == 0.0) == (statistic != "S")
     assert disturbed("W", x) is x
+
+
+@pytest.mark.parametrize("statistic", ["J", "S"])
+def test_every_element_of_a_large_tensor_is_disturbed_by_the_size_of_the_largest(statistic: str) -> None:
+    x = torch.randn(3, PART, generator=torch.Generator().manual_seed(0))
+    x[0] *= 1000  # in another part than the rest
+    changed = disturbed(statistic, x) - x
+    assert torch.equal(disturbed(statistic, x[:, :7])[1:], disturbed(statistic, x)[1:, :7]) == (statistic == "S")
+    assert float((changed != 0).double().mean(1).min()) > 0.9
+    if statistic == "J":
+        assert float(changed[1:].abs().max()) > 100 * torch.finfo(torch.float32).eps
 
 
 def test_scores_are_checked_by_their_relative_change() -> None:

@@ -110,6 +110,18 @@ def test_a_family_that_cannot_do_with_shapes_is_planned_for_as_a_whole(
     assert ("JetMoeForCausalLM" in err) == whole
 
 
+def test_a_proxy_that_runs_in_parts_needs_the_memory_of_one() -> None:
+    model, plugins = load_model("gpt2-variant", lazy=True).model, load_plugins()
+
+    def needed(sequences: int) -> int:
+        batch = minibatch(model, batch_size=sequences, seq_len=64)
+        (need,) = estimate_memory(model, batch, [find_proxy("grasp", plugins)], layout_of(model, plugins)).passes
+        return need.activations
+
+    assert needed(4) * 1.9 < needed(8)
+    assert needed(32) == pytest.approx(needed(8), rel=0.02)  # 512 tokens
+
+
 def test_micro_batches_are_planned_for() -> None:
     whole, part = planned("snip"), planned("snip", micro_batch=2)
     assert part.passes[0].activations < 0.2 * whole.passes[0].activations
