@@ -103,7 +103,7 @@ def large(
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of minibatches and rounding: nothing is ranked here
             scores = score(model, batch, chosen, checkpointing=checkpointing)
-        made["failed"] |= {row.proxy: row.reason for row in scores.rows if row.status == "failed"}
+        made["failed"] |= {row.proxy: row.reason for row in scores.rows if row.status in ("failed", "left out")}
 
     _measure(made, device, "plain", plain, repeats)
     keep(made)

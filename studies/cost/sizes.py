@@ -92,7 +92,7 @@ def measure(size: str, task: str, batch_size: int, seq_len: int) -> dict[str, An
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", MinibatchWarning)  # nothing is ranked here
         scores = score(model, batch, chosen, checkpointing=half)
-    failed = {row.proxy: row.reason for row in scores.rows if row.status == "failed"}
+    failed = {row.proxy: row.reason for row in scores.rows if row.status in ("failed", "left out")}
     return {
         "size": size,
         "task": task,
