@@ -181,7 +181,7 @@ def _rows_to_test(searched: Sequence[BenchmarkScores], tested: Sequence[Benchmar
         if len(left) < FEWEST:
             raise UsageError(
                 f"benchmark '{name}' cannot test what was searched on it ({len(left)} of its architectures were not); "
-                "leave it out of --test: the winners are graded on the held-out architectures"
+                "leave it out of `test=`: the winners are graded on the held-out architectures"
             )
     return rows
 
@@ -305,8 +305,8 @@ def _iterate(strategy: Strategy, place: Path | None) -> Iteration:
     try:
         return strategy.iterate()
     except (torch.AcceleratorError, torch.OutOfMemoryError) as error:
-        further = "start again with --resume" if place else "start again, with --out to be able to go on"
-        smaller = ", and a smaller --batch or --train" if isinstance(error, torch.OutOfMemoryError) else ""
+        further = "start again with `resume=True`" if place else "start again, with `out=` to be able to go on"
+        smaller = ", and a smaller `batch=` or `train=`" if isinstance(error, torch.OutOfMemoryError) else ""
         raise LpzError(f"the device failed: {one_line(error)}; {further}{smaller}") from error
 
 

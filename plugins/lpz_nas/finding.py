@@ -116,7 +116,7 @@ def find_architecture(
     candidates, left_out = ([], 0) if benchmark is None else _unseen(benchmark, entries, chosen, plugins)
     if space is None:
         if benchmark is None:
-            raise UsageError("name the space to search, or a benchmark to choose from with --among")
+            raise UsageError("name the space to search, or a benchmark to choose from with `among=`")
         space = benchmark.space
     if benchmark is None:
         need("optuna", "searching a space")
@@ -247,7 +247,7 @@ def _unseen(
     if not left:
         raise UsageError(
             f"proxy '{proxy.name}' was searched on all {left_out} architectures of benchmark '{benchmark.name}'; "
-            "choose another proxy, or leave out --among"
+            "choose another proxy, or leave out `among=`"
         )
     return list(left), left_out
 
