@@ -17,7 +17,7 @@ from lpzero_hf.artifacts.versions import versions
 from lpzero_hf.benchmarks.benchmark import BenchmarkLike, named_benchmarks
 from lpzero_hf.benchmarks.held_out import unseen
 from lpzero_hf.benchmarks.matched import Sizes
-from lpzero_hf.errors import LpzError, UsageError, one_line
+from lpzero_hf.errors import LpzError, UsageError, one_line, said_once
 from lpzero_hf.executors.base import Executor
 from lpzero_hf.executors.local import LocalExecutor
 from lpzero_hf.expressions.expression import Expression
@@ -42,6 +42,7 @@ LISTED = 10  # runners-up in a result
 FEWEST = 3  # architectures that have a ranking
 
 
+@said_once
 @one_process
 def search(
     benchmarks: BenchmarkLike | Sequence[BenchmarkLike] | SearchConfig,

@@ -19,7 +19,7 @@ from lpz_nas.goals import Goal, Limit
 from lpz_nas.outcome import NothingScored
 from lpzero_hf.artifacts.versions import versions
 from lpzero_hf.benchmarks.benchmark import BenchmarkLike, named_benchmarks
-from lpzero_hf.errors import LpzError, UsageError, one_line
+from lpzero_hf.errors import LpzError, UsageError, one_line, said_once
 from lpzero_hf.files import one_process, write_json
 from lpzero_hf.plugins import PluginRegistry
 from lpzero_hf.proxies.base import Proxy
@@ -43,6 +43,7 @@ ATTRIBUTE = "appraised"
 Progress = Callable[[int, int, float | None], None]
 
 
+@said_once
 @one_process
 def explore(
     space: str | SearchSpace | None,

@@ -21,7 +21,7 @@ from lpz_nas.folder import RESULT, STUDY, WINNER, discard, open_folder, replacin
 from lpz_nas.outcome import Found, NothingScored
 from lpzero_hf.benchmarks.benchmark import BenchmarkLike, load_benchmark, named_benchmarks
 from lpzero_hf.benchmarks.held_out import content_of, searched_keys
-from lpzero_hf.errors import LpzError, UsageError
+from lpzero_hf.errors import LpzError, UsageError, said_once
 from lpzero_hf.executors.base import Executor
 from lpzero_hf.executors.local import LocalExecutor
 from lpzero_hf.files import one_process, write_json
@@ -42,6 +42,7 @@ if TYPE_CHECKING:
 Progress = Callable[[int, int, float | None], None]
 
 
+@said_once
 @one_process
 def find_architecture(
     space: str | SearchSpace | None,
