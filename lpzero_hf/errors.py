@@ -175,9 +175,11 @@ def once(said: set[tuple[type[Warning], str]], file: str, line: int) -> Iterator
     with warnings.catch_warnings():
         show = warnings.showwarning
 
-        def new(message: Warning | str, category: type[Warning], filename: str, lineno: int, *more: Any) -> None:
+        def new(
+            message: Warning | str, category: type[Warning], filename: str, lineno: int, *where: Any, **more: Any
+        ) -> None:
             if not issubclass(category, OWN_WARNINGS):
-                show(message, category, filename, lineno, *more)
+                show(message, category, filename, lineno, *where, **more)
             elif (category, str(message)) not in said:
                 said.add((category, str(message)))
                 show(message, category, file, line)
