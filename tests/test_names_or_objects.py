@@ -140,4 +140,4 @@ def test_a_benchmark_that_is_not_installed_is_searched_and_tested_on() -> None:
 
     mine = replace(BENCHMARK, name="mine")
     assert list(search(mine, strategy="random", iterations=20, limit=8, train=5).truth) == ["mine"]
-    assert [row.grade.cells["mine"].n for row in transfer(mine, ["num_heads"], limit=8).rows][0] == 8
+    assert next(row.grade.cells["mine"].n for row in transfer(mine, ["num_heads"], limit=8).rows) == 8
