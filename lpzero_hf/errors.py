@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
-from collections.abc import Iterable, Mapping
+import functools
+import sys
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, ParamSpec, TypeVar
 from unicodedata import category
 
 
@@ -148,3 +153,48 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     spelled = {one.lower(): one for one in known}
     near = difflib.get_close_matches(name.lower(), list(spelled), n=1, cutoff=0.5)
     return f"; did you mean '{spelled[near[0]]}'?" if near else ""
+
+
+OWN_WARNINGS = (
+    ComparisonWarning, ExecutorWarning, MicroBatchWarning, MinibatchWarning, ModelWarning, PluginWarning,
+    RoundingWarning, TableWarning,
+)  # fmt: skip
+Arguments = ParamSpec("Arguments")
+Result = TypeVar("Result")
+
+
+@contextlib.contextmanager
+def once(said: set[tuple[type[Warning], str]], file: str, line: int) -> Iterator[None]:
+    """Warnings of this library inside are shown unless they were `said`, as of the line of a caller.
+
+    Args:
+        said: those already shown; new ones are added.
+        file: of the caller.
+        line: in it.
+    """
+    with warnings.catch_warnings():
+        show = warnings.showwarning
+
+        def new(
+            message: Warning | str, category: type[Warning], filename: str, lineno: int, *where: Any, **more: Any
+        ) -> None:
+            if not issubclass(category, OWN_WARNINGS):
+                show(message, category, filename, lineno, *where, **more)
+            elif (category, str(message)) not in said:
+                said.add((category, str(message)))
+                show(message, category, file, line)
+
+        warnings.showwarning = new
+        yield
+
+
+def said_once(run: Callable[Arguments, Result]) -> Callable[Arguments, Result]:
+    """A function that scores many models, or one many times: each of its warnings is said once a call."""
+
+    @functools.wraps(run)
+    def quiet(*arguments: Arguments.args, **options: Arguments.kwargs) -> Result:
+        caller = sys._getframe(1)
+        with once(set(), caller.f_code.co_filename, caller.f_lineno):
+            return run(*arguments, **options)
+
+    return quiet

@@ -215,11 +215,11 @@ def only_process(folder: Path) -> Iterator[None]:
         lock.acquire()
     except Timeout as error:
         raise UsageError(
-            f"another process is at work in '{folder}'; wait until it has ended, or choose another --out"
+            f"another process is at work in '{folder}'; wait until it has ended, or choose another `out=`"
         ) from error
     except (OSError, NotImplementedError) as error:
         reason = getattr(error, "strerror", None) or error
-        raise LpzError(f"cannot write in '{folder}': {reason}; choose another --out") from error
+        raise LpzError(f"cannot write in '{folder}': {reason}; choose another `out=`") from error
     try:
         yield
     finally:
@@ -277,24 +277,26 @@ def same_settings(
     now = json.loads(json.dumps(settings))
     if not file.exists():
         if resume:
-            raise UsageError(f"there is no {what} in '{file.parent}' to resume; leave out --resume to start one")
+            raise UsageError(f"there is no {what} in '{file.parent}' to resume; leave out `resume=True` to start one")
         write_json(file, now if header is None else {**header, key: now})
         return False
     if resume is False:
-        raise UsageError(f"there is a {what} in '{file.parent}' already; go on with --resume, or choose another --out")
-    document = read_json(file, "choose another --out")
+        raise UsageError(
+            f"there is a {what} in '{file.parent}' already; go on with `resume=True`, or choose another `out=`"
+        )
+    document = read_json(file, "choose another `out=`")
     if isinstance(document, dict) and header is not None:
         document = document.get(key) if all(document.get(name) == header[name] for name in header) else None
     if not isinstance(document, dict):
         shown = "" if header is None else f" of version {header['version']}"
-        raise LpzError(f"'{file}' holds no settings of a {what}{shown}; choose another --out")
+        raise LpzError(f"'{file}' holds no settings of a {what}{shown}; choose another `out=`")
     before, wanted = _flat({**(later or {}), **document}), _flat(now)
     changed = [name for name in sorted({*before, *wanted}) if before.get(name) != wanted.get(name)]
     if changed:
         differ = [f"{_short(n)} was {_short(before.get(n))}, not {_short(wanted.get(n))}" for n in changed]
         shown = "; ".join(differ[:10] + [f"and {len(differ) - 10} more"] * (len(differ) > 10))
         raise UsageError(
-            f"the {what} in '{file.parent}' has other settings: {shown}; give the same, or choose another --out"
+            f"the {what} in '{file.parent}' has other settings: {shown}; give the same, or choose another `out=`"
         )
     return True
 

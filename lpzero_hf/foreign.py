@@ -187,7 +187,7 @@ def contained(doing: str, name: str) -> Iterator[None]:
         doing: what a line on standard error says if it takes longer than `PATIENCE`.
         name: of the plugin.
     """
-    errors, line = sys.stderr, printable(f"still {doing} ...; leave it out with --no-plugin {name}")
+    errors, line = sys.stderr, printable(f"still {doing} ...; leave it out with LPZ_NO_PLUGINS={name}")
     timer = threading.Timer(PATIENCE, lambda: print(line, file=errors, flush=True))
     timer.daemon = True
     timer.start()

@@ -156,7 +156,7 @@ class PluginRegistry:
         status.status, status.reason = "failed", f"{what}: {one_line(error)}"
         warnings.warn(
             f"plugin '{status.name}' of {status.distribution} {what} and is left out: {one_line(error)}; "
-            f"fix or uninstall it, or silence this with --no-plugin {status.name}",
+            f"fix or uninstall it, or silence this with `disabled={status.name}`",
             PluginWarning,
             stacklevel=2,
         )
@@ -195,5 +195,5 @@ def _distribution(point: EntryPoint) -> tuple[str, str]:
 
 def _conflict(kind: str, name: str, first: str, second: str) -> str:
     first, second = sorted((first, second), key=lambda name: name != OWN)
-    remedy = f"uninstall one or turn it off with --no-plugin {second}"
+    remedy = f"uninstall one or turn it off with `disabled={second}`"
     return f"{kind} name '{name}' is claimed by two distributions, {first} and {second}; {remedy}"

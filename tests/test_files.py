@@ -46,7 +46,7 @@ def test_a_folder_in_which_another_works_is_refused_and_left_alone(what: str, tm
     out = tmp_path / "out"
     with only_process(out):
         (out / "theirs").touch()
-        with pytest.raises(UsageError, match="another --out"):
+        with pytest.raises(UsageError, match="another `out=`"):
             WORKS[what](out)
         assert sorted(path.name for path in out.iterdir()) == [".lock", "theirs"]
 

@@ -133,3 +133,11 @@ def test_what_is_no_model_is_refused() -> None:
         rank([3], "params")  # type: ignore[list-item]
     with pytest.raises(UsageError, match="named twice"):
         rank(["gpt2-variant", "gpt2-variant"], "params")
+
+
+def test_a_benchmark_that_is_not_installed_is_searched_and_tested_on() -> None:
+    from dataclasses import replace
+
+    mine = replace(BENCHMARK, name="mine")
+    assert list(search(mine, strategy="random", iterations=20, limit=8, train=5).truth) == ["mine"]
+    assert next(row.grade.cells["mine"].n for row in transfer(mine, ["num_heads"], limit=8).rows) == 8

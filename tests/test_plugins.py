@@ -137,7 +137,7 @@ def test_a_broken_plugin_is_warned_about_once_and_breaks_nothing_else(
     messages = [str(w.message) for w in caught if issubclass(w.category, PluginWarning)]
     assert len(messages) == 1
     assert "'bad' of dist-bad" in messages[0]
-    assert "--no-plugin bad" in messages[0]
+    assert "`disabled=bad`" in messages[0]
     assert registry.statuses["bad"].status == "failed"
     assert reason in registry.statuses["bad"].reason
 
@@ -192,7 +192,7 @@ def test_hooks_are_all_in_one_file_with_a_sentence_each() -> None:
     from lpzero_hf import hookspecs
 
     hooks = [f for n, f in vars(hookspecs).items() if n.startswith("lpz_") and isinstance(f, types.FunctionType)]
-    assert len(hooks) == 9
+    assert len(hooks) == 10
     assert all(f.__doc__ for f in hooks)
     assert hookimpl is hookspecs.hookimpl
     assert plugins_module.hookspecs is hookspecs
@@ -260,7 +260,7 @@ def test_a_plugin_that_hangs_is_named(
     first, second = (line for line in capsys.readouterr().err.splitlines() if "'slow'" in line)
     assert "importing" in first
     assert "lpz_proxies" in second
-    assert first.endswith("--no-plugin slow")
+    assert first.endswith("LPZ_NO_PLUGINS=slow")
 
 
 def test_a_proxy_that_exits_fails_alone(offer: Callable[..., EntryPoint], gpt2: PreTrainedModel, batch: Any) -> None:

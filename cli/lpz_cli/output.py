@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from json import dumps  # of now: a plugin may put another one there
 from typing import Any, TextIO
 
+from lpz_cli.wording import all_as_options, as_options
 from lpzero_hf.errors import printable
 from lpzero_hf.foreign import stdout_kept
 
@@ -35,12 +36,12 @@ def say(*lines: str) -> None:
     """Print lines of a result for people."""
     with _results() as stream:
         for line in lines:
-            stream.write(printable(line).replace("\n", r"\n") + "\n")
+            stream.write(printable(as_options(line)).replace("\n", r"\n") + "\n")
 
 
 def tell(line: str) -> None:
     """Print a line about the work, a warning for example, on standard error."""
-    text = printable(" ".join(line.split()))
+    text = printable(" ".join(as_options(line).split()))
     sys.stderr.write(f"{text if len(text) <= LONGEST else f'{text[:LONGEST]} ...'}\n")
     sys.stderr.flush()
 
@@ -54,7 +55,7 @@ def tell_error(error: Exception, name: str) -> None:
 def print_json(document: Any) -> None:
     """Print one JSON document. Scores are finite or null by contract, so it is strict JSON."""
     with _results() as stream:
-        stream.write(dumps(document, indent=2, allow_nan=False) + "\n")
+        stream.write(dumps(all_as_options(document), indent=2, allow_nan=False) + "\n")
 
 
 def print_csv(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
@@ -79,7 +80,7 @@ def _cell(value: Any) -> Any:
     if not isinstance(value, str):
         return value
     formula = value.lstrip(" ").startswith(FORMULA) and not _is_number(value)
-    return ("'" if formula else "") + printable(value)
+    return ("'" if formula else "") + printable(as_options(value))
 
 
 def _is_number(text: str) -> bool:
@@ -107,7 +108,7 @@ def print_table(title: str, header: Sequence[str], rows: Iterable[Sequence[str]]
     from lpz_cli.tables import laid_out, wrapped
 
     def plain(text: str) -> str:
-        return printable(text).expandtabs()
+        return printable(as_options(text)).expandtabs()
 
     with _results() as stream:
         told = os.environ.get("COLUMNS", "")

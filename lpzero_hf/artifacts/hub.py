@@ -112,7 +112,7 @@ def push_to_hub(
     """
     name, revision = reference(repo)
     if revision is not None:
-        raise UsageError(f"a push makes a commit, so '{repo}' cannot name one; give '{name}', and a branch as --branch")
+        raise UsageError(f"a push makes a commit, so '{repo}' cannot name one; give '{name}', or a branch: `branch=`")
     if branch is not None and not REVISION.fullmatch(branch):
         raise UsageError(f"'{branch}' can be no branch of a repository; use letters, digits, '-', '_', '.' and '/'")
     if not isinstance(artifact, Artifact):

@@ -232,8 +232,8 @@ def _of_table(path: Path, table: TableOptions | None, plugins: PluginRegistry) -
 
     if table is None:
         raise UsageError(
-            f"'{path}' is a table; name the column of its metric with --metric, and say whether --lower-is-better or "
-            "--higher-is-better"
+            f"'{path}' is a table; name the column of its metric with `metric=`, and say whether "
+            "`larger_is_better=False` or `larger_is_better=True`"
         )
     return benchmark_from_table(path, **asdict(table), plugins=plugins)
 

@@ -15,7 +15,7 @@ from lpzero_hf.benchmarks.benchmark import BenchmarkLike, Trained, load_benchmar
 from lpzero_hf.benchmarks.beyond_size import BeyondSize, SizeFeatures
 from lpzero_hf.benchmarks.held_out import searched_keys
 from lpzero_hf.benchmarks.matched import MATCH, WITHIN, SizedTruth, Sizes
-from lpzero_hf.errors import LpzError
+from lpzero_hf.errors import LpzError, said_once
 from lpzero_hf.executors.base import Executor
 from lpzero_hf.plugins import PluginRegistry, load_plugins
 from lpzero_hf.proxies.base import Orientation
@@ -141,6 +141,7 @@ class Report(Displayed):
         }
 
 
+@said_once
 def grade(
     benchmark: BenchmarkLike,
     proxies: ProxyLike | Iterable[ProxyLike] = "all",

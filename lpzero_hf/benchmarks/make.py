@@ -243,7 +243,7 @@ def make_benchmark(
             progress(done, len(runs))
     missing = [run for run in runs if run not in failed and not _result_file(out, *run).exists()]
     if len(missing) == len(runs):
-        raise LpzError("nothing was trained in that time; the same command goes on, give it more --minutes")
+        raise LpzError("nothing was trained in that time; the same command goes on, give it more `minutes=`")
     shown = listed({f"{run[0]} with seed {run[1]}": failed[run] for run in runs if run in failed})
     if len(failed) == len(runs):
         raise LpzError(f"every training failed: {shown}")

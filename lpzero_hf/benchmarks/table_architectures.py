@@ -265,8 +265,8 @@ def reader_of(
     """
     left = [name for name in columns if name not in others]
     if base is not None and (space is not None or architecture is not None):
-        one = "--space" if space is not None else "--architecture-column"
-        raise UsageError(f"--base is for columns that are fields, and {one} for one that holds all; give one of them")
+        one = "`space=`" if space is not None else "`architecture=`"
+        raise UsageError(f"`base=` is for columns that are fields, and {one} for one that holds all; give one of them")
     if base is not None:
         found = base_of_table(base, plugins)
         return FieldCells(found, _fields(left, found, bad.source), bad)
@@ -287,7 +287,7 @@ def _architecture_column(left: Sequence[str], columns: Sequence[str], wanted: st
         return found[0]
     why = f"columns {listing(found)} may all hold the architectures" if found else "no column is called config or so"
     raise UsageError(
-        f"{why} of {source} ({listing(columns)}); name the one with --architecture-column, or give --base MODEL if the "
+        f"{why} of {source} ({listing(columns)}); name the one with `architecture=`, or give `base=MODEL` if the "
         "columns are fields of its configuration"
     )
 
@@ -306,7 +306,7 @@ def _fields(left: Sequence[str], base: BaseConfig, source: str) -> dict[str, str
             if near:
                 raise UsageError(
                     f"column '{name}' of {source} is no field of {base.kind.__name__}; did you mean '{near}'? Rename "
-                    f"it, or say that it is something else with --extra-column {name}"
+                    f"it, or say that it is something else with `extra_columns={name}`"
                 ) from None
     paths = list(fields.values())
     if twice := sorted({path for path in paths if paths.count(path) > 1}):
@@ -332,12 +332,12 @@ def base_of_table(base: Any, plugins: PluginRegistry) -> BaseConfig:
         LpzError: it is no readable JSON.
     """
     if isinstance(base, str) and base.lstrip().startswith("{"):
-        base = parse_json(base, "--base", "give an object with a 'model_type'", strict=False)
+        base = parse_json(base, "`base=`", "give an object with a 'model_type'", strict=False)
     try:
         return find_base(base, plugins=plugins)
     except SpaceProblem as problem:
         part = ".".join(map(str, problem.path))
-        raise UsageError(f"--base: {f'{part}: ' if part else ''}{problem.what}") from problem
+        raise UsageError(f"`base=`: {f'{part}: ' if part else ''}{problem.what}") from problem
 
 
 # Configurations --------------------------------------------------------------------------------------------

@@ -19,7 +19,7 @@ LINES = {".jsonl": "JSON Lines", ".ndjson": "JSON Lines"}
 SEPARATED = {".csv": ",", ".tsv": "\t"}
 PARQUET = (".parquet", ".pq")
 SUFFIXES = (*SEPARATED, *LINES, ".json", *PARQUET)
-REMEDY = "correct it, or skip such rows with --skip-bad-rows"
+REMEDY = "correct it, or skip such rows with `skip_bad_rows=True`"
 SAVE_AGAIN = "save the table again"
 
 

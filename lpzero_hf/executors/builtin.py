@@ -28,7 +28,7 @@ def _local(wanted: Resources) -> Executor:
 
     _without_address(wanted, "local")
     if wanted.workers not in (None, 1):
-        raise UsageError(f"--executor local has one worker; for {wanted.workers} workers use --executor process")
+        raise UsageError(f"`executor=local` has one worker; for {wanted.workers} workers use `executor=process`")
     return LocalExecutor(wanted.threads)
 
 
@@ -44,7 +44,7 @@ def _ray(wanted: Resources) -> Executor:
 
     gpus = 1 if wanted.device.startswith("cuda") else 0
     if gpus and wanted.device != "cuda":
-        raise UsageError(f"Ray assigns a GPU to each task; with --executor ray, use --device cuda, not {wanted.device}")
+        raise UsageError(f"Ray assigns a GPU to each task; with `executor=ray`, use `device=cuda`, not {wanted.device}")
     return RayExecutor(wanted.address, workers=wanted.workers, threads=wanted.threads, gpus=gpus)
 
 
@@ -68,6 +68,6 @@ def _workers(wanted: Resources) -> int:
 def _without_address(wanted: Resources, name: str) -> None:
     if wanted.address is not None:
         raise UsageError(
-            f"--address names a cluster, and --executor {name} runs on this machine; leave it out, or use it with "
-            "--executor ray"
+            f"`address=` names a cluster, and `executor={name}` runs on this machine; leave it out, or use it with "
+            "`executor=ray`"
         )

@@ -137,7 +137,7 @@ class RayExecutor(Executor):
             try:
                 ray.init(self.address or "local", **options)
             except Exception as error:  # Ray raises many kinds of errors
-                raise LpzError(f"Ray does not start: {one_line(error)}; try another --executor") from error
+                raise LpzError(f"Ray does not start: {one_line(error)}; try another `executor=`") from error
             self._connected = True
         return ray
 
@@ -151,7 +151,7 @@ class RayExecutor(Executor):
         ]
         if not fitting:
             wanted = f"{self.threads} cores" + (f" and {self.gpus:g} GPUs" if self.gpus else "")
-            raise LpzError(f"no node of the Ray cluster has {wanted}; ask for fewer --threads, or for --device cpu")
+            raise LpzError(f"no node of the Ray cluster has {wanted}; ask for fewer `threads=`, or for `device=cpu`")
         return sum(fitting)
 
 
@@ -226,7 +226,7 @@ def _outcome(ray: Any, reference: Any) -> Outcome[Any] | str:
 def _probe(address: str) -> None:
     """Raise `LpzError` unless a cluster answers at `address`; Ray itself would wait for it without end."""
     place = address.removeprefix("ray://").rpartition(":")
-    remedy = "; check the address (`ray status` shows it on the cluster), or leave --address out to start one here"
+    remedy = "; check the address (`ray status` shows it on the cluster), or leave `address=` out to start one here"
     if address != "auto":
         if not (place[0] and place[2].isdecimal()):
             raise UsageError(f"'{address}' is no address of a Ray cluster: auto, host:port or ray://host:port")

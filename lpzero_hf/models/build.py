@@ -85,7 +85,7 @@ class ModelRecipe:
 
     def _reason(self, error: Exception) -> str:
         if (attention := attention_of(self.config)) is not None:
-            remedy = "use --attn sdpa or eager, or attention= in Python"
+            remedy = "use `attention=sdpa` or eager"
             return f"it asks for the attention '{attention}', which does not run here; {remedy} ({one_line(error)})"
         if isinstance(error, KeyError):
             return f"its configuration lacks or mistakes the key {error}"
@@ -109,7 +109,7 @@ class ModelRecipe:
         if free is not None and needed > free:
             raise ModelError(
                 f"{failure}: its weights alone need {needed / GIB:,.1f} GiB, and {free / GIB:,.1f} GiB are free; use "
-                "proxies that need nothing but shapes (-p params -p flops), smaller sizes or --dtype bfloat16"
+                "proxies that need nothing but shapes (`proxies=params,flops`), smaller sizes or `dtype=torch.bfloat16`"
             )
 
     def _built(self, checkpoint: str | Path | None) -> PreTrainedModel:

@@ -36,7 +36,7 @@ def check_loaded(model: PreTrainedModel, found: Mapping[str, Any], location: str
         facts += [f"has {len(unused)} that the model does not use ({_some(unused)})"] if unused else []
         raise ModelError(
             f"the checkpoint '{location}' {' and '.join(facts)} for {type(model).__name__}; use a whole checkpoint, "
-            "name the class that was saved in 'architectures', or leave out --pretrained for random weights"
+            "name the class that was saved in 'architectures', or leave out `pretrained=True` for random weights"
         )
     if unused:
         warnings.warn(

@@ -63,11 +63,13 @@ def _splits(name: str, config: str | None) -> Mapping[str, Any]:
     if folder.suffix == ".py" or (folder / f"{folder.resolve().name}.py").exists():
         raise UsageError(f"dataset '{name}' is a script, and no script is run; save its data as Parquet or JSON Lines")
     if folder.is_file():
-        raise UsageError(f"'{name}' is a file without columns; give it as --text, or a folder or Hub id as --dataset")
+        raise UsageError(
+            f"'{name}' is a file without columns; give it as `text=`, or a folder or Hub id as `text=DatasetText`"
+        )
     if folder.is_dir():
         saved = any((folder / marker).exists() for marker in ("dataset_dict.json", "state.json"))
         if saved and config is not None:
-            raise UsageError(f"dataset '{name}' was saved without configurations; leave out --dataset-config")
+            raise UsageError(f"dataset '{name}' was saved without configurations; leave out `config=`")
         if saved:
             found = datasets.load_from_disk(str(folder))
             return found if isinstance(found, Mapping) else {str(found.split or "train"): found}
@@ -107,7 +109,7 @@ def _streamed(source: str, name: str, config: str | None) -> Mapping[str, Any]:
         if "onfig" not in str(error):
             raise
         reason = one_line(error).removeprefix("ValueError: ")
-        raise UsageError(f"dataset '{name}': {reason}; choose one with --dataset-config") from error
+        raise UsageError(f"dataset '{name}': {reason}; choose one with `config=`") from error
 
 
 def _check_on_hub(name: str) -> None:

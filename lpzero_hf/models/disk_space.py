@@ -30,8 +30,8 @@ def check_disk(repository: str) -> None:
     if needed > free:
         raise ModelError(
             f"the checkpoint of '{repository}' needs {needed / GIB:.1f} GiB of disk; {free / GIB:.1f} GiB are free in "
-            f"'{cache}'. Set HF_HOME to a folder on a larger disk, leave out --pretrained for random weights, or use "
-            "--force to try anyway"
+            f"'{cache}'. Set HF_HOME to a folder on a larger disk, leave out `pretrained=True` for random weights, or "
+            "use `force=True` to try anyway"
         )
 
 

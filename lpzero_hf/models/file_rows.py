@@ -86,7 +86,7 @@ def no_column(column: str, name: object, there: Iterable[str]) -> UsageError:
     known = [str(other) for other in there]
     shown = ", ".join(known[:SHOWN]) + (f" and {len(known) - SHOWN} more" if len(known) > SHOWN else "")
     return UsageError(
-        f"'{name}' has no column '{column}'{did_you_mean(column, known)}; choose with --column, there are {shown}"
+        f"'{name}' has no column '{column}'{did_you_mean(column, known)}; choose with `column=`, there are {shown}"
         if known
         else f"'{name}' has no columns; give a table with a column of text"
     )
@@ -247,7 +247,7 @@ def _check(schema: Any, column: str, path: Path) -> None:
 
 def no_text(what: str, kind: str) -> UsageError:
     """The error for a column of something else."""
-    return UsageError(f"{what} holds {kind}, not text; choose a column of strings with --column")
+    return UsageError(f"{what} holds {kind}, not text; choose a column of strings with `column=`")
 
 
 def _values(batches: Iterable[Any], path: Path, column: str) -> Iterator[Value]:

@@ -92,17 +92,17 @@ def load_model(
     config, location = load_config(source, trust_remote_code=trust_remote_code, plugins=plugins)
     source = str(source) if isinstance(source, str | Path) else source.model_type or "model"
     if pretrained and location is None:
-        raise UsageError(f"'{source}' has no checkpoint to load; leave out --pretrained for random weights")
+        raise UsageError(f"'{source}' has no checkpoint to load; leave out `pretrained=True` for random weights")
     if init_std is not None:
         if pretrained:
-            raise UsageError("a checkpoint has no random weights to draw alike; leave out --same-init or --pretrained")
+            raise UsageError("a checkpoint has no random weights to draw; leave out `init_std=` or `pretrained=True`")
         config = with_initial_std(config, init_std)
     checkpoint = location if pretrained else None
     if checkpoint is not None and (stored := getattr(config, "quantization_config", None)) is not None:
         method = stored.get("quant_method") if isinstance(stored, dict) else getattr(stored, "quant_method", None)
         raise ModelError(
             f"the checkpoint of '{source}' is quantised ({method or 'unknown method'}), and only plain weights are "
-            "scored; save it dequantised, or leave out --pretrained for random weights"
+            "scored; save it dequantised, or leave out `pretrained=True` for random weights"
         )
     recipe = ModelRecipe(
         repaired(config, attention), checkpoint, seed, dtype, torch.device(device), trust_remote_code, force

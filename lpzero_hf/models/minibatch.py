@@ -119,7 +119,7 @@ def _drawn(
         where = "the embedded text" if text is None else f"'{text}'"
         raise MinibatchError(
             f"{where} has {len(stream)} tokens, too few for one sequence of {seq_len}; "
-            "give a longer text or a smaller --seq-len"
+            "give a longer text or a smaller `seq_len=`"
         )
     starts = torch.randint(len(stream) - seq_len, (batch_size,), generator=generator)
     return torch.stack([stream[i : i + seq_len] for i in starts.tolist()])
@@ -162,12 +162,12 @@ def check_minibatch(given: GivenBatch, model: PreTrainedModel) -> dict[str, Any]
         worst = int(ids.min()) if int(ids.min()) < 0 else int(ids.max())
         raise MinibatchError(
             f"token id {worst} is outside the model's vocabulary of {vocabulary}; "
-            "use the model's own tokenizer or --random-tokens"
+            "use the model's own tokenizer or `random_tokens=True`"
         )
     if limit is not None and ids.shape[1] > limit:
         raise MinibatchError(
             f"a sequence of {ids.shape[1]} tokens is longer than the model's {limit} positions; "
-            f"use --seq-len {limit} or less"
+            f"use `seq_len={limit}` or less"
         )
     return batch
 

@@ -215,7 +215,7 @@ def finite_output(model: PreTrainedModel, batch: Batch) -> Any:
         return output
     raise NotFinite(
         f"the output of {type(model).__name__} in {str(value.dtype).removeprefix('torch.')} is not finite, so neither "
-        "are its statistics; score it in a wider precision (--dtype float32), or check its weights"
+        "are its statistics; score it in a wider precision (`dtype=torch.float32`), or check its weights"
     )
 
 

@@ -113,7 +113,7 @@ def read_text(text: str | Path | Text | None) -> str:
         return text.content
     path = Path(text) if text is not None else Path(str(resources.files("lpzero_hf.models") / "data" / "text.txt"))
     if path.is_dir():
-        raise UsageError(f"'{path}' is a folder, not a file of text; give a folder of a dataset as --dataset")
+        raise UsageError(f"'{path}' is a folder, not a file of text; give a folder of a dataset as `text=DatasetText`")
     compression = suffixes(path)[1]
     check_unpacked(path, compression)
     try:
@@ -167,7 +167,7 @@ def texts_of(source: DatasetText) -> Iterator[str]:
             break
     if not found:
         what = f"no text in {'its' if count < HOPELESS else 'the first'} {count:,} rows" if count else "no rows"
-        raise MinibatchError(f"{source} has {what}; choose another with --column or --split")
+        raise MinibatchError(f"{source} has {what}; choose another with `column=` or `split=`")
 
 
 def _column(source: DatasetText) -> Iterator[Value]:
@@ -175,9 +175,9 @@ def _column(source: DatasetText) -> Iterator[Value]:
     if not is_table(path) or path.is_dir():
         return dataset_column(source.name, source.config, source.split, source.column)
     if source.split != "train":
-        raise UsageError(f"'{path}' is a file, without splits; leave out --split")
+        raise UsageError(f"'{path}' is a file, without splits; leave out `split=`")
     if source.config is not None:
-        raise UsageError(f"'{path}' is a file, without configurations; leave out --dataset-config")
+        raise UsageError(f"'{path}' is a file, without configurations; leave out `config=`")
     return column_of(path, source.column)
 
 

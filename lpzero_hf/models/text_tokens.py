@@ -23,7 +23,7 @@ BLOCK_ROWS = 1000  # rows with text that are shuffled together,
 BLOCK_CHARACTERS = 2**26  # or fewer, if their texts are longer together
 FEWEST_IDS = 259  # three special tokens and 256 bytes
 LONGEST = 64  # characters of a row for each token that may be wanted of it
-REMEDY = "remove the tokenizer's files to use the embedded one, or use --random-tokens"
+REMEDY = "remove the tokenizer's files to use the embedded one, or use `random_tokens=True`"
 
 
 def shuffled(texts: Iterator[str], seed: int, longest: int) -> Iterator[str]:

@@ -75,7 +75,7 @@ def warn_of_minibatch(proxies: Iterable[Proxy], batch_size: int, seq_len: int) -
     for (sequences, tokens), names in found.items():
         warnings.warn(
             f"searched on minibatches of {sequences} x {tokens} tokens, may rank differently on this one of "
-            f"{batch_size} x {seq_len}: {', '.join(names)}; use --batch-size {sequences} --seq-len {tokens}",
+            f"{batch_size} x {seq_len}: {', '.join(names)}; use `batch_size={sequences}` and `seq_len={tokens}`",
             MinibatchWarning,
             stacklevel=3,
         )

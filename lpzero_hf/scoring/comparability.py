@@ -87,7 +87,7 @@ def differences(models: Sequence[ModelFacts]) -> list[str]:
     told = []
     if shapes := _differing(models, lambda one: one.shape and f"{one.shape[0]} x {one.shape[1]} tokens"):
         least = min(one.shape[1] for one in models if one.shape)
-        told.append(f"minibatches differ ({shapes}): most scores grow with them; use --seq-len {least}")
+        told.append(f"minibatches differ ({shapes}): most scores grow with them; use `seq_len={least}`")
     if objectives := _differing(models, lambda one: OBJECTIVES[one.objective]):
         told.append(f"objectives differ ({objectives}), so that gradients and losses are of other things")
     vocabularies = sorted({one.vocabulary for one in models})
@@ -98,7 +98,7 @@ def differences(models: Sequence[ModelFacts]) -> list[str]:
     if initial := _differing([one for one in models if one.initial], lambda one: _spelled(one.initial)):
         told.append(
             f"random weights are drawn with other deviations ({initial}), which moves scores more than architectures "
-            "do; --same-init 0.02 draws all alike"
+            "do; `init_std=0.02` draws all alike"
         )
     return told
 

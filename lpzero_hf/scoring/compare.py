@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from lpzero_hf.errors import LpzError, ModelError, UsageError
+from lpzero_hf.errors import LpzError, ModelError, UsageError, said_once
 from lpzero_hf.executors.base import Executor
 from lpzero_hf.models.load import Models, load_config, named_models
 from lpzero_hf.models.minibatch import position_limit
@@ -51,6 +51,7 @@ class NamedModel:
         return model_kind(self.model)
 
 
+@said_once
 def compare(
     models: Models,
     proxies: ProxyLike | Iterable[ProxyLike] | None = None,

@@ -237,7 +237,7 @@ def compared(
     voters = [proxy for proxy in proxies if proxy.name not in left_out]
     if not voters:
         raise LpzError(
-            "no proxy scores all of these models, so they have no places; ask for others with --proxy "
+            "no proxy scores all of these models, so they have no places; ask for others with `proxies=` "
             f"({listed(left_out)})"
         )
     scores = {p.name: [[p.orientation * d[n][p.name]["value"] for n in names] for d in draws] for p in voters}

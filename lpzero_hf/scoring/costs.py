@@ -137,9 +137,7 @@ class CostSubject:
         if wanted is None:
             return SEQUENCE_LENGTH if limit is None else max(1, min(SEQUENCE_LENGTH, limit - 1))
         if limit is not None and wanted > limit:
-            raise NotApplicable(
-                f"it has {limit} positions, and the prompt {wanted} tokens; use --prompt-len {limit - 1}"
-            )
+            raise NotApplicable(f"it has {limit} positions, and the prompt {wanted} tokens; use `prompt={limit - 1}`")
         return wanted
 
     def loaded(self, device: str | None = None) -> PreTrainedModel:
@@ -157,7 +155,8 @@ class CostSubject:
         if free is not None and self.weights > free:
             raise NotApplicable(
                 f"it cannot run here: its weights take {show_quantity(self.weights, 'bytes')}, and "
-                f"{show_quantity(free, 'bytes')} are free; use --dtype bfloat16, or a table of costs measured elsewhere"
+                f"{show_quantity(free, 'bytes')} are free; use `dtype=torch.bfloat16`, or a table of costs "
+                "measured elsewhere"
             )
         dtype = getattr(torch, how.dtype)
         return build_model(self.config, seed=how.seed, dtype=dtype, device=place, attention=how.attention)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 MARGIN = 4  # by which a rough estimate may be wrong
 TOO_LARGE = "it needs more memory than is free"
-NARROWER = f"{TOO_LARGE}; --dtype bfloat16 needs less"
+NARROWER = f"{TOO_LARGE}; `dtype=torch.bfloat16` needs less"
 
 
 class Crowded(Exception):

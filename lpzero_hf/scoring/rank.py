@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from scipy.stats import rankdata  # type: ignore[import-untyped]  # scipy ships no types
 
-from lpzero_hf.errors import ComparisonWarning, UsageError
+from lpzero_hf.errors import ComparisonWarning, UsageError, said_once
 from lpzero_hf.executors.base import Executor
 from lpzero_hf.models.load import Models, load_config, named_models
 from lpzero_hf.plugins import PluginRegistry, load_plugins
@@ -76,6 +76,7 @@ class Ranking(list[Ranked], Displayed):
         return [Panel("place", self.proxies[0] if len(self.proxies) == 1 else "rank by each proxy", points)]
 
 
+@said_once
 def rank(
     architectures: str | Path | SearchSpace | Models,
     proxies: ProxyLike | Iterable[ProxyLike],

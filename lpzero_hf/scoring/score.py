@@ -44,7 +44,7 @@ from lpzero_hf.scoring.scores import Score, Scores, Status
 LOG = logging.getLogger(__name__)
 PROJECTED = "gradients are those of a random projection of the output, for want of a loss"
 OUT_OF_MEMORY = (
-    "out of memory, and passes of its own run on the whole minibatch; a smaller --batch-size or --seq-len needs less"
+    "out of memory, and passes of its own run on the whole minibatch; a smaller `batch_size=` or `seq_len=` needs less"
 )
 
 

@@ -90,7 +90,7 @@ class BenchmarkScores:
         self.sources: list[ScoreSource] = []
         self.tabled = list(range(len(entries)))
         if config.train is not None and config.train > len(entries):
-            raise UsageError(f"benchmark '{name}' has {len(entries)} architectures, fewer than --train {config.train}")
+            raise UsageError(f"benchmark '{name}' has {len(entries)} architectures, fewer than `train={config.train}`")
         if not entries:
             raise UsageError(f"every architecture of benchmark '{name}' is left out; use another benchmark")
         if bool((self.truth == self.truth[0]).all()):

@@ -123,7 +123,7 @@ class SearchConfig:
         if self.splits < 1 or self.children < 1 or self.population < 2 or self.early < 0 or self.seed < 0:
             raise UsageError("splits and iterations are at least 1, population 2, early and seed 0")
         if self.together < 1:
-            raise UsageError(f"{self.batch} candidates cannot be proposed together; --batch is at least 1")
+            raise UsageError(f"{self.batch} candidates cannot be proposed together; `batch=` is at least 1")
         if self.starts and (not self.in_generations or len(self.starts) != self.splits):
             raise UsageError("only an evolution of the default preset starts from expressions, each split from its own")
         if not all(0 <= share <= 1 for share in (self.elite, self.crossover, self.mutation)):

@@ -75,7 +75,7 @@ def consensus(
     for name, truth in truths.items():
         if not truth.pairs:
             raise UsageError(
-                f"no two architectures of '{name}' are of like size; give a larger --within, or leave it out"
+                f"no two architectures of '{name}' are of like size; give a larger `within=`, or leave it out"
             )
     matched: dict[str, dict[str, float]] = {}
     left_out: dict[str, str] = {}

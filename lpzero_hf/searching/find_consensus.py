@@ -14,6 +14,7 @@ from lpzero_hf.benchmarks.grade import BASELINES, Report, grade
 from lpzero_hf.benchmarks.held_out import marks_of
 from lpzero_hf.benchmarks.matched import MATCH, WITHIN, SizedTruth, Sizes
 from lpzero_hf.benchmarks.table_options import TableOptions
+from lpzero_hf.errors import said_once
 from lpzero_hf.executors.base import Executor
 from lpzero_hf.plugins import PluginRegistry
 from lpzero_hf.proxies.resolve import ProxyLike, resolve
@@ -59,6 +60,7 @@ class FoundConsensus:
         return checked(Artifact(name, (Member(self.consensus.text, 1),), {}, record))
 
 
+@said_once
 def find_consensus(
     benchmarks: BenchmarkLike | Sequence[BenchmarkLike],
     proxies: ProxyLike | Iterable[ProxyLike] | None = None,

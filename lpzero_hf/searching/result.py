@@ -387,7 +387,7 @@ def read_result(folder: Path, operations: Operations = BUILT_IN) -> SearchResult
     if not file.exists():
         raise UsageError(f"the search in '{folder}' is not finished; go on with `lpz search ... --resume`")
     data = read_json(file, "search again")
-    with reading(f"'{file}'", "search again with --resume", UsageError):
+    with reading(f"'{file}'", "search again with `resume=True`", UsageError):
         result = SearchResult.from_json(data, operations)
         result.summary()
         return result

@@ -43,13 +43,13 @@ def open_run(folder: Path, config: SearchConfig, resume: bool, contents: Mapping
     )
     file, known = folder / BENCHMARKS_FILE, {}
     if file.exists():
-        known = read_json(file, f"choose another --out, or delete '{file}'")
+        known = read_json(file, f"choose another `out=`, or delete '{file}'")
         if not isinstance(known, dict):
-            raise LpzError(f"'{file}' holds no digests of benchmarks; choose another --out, or delete it")
+            raise LpzError(f"'{file}' holds no digests of benchmarks; choose another `out=`, or delete it")
     for name in contents:
         if known.get(name, contents[name]) != contents[name]:
             what = name if name == TEXT else f"benchmark '{name}'"
-            raise UsageError(f"{what} is not what it was when the search in '{folder}' began; choose another --out")
+            raise UsageError(f"{what} is not what it was when the search in '{folder}' began; choose another `out=`")
     write_json(file, {**known, **contents})
 
 
@@ -113,7 +113,7 @@ class SplitLog:
             write()
         except OSError as error:
             raise LpzError(
-                f"cannot write '{self.history}': {error.strerror or error}; free disk space, then go on with --resume"
+                f"cannot write '{self.history}': {error.strerror or error}; free disk space, then use `resume=True`"
             ) from error
 
 

@@ -17,7 +17,7 @@ from lpzero_hf.artifacts.versions import versions
 from lpzero_hf.benchmarks.benchmark import BenchmarkLike, named_benchmarks
 from lpzero_hf.benchmarks.held_out import unseen
 from lpzero_hf.benchmarks.matched import Sizes
-from lpzero_hf.errors import LpzError, UsageError, one_line
+from lpzero_hf.errors import LpzError, UsageError, one_line, said_once
 from lpzero_hf.executors.base import Executor
 from lpzero_hf.executors.local import LocalExecutor
 from lpzero_hf.expressions.expression import Expression, parse
@@ -43,6 +43,7 @@ LISTED = 10  # runners-up in a result
 FEWEST = 3  # architectures that have a ranking
 
 
+@said_once
 @one_process
 def search(
     benchmarks: BenchmarkLike | Sequence[BenchmarkLike] | SearchConfig,
@@ -200,7 +201,7 @@ def _rows_to_test(searched: Sequence[BenchmarkScores], tested: Sequence[Benchmar
         if len(left) < FEWEST:
             raise UsageError(
                 f"benchmark '{name}' cannot test what was searched on it ({len(left)} of its architectures were not); "
-                "leave it out of --test: the winners are graded on the held-out architectures"
+                "leave it out of `test=`: the winners are graded on the held-out architectures"
             )
     return rows
 
@@ -324,8 +325,8 @@ def _iterate(strategy: Strategy, place: Path | None) -> Iteration:
     try:
         return strategy.iterate()
     except (torch.AcceleratorError, torch.OutOfMemoryError) as error:
-        further = "start again with --resume" if place else "start again, with --out to be able to go on"
-        smaller = ", and a smaller --batch or --train" if isinstance(error, torch.OutOfMemoryError) else ""
+        further = "start again with `resume=True`" if place else "start again, with `out=` to be able to go on"
+        smaller = ", and a smaller `batch=` or `train=`" if isinstance(error, torch.OutOfMemoryError) else ""
         raise LpzError(f"the device failed: {one_line(error)}; {further}{smaller}") from error
 
 

@@ -68,8 +68,8 @@ class StorePlan:
             raise LpzError(
                 f"the statistics of the architectures need about {self.bytes / GIB:.1f} GiB, and fit neither in memory "
                 f"({(self.memory or 0) / GIB:.1f} GiB free) nor on the disk of the cache ({self.disk / GIB:.1f} GiB "
-                "free); search on fewer with --train, take a smaller --batch-size or --seq-len, --unary 2, which needs "
-                "only tables, or set LPZ_CACHE to a larger disk"
+                "free); search on fewer with `train=`, take a smaller `batch_size=` or `seq_len=`, `unary=2`, which "
+                "needs only tables, or set LPZ_CACHE to a larger disk"
             )
 
     def __str__(self) -> str:

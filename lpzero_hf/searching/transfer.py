@@ -22,7 +22,7 @@ from lpzero_hf.benchmarks.grade import BASELINES, Report, grade
 from lpzero_hf.benchmarks.held_out import unseen
 from lpzero_hf.benchmarks.matched import MATCH, WITHIN, Sizes
 from lpzero_hf.benchmarks.table_options import TableOptions
-from lpzero_hf.errors import LpzError, UsageError
+from lpzero_hf.errors import LpzError, UsageError, said_once
 from lpzero_hf.executors.base import Executor
 from lpzero_hf.executors.local import LocalExecutor
 from lpzero_hf.expressions.expression import parse
@@ -150,6 +150,7 @@ class TransferResult(Displayed):
         }
 
 
+@said_once
 @one_process
 def transfer(
     benchmarks: BenchmarkLike | Sequence[BenchmarkLike],

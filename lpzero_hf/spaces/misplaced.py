@@ -29,7 +29,7 @@ WHAT: dict[str, tuple[str, str]] = {  # what it is, and what to do with it
     "record": ("the JSON of a score", "`lpz score --from {0}` repeats it"),
     "table": (
         "a table",
-        "`lpz bench eval {0} --metric COLUMN` grades proxies on trained models, `--text {0}` reads text",
+        "`lpz bench eval {0} --metric COLUMN` grades proxies on trained models, `text={0}` reads text",
     ),
     "weights": ("a file of weights", "give the folder that has it beside a config.json"),
     "unconfigured": (

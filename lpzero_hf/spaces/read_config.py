@@ -109,5 +109,7 @@ def _config(source: str, shown: str, trust_remote_code: bool, *, offline: bool =
         raise
     except Exception as error:
         own_code = "trust_remote_code" in str(error)
-        message = "it needs code of its own, which runs only with --trust-remote-code" if own_code else one_line(error)
+        message = (
+            "it needs code of its own, which runs only with `trust_remote_code=True`" if own_code else one_line(error)
+        )
         raise ModelError(f"cannot read the configuration of '{shown}': {message}") from error

@@ -118,7 +118,7 @@ def kv_cache(subject: CostSubject) -> float:
     a full window, does not count."""
     tokens = subject.prompt
     if tokens < 2:
-        raise NotApplicable("a prompt of one token does not tell how a cache grows; use --prompt-len 128")
+        raise NotApplicable("a prompt of one token does not tell how a cache grows; use `prompt=128`")
     few = tokens // 2
     grown = subject.without_values(
         lambda model, passes: kept(subject, model, passes, tokens) - kept(subject, model, passes, few)

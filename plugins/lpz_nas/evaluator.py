@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from torch import nn
 from transformers import PreTrainedConfig, PreTrainedModel
 
-from lpzero_hf.errors import UsageError
+from lpzero_hf.errors import UsageError, once
 from lpzero_hf.executors.local import LocalExecutor
 from lpzero_hf.executors.threads import threads
 from lpzero_hf.models.minibatch import position_limit, vocabulary_size
@@ -87,6 +88,7 @@ class ProxyEvaluator:
         self._cache, self._executor = cache, LocalExecutor(threads)
         warn_of_minibatch([self.proxy], self.setting.batch_size, self.setting.seq_len)
         self._verdicts: dict[str, Verdict] = {}
+        self._said: set[tuple[type[Warning], str]] = set()
         self._batches: dict[tuple[int, int | None, str], dict[str, Tensor]] = {}
 
     def evaluate(self, arch: Any, budget: float | None = None) -> float:
@@ -110,7 +112,12 @@ class ProxyEvaluator:
         return verdict.value
 
     def try_evaluate(self, arch: Any) -> Verdict:
-        """As `evaluate`, but a missing score is returned with its reason instead of raised."""
+        """As `evaluate`, but a missing score is returned with its reason instead of raised; a warning is said once."""
+        caller = sys._getframe(1)
+        with once(self._said, caller.f_code.co_filename, caller.f_lineno):
+            return self._tried(arch)
+
+    def _tried(self, arch: Any) -> Verdict:
         inner = getattr(arch, "arch", arch)
         if isinstance(inner, nn.Module):
             inner = unwrapped(inner)

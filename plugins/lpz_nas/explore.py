@@ -19,7 +19,7 @@ from lpz_nas.goals import Goal, Limit
 from lpz_nas.outcome import NothingScored
 from lpzero_hf.artifacts.versions import versions
 from lpzero_hf.benchmarks.benchmark import BenchmarkLike, named_benchmarks
-from lpzero_hf.errors import LpzError, UsageError, one_line
+from lpzero_hf.errors import LpzError, UsageError, one_line, said_once
 from lpzero_hf.files import one_process, write_json
 from lpzero_hf.plugins import PluginRegistry
 from lpzero_hf.proxies.base import Proxy
@@ -43,6 +43,7 @@ ATTRIBUTE = "appraised"
 Progress = Callable[[int, int, float | None], None]
 
 
+@said_once
 @one_process
 def explore(
     space: str | SearchSpace | None,
@@ -98,7 +99,7 @@ def explore(
     if trials < 1:
         raise UsageError(f"{trials} trials find nothing; ask for at least 1")
     if not goals:
-        raise UsageError("a search needs an objective; name one with --objective")
+        raise UsageError("a search needs an objective; name one with `goals=`")
     need("optuna", "searching a space")
     start = time.perf_counter()
     names, plugins = named_benchmarks(() if among is None else among, plugins)
@@ -112,9 +113,9 @@ def explore(
     if among is not None:
         space, candidates, left_out = candidates_among(among, space, table, proxies, plugins)
         if strategy not in ("auto", "exact"):
-            raise UsageError(f"--among compares all of {among}; leave out --strategy")
+            raise UsageError(f"`among=` compares all of {among}; leave out `strategy=`")
     if space is None:
-        raise UsageError("name the space to search, or a benchmark to choose from with --among")
+        raise UsageError("name the space to search, or a benchmark to choose from with `among=`")
     chosen = _strategy(strategy, space, candidates, trials, len(goals))
     if chosen == "exact" and candidates is None:
         candidates = members(space)
@@ -150,11 +151,11 @@ def members(space: SearchSpace) -> list[Architecture]:
     count = space.count()
     if count.high > MOST:
         raise UsageError(
-            f"space '{space.name}' has {count.value:,} architectures, and --strategy exact takes at most {MOST:,}; "
+            f"space '{space.name}' has {count.value:,} architectures, and `strategy=exact` takes at most {MOST:,}; "
             "choose another strategy"
         )
     if not count.exact:
-        raise UsageError(f"the members of space '{space.name}' cannot all be listed; choose another --strategy")
+        raise UsageError(f"the members of space '{space.name}' cannot all be listed; choose another `strategy=`")
     return sorted(space.samples(count.value), key=space.text)
 
 

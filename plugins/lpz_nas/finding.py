@@ -21,7 +21,7 @@ from lpz_nas.folder import RESULT, STUDY, WINNER, discard, open_folder, replacin
 from lpz_nas.outcome import Found, NothingScored
 from lpzero_hf.benchmarks.benchmark import BenchmarkLike, load_benchmark, named_benchmarks
 from lpzero_hf.benchmarks.held_out import content_of, searched_keys
-from lpzero_hf.errors import LpzError, UsageError
+from lpzero_hf.errors import LpzError, UsageError, said_once
 from lpzero_hf.executors.base import Executor
 from lpzero_hf.executors.local import LocalExecutor
 from lpzero_hf.files import one_process, write_json
@@ -42,6 +42,7 @@ if TYPE_CHECKING:
 Progress = Callable[[int, int, float | None], None]
 
 
+@said_once
 @one_process
 def find_architecture(
     space: str | SearchSpace | None,
@@ -116,7 +117,7 @@ def find_architecture(
     candidates, left_out = ([], 0) if benchmark is None else _unseen(benchmark, entries, chosen, plugins)
     if space is None:
         if benchmark is None:
-            raise UsageError("name the space to search, or a benchmark to choose from with --among")
+            raise UsageError("name the space to search, or a benchmark to choose from with `among=`")
         space = benchmark.space
     if benchmark is None:
         need("optuna", "searching a space")
@@ -247,7 +248,7 @@ def _unseen(
     if not left:
         raise UsageError(
             f"proxy '{proxy.name}' was searched on all {left_out} architectures of benchmark '{benchmark.name}'; "
-            "choose another proxy, or leave out --among"
+            "choose another proxy, or leave out `among=`"
         )
     return list(left), left_out
 

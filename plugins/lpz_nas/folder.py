@@ -32,7 +32,7 @@ def open_folder(folder: Path, request: Mapping[str, Any], resume: bool) -> None:
     file = folder / SETTINGS
     foreign = folder.is_dir() and {*folder.iterdir()}.difference([*_leftovers(folder), folder / LOCK])
     if not file.exists() and not resume and foreign:
-        raise UsageError(f"'{folder}' holds something else; choose another --out")
+        raise UsageError(f"'{folder}' holds something else; choose another `out=`")
     header = {"format": FORMAT, "version": VERSION}
     same_settings(file, request, what="search", header=header, key="request", resume=resume)
 

@@ -89,9 +89,7 @@ def read_goals(texts: Sequence[str], plugins: PluginRegistry, tables: Mapping[st
             raise UsageError(f"no cost is called '{text}'{hint} (objectives are proxy:NAME, or one of {_names(known)})")
         goals[text] = Goal(text, find_costs([text], plugins, tables)[0])
     if not goals:
-        raise UsageError(
-            "name what to search for with --objective proxy:NAME or --objective COST, or with --proxy NAME"
-        )
+        raise UsageError("name what to search for with `goals=proxy:NAME`, `goals=COST`, or with `proxies=NAME`")
     return list(goals.values())
 
 
@@ -111,7 +109,7 @@ def read_limits(
     """
     found: dict[str, Limit] = {}
     for texts, upper in ((most, True), (least, False)):
-        option = "--max" if upper else "--min"
+        option = "`max=`" if upper else "`min=`"
         for text in texts:
             name, equals, quantity = text.partition("=")
             if not equals or not name.strip():

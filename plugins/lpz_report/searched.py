@@ -46,7 +46,7 @@ def search_chapter(folder: Path, number_of: int, plugins: PluginRegistry) -> Cha
     result = read_result(folder, installed_operations(plugins))
     histories = read_history(folder)[: len(result.splits)]
     if len(histories) < len(result.splits):
-        raise LpzError(f"'{folder}' lacks the history of a split; search again with --resume")
+        raise LpzError(f"'{folder}' lacks the history of a split; search again with `resume=True`")
     rows = {name: _held_out(result, name) for name in result.config.benchmarks}
     parts = [
         _correlations(result, rows),

@@ -384,7 +384,7 @@ def test_a_folder_with_a_run_of_other_settings_is_refused(
     file = make(plan=replace(PLAN, repeats=0, recipe=RECIPE))
     before = file.read_bytes()
     changes["plan"] = replace(changes.get("plan", PLAN), repeats=0)
-    with pytest.raises(UsageError, match="--out") as caught:
+    with pytest.raises(UsageError, match="out=") as caught:
         make(**changes)
     assert named in str(caught.value)
     assert str(tmp_path / "run") in str(caught.value)
@@ -411,7 +411,7 @@ def test_a_file_gone_bad_is_named(make: Callable[..., Path], tmp_path: Path, con
         make(plan=replace(PLAN, n=1, repeats=0))
     message = str(caught.value)
     assert str(bad if (which, content) != ("plan.json", '{"a": 1}') else bad.parent) in message
-    assert "delete" in message or "choose another --out" in message
+    assert "delete" in message or "choose another `out=`" in message
     assert "\n" not in message
     assert file.exists()
 

@@ -137,7 +137,7 @@ def test_ctrl_c_ends_a_command_whose_plugin_hangs(install: Install, tmp_path: Pa
     time.sleep(0.2)
     process.send_signal(signal.SIGINT)
     assert "'odd'" in line
-    assert "--no-plugin odd" in line
+    assert "LPZ_NO_PLUGINS=odd" in line
     assert process.stderr.read() == "interrupted\n"
     assert process.wait() == 130
 

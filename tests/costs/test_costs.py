@@ -89,7 +89,7 @@ def test_the_cache_grows_by_keys_and_values_of_every_layer() -> None:
     state = MambaConfig(hidden_size=32, num_hidden_layers=2, vocab_size=100, state_size=8)
     assert measure_costs(state, ["kv_cache"])["kv_cache"].value == 0
     row = measure_costs(config_of("gpt2"), ["kv_cache"], Deployment(prompt=1))["kv_cache"]
-    assert (row.value, "--prompt-len" in row.reason) == (None, True)
+    assert (row.value, "`prompt=" in row.reason) == (None, True)
 
 
 def test_what_no_memory_holds_is_counted_but_not_measured() -> None:
@@ -100,7 +100,7 @@ def test_what_no_memory_holds_is_counted_but_not_measured() -> None:
     assert rows["kv_cache"].value == 2 * 20 * 32768 * 4
     for name in ("latency", "decode_latency"):
         assert (rows[name].value, rows[name].status) == (None, "not applicable")
-        assert "--dtype bfloat16" in rows[name].reason
+        assert "dtype=torch.bfloat16" in rows[name].reason
 
 
 def test_a_state_that_is_written_to_needs_no_values() -> None:
@@ -146,7 +146,7 @@ def test_a_prompt_fits_the_model_or_is_refused_with_the_remedy() -> None:
     default = measure_costs(short, ["decode_flops"])["decode_flops"]
     assert default.value == measure_costs(short, ["decode_flops"], Deployment(prompt=63))["decode_flops"].value
     row = measure_costs(short, ["flops"], Deployment(prompt=65))["flops"]
-    assert (row.value, "--prompt-len 63" in row.reason) == (None, True)
+    assert (row.value, "`prompt=63`" in row.reason) == (None, True)
 
 
 @pytest.mark.parametrize(

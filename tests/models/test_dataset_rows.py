@@ -75,7 +75,7 @@ BAD: list[tuple[str, dict[str, Any], str, type[LpzError]]] = [
     ("nothing", {}, "no data files", UsageError),
     ("many", {}, "'a', 'b'.*--dataset-config", UsageError),
     ("many", {"config": "c"}, "'a', 'b'.*--dataset-config", UsageError),
-    ("saved", {"config": "c"}, "leave out --dataset-config", UsageError),
+    ("saved", {"config": "c"}, "leave out `config=`", UsageError),
     ("saved", {"split": "test"}, "there are train", UsageError),
     ("parquet", {"split": "tset"}, "did you mean 'test'.*there are", UsageError),
     ("parquet", {"split": "train[:1%]"}, "there are train, test", UsageError),

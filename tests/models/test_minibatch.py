@@ -109,7 +109,7 @@ def test_bad_texts_are_refused(content: bytes, message: str, tmp_path: Path) -> 
 
 
 def test_a_vocabulary_that_is_too_small_is_refused() -> None:
-    with pytest.raises(MinibatchError, match="--random-tokens"):
+    with pytest.raises(MinibatchError, match="random_tokens=True"):
         minibatch(tiny_model("gpt2", vocab_size=258))
 
 

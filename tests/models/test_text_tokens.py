@@ -77,7 +77,7 @@ def test_a_small_dataset_is_drawn_from_as_a_text(tmp_path: Path) -> None:
     (tmp_path / "t.jsonl").write_text(json.dumps({"text": "one two three four five six seven eight nine ten"}))
     ids = minibatch(text=tmp_path / "t.jsonl", batch_size=16, seq_len=6)["input_ids"]
     assert len({tuple(row) for row in ids.tolist()}) > 3
-    with pytest.raises(MinibatchError, match="--seq-len"):
+    with pytest.raises(MinibatchError, match="seq_len="):
         minibatch(text=tmp_path / "t.jsonl", seq_len=60)
 
 

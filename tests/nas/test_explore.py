@@ -342,7 +342,7 @@ def test_what_cannot_be_asked_is_wrong_usage(
 
 
 def test_a_large_space_is_not_enumerated() -> None:
-    with pytest.raises(UsageError, match="--strategy exact"):
+    with pytest.raises(UsageError, match="strategy=exact"):
         members(load_space("llama"))
 
 

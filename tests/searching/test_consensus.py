@@ -84,5 +84,5 @@ def test_a_consensus_needs_two_and_pairs() -> None:
     with pytest.raises(LpzError, match="a consensus needs 2"):
         consensus([p for p in PROXIES if p.name in ("plain", "snip")], scores, truths)
     lonely = SizedTruth([1.0, 2.0, 3.0], Sizes([1, 10, 100]), resamples=10)
-    with pytest.raises(UsageError, match="larger --within"):
+    with pytest.raises(UsageError, match="larger `within=`"):
         consensus(PROXIES, scores, {"one": lonely})

@@ -327,7 +327,7 @@ def test_a_search_whose_device_fails_says_so_and_goes_on(
 
     with monkeypatch.context() as patch:
         patch.setattr(Stack, "scores", lost)
-        with pytest.raises(LpzError, match="--resume") as told:
+        with pytest.raises(LpzError, match="resume=True") as told:
             search("tiny-gpt2", out=tmp_path / "run", **options)
     assert "off the bus" in str(told.value)
     gone_on = search("tiny-gpt2", out=tmp_path / "run", resume=True, **options)

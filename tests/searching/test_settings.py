@@ -355,7 +355,7 @@ def test_the_warning_ends_where_the_search_did(
     warn_of_minibatch([searched_proxy(artifact_of(found, "several"))], *size)
     told = [str(one.message) for one in recwarn if one.category is MinibatchWarning]
     assert len(told) == (0 if inside else 1)
-    assert all("use --batch-size 2 to 4 --seq-len 8" in text for text in told)
+    assert all("use `batch_size=2 to 4` and `seq_len=8`" in text for text in told)
 
 
 def test_the_members_of_an_ensemble_have_quantiles_of_all_settings(

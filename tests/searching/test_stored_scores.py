@@ -73,7 +73,7 @@ def test_what_fits_nowhere_is_refused_before_anything_is_captured(
     source = StoredScores(direct.configs, SETTING, load_plugins(), progress=lambda what, *_: told.append(what))
     with pytest.raises(LpzError, match="neither in memory") as refused:
         source.scores(EXPRESSIONS)
-    assert "--train" in str(refused.value)
+    assert "`train=`" in str(refused.value)
     assert "\n" not in str(refused.value)
     assert not told
 

@@ -273,7 +273,7 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_result(
     with pytest.raises(Stopped):
         run(names, out=out, progress=stop)
     assert len(list(out.rglob("result.json"))) == 1
-    with pytest.raises(UsageError, match="--resume"):
+    with pytest.raises(UsageError, match="resume=True"):
         run(names, out=out)
     searched = []
 

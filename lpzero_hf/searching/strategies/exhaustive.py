@@ -36,7 +36,7 @@ class Exhaustive(Strategy):
         if max(self.space.unary) > LONGEST_TABLED:
             raise UsageError(
                 f"a space of {self.space.size:.3g} expressions is too large to enumerate; "
-                f"use at most --unary {LONGEST_TABLED}, or --strategy evolution"
+                f"use at most `unary={LONGEST_TABLED}`, or `strategy=evolution`"
             )
         self.grids = self._all_grids()
         self._chosen: dict[tuple[str, str | None], Tensor] = {}
