@@ -8,7 +8,7 @@ from pathlib import Path
 
 from lpzero_hf.files import read_json, write_text
 from studies.cost.capture import Capture, estimated
-from studies.cost.costs import Costs
+from studies.cost.costs import CostStudy
 from studies.markdown import table
 from studies.nas.budgets import Nas
 from studies.opening import LIMITS, Opening, reading
@@ -69,7 +69,7 @@ STUDIES: tuple[Study, ...] = (  # in the order in which they are made; a page sh
     Sensitivity(),
     Noise(),
     Pareto(),
-    Costs(),
+    CostStudy(),
     Ablations(),
     Schemes(),
     Features(),

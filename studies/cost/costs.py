@@ -17,7 +17,7 @@ from studies.study import Runs, Study
 RESULTS = Path(__file__).parent / "results"
 
 
-class Costs(Study):
+class CostStudy(Study):
     """Scaling over workers and architectures, and models of growing size."""
 
     name = "costs"

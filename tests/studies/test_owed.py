@@ -159,6 +159,6 @@ def test_all_rows_run_in_small_on_a_cpu_and_are_shown(tmp_path: Path, monkeypatc
     for name in ("scaling", "sizes", "llama_7b_weights", "llama_1b_backward"):
         (tmp_path / f"{name}.json").write_bytes((costs.RESULTS / f"{name}.json").read_bytes())
     monkeypatch.setattr(costs, "RESULTS", tmp_path)
-    text = costs.Costs().show({})
+    text = costs.CostStudy().show({})
     assert text.count("tried on the CPU") == 4
     assert "| lpzero-any |" in text
