@@ -336,7 +336,7 @@ def test_a_model_that_hears_and_has_no_decoder_apart_is_causal() -> None:
     assert score(model, batch, "zico")["zico"].status == "ok"
 
 
-def test_an_output_is_checked_without_a_copy_in_double_precision(gpt2: PreTrainedModel, batch: dict[str, Tensor]) -> None:
+def test_an_output_is_checked_without_a_copy_in_double(gpt2: PreTrainedModel, batch: dict[str, Tensor]) -> None:
     fed = with_labels(gpt2, batch, 42)
     with torch.no_grad(), profile(activities=[ProfilerActivity.CPU], profile_memory=True) as plain:
         logits = run_model(gpt2, fed)["logits"]
