@@ -208,7 +208,7 @@ def finite_output(model: PreTrainedModel, batch: Batch) -> Any:
     """As `run_model`. Raises `NotFinite` if the output at a real token is not finite."""
     output = run_model(model, batch)
     value = next(_outputs(output), None)
-    if value is None or value.detach().sum(dtype=torch.float64).isfinite():  # a sum: it may be large
+    if value is None or _sums(value.detach()).isfinite().all():
         return output
     real = real_targets(batch)
     if (value[real] if value.shape[:2] == real.shape else value).isfinite().all():
@@ -217,6 +217,12 @@ def finite_output(model: PreTrainedModel, batch: Batch) -> Any:
         f"the output of {type(model).__name__} in {str(value.dtype).removeprefix('torch.')} is not finite, so neither "
         "are its statistics; score it in a wider precision (`dtype=torch.float32`), or check its weights"
     )
+
+
+def _sums(value: Tensor) -> Tensor:
+    """The sum of each sample in double precision, as it may be large; the samples one by one, for torch makes a copy in
+    that precision, which of all logits would be twice their memory."""
+    return torch.stack([sample.sum(dtype=torch.float64) for sample in value])
 
 
 def first_output(output: Any) -> Tensor:

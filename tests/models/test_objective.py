@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
+from torch.profiler import ProfilerActivity, profile
 from transformers import (
     AlbertConfig,
     AlbertForPreTraining,
@@ -62,7 +63,14 @@ from transformers import (
 from lpzero_hf import minibatch, score
 from lpzero_hf.errors import ModelWarning
 from lpzero_hf.models.build import build_model
-from lpzero_hf.models.objective import head_kind, masked_positions, objective, with_labels
+from lpzero_hf.models.objective import (
+    finite_output,
+    head_kind,
+    masked_positions,
+    objective,
+    run_model,
+    with_labels,
+)
 from tests.support.families import FAMILIES, VOCABULARY, tiny_model
 from tests.support.small_configs import small_config
 
@@ -326,3 +334,16 @@ def test_a_model_that_hears_and_has_no_decoder_apart_is_causal() -> None:
     batch = minibatch(model, batch_size=2, seq_len=12)
     batch["attention_mask"][0, :3] = 0
     assert score(model, batch, "zico")["zico"].status == "ok"
+
+
+def test_an_output_is_checked_without_a_copy_in_double(gpt2: PreTrainedModel, batch: dict[str, Tensor]) -> None:
+    fed = with_labels(gpt2, batch, 42)
+    with torch.no_grad(), profile(activities=[ProfilerActivity.CPU], profile_memory=True) as plain:
+        logits = run_model(gpt2, fed)["logits"]
+    with torch.no_grad(), profile(activities=[ProfilerActivity.CPU], profile_memory=True) as checked:
+        finite_output(gpt2, fed)
+    more = {event.self_cpu_memory_usage for event in checked.events()} - {
+        event.self_cpu_memory_usage for event in plain.events()
+    }
+    assert len(logits) > 2
+    assert max(more, default=0) < logits.nbytes
