@@ -106,11 +106,31 @@ def test_ctrl_c_before_any_row_gives_an_empty_document_and_no_table(lpz: Lpz, ti
     assert not any("scores" in model for model in document["models"])
 
 
-@pytest.mark.usefixtures("interrupting")
-def test_ctrl_c_in_the_second_model_keeps_the_first(lpz: Lpz, tiny: str, tmp_path: Path) -> None:
-    tiny_model("llama").config.save_pretrained(tmp_path / "other")
-    out = after_ctrl_c(lpz, "score", tiny, str(tmp_path / "other"), *asked("grasp"), *SMALL, "--json")
-    assert [model.get("missing") for model in json.loads(out)["models"]] == [["grasp"], ["grasp"]]
+def test_ctrl_c_in_the_second_model_keeps_the_first_and_reaches_no_third(
+    lpz: Lpz, tiny: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    called: list[str] = []
+
+    def interrupted(subject: Subject) -> float:
+        called.append(type(subject.model).__name__)
+        if len(called) == 2:
+            signal.raise_signal(signal.SIGINT)
+        return 7.0
+
+    patch_grasp(monkeypatch, tmp_path, interrupted)
+    for family in ("llama", "opt"):
+        tiny_model(family).config.save_pretrained(tmp_path / family)
+    models = (tiny, str(tmp_path / "llama"), str(tmp_path / "opt"))
+    told: list[str] = []
+    monkeypatch.setattr("lpz_cli.entry.go_on", told.append)
+    out = after_ctrl_c(lpz, "score", *models, *asked("grasp", "params"), *SMALL, "--json")
+    assert called == ["GPT2LMHeadModel", "LlamaForCausalLM"]
+    first, second, third = json.loads(out)["models"]
+    assert [model["missing"] for model in (first, second, third)] == [[], ["grasp"], ["grasp", "params"]]
+    assert first["scores"][0]["value"] == 7.0
+    assert [row["proxy"] for row in second["scores"]] == ["params"]
+    assert "scores" not in third
+    assert told == [f"; the same command for {models[1]} {models[2]} alone scores what is left"]
 
 
 def test_only_whole_draws_are_kept_of_several_seeds(
