@@ -64,7 +64,7 @@ class Panel:
     whole: bool = False
 
 
-class Interval(Protocol):
+class Estimated(Protocol):
     """An estimate with the ends of its interval."""
 
     @property
@@ -130,7 +130,7 @@ def columns(fixed: Mapping[str, Any], named: Mapping[str, Any], suffix: str) -> 
     return {**fixed, **{f"{name} ({suffix})" if name in fixed else name: value for name, value in named.items()}}
 
 
-def estimated(name: str, estimate: Interval | None) -> dict[str, float | None]:
+def estimated(name: str, estimate: Estimated | None) -> dict[str, float | None]:
     """The columns of an estimate and of the ends of its interval."""
     ends = (None, None, None) if estimate is None else (estimate.value, estimate.low, estimate.high)
     return dict(zip((name, f"{name} low", f"{name} high"), ends, strict=True))
