@@ -12,7 +12,7 @@ import os
 import re
 import stat
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from itertools import accumulate
 from pathlib import Path
 from typing import Any, BinaryIO, ParamSpec, TypeVar
@@ -253,6 +253,7 @@ def same_settings(
     key: str = "settings",
     resume: bool | None = None,
     later: Mapping[str, Any] | None = None,
+    grows: Collection[str] = (),
 ) -> bool:
     """Write the settings of new work to a file, or refuse to resume work that was started with other settings.
 
@@ -265,6 +266,7 @@ def same_settings(
         key: of the settings in the document, beside the header.
         resume: True resumes existing work, False starts new work, None does either.
         later: settings that work begun by an earlier version does not name, and what it did.
+        grows: names of numbers that may be larger than before: the work goes on to more, and the file says so.
 
     Returns:
         Whether there is work to resume.
@@ -292,6 +294,9 @@ def same_settings(
         raise LpzError(f"'{file}' holds no settings of a {what}{shown}; choose another `out=`")
     before, wanted = _flat({**(later or {}), **document}), _flat(now)
     changed = [name for name in sorted({*before, *wanted}) if before.get(name) != wanted.get(name)]
+    if changed and all(name in grows and _larger(wanted.get(name), before.get(name)) for name in changed):
+        write_json(file, now if header is None else {**header, key: now})
+        return True
     if changed:
         differ = [f"{_short(n)} was {_short(before.get(n))}, not {_short(wanted.get(n))}" for n in changed]
         shown = "; ".join(differ[:10] + [f"and {len(differ) - 10} more"] * (len(differ) > 10))
@@ -299,6 +304,10 @@ def same_settings(
             f"the {what} in '{file.parent}' has other settings: {shown}; give the same, or choose another `out=`"
         )
     return True
+
+
+def _larger(now: Any, before: Any) -> bool:
+    return isinstance(now, int) and isinstance(before, int) and now > before
 
 
 def _short(value: Any) -> str:

@@ -34,6 +34,9 @@ if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedTokenizerBase
 
 
+GROWS = ("n", "repeats", "seeds")  # the first architectures and seeds are the same, however many follow
+
+
 @dataclass(frozen=True)
 class BenchmarkSpec:
     """Everything that determines the numbers of a benchmark that is to be trained.
@@ -165,6 +168,8 @@ def make_benchmark(
 ) -> Path:
     """Train every architecture of a specification; continues an interrupted call with the same one.
 
+    A call with more architectures, repeats or seeds goes on too: what is trained is not trained again.
+
     A training that fails, out of memory for example, does not stop the others: at the end it is recorded under
     `failed` with its cause, and an error lists it. The same call tries it again.
 
@@ -212,7 +217,7 @@ def make_benchmark(
     settings = how | {"corpus": corpus, "threads": threads, "device": torch.device(device).type, "versions": versions()}
     definition = space.definition()
     defined = {} if definition is None else {"definition": definition}
-    same_settings(out / "plan.json", spec.facts() | settings | defined, what="training run")
+    same_settings(out / "plan.json", spec.facts() | settings | defined, what="training run", grows=GROWS)
     trained = {run: _result(out, *run) for run in runs if _result_file(out, *run).exists()}
     remaining = [run for run in runs if run not in trained]
     done = len(runs) - len(remaining)

@@ -244,7 +244,7 @@ class CostRow:
         return asdict(self) | {"warnings": list(self.warnings)}
 
 
-class Costs(dict[str, CostRow], Displayed):
+class MeasuredCosts(dict[str, CostRow], Displayed):
     """The costs of one architecture by name. A notebook shows them as a table."""
 
     @property
@@ -302,7 +302,7 @@ def measure_costs(
     *,
     name: str = "",
     plugins: PluginRegistry | None = None,
-) -> Costs:
+) -> MeasuredCosts:
     """Costs of an architecture, without training it.
 
     Args:
@@ -332,7 +332,7 @@ def measure_costs(
     subject = CostSubject(config, Deployment() if deployment is None else deployment, plugins, name)
     _ = subject.model  # a configuration that cannot be built is an error, and no row
     rows = {cost.name: measure_cost(cost, subject) for cost in by_stage(chosen)}
-    return Costs({cost.name: rows[cost.name] for cost in chosen})
+    return MeasuredCosts({cost.name: rows[cost.name] for cost in chosen})
 
 
 def by_stage(costs: Iterable[Cost]) -> list[Cost]:

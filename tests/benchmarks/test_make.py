@@ -371,7 +371,7 @@ def test_only_what_is_missing_is_trained_again(make: Callable[..., Path], monkey
 @pytest.mark.parametrize(
     ("changes", "named"),
     [
-        ({"plan": replace(PLAN, n=4)}, "n was 3"),
+        ({"plan": replace(PLAN, n=2)}, "n was 3"),
         ({"plan": replace(PLAN, recipe=replace(RECIPE, steps=9))}, "recipe.steps was 8"),
         ({"plan": replace(PLAN, seed=43)}, "seed was 42"),
         ({"executor": LocalExecutor(2)}, "threads was 1"),
@@ -606,3 +606,17 @@ def test_a_killed_run_leaves_no_worker_and_goes_on_where_it_stopped(
     assert lpz(*arguments, "--out", str(tmp_path / "whole"), "--workers", "1")[0] == 0
     assert timeless(tmp_path / "killed" / "benchmark.json") == timeless(tmp_path / "whole" / "benchmark.json")
     assert finished.items() <= results(tmp_path / "killed").items()
+
+
+@pytest.mark.parametrize("more", [{"n": 5}, {"repeats": 2}, {"seeds": 3}], ids=str)
+def test_a_finished_benchmark_grows_without_training_anything_again(
+    make: Callable[..., Path], tmp_path: Path, more: dict[str, int]
+) -> None:
+    before = make()
+    files = {file: file.stat().st_mtime_ns for file in (before.parent / "trained").iterdir()}
+    grown = replace(PLAN, **more)  # type: ignore[arg-type]  # whole numbers
+    assert len(grown.runs(TOY)) > len(files) == len(PLAN.runs(TOY))
+    assert timeless(make(plan=grown)) == timeless(make("fresh", plan=grown))
+    assert {file: file.stat().st_mtime_ns for file in files} == files
+    with pytest.raises(UsageError, match="not"):
+        make(plan=PLAN)  # fewer is another specification
