@@ -245,7 +245,8 @@ class Recorder:
         if self.mixer is None:
             pending = LayerOutput(site.name, output, (), index, call, rows, event)
             if self.factors and type(module) in PLAIN and isinstance(inputs[0], Tensor):
-                weight: Any = module.weight
+                weight = module.weight
+                assert isinstance(weight, Tensor)
                 pending.made_of = inputs[0].detach(), site.matrices(weight.detach())[0], inputs[0]._version
             self.feed_forward.append(pending)
         return output.clone() if site.name in self.protected else None
