@@ -122,15 +122,15 @@ class _Pass:
         return replace(captured, failures=failures)
 
     def out_of_memory(self, whole: str = "") -> str:
-        """The error message, with the flags that would help and are not in use yet.
+        """The error message, with the arguments that would help and are not in use yet.
 
         Args:
             whole: why the minibatch cannot run in parts, if it cannot.
         """
-        ways = ["a smaller --batch-size or --seq-len" if whole else "a smaller --seq-len"]
+        ways = ["a smaller `batch_size=` or `seq_len=`" if whole else "a smaller `seq_len=`"]
         half = (self.dtype or self.model.dtype).itemsize <= 2
-        ways += [] if half else ["--dtype bfloat16"]
-        ways += [] if self.checkpointing or self.network.departs else ["--checkpointing"]
+        ways += [] if half else ["`dtype=bfloat16`"]
+        ways += [] if self.checkpointing or self.network.departs else ["`checkpointing=True`"]
         how = "even with one sequence at a time" if self.divisible else f"in the {self.network.name} pass"
         if whole:
             how = f"with the whole minibatch, and it cannot run in parts ({whole})"

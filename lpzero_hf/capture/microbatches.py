@@ -23,7 +23,7 @@ from lpzero_hf.models.padding import IGNORED
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-WHOLE = "score this model with its whole minibatch, without --micro-batch, or with a smaller --batch-size"
+WHOLE = "score this model with its whole minibatch, without `micro_batch=`, or with a smaller `batch_size=`"
 ITEMS = "num_items_in_batch"  # what transformers calls the number that a loss is to be divided by
 OUTPUT_TOLERANCE = {torch.float64: 1e-6, torch.float32: 2e-5}  # relative, for rounding in the outputs of a sample
 LOSS_TOLERANCE = {torch.float64: 2e-6, torch.float32: 2e-6}  # of a loss, often computed in single precision

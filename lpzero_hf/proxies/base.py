@@ -31,6 +31,8 @@ DESCRIBED = (
     "version",
     "batch_order_invariant",
     "work",
+    "holds",
+    "graph",
 )  # and not computed with
 
 
@@ -198,6 +200,8 @@ class ModelProxy(Proxy):
             With no passes in `needs` it claims to read no minibatch either.
         holds: the memory that it uses beside the model, as a multiple of that of all weights; for
             `estimate_memory`.
+        graph: what a graph of its derivatives holds, as a multiple of the activations of a forward and backward pass;
+            likewise, and only if it `holds` something.
         work: what its passes take, in forward passes of the whole minibatch; those that take most run last.
         together: the most tokens that it runs at a time, in whole sequences; 0 for the whole minibatch. Likewise.
     """
@@ -206,6 +210,7 @@ class ModelProxy(Proxy):
     needs: str = "none"
     shapes_only: bool = False
     holds: float = 0
+    graph: float = 2
     work: float = 3
     together: int = 0
 

@@ -29,9 +29,11 @@ if TYPE_CHECKING:
     from lpzero_hf.models.layout import ModelLayout
 
 GIB = 2**30
-WORDS = {  # for flags, where people may have called from Python
-    "--dtype bfloat16": "bfloat16", "--checkpointing": "checkpointing", "--micro-batch 1": "one sequence at a time",
-    "--batch-size 1": "a minibatch of one sequence",
+HALF, CHECKPOINTING = "`dtype=bfloat16`", "`checkpointing=True`"
+ALONE, SMALLEST = "`micro_batch=1`", "`batch_size=1`"
+WORDS = {
+    HALF: "bfloat16", CHECKPOINTING: "checkpointing", ALONE: "one sequence at a time",
+    SMALLEST: "a minibatch of one sequence",
 }  # fmt: skip
 
 
@@ -194,43 +196,42 @@ class MemoryEstimate:
         assert self.available is not None
         raise DoesNotFit(
             f"this needs {self.describe()}; {self.available / GIB:.1f} GiB are free. {self.remedy()}, "
-            "or --force to try anyway"
+            "or `force=True` to try anyway"
         )
 
     def remedy(self) -> str:
-        """The first of several flags, those with the least side effects first, that would make it fit."""
-        if self.requires == "model" and (flags := self.flags(self.proxies)):
-            return f"It would fit with {flags}"
-        return "On this model, use only proxies that need nothing but shapes or weights (-p params -p flops -p l2_norm)"
+        """The first of several arguments, those with the least side effects first, that would make it fit."""
+        if self.requires == "model" and (arguments := self.arguments(self.proxies)):
+            return f"It would fit with {' '.join(arguments)}"
+        return "On this model, use only proxies that need nothing but shapes or weights (params, flops, l2_norm)"
 
-    def flags(self, proxies: Sequence[Proxy]) -> str:
-        """The first of several flags with which these proxies would fit; "" if none is enough."""
+    def arguments(self, proxies: Sequence[Proxy]) -> tuple[str, ...]:
+        """The first of several arguments with which these proxies would fit; none if none is enough."""
         assert self.available is not None
         size, half, all_ = self.precision, min(self.precision, 2), self.footprint.sequences
         ways = [
-            ("--checkpointing", size, True, all_, self.micro_batch),
-            ("--dtype bfloat16", half, self.checkpointing, all_, self.micro_batch),
-            ("--micro-batch 1", size, self.checkpointing, all_, 1),
-            ("--batch-size 1", size, self.checkpointing, min(all_, 1), None),
-            ("--dtype bfloat16 --checkpointing", half, True, all_, self.micro_batch),
-            ("--dtype bfloat16 --checkpointing --micro-batch 1", half, True, all_, 1),
-            ("--dtype bfloat16 --checkpointing --batch-size 1", half, True, min(all_, 1), None),
+            ((CHECKPOINTING,), size, True, all_, self.micro_batch),
+            ((HALF,), half, self.checkpointing, all_, self.micro_batch),
+            ((ALONE,), size, self.checkpointing, all_, 1),
+            ((SMALLEST,), size, self.checkpointing, min(all_, 1), None),
+            ((HALF, CHECKPOINTING), half, True, all_, self.micro_batch),
+            ((HALF, CHECKPOINTING, ALONE), half, True, all_, 1),
+            ((HALF, CHECKPOINTING, SMALLEST), half, True, min(all_, 1), None),
         ]
-        for flags, itemsize, checkpointing, sequences, micro_batch in ways:
+        for arguments, itemsize, checkpointing, sequences, micro_batch in ways:
             needs = _needs(
                 self.footprint, proxies, itemsize, checkpointing, sequences, micro_batch, self.device == "cpu"
             )
             weights = self.weights * itemsize // self.footprint.itemsize
             if weights + max((need.total for need in needs), default=0) <= self.available:
-                return flags
-        return ""
+                return arguments
+        return ()
 
     def why_not(self, proxy: Proxy) -> str:
         """Why a proxy does not fit, and with what it would, for people who call from Python or the command line."""
         assert self.available is not None
         free = f"{self.available / GIB:.1f} are free"
-        flags = self.flags([proxy])
-        words = " and ".join(word for flag, word in WORDS.items() if flag in flags)
+        words = " and ".join(WORDS[argument] for argument in self.arguments([proxy]))
         would = f"; it would fit with {words}" if words else ""
         return f"it needs about {self.need([proxy]) / GIB:.1f} GiB of {self.memory}, and {free}{would}"
 
@@ -366,8 +367,7 @@ def _needs(
             copies = int(proxy.holds * footprint.parameters * wide)
             whole_sequences = max(1, proxy.together // max(footprint.length, 1)) if proxy.together else sequences
             part = scale * min(1.0, whole_sequences / max(sequences, 1))
-            graph = 4 * whole if proxy.together else 2 * whole  # of derivatives, which are differentiated
-            activations = int(part * (graph if proxy.holds else footprint.block + passing))
+            activations = int(part * (proxy.graph * whole if proxy.holds else footprint.block + passing))
             needs.append(Need(proxy.name, copies, workspace if proxy.holds else 0, activations))
         elif isinstance(proxy, FunctionProxy):  # it gets a copy of the weights; what it runs is unknown
             needs.append(Need(proxy.name, footprint.parameters * itemsize, workspace, int(scale * (whole + passing))))

@@ -226,6 +226,7 @@ PROXIES: list[Proxy] = [
         evaluate=grasp,
         work=12,
         holds=4,
+        graph=4,
         together=TOGETHER,
         needs="forward + double backward",
     ),
@@ -243,6 +244,7 @@ PROXIES: list[Proxy] = [
         citation="Li et al., ZiCo, ICLR 2023, arXiv:2301.11300",
         evaluate=zico,
         holds=3,
+        graph=0.5,  # of half the minibatch
         needs="2 forward + backward on half batches",
     ),
 ]

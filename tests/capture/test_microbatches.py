@@ -236,12 +236,12 @@ def test_no_room_for_one_sequence_is_an_error_that_names_what_needs_less() -> No
         warnings.simplefilter("ignore", MicroBatchWarning)
         row = score(model, batch, "snip")["snip"]
         assert row.status == "failed"
-        assert all(flag in row.reason for flag in ("--seq-len", "--dtype", "--checkpointing"))
-        assert "--batch-size" not in row.reason
-        assert "--checkpointing" not in score(model, batch, "snip", checkpointing=True)["snip"].reason
+        assert all(flag in row.reason for flag in ("`seq_len=`", "`dtype=", "`checkpointing="))
+        assert "batch_size" not in row.reason
+        assert "`checkpointing=" not in score(model, batch, "snip", checkpointing=True)["snip"].reason
         other = score(model, batch, "synflow")["synflow"]
         assert "synflow" in other.reason
-        assert "--batch-size" in score(model, batch, "grasp")["grasp"].reason
+        assert "`batch_size=" in score(model, batch, "grasp")["grasp"].reason
 
 
 def test_a_reduction_that_has_no_room_fails_alone() -> None:
@@ -325,9 +325,9 @@ def test_a_refusal_that_no_flag_asked_for_is_told_as_want_of_memory() -> None:
     assert reason.startswith("CaptureError")
     assert "memory" in reason
     assert "aux_loss" in reason
-    assert all(flag in reason for flag in ("--batch-size", "--seq-len", "--dtype", "--checkpointing"))
-    assert "--micro-batch" not in reason
-    assert "without --micro-batch" in refusal(tiny_model("mixtral", output_router_logits=True), padded(model))
+    assert all(flag in reason for flag in ("`batch_size=", "`seq_len=`", "`dtype=", "`checkpointing="))
+    assert "micro_batch" not in reason
+    assert "without `micro_batch=`" in refusal(tiny_model("mixtral", output_router_logits=True), padded(model))
 
 
 def test_a_loss_that_is_no_mean_over_targets_is_refused() -> None:

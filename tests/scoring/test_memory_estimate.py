@@ -46,10 +46,10 @@ def test_what_is_needed_decides_the_plan() -> None:
     assert planned("snip", checkpointing=True).bytes < 0.7 * model.bytes
 
 
-def test_a_refusal_names_the_flag_that_would_make_it_fit() -> None:
+def test_a_refusal_names_the_argument_that_would_make_it_fit() -> None:
     roomy = planned("snip")
     tight = replace(roomy, available=roomy.bytes - 1)
-    with pytest.raises(DoesNotFit, match="--checkpointing"):
+    with pytest.raises(DoesNotFit, match="`checkpointing=True`"):
         tight.check()
     with pytest.raises(DoesNotFit, match="only proxies"):
         replace(roomy, available=1).check()
