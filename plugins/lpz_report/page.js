@@ -11,6 +11,14 @@
 
   // Plots ------------------------------------------------------------------------------------------------
 
+  // Plotly lies in the page packed.
+  async function unpackPlotly() {
+    const packed = Uint8Array.from(atob(document.getElementById("plotly").textContent), (byte) => byte.charCodeAt(0));
+    const script = document.createElement("script");
+    script.textContent = await new Response(new Blob([packed]).stream().pipeThrough(new DecompressionStream("gzip"))).text();
+    document.head.append(script);
+  }
+
   // A specification with colours for their names, and entries of `columns` for what takes them.
   function filled(value, columns, style) {
     if (typeof value === "string") return value.startsWith("--") ? style.getPropertyValue(value).trim() : value;
@@ -76,13 +84,23 @@
     if (root.classList.toggle("printing", printing) !== was) { was = printing; drawAll(); }
   };
   let was = false;
-  specs.forEach((_, number) => addControls(number));
-  drawAll();
-  dark.addEventListener("change", drawAll);
-  narrow.addEventListener("change", drawAll);
-  print.addEventListener("change", (event) => onPaper(event.matches));
-  addEventListener("beforeprint", () => onPaper(true));
-  addEventListener("afterprint", () => onPaper(false));
+  const withoutPlots = (error) => {
+    const note = document.createElement("p");
+    note.className = "note";
+    note.textContent = "This browser cannot draw the plots; every number is in the tables too.";
+    document.getElementById("content").prepend(note);
+    throw error;
+  };
+  unpackPlotly().catch(withoutPlots).then(() => {
+    specs.forEach((_, number) => addControls(number));
+    drawAll();
+    dark.addEventListener("change", drawAll);
+    narrow.addEventListener("change", drawAll);
+    print.addEventListener("change", (event) => onPaper(event.matches));
+    addEventListener("beforeprint", () => onPaper(true));
+    addEventListener("afterprint", () => onPaper(false));
+    root.classList.add("drawn");
+  });
 
   // Tables -----------------------------------------------------------------------------------------------
 

@@ -209,6 +209,12 @@ def test_a_file_is_replaced_whole_or_not_at_all(run: Path, lpz: Lpz, tmp_path: P
         assert err.count("\n") == 1
 
 
+def test_the_script_of_the_plots_takes_a_third_of_its_size(run: Path) -> None:
+    from plotly.offline import get_plotlyjs  # type: ignore[import-untyped]
+
+    assert len(report([run])[0]) < len(get_plotlyjs()) / 2
+
+
 @pytest.mark.parametrize("missing", ["plotly", "jinja2"])
 def test_a_missing_extra_is_named(missing: str, run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in [name for name in sys.modules if name.split(".")[0] == missing]:
@@ -251,9 +257,13 @@ def page(run: Path, strange: Path, tmp_path_factory: pytest.TempPathFactory) -> 
 @pytest.fixture
 def opened(chromium: Any, page: Path) -> Iterator[Any]:
     """The report opened on a desktop screen, in light colours; afterwards the console must be empty."""
+    from selenium.webdriver.common.by import By
+    from selenium.webdriver.support.ui import WebDriverWait
+
     show(chromium)
     chromium.get_log("performance")
     chromium.get(page.as_uri())
+    WebDriverWait(chromium, 60).until(lambda driver: driver.find_elements(By.CSS_SELECTOR, ":root.drawn"))
     yield chromium
     assert chromium.get_log("browser") == []
 
@@ -316,6 +326,20 @@ def test_controls_change_what_a_plot_shows(opened: Any) -> None:
     choose(1, 2, 1)
     assert title(1).startswith("score")
     assert opened.execute_script("return document.querySelector('#plot-1 .points').innerHTML") != before
+
+
+@needs_chromium
+@pytest.mark.integration
+def test_a_browser_that_cannot_unpack_the_plots_says_so(chromium: Any, page: Path) -> None:
+    from selenium.webdriver.common.by import By
+    from selenium.webdriver.support.ui import WebDriverWait
+
+    source = {"source": "delete window.DecompressionStream"}
+    script = chromium.execute_cdp_cmd("Page.addScriptToEvaluateOnNewDocument", source)
+    chromium.get(page.as_uri())
+    WebDriverWait(chromium, 60).until(lambda driver: driver.find_elements(By.CSS_SELECTOR, "main > .note"))
+    chromium.execute_cdp_cmd("Page.removeScriptToEvaluateOnNewDocument", script)
+    assert chromium.get_log("browser")
 
 
 @needs_chromium
