@@ -116,7 +116,7 @@ def score(
     if form.json or form.csv:
         for warning in warnings:
             tell(f"warning: {warning}")
-    code = _report_problems(results, named=record is None)
+    code = _report_problems(results, named=record is None and bool(request.proxies))
     if run.interrupted:
         raise KeyboardInterrupt
     raise typer.Exit(code if record is None or plan else max(code, _tell_repeated(record, documents)))

@@ -79,12 +79,12 @@ class LiveScores(AbstractContextManager["LiveScores"]):
 
     def line(self) -> str:
         """What is running, for how long, of how long; of which model."""
-        now = time.monotonic()
+        now, running = time.monotonic(), self.running  # which another thread changes
         which = f" ({self.index + 1} of {self.models})" if self.models > 1 else ""
-        parts = [f"{self.running or 'done'}: {duration(now - self.step_started)}"]
+        parts = [f"{running or 'done'}: {duration(now - self.step_started)}"]
         expected = self.expected
-        if expected is not None and self.running in expected.works:
-            parts[0] += f" of about {duration(expected.steps[self.running])}"
+        if expected is not None and running in expected.steps:
+            parts[0] += f" of about {duration(expected.steps[running])}"
         if self.steps:
             parts.append(f"pass {min(self.done + 1, self.steps)} of {self.steps}")
         if expected is not None:

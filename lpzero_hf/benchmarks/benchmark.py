@@ -163,7 +163,11 @@ class _WithBenchmarks(PluginRegistry):
 
     def __init__(self, plugins: PluginRegistry, given: Mapping[str, Benchmark]) -> None:
         vars(self).update(vars(plugins))
-        self._given = {name: Claim("given", "given", benchmark) for name, benchmark in given.items()}
+        known: dict[str, Claim[Benchmark]] = getattr(plugins, "_given", {})
+        for name, benchmark in given.items():
+            if name in known and known[name].item is not benchmark:
+                raise UsageError(f"two different benchmarks are named '{name}'; give one of them another name")
+        self._given = known | {name: Claim("given", "given", benchmark) for name, benchmark in given.items()}
 
     def offers(self, hook: str, kind: str, prepare: Callable[[Any], Any]) -> dict[str, Claim[Any]]:
         found = super().offers(hook, kind, prepare)

@@ -244,7 +244,7 @@ class Recorder:
         self._read_output(LayerOutput(site.name, output, places, index, call, rows, event))
         if self.mixer is None:
             pending = LayerOutput(site.name, output, (), index, call, rows, event)
-            if self.factors and type(module) in PLAIN and isinstance(inputs[0], Tensor):
+            if self.factors and type(module) in PLAIN and inputs and isinstance(inputs[0], Tensor):
                 weight = module.weight
                 assert isinstance(weight, Tensor)
                 pending.made_of = inputs[0].detach(), site.matrices(weight.detach())[0], inputs[0]._version

@@ -158,6 +158,10 @@ class Reducer:
                 for name, tensor in tensors.items():
                     if tensor._version != versions[name]:
                         raise CaptureError(f"the reduction writes into {name}, which belongs to the model")
+                for name in reduction.reads:
+                    if wide[name] is not tensors[name] and wide[name]._version:
+                        del wide[name]  # which other reductions read
+                        raise CaptureError(f"the reduction writes into {name}; compute with a copy")
             except Exception as error:  # an error in one proxy is reported in its row; the others go on
                 if isinstance(error, torch.OutOfMemoryError) and not self.keep_going:
                     raise

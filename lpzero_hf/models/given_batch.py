@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, default_collate
 
 from lpzero_hf.errors import MinibatchError, MinibatchWarning
 from lpzero_hf.models.isolation import random_numbers
@@ -41,6 +41,8 @@ def as_batch(given: GivenBatch, model: PreTrainedModel) -> dict[str, Any]:
         MinibatchError: it is nothing of these, or is no rectangle of numbers.
     """
     columns = _columns(given, model)
+    if _is_row(columns.get("input_ids")):
+        columns = {name: value[None] if hasattr(value, "shape") else [value] for name, value in columns.items()}
     made = {name: _tensor(name, value, model) for name, value in columns.items() if _numbers(value)}
     if isinstance(ids := made.get("input_ids"), Tensor) and "attention_mask" not in made:
         made |= _padding(columns["input_ids"], ids)
@@ -58,8 +60,7 @@ def as_batch(given: GivenBatch, model: PreTrainedModel) -> dict[str, Any]:
 def _columns(given: GivenBatch, model: PreTrainedModel) -> dict[str, Any]:
     """The entries by name."""
     if isinstance(given, DataLoader):
-        with random_numbers(model, seed=42):
-            first = next(iter(given), None)
+        first = _first_of(given, model)
         if first is None:
             raise MinibatchError("the data loader is empty; give one with a batch")
         return _columns(first, model)
@@ -68,11 +69,44 @@ def _columns(given: GivenBatch, model: PreTrainedModel) -> dict[str, Any]:
     if isinstance(given, Sized) and hasattr(given, "column_names"):  # a dataset
         if len(given) > MOST_ROWS:
             raise MinibatchError(f"a dataset of {len(given):,} rows is no minibatch; give some of them: dataset[:16]")
-        return dict(given[:])  # type: ignore[index]  # every dataset has it
+        plain = given.with_format(None) if hasattr(given, "with_format") else given
+        return dict(plain[:])  # type: ignore[index]  # every dataset has it
     if isinstance(given, Sequence) and given and all(isinstance(row, Mapping) for row in given):
         names = dict.fromkeys(name for row in given for name in row)
         return {name: [row.get(name) for row in given] for name in names}
     raise MinibatchError(f"{SHAPE}; this is a {type(given).__name__}")
+
+
+def _first_of(loader: DataLoader[Any], model: PreTrainedModel) -> Any:
+    """The first batch of a loader, None if there is none, drawn by a fixed seed; its random numbers stay as they are.
+
+    Torch's default way to put rows of lists together makes a list of columns, [T] tensors [B]; these become [B, T].
+    """
+    own = {id(g): g for g in (loader.generator, getattr(loader.sampler, "generator", None)) if g is not None}
+    states = {key: generator.get_state() for key, generator in own.items()}
+    try:
+        for generator in own.values():
+            generator.manual_seed(42)
+        with random_numbers(model, seed=42):
+            first = next(iter(loader), None)
+    finally:
+        for key, generator in own.items():
+            generator.set_state(states[key])
+    if loader.collate_fn is default_collate and isinstance(first, Mapping):
+        return {name: _of_columns(value) for name, value in first.items()}
+    return first
+
+
+def _of_columns(value: Any) -> Any:
+    columns = isinstance(value, list) and all(isinstance(one, Tensor) and one.dim() == 1 for one in value)
+    return torch.stack(value, dim=1) if columns and value else value
+
+
+def _is_row(ids: Any) -> bool:
+    """Whether the tokens are those of one sequence."""
+    if hasattr(ids, "shape"):
+        return len(ids.shape) == 1
+    return isinstance(ids, list | tuple) and bool(ids) and all(isinstance(token, int) for token in ids)
 
 
 def _numbers(value: Any) -> bool:

@@ -41,7 +41,8 @@ def available_bytes(device: torch.device, root: Path = Path("/")) -> int | None:
         Bytes; None where that is unknown.
     """
     if device.type == "cuda":
-        return int(torch.cuda.mem_get_info(device)[0])
+        unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)  # what torch keeps for later
+        return int(torch.cuda.mem_get_info(device)[0]) + unused
     if device.type != "cpu":
         return None
     free: list[int] = []

@@ -292,7 +292,8 @@ def estimate_memory(
         length=batch["input_ids"].shape[-1],
     )
     if requires == "model":
-        kept = None if rough else kept_tensors(model, batch, layout)
+        shapes = all(p.device.type == "meta" for p in sizes)  # of weights in memory, a trial would compute values
+        kept = kept_tensors(model, batch, layout) if shapes and not rough else None
         footprint = Footprint(**(asdict(footprint) | (kept or guessed_tensors(batch, layout, itemsize))))
         weights = sum(p.numel() * p.element_size() for p in sizes)
         on_host = torch.device(device).type == "cpu"

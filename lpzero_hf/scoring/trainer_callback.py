@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
 import warnings
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
+from torch.utils.data import IterableDataset
 from transformers import Trainer, TrainerCallback
 
 from lpzero_hf.errors import ModelWarning, UsageError
@@ -115,14 +117,24 @@ class ProxyCallback(TrainerCallback):
         if data is None:
             raise UsageError("the trainer has no training data; give the callback a minibatch: batch=")
         with random_numbers(model, self.seed):
-            if hasattr(data, "__getitem__") and hasattr(data, "__len__"):
+            if not isinstance(data, IterableDataset) and hasattr(data, "__getitem__") and hasattr(data, "__len__"):
                 rows = [data[place] for place in range(min(size, len(data)))]
             else:
-                rows = list(itertools.islice(iter(data), size))
+                rows = list(itertools.islice(iter(_copied(data)), size))  # the training reads it from its start
+            if not self.trainer.args.remove_unused_columns:
+                return copy.deepcopy(self.trainer.data_collator)(rows)
             kept = [
                 {k: v for k, v in row.items() if k in FOR_COLLATORS or takes(model, k)}
                 if isinstance(row, dict)
                 else row
                 for row in rows
             ]
-            return self.trainer.data_collator(kept)
+            return copy.deepcopy(self.trainer.data_collator)(kept)  # its random numbers are the training's
+
+
+def _copied(data: Any) -> Any:
+    """A copy of a stream of training data. Raises `UsageError` if it can be read only once."""
+    try:
+        return copy.deepcopy(data)
+    except TypeError as error:
+        raise UsageError("the training data can be read only once; give the callback a minibatch: batch=") from error

@@ -29,7 +29,7 @@ SEVERAL = ("minibatches", "init_seeds")  # of the setting
 MOST_SETTINGS = 64
 LATER = {
     "match": MATCH, "within": WITHIN, "minibatches": [], "init_seeds": [], "over_settings": "mean", "roles": False,
-    "preset": "paper", "batch": None, "starts": [],
+    "preset": "paper", "batch": None, "starts": [], "saw": [],
 }  # fmt: skip
 """What a search of version 0.1.0 did, of the settings that it did not have."""
 
@@ -71,6 +71,7 @@ class SearchConfig:
         preset: of an evolution: default (in generations), or paper (that of LPZero, one child at a time).
         batch: candidates that are proposed before the first is evaluated; None for as many as the preset proposes.
         starts: of an evolution of the default preset, by split, expressions to begin with; see `searching.starts`.
+        saw: by split, the marks of the architectures that these were found on; as many as `starts`.
 
     Raises:
         UsageError: a value is out of range or unknown.
@@ -106,6 +107,7 @@ class SearchConfig:
     preset: str = "default"
     batch: int | None = None
     starts: tuple[tuple[str, ...], ...] = ()
+    saw: tuple[tuple[str, ...], ...] = ()
 
     def __post_init__(self) -> None:
         for what, value, known in (
@@ -124,7 +126,7 @@ class SearchConfig:
             raise UsageError("splits and iterations are at least 1, population 2, early and seed 0")
         if self.together < 1:
             raise UsageError(f"{self.batch} candidates cannot be proposed together; `batch=` is at least 1")
-        if self.starts and (not self.in_generations or len(self.starts) != self.splits):
+        if self.starts and (not self.in_generations or not len(self.starts) == len(self.saw) == self.splits):
             raise UsageError("only an evolution of the default preset starts from expressions, each split from its own")
         if not all(0 <= share <= 1 for share in (self.elite, self.crossover, self.mutation)):
             raise UsageError("elite, crossover and mutation are fractions between 0 and 1")
@@ -223,7 +225,7 @@ class SearchConfig:
             data[name] = list(data[name])
         data["minibatches"] = [list(size) for size in self.minibatches]
         data["init_seeds"] = list(self.init_seeds)
-        data["starts"] = [list(expressions) for expressions in self.starts]
+        data["starts"], data["saw"] = [list(texts) for texts in self.starts], [list(marks) for marks in self.saw]
         return data
 
     @classmethod
@@ -231,8 +233,8 @@ class SearchConfig:
         """The configuration from the result of `to_json`."""
         setting, table = Setting.from_json(data["setting"]), TableOptions.from_json(data.get("table"))
         lists = {name: tuple(data[name]) for name in LISTS} | {name: tuple(data.get(name, ())) for name in SEVERAL}
-        starts = tuple(tuple(expressions) for expressions in data.get("starts", ()))
-        return cls(**{**LATER, **data, **lists, "starts": starts, "setting": setting, "table": table})
+        lists |= {name: tuple(map(tuple, data.get(name, ()))) for name in ("starts", "saw")}
+        return cls(**{**LATER, **data, **lists, "setting": setting, "table": table})
 
 
 def _minibatches(given: Sequence[Sequence[int]]) -> tuple[tuple[int, int], ...]:

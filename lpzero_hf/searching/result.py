@@ -250,8 +250,8 @@ class SearchResult(Displayed):
         return [Panel("complexity of the expression", "fitness on the architectures searched on", points)]
 
     def seen(self, split: Split) -> list[str]:
-        """The marks of the architectures that a split was searched on."""
-        found = set()
+        """The marks of the architectures that a split was searched on, or the search that it began with."""
+        found = set(self.config.saw[split.seed - self.config.seed]) if self.config.saw else set()
         for name, marks in self.marks.items():
             keys = set(split.trained_on[name])
             found |= {

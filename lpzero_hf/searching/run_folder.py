@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -51,6 +52,24 @@ def open_run(folder: Path, config: SearchConfig, resume: bool, contents: Mapping
             what = name if name == TEXT else f"benchmark '{name}'"
             raise UsageError(f"{what} is not what it was when the search in '{folder}' began; choose another `out=`")
     write_json(file, {**known, **contents})
+
+
+def begun_with(folder: Path, config: SearchConfig) -> SearchConfig:
+    """The configuration of a search to resume, with what the one in the folder started from.
+
+    Raises:
+        LpzError: the folder cannot be read.
+    """
+    file = folder / CONFIG_FILE
+    if not file.exists():
+        return config
+    document = read_json(file, "choose another `out=`")
+    plan = document.get("plan") if isinstance(document, dict) else None
+    if not isinstance(plan, dict):  # which `open_run` refuses
+        return config
+    with reading(f"'{file}'", "choose another `out=`"):
+        starts, saw = (tuple(map(tuple, plan.get(name, ()))) for name in ("starts", "saw"))
+    return replace(config, starts=starts, saw=saw)
 
 
 class SplitLog:

@@ -32,10 +32,10 @@ from lpzero_hf.searching.config import SearchConfig
 from lpzero_hf.searching.expression_space import ExpressionSpace
 from lpzero_hf.searching.fitness import FitnessEvaluator
 from lpzero_hf.searching.result import SearchResult, SettingGrades, Split, Winner, read_result
-from lpzero_hf.searching.run_folder import RESULT_FILE, TEXT, SplitLog, open_run
+from lpzero_hf.searching.run_folder import RESULT_FILE, TEXT, SplitLog, begun_with, open_run
 from lpzero_hf.searching.score_source import ScoreSource
 from lpzero_hf.searching.selection import select
-from lpzero_hf.searching.starts import check_unseen, starts_of, widened
+from lpzero_hf.searching.starts import check_unseen, started, widened
 from lpzero_hf.searching.strategies import Iteration, Strategy, create
 
 CHECKPOINT_SECONDS = 2.0
@@ -77,7 +77,7 @@ def search(
             like any other, and one that is resumed with more minutes, or without a limit, goes on. None for no limit.
         start: an earlier search, or its folder, whose fittest expressions are the first that each split of an evolution
             looks at; it must not have seen what the split holds out. So a search over two operations in a branch, which
-            tables make quick, is the beginning of one over four.
+            tables make quick, is the beginning of one over four. Not needed to resume.
         executor: where to capture; by default in this process, with one thread. Its threads decide the rounding.
         plugins: where names are looked up; by default everything installed.
         progress: called with (name of the step, steps done, total number of steps, the highest fitness so far or None).
@@ -108,18 +108,18 @@ def search(
     report = progress or (lambda what, done, total, best: None)
     folder = None if out is None else Path(out)
     operations = installed_operations(plugins)
-    earlier = start if isinstance(start, SearchResult | None) else read_result(Path(start), operations)
-    if earlier is not None:
-        config = replace(config, starts=starts_of(earlier, config.splits))
+    if resume and folder is not None:
+        config = begun_with(folder, config)
+    elif start is not None:
+        config = started(config, start if isinstance(start, SearchResult) else read_result(Path(start), operations))
     space = config.space(operations)
     searched = [BenchmarkScores(name, config, plugins, without) for name in config.benchmarks]
     tested = [BenchmarkScores(name, replace(config, train=None), plugins) for name in testing]
-    rows = _rows_to_test(searched, tested)
+    rows = _rows_to_test(searched, tested, {mark for marks in config.saw for mark in marks})
     marks = [benchmark.marks for benchmark in searched]
     parts = [drawn_parts(marks, config.train, config.seed + number) for number in range(config.splits)]
-    if earlier is not None:
-        for number, part in enumerate(parts):
-            check_unseen(earlier, number, marks, part)
+    for number, saw in enumerate(config.saw):
+        check_unseen(saw, number, marks, parts[number])
     starts = [[widened(parse(text, operations), space) for text in texts] for texts in config.starts]
     if not config.tabled:
         create(config, space, FitnessEvaluator([]), config.seed)  # raises if the space is too large for the strategy
@@ -184,8 +184,10 @@ def _known(sizes: Sizes) -> list[float | None]:
     return [_finite(float(size)) for size in sizes.values]
 
 
-def _rows_to_test(searched: Sequence[BenchmarkScores], tested: Sequence[BenchmarkScores]) -> dict[str, list[int]]:
-    """By benchmark to test on, its architectures that no benchmark to search on holds.
+def _rows_to_test(
+    searched: Sequence[BenchmarkScores], tested: Sequence[BenchmarkScores], saw: Set[str]
+) -> dict[str, list[int]]:
+    """By benchmark to test on, its architectures that no benchmark to search on holds, and no search begun with saw.
 
     Raises:
         UsageError: a benchmark is given twice, under whatever name, or one to test on holds nothing new.
@@ -195,7 +197,7 @@ def _rows_to_test(searched: Sequence[BenchmarkScores], tested: Sequence[Benchmar
         other = contents.setdefault(benchmark.content, benchmark.name)
         if other != benchmark.name:
             raise UsageError(f"'{other}' and '{benchmark.name}' are the same benchmark; name it once")
-    known = {mark for benchmark in searched for marks in benchmark.marks for mark in marks}
+    known = saw | {mark for benchmark in searched for marks in benchmark.marks for mark in marks}
     rows = {benchmark.name: unseen(benchmark.marks, known) for benchmark in tested}
     for name, left in rows.items():
         if len(left) < FEWEST:

@@ -2,54 +2,60 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence, Set
+from collections.abc import Collection, Sequence, Set
 from dataclasses import replace
 
 from lpzero_hf.benchmarks.held_out import unseen
 from lpzero_hf.errors import UsageError
 from lpzero_hf.expressions.expression import Branch, Expression
+from lpzero_hf.searching.config import SearchConfig
 from lpzero_hf.searching.expression_space import ExpressionSpace
 from lpzero_hf.searching.result import SearchResult
 
 NOTHING = "no_op"
 
 
-def starts_of(run: SearchResult, splits: int) -> tuple[tuple[str, ...], ...]:
-    """The fittest expressions of a search, split by split.
+def started(config: SearchConfig, run: SearchResult) -> SearchConfig:
+    """A configuration whose splits begin with the fittest expressions of an earlier search's, each with its own.
 
     Args:
+        config: of the search that begins.
         run: the earlier search.
-        splits: of the search that begins with them.
 
     Raises:
-        UsageError: the earlier search has fewer splits.
+        UsageError: the earlier search has fewer splits, or its result does not say what it saw.
     """
-    if len(run.splits) < splits:
+    if len(run.splits) < config.splits:
         raise UsageError(
-            f"the search to start from has {len(run.splits)} split(s), this one {splits}, and each starts from its own"
+            f"the search to start from has {len(run.splits)} split(s), this one {config.splits}, and each starts from "
+            "its own"
         )
-    return tuple(tuple(str(candidate.expression) for candidate in split.fittest) for split in run.splits[:splits])
+    if not run.marks:
+        raise UsageError("the search to start from does not say which architectures it saw; search again")
+    splits = run.splits[: config.splits]
+    return replace(
+        config,
+        starts=tuple(tuple(str(candidate.expression) for candidate in split.fittest) for split in splits),
+        saw=tuple(tuple(run.seen(split)) for split in splits),
+    )
 
 
 def check_unseen(
-    run: SearchResult, split: int, marks: Sequence[Sequence[Set[str]]], parts: Sequence[Sequence[int]]
+    saw: Collection[str], split: int, marks: Sequence[Sequence[Set[str]]], parts: Sequence[Sequence[int]]
 ) -> None:
     """Check that an earlier search saw none of the architectures that a split holds out.
 
     Args:
-        run: the earlier search.
+        saw: the marks of the architectures that it saw.
         split: the number of the split.
         marks: of every architecture, by benchmark.
         parts: the places of the architectures that the split is searched on, by benchmark.
 
     Raises:
-        UsageError: it saw one, or its result does not say what it saw.
+        UsageError: it saw one.
     """
-    if not run.marks:
-        raise UsageError("the search to start from does not say which architectures it saw; search again")
     now = {mark for some, part in zip(marks, parts, strict=True) for place in part for mark in some[place]}
-    before = set(run.seen(run.splits[split]))
-    lost = sum(len(unseen(some, now)) - len(unseen(some, now | before)) for some in marks)
+    lost = sum(len(unseen(some, now)) - len(unseen(some, now | set(saw))) for some in marks)
     if lost:
         raise UsageError(
             f"the search to start from saw {lost} of the architectures that split {split} holds out; "

@@ -116,7 +116,7 @@ def least_correlation(A: Tensor, mask: Tensor) -> Tensor:
         return A.new_zeros((), dtype=torch.float64)
     products = once(scatter, A, mask)
     norms = products.diagonal().sqrt()
-    eps = _precision(A)
+    eps = _precision(A.masked_fill(~mask.unsqueeze(-1), 0))
     constant = norms <= eps * math.sqrt(tokens) * A.abs().masked_fill_(~mask.unsqueeze(-1), 0).amax((0, 1)).double()
     if constant.any():
         return A.new_zeros((), dtype=torch.float64)

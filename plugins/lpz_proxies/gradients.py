@@ -53,7 +53,7 @@ def well_conditioned_norm(matrix: Tensor) -> Tensor:
     Rounding moves an eigenvalue s^2 by some units of the largest, and so s by that over 2 s, or by its root if s is
     smaller. (Gradients have singular values too small for this.)
     """
-    if matrix.dtype != torch.float32:
+    if matrix.dtype != torch.float32 or torch.get_float32_matmul_precision() != "highest":
         return nuclear_norm(matrix)
     eigenvalues = torch.linalg.eigvalsh(smaller_gram(matrix)).clamp_min_(0).double()
     singular = eigenvalues.sqrt()

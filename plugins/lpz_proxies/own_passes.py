@@ -135,7 +135,7 @@ def _losses(subject: Subject) -> Iterator[Tensor]:
     samples, length = batch["input_ids"].shape
     size = max(1, TOGETHER // length)
     parts: list[tuple[slice, dict[str, Any]]] = []
-    if size < samples:
+    if size < samples and model.dtype != torch.float16:  # whose small shares of a loss would be lost
         try:
             parts, divided = split(batch, size), shares(model, batch, lambda batch: None)
         except Indivisible:

@@ -18,7 +18,7 @@ NUMBERS = {"splits": "--splits", "fitness": "--fitness", "combine": "--combine",
     "limit": "--limit", "match": "--match", "within": "--within", "over_settings": "--over-settings",
     "preset": "--preset", "batch": "--batch",
 }  # fmt: skip
-ONLY_PYTHON = ("elite", "crossover", "mutation", "starts")
+ONLY_PYTHON = ("elite", "crossover", "mutation")
 
 
 def command(config: SearchConfig, tests: Sequence[str] = (), ceiling: bool = False) -> str:
@@ -58,6 +58,7 @@ def command(config: SearchConfig, tests: Sequence[str] = (), ceiling: bool = Fal
     words += [] if config.table is None else _table(config.table)
     add("--same-init", config.setting.init_std, None)
     words += ["--device", config.setting.device]
+    words += ["--start", "RUN"] * bool(config.starts)  # whose folder is not known
     words += ["--no-prune"] * (not config.prune) + ["--random-tokens"] * config.setting.random_tokens
     words += [word for name in tests for word in ("--test", name)] + ["--ceiling"] * ceiling
     return shlex.join(words)

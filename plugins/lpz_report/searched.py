@@ -305,7 +305,8 @@ def _provenance(result: SearchResult, folder: Path) -> Part:
     return Part(
         "Provenance",
         "This command searches again, with the same versions to the last digit on a CPU."
-        + (f" Settings that it does not take were given in Python: {beyond}." if beyond else ""),
+        + (f" Settings that it does not take were given in Python: {beyond}." if beyond else "")
+        + (" RUN is the folder of the search that it began with." if config.starts else ""),
         tables=[ReportTable("Settings, seeds and versions", ["what", "value"], rows)],
         listing=command(config, list(result.tests), result.ceiling is not None),
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -88,6 +89,7 @@ def test_each_split_begins_with_what_its_own_split_found(narrow: tuple[Path, Sea
         ({"splits": 3}, "split"),
         ({"preset": "paper"}, "default preset"),
         ({"strategy": "random"}, "default preset"),
+        ({"test": ["tiny-lm"]}, "name it once|cannot test"),
     ],
 )  # fmt: skip
 def test_what_an_earlier_search_must_not_have_seen_is_refused_before_any_work(
@@ -119,3 +121,32 @@ def test_tables_of_two_operations_are_made_only_of_what_is_searched_on(
     for one, other in zip(made["some"].splits, made["all"].splits, strict=True):
         assert one.winner.expressions == other.winner.expressions
         assert one.winner.scores["tiny-lm"][0] == pytest.approx(other.winner.scores["tiny-lm"][0])
+
+
+@pytest.mark.integration
+def test_what_the_first_of_several_searches_saw_is_known_to_the_last(
+    narrow: tuple[Path, SearchResult], tmp_path: Path
+) -> None:
+    folder, first = narrow
+    second = search("tiny-gpt2", splits=1, iterations=20, start=folder, out=tmp_path / "second", **COMMON)
+    assert set(second.seen(second.splits[0])) > set(first.seen(first.splits[0]))
+    assert SearchResult.from_json(json.loads(json.dumps(second.to_json()))).config == second.config
+    with pytest.raises(UsageError, match="holds out"):
+        search("tiny-lm", seed=7, start=tmp_path / "second", **COMMON)
+    tested = search("tiny-gpt2", iterations=20, start=first, test=["tiny-lm"], **COMMON)
+    assert tested.tests["tiny-lm"][0].n == 6  # of twelve, the first search saw six
+    with pytest.raises(UsageError, match="each split"):
+        search(replace(second.config, saw=()))
+
+
+@pytest.mark.integration
+def test_a_search_that_began_with_another_is_resumed_without_naming_it(
+    narrow: tuple[Path, SearchResult], tmp_path: Path
+) -> None:
+    settings = {**COMMON, "unary": (3, 1), "iterations": 40, "batch": 10, "start": narrow[0]}
+    whole = search("tiny-lm", out=tmp_path / "whole", **settings)
+    search("tiny-lm", out=tmp_path / "part", minutes=1e-6, **settings)
+    del settings["start"]
+    resumed = search("tiny-lm", out=tmp_path / "part", resume=True, **settings)
+    assert resumed.splits[0].fittest == whole.splits[0].fittest
+    assert resumed.config == whole.config
