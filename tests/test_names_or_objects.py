@@ -2,6 +2,7 @@
 
 import inspect
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from lpzero_hf import (
     rank,
     search,
 )
+from lpzero_hf.benchmarks.benchmark import named_benchmarks
 from lpzero_hf.errors import UsageError
 from lpzero_hf.proxies.resolve import find_proxy
 from lpzero_hf.searching.find_consensus import find_consensus
@@ -141,3 +143,14 @@ def test_a_benchmark_that_is_not_installed_is_searched_and_tested_on() -> None:
     mine = replace(BENCHMARK, name="mine")
     assert list(search(mine, strategy="random", iterations=20, limit=8, train=5).truth) == ["mine"]
     assert next(row.grade.cells["mine"].n for row in transfer(mine, ["num_heads"], limit=8).rows) == 8
+
+
+def test_objects_to_search_on_and_to_test_on_are_both_found() -> None:
+    one, other = load_benchmark("tiny-gpt2"), load_benchmark("tiny-lm")
+    mine = replace(one, name="mine")
+    _, plugins = named_benchmarks(mine, None)
+    _, both = named_benchmarks(other, plugins)
+    assert load_benchmark("mine", both) is mine
+    assert load_benchmark(other.name, both) is other
+    with pytest.raises(UsageError, match="two different"):
+        named_benchmarks(replace(other, name="mine"), both)

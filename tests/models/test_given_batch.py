@@ -44,6 +44,9 @@ FORMS: dict[str, Any] = {
     "arrays": lambda: {"input_ids": numpy.array(IDS)},
     "lists": lambda: {"input_ids": IDS},
     "a data loader": lambda: DataLoader([{"input_ids": torch.tensor(row)} for row in IDS], batch_size=2),
+    "a data loader of lists": lambda: DataLoader([{"input_ids": row, "text": "a"} for row in IDS], batch_size=2),
+    "a dataset of tensors": lambda: datasets_batch().with_format("torch"),
+    "a data loader of a dataset": lambda: DataLoader(datasets_batch(), batch_size=2),
     "a batch of a dataset": lambda: {"input_ids": IDS, "text": ["a", "b"], "label": [0, 1]},
     "rows of a dataset": rows,
     "a dataset": datasets_batch,
@@ -121,3 +124,24 @@ def test_a_whole_dataset_is_no_minibatch(model: PreTrainedModel) -> None:
     datasets = pytest.importorskip("datasets")
     with pytest.raises(LpzError, match="rows is no minibatch"):
         score(model, datasets.Dataset.from_dict({"input_ids": [[1, 2]] * 5000}), "snip")
+
+
+SINGLE: dict[str, dict[str, Any]] = {
+    "lists": {"input_ids": IDS[0], "labels": [-100, -100, -100, 8, 9, 10]},
+    "tensors": {"input_ids": torch.tensor(IDS[0]), "labels": torch.tensor([-100, -100, -100, 8, 9, 10])},
+}
+
+
+@pytest.mark.parametrize("form", SINGLE)
+def test_one_row_is_one_sequence_with_all_its_entries(model: PreTrainedModel, form: str) -> None:
+    assert values(model, SINGLE[form]) == values(model, [SINGLE["lists"]])
+    assert values(model, SINGLE[form]) != values(model, {"input_ids": IDS[:1]})
+
+
+def test_a_shuffled_loader_gives_the_same_and_is_as_before(model: PreTrainedModel) -> None:
+    numbers = torch.Generator().manual_seed(3)
+    data = [{"input_ids": torch.randint(5, 90, (6,))} for _ in range(20)]
+    loader = DataLoader(data, batch_size=2, shuffle=True, generator=numbers)
+    before = numbers.get_state()
+    assert values(model, loader) == values(model, loader)
+    assert torch.equal(numbers.get_state(), before)

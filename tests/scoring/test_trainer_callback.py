@@ -3,11 +3,13 @@
 import math
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from torch.utils.data import IterableDataset
 from transformers import GPT2Config, GPT2LMHeadModel, Trainer, TrainerCallback, TrainingArguments
 
 from lpzero_hf import ProxyCallback, score
@@ -23,7 +25,7 @@ def rows() -> list[dict[str, Any]]:
     return [{"input_ids": row, "labels": row, "token_count": 12} for row in drawn]
 
 
-def trainer(folder: Path, **arguments: Any) -> Trainer:
+def trainer(folder: Path, data: Any = None, collator: Any = None, **arguments: Any) -> Trainer:
     torch.manual_seed(0)
     model = GPT2LMHeadModel(
         GPT2Config(n_layer=2, n_embd=16, n_head=2, vocab_size=100, n_positions=16, bos_token_id=0, eos_token_id=0)
@@ -33,7 +35,7 @@ def trainer(folder: Path, **arguments: Any) -> Trainer:
     settings = TrainingArguments(
         str(folder), report_to="none", save_strategy="no", use_cpu=True, disable_tqdm=True, seed=3, **given
     )
-    return Trainer(model, settings, train_dataset=rows())  # type: ignore[arg-type]  # a list is a data set
+    return Trainer(model, settings, train_dataset=data or rows(), data_collator=collator)  # type: ignore[arg-type]  # a list is a data set
 
 
 def losses(made: Trainer) -> list[float]:
@@ -71,6 +73,54 @@ def test_the_training_is_the_same_with_and_without(tmp_path: Path) -> None:
     assert watched.model is not None
     for one, other in zip(plain.model.parameters(), watched.model.parameters(), strict=True):
         assert torch.equal(one, other)
+
+
+class Drawing:
+    """A collator with random numbers of its own, of rows that hold texts."""
+
+    def __init__(self) -> None:
+        self.numbers = torch.Generator().manual_seed(7)
+
+    def __call__(self, found: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
+        ids = torch.tensor([[len(word) for word in row["text"].split()] for row in found])
+        return {"input_ids": ids, "labels": torch.randint(5, 90, ids.shape, generator=self.numbers)}
+
+
+class Stream(IterableDataset[dict[str, Any]]):
+    """Rows that are read once, one after the other; it knows its length."""
+
+    def __init__(self) -> None:
+        self.left = rows() * 2
+
+    def __len__(self) -> int:
+        return 64
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        while self.left:
+            yield self.left.pop(0)
+
+
+TEXTS = [{"text": " ".join("x" * int(n) for n in row["input_ids"][:5])} for row in rows()]
+
+
+@pytest.mark.parametrize(
+    ("data", "settings"),
+    [(lambda: TEXTS, {"collator": Drawing, "remove_unused_columns": False}), (Stream, {})],
+    ids=["texts and random labels", "a stream"],
+)
+def test_data_and_collators_of_ones_own_serve_the_training_as_without(
+    tmp_path: Path, data: Any, settings: dict[str, Any]
+) -> None:
+    def trained(watched: bool) -> list[float]:
+        own = {"collator": settings["collator"]()} if "collator" in settings else {}
+        made = trainer(tmp_path / str(watched), data(), **{**settings, **own})
+        if watched:
+            made.add_callback(ProxyCallback(made, "snip", every=2))
+        made.train()
+        assert not watched or sorted(logged(made, "proxy/snip")) == [0, 2, 4, 6]
+        return losses(made)
+
+    assert trained(True) == trained(False)
 
 
 def test_gradients_modes_and_random_numbers_are_as_before(tmp_path: Path) -> None:
