@@ -114,10 +114,15 @@ def score(
     checked = None if batch is None else check_minibatch(batch, scored)
     if checked is not None:
         selection.warn_of_minibatch(*checked["input_ids"].shape)
-    plan = plan_run(
-        scored, checked, selection, dtype=dtype, checkpointing=checkpointing, micro_batch=micro_batch, force=force,
-        plugins=plugins,
-    )  # fmt: skip
+    if source_of(scored) is None:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ModelWarning)  # which scoring gives
+            check_readable(scored, shapes_suffice=all(proxy.requires == "shapes" for proxy in single(selection)))
+    with plain_layers(scored):
+        plan = plan_run(
+            scored, checked, selection, dtype=dtype, checkpointing=checkpointing, micro_batch=micro_batch, force=force,
+            plugins=plugins,
+        )  # fmt: skip
     return score_proxies(
         scored, checked, selection,
         seed=seed, dtype=dtype, checkpointing=plan.checkpointing, micro_batch=plan.micro_batch, left_out=plan.left_out,

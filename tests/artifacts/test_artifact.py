@@ -428,7 +428,7 @@ def test_another_minibatch_than_that_of_the_search_is_warned_of(
         score(gpt2, batch, [searched_proxy(made)])
     write_artifact(tmp_path / "a.json", made)
     of = ("score", "gpt2-variant", "--proxy", str(tmp_path / "a.json"), "--seq-len", "8")
-    assert "--batch-size 2 --seq-len 8" in lpz(*of, "--batch-size", "3")[2]
+    assert "--batch-size 2 and --seq-len 8" in lpz(*of, "--batch-size", "3")[2]
     assert lpz(*of, "--batch-size", "2")[2] == ""
 
 

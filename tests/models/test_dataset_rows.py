@@ -73,8 +73,8 @@ def test_a_configuration_is_chosen(home: Path) -> None:
 TABLES = ("saved", "parquet", "jsonl", "csv")
 BAD: list[tuple[str, dict[str, Any], str, type[LpzError]]] = [
     ("nothing", {}, "no data files", UsageError),
-    ("many", {}, "'a', 'b'.*--dataset-config", UsageError),
-    ("many", {"config": "c"}, "'a', 'b'.*--dataset-config", UsageError),
+    ("many", {}, "'a', 'b'.*config=", UsageError),
+    ("many", {"config": "c"}, "'a', 'b'.*config=", UsageError),
     ("saved", {"config": "c"}, "leave out `config=`", UsageError),
     ("saved", {"split": "test"}, "there are train", UsageError),
     ("parquet", {"split": "tset"}, "did you mean 'test'.*there are", UsageError),
@@ -89,7 +89,7 @@ BAD: list[tuple[str, dict[str, Any], str, type[LpzError]]] = [
     ("script", {}, "no script is run", UsageError),
     ("parquet_script", {}, "no script is run", UsageError),
     ("script/script.py", {}, "no script is run", UsageError),
-    ("plain/train.txt", {}, "--text", UsageError),
+    ("plain/train.txt", {}, "text=", UsageError),
 ]
 
 

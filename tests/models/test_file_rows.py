@@ -157,7 +157,7 @@ BAD: list[tuple[str, Callable[[Path], object], str, type[LpzError]]] = [
     ("a.csv.bz2", bytes_(bz2.compress(b"id,text\n1,a\n")[:-5]), "is damaged", MinibatchError),
     ("b.txt.gz", bytes_(gzip.compress(b"a text " * 99)[:-9]), "is damaged", MinibatchError),
     ("c.txt.gz", bytes_(gzip.compress(b"\xff" * 99)), "UTF-8", MinibatchError),
-    ("short.jsonl", bytes_(b'{"text": "a"}\n'), "--seq-len", MinibatchError),
+    ("short.jsonl", bytes_(b'{"text": "a"}\n'), "seq_len=", MinibatchError),
 ]
 
 

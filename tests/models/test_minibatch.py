@@ -87,7 +87,7 @@ def test_roberta_starts_its_positions_behind_the_padding_id() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"seq_len": 65}, "--seq-len 64"),
+        ({"seq_len": 65}, "seq_len=64"),
         ({"seq_len": 1}, "length 1"),
         ({"batch_size": 0}, "size 0"),
         ({"text": "no/such/file.txt"}, "'no/such/file.txt'"),
@@ -118,7 +118,7 @@ def test_a_vocabulary_that_is_too_small_is_refused() -> None:
     [
         ({}, "'input_ids'"),
         ({"input_ids": torch.zeros(0, 5, dtype=torch.long)}, r"\[0, 5\]"),
-        ({"input_ids": torch.zeros(5, dtype=torch.long)}, "integers"),
+        ({"input_ids": torch.zeros(2, 5, 3, dtype=torch.long)}, "integers"),
         ({"input_ids": torch.zeros(2, 5)}, "integers"),
         ({"input_ids": torch.full((2, 5), -1)}, "id -1"),
         ({"input_ids": torch.ones(2, 5, dtype=torch.long), "labels": torch.ones(3, 5)}, "'labels'"),

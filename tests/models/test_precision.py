@@ -61,7 +61,7 @@ def test_an_overflow_has_no_score(batch: dict[str, Tensor], micro_batch: int | N
         "l2_norm": "ok"
     }
     assert "float16" in rows["nwot"].reason
-    assert "--dtype float32" in rows["snip"].reason
+    assert "dtype=torch.float32" in rows["snip"].reason
     wide = score(overflowing(torch.float32), batch, [*FORWARD, *BACKWARD], micro_batch=micro_batch)
     assert {row.status for row in wide.values()} == {"ok"}
 

@@ -98,7 +98,7 @@ def test_a_limit_that_is_none_is_refused(most: list[str], least: list[str], word
 
 @pytest.mark.parametrize(
     ("texts", "word"),
-    [(["latncy"], "'latency'"), (["synflow"], "proxy:synflow"), (["proxy:synflw"], "'synflow'"), ([], "--objective")],
+    [(["latncy"], "'latency'"), (["synflow"], "proxy:synflow"), (["proxy:synflw"], "'synflow'"), ([], "goals=proxy")],
 )
 def test_an_objective_that_is_none_is_refused(texts: list[str], word: str) -> None:
     with pytest.raises(UsageError) as told:

@@ -12,6 +12,7 @@ from typing import Any
 
 import lpz_zoo.benchmarks
 import pytest
+from lpz_cli.wording import as_options
 from lpz_zoo.benchmarks import BENCHMARKS, gemstones_rows
 from transformers import GemmaConfig
 
@@ -221,7 +222,7 @@ def test_what_does_not_fit_is_said_once_and_the_rest_is_graded(lpz: Lpz, monkeyp
     assert code == 0
     (line,) = (line for line in err.splitlines() if "grasp" in line)
     assert line.startswith(f"warning: grasp has no score of {sum(_lacking(out, 'grasp'))} architectures")
-    assert line.endswith(f"failed: {NARROWER}")
+    assert line.endswith(f"failed: {as_options(NARROWER)}")
     assert not any(_lacking(out, "snip"))
 
 

@@ -39,7 +39,7 @@ def expected(model: PreTrainedModel, batch: Any, *names: str, device: str = "cpu
 
 def test_memory_decides_the_way_and_what_is_left_out() -> None:
     model = load_model("gpt2-variant", lazy=True).model
-    estimate = expected(model, minibatch(model), "snip", "params", "grasp")
+    estimate = expected(model, minibatch(model, batch_size=4), "snip", "params", "grasp")
     snip = estimate.of(resolve("snip"))
     again = snip.having(True, None).bytes
     assert again < snip.bytes < estimate.bytes

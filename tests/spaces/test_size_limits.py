@@ -111,7 +111,7 @@ def test_weights_that_the_memory_has_no_room_for_are_not_made(monkeypatch: pytes
     monkeypatch.setattr("lpzero_hf.models.build.available_bytes", lambda device: 2**20)
     lazy = build_model(config, lazy=True)
     assert score(lazy, None, "params")["params"].require() > 10**8
-    with pytest.raises(ModelError, match="-p params"):
+    with pytest.raises(ModelError, match="proxies=params"):
         build_model(config)
     failed = rank({"wide": config}, "snip", setting=Setting(2, 16))[0].rows["snip"]
     assert failed.status == "failed"
