@@ -119,7 +119,7 @@ def _numbers(value: Any) -> bool:
 
 
 def _tensor(name: str, value: Any, model: PreTrainedModel) -> Any:
-    """An entry as a tensor; a list of rows of unequal length is padded, a single row of tokens is one sequence."""
+    """An entry as a tensor; a list of rows of unequal length is padded."""
     if isinstance(value, Tensor | bool | int | float):
         return value
     if hasattr(value, "dtype"):
@@ -138,7 +138,7 @@ def _tensor(name: str, value: Any, model: PreTrainedModel) -> Any:
             made = torch.stack(rows)
         else:
             raise MinibatchError(f"'{name}' is no rectangle of numbers; {SHAPE}")
-    return made[None] if made.dim() == 1 and name in ("input_ids", "attention_mask", "token_type_ids") else made
+    return made
 
 
 def _padding(given: Any, ids: Tensor) -> dict[str, Tensor]:
