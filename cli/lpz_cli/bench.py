@@ -10,6 +10,7 @@ import typer
 
 from lpz_cli import options
 from lpz_cli.grouping import grouped
+from lpz_cli.libraries import load_libraries
 from lpz_cli.listing import BETTER
 from lpz_cli.output import csv_text, print_csv, print_json, print_table, say, tell
 from lpz_cli.progress import counting, downloading
@@ -147,6 +148,7 @@ def evaluate(
 
         need_matplotlib()
 
+    load_libraries()
     from lpzero_hf.benchmarks.grade import grade
     from lpzero_hf.scoring.cache import ScoreCache
 

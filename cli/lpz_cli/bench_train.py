@@ -11,6 +11,7 @@ import typer
 
 from lpz_cli import options
 from lpz_cli.grouping import grouped
+from lpz_cli.libraries import load_libraries
 from lpz_cli.output import print_json, say
 from lpz_cli.progress import counting
 from lpzero_hf.plugins import load_plugins
@@ -78,6 +79,7 @@ def train(
     workers: options.Workers,
 ) -> None:
     """Make a benchmark: train architectures of a space on a text and record the loss of each."""
+    load_libraries()
     from lpzero_hf.benchmarks.make import BenchmarkSpec, make_benchmark
     from lpzero_hf.benchmarks.train import Recipe
     from lpzero_hf.spaces.named import load_space

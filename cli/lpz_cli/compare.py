@@ -9,6 +9,7 @@ import typer
 from lpz_cli import options
 from lpz_cli.evidence import COLUMNS, evidence_cells, evidence_line
 from lpz_cli.grouping import grouped
+from lpz_cli.libraries import load_libraries
 from lpz_cli.output import print_csv, print_json, print_table, say, tell, tell_error
 from lpz_cli.progress import counting
 from lpz_cli.score import shown
@@ -48,6 +49,7 @@ def compare(
     Example: `lpz compare gpt2-variant llama-mini`
     """
     registry = load_plugins(no_plugin or ())
+    load_libraries()
     import torch
 
     from lpzero_hf.executors.local import LocalExecutor

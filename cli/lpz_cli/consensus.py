@@ -12,6 +12,7 @@ from lpz_cli import options
 from lpz_cli.bench import brief
 from lpz_cli.export import refuse_installed, refuse_to_overwrite
 from lpz_cli.grouping import grouped
+from lpz_cli.libraries import load_libraries
 from lpz_cli.output import print_csv, print_json, print_table, say
 from lpz_cli.progress import stages
 
@@ -49,6 +50,7 @@ def consensus(
 
     Example: `lpz bench consensus gpt2-wt103 gpt2-lm1b --out mine.json`
     """
+    load_libraries()
     from lpzero_hf.artifacts.artifact import write_artifact
     from lpzero_hf.plugins import load_plugins
     from lpzero_hf.searching.find_consensus import find_consensus

@@ -8,6 +8,7 @@ import typer
 
 from lpz_cli import options
 from lpz_cli.grouping import grouped
+from lpz_cli.libraries import load_libraries
 from lpz_cli.output import print_csv, print_json, print_table, tell, tell_error
 from lpz_cli.progress import counting
 from lpzero_hf.errors import LpzError
@@ -50,6 +51,7 @@ def cost(
 
     Example: `lpz cost gpt2-variant bert-mini --cost params --cost kv_cache --cost latency`
     """
+    load_libraries()
     from lpzero_hf.models.load import load_config
     from lpzero_hf.scoring.costs import find_costs, measure_costs
 

@@ -9,6 +9,7 @@ import typer
 
 from lpz_cli import options
 from lpz_cli.grouping import grouped
+from lpz_cli.libraries import load_libraries
 from lpz_cli.output import print_json, print_table, say, tell
 from lpz_cli.progress import counting
 from lpz_cli.score import shown
@@ -110,6 +111,7 @@ def nas(
 
         need_matplotlib()
 
+    load_libraries()
     from lpz_nas import Budget, explore, find_architecture, read_goals, read_limits
 
     from lpzero_hf.benchmarks.benchmark import load_benchmark

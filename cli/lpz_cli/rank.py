@@ -11,6 +11,7 @@ import typer
 
 from lpz_cli import options
 from lpz_cli.grouping import grouped
+from lpz_cli.libraries import load_libraries
 from lpz_cli.output import print_csv, print_json, print_table, say, tell
 from lpz_cli.progress import counting
 from lpz_cli.score import shown
@@ -57,6 +58,7 @@ def rank(
 
     Example: `lpz rank tiny-lm --proxy synaptic_diversity --n 100`
     """
+    load_libraries()
     registry = load_plugins(no_plugin or ())
     from lpzero_hf.scoring.cache import ScoreCache
     from lpzero_hf.scoring.rank import rank as rank_architectures

@@ -10,6 +10,7 @@ import typer
 
 from lpz_cli import options
 from lpz_cli.grouping import grouped
+from lpz_cli.libraries import load_libraries
 from lpz_cli.output import print_json, tell, tell_error
 from lpz_cli.score_record import ScoreRecord, ScoreRequest, read_record, settings_of
 from lpz_cli.score_run import ScoreRun
@@ -72,6 +73,7 @@ def score(
     if form.csv and plan:
         raise UsageError("--plan has no CSV; leave out --csv, or ask for --json")
     record = None if recorded is None else read_record(recorded, context)
+    load_libraries()
     import torch
 
     from lpzero_hf.proxies.resolve import ALL, installed_proxies, resolve

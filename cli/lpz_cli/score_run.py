@@ -169,18 +169,18 @@ class ScoreRun:
         request = self.request if self.record is None else self.record.of_model(place)
         made = plan_run(
             model, batch, result.selection, checkpointing=request.checkpointing, micro_batch=request.micro_batch,
-            fixed=self.record is not None, force=self.force, exact=True, device=self.device, plugins=self.registry,
+            fixed=self.record is not None, force=self.force, notable=0 if self.plan else NOTABLE, device=self.device,
+            plugins=self.registry,
         )  # fmt: skip
         result.facts |= {"checkpointing": made.checkpointing, "micro_batch": made.micro_batch}
         scored = [p for p in result.selection if not any(one.name in made.left_out for one in single([p]))]
         estimate = made.estimate
-        assert estimate is not None
-        if not scored and not self.plan:
+        if estimate is not None and not scored and not self.plan:
             estimate.check()
         result.expected = live.expected = self._expected(model, batch, scored, made.checkpointing)
         if self.plan:
             return made
-        if estimate.bytes > NOTABLE or estimate.fallback:
+        if estimate is not None and (estimate.bytes > NOTABLE or estimate.fallback):
             how = [] if made.checkpointing == request.checkpointing else ["with checkpointing"]
             how += [] if made.micro_batch == request.micro_batch else [f"in micro-batches of {made.micro_batch}"]
             less = f"; run {' and '.join(how)}, to leave memory free" if how else ""

@@ -11,6 +11,7 @@ import typer
 
 from lpz_cli import options
 from lpz_cli.grouping import grouped
+from lpz_cli.libraries import load_libraries
 from lpz_cli.output import print_json, print_table, say
 from lpz_cli.progress import stages
 from lpzero_hf.errors import UsageError
@@ -153,6 +154,7 @@ def search(
 
         need_matplotlib()
 
+    load_libraries()
     from lpzero_hf.plugins import load_plugins
     from lpzero_hf.searching.search import search as run
 

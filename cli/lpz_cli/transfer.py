@@ -11,6 +11,7 @@ import typer
 from lpz_cli import options
 from lpz_cli.bench import brief, three
 from lpz_cli.grouping import grouped
+from lpz_cli.libraries import load_libraries
 from lpz_cli.output import print_csv, print_json, print_table, say, tell
 from lpz_cli.progress import stages
 from lpz_cli.search import Searching
@@ -88,6 +89,7 @@ def transfer(
         raise UsageError("two --search have the same options; give each once")
     chosen = {f"searched {text}".strip() if len(texts) > 1 else "searched": searching_of(text) for text in texts}
 
+    load_libraries()
     from lpzero_hf.plugins import load_plugins
     from lpzero_hf.searching.transfer import transfer as run
 

@@ -59,7 +59,7 @@ def plan_run(
     micro_batch: int | None = None,
     fixed: bool = False,
     force: bool = False,
-    exact: bool = False,
+    notable: int | None = None,
     device: str | torch.device | None = None,
     plugins: PluginRegistry,
 ) -> RunPlan:
@@ -74,13 +74,14 @@ def plan_run(
         micro_batch: likewise.
         fixed: run as asked for, and only leave out what does not fit.
         force: run all as asked for.
-        exact: estimate even what needs no weights, or is far from the limit.
+        notable: bytes from which a need is estimated closely even if much more is free, and 0 for all, even what needs
+            no weights; None for none, and nothing that needs no weights. A close estimate takes a pass without values.
         device: where it will run; None for where its weights are, or the CPU for a lazy model.
         plugins: where layouts come from.
     """
     asked = RunPlan(checkpointing, micro_batch)
     read = single(proxy for proxy in proxies if not ranks_a_set(proxy))
-    if not exact and (force or all(proxy.requires != "model" for proxy in read)):
+    if notable is None and (force or all(proxy.requires != "model" for proxy in read)):
         return asked
     layout, lazy = layout_of(model, plugins), source_of(model) is not None
     place = device or ("cpu" if lazy else model.device)
@@ -92,9 +93,10 @@ def plan_run(
         itemsize = None if dtype is None else dtype.itemsize
         return replace(made, weights=made.weights if lazy else 0, shared_itemsize=itemsize)
 
-    if not exact:
+    if notable != 0:
         rough = estimated(read, True)
-        if rough.available is None or MARGIN * rough.bytes + GIB <= rough.available:
+        roomy = rough.available is None or MARGIN * rough.bytes + GIB <= rough.available
+        if roomy and not rough.fallback and (notable is None or rough.bytes < notable):
             return asked
     estimate = estimated(read, False)
     if force:
