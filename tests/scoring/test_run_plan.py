@@ -136,7 +136,7 @@ class OnlyOnce(GPT2LMHeadModel):
             if again and raises:
                 raise RuntimeError("the cache is full")
             self.ran.add(id(forward))
-            return forward(hidden.sigmoid().logit() if again else hidden, *inputs, **keywords)
+            return forward(hidden if again else hidden.sigmoid().logit(), *inputs, **keywords)
 
         return run
 
