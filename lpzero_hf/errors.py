@@ -40,6 +40,19 @@ class CaptureError(LpzError):
     """Statistics could not be captured from a model."""
 
 
+class WayRefused(CaptureError):
+    """A model cannot run in the way asked for: in parts of a minibatch, or with blocks that run twice.
+
+    Args:
+        cause: why.
+        remedy: what to do instead.
+    """
+
+    def __init__(self, cause: str, remedy: str) -> None:
+        self.cause = cause
+        super().__init__(f"{cause}; {remedy}")
+
+
 class PluginError(LpzError):
     """A plugin is broken, or two plugins claim one name."""
 
@@ -172,20 +185,24 @@ def once(said: set[tuple[type[Warning], str]], file: str, line: int) -> Iterator
         file: of the caller.
         line: in it.
     """
+    inside = True  # Python shares this between threads: one that ends first would leave it to the others
     with warnings.catch_warnings():
         show = warnings.showwarning
 
         def new(
             message: Warning | str, category: type[Warning], filename: str, lineno: int, *where: Any, **more: Any
         ) -> None:
-            if not issubclass(category, OWN_WARNINGS):
+            if not inside or not issubclass(category, OWN_WARNINGS):
                 show(message, category, filename, lineno, *where, **more)
             elif (category, str(message)) not in said:
                 said.add((category, str(message)))
                 show(message, category, file, line)
 
         warnings.showwarning = new
-        yield
+        try:
+            yield
+        finally:
+            inside = False
 
 
 def said_once(run: Callable[Arguments, Result]) -> Callable[Arguments, Result]:

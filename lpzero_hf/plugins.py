@@ -162,10 +162,10 @@ class PluginRegistry:
         )
 
 
-def load_plugins(disabled: Iterable[str] = ()) -> PluginRegistry:
+def load_plugins(disabled: str | Iterable[str] = ()) -> PluginRegistry:
     """The registry of installed plugins, less `disabled` and those named in `LPZ_NO_PLUGINS` (commas
     between names). Loaded once per set of disabled names. Raises `UsageError` if one is no installed plugin."""
-    named = frozenset(disabled)
+    named = frozenset([disabled] if isinstance(disabled, str) else disabled)
     known = {name for p in entry_points(group=hookspecs.PROJECT) for name in (p.name, _distribution(p)[0])}
     variable = {name.strip() for name in os.environ.get(DISABLE_VARIABLE, "").split(",") if name.strip()}
     for name in sorted(named - known):

@@ -9,7 +9,7 @@ from lpz_nas import ProxyEvaluator
 
 import lpzero_hf
 from lpzero_hf import Setting, load_space, rank
-from lpzero_hf.errors import MinibatchWarning, ModelWarning, RoundingWarning, said_once
+from lpzero_hf.errors import MinibatchWarning, ModelWarning, RoundingWarning, once, said_once
 from lpzero_hf.searching.find_consensus import find_consensus
 from lpzero_hf.searching.transfer import transfer
 
@@ -40,6 +40,20 @@ def test_a_warning_of_every_trial_is_said_once_a_run() -> None:
         assert texts.count("of another library") == 3
         assert [text for text in texts if "of trial" in text] == ["of trial 0", "of trial 1", "of trial 2"]
         assert {one.filename for one in told if one.category is ModelWarning} == {__file__}
+
+
+def test_runs_in_two_threads_leave_warnings_as_they_were() -> None:
+    """Python shares what shows warnings between threads; the run that begins first may end first."""
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        first, second = once(set(), "first.py", 1), once(set(), "second.py", 2)
+        first.__enter__()
+        second.__enter__()
+        first.__exit__(None, None, None)
+        second.__exit__(None, None, None)
+        for _ in range(2):
+            warnings.warn("after both", ModelWarning, stacklevel=1)
+    assert [(str(one.message), one.filename) for one in told] == [("after both", __file__)] * 2
 
 
 @pytest.mark.parametrize("run", RUNS, ids=lambda run: run.__name__)

@@ -143,7 +143,7 @@ def test_a_broken_plugin_is_warned_about_once_and_breaks_nothing_else(
 
 
 def test_plugins_can_be_turned_off(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert installed_models(load_plugins(["builtin-zoo"])) == {}
+    assert installed_models(load_plugins(["builtin-zoo"])) == installed_models(load_plugins("builtin-zoo")) == {}
     monkeypatch.setenv("LPZ_NO_PLUGINS", "builtin-proxies, not-installed")
     registry = load_plugins()
     with pytest.warns(PluginWarning, match="'lpzero-any' needs"):  # proxies of the other

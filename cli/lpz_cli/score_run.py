@@ -150,8 +150,7 @@ class ScoreRun:
 
         try:
             scores = score_proxies(
-                loaded.model, batch, selection, seed=seed, checkpointing=result.plan.checkpointing,
-                micro_batch=result.plan.micro_batch, left_out=result.plan.left_out, plugins=registry, progress=step,
+                loaded.model, batch, selection, result.plan, seed=seed, plugins=registry, progress=step,
                 finished=finished,
             )  # fmt: skip
         except KeyboardInterrupt:
@@ -159,6 +158,8 @@ class ScoreRun:
                 result.draws.append(drawn[0])
             raise
         result.draws.append(scores)
+        # If a model refuses the way of the plan, the score is repeated in the way that it ran.
+        result.facts |= {"checkpointing": scores.checkpointing, "micro_batch": scores.micro_batch}
 
     def _planned(self, result: Result, place: int, model: PreTrainedModel, batch: Any, live: LiveScores) -> RunPlan:
         """How the model is scored, told where it takes much. Raises `DoesNotFit` if nothing fits."""

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from lpzero_hf.benchmarks.across import BenchmarkCell, MeanAcross
-    from lpzero_hf.searching.transfer import TransferResult, TransferRow
+    from lpzero_hf.searching.transfer_rows import TransferResult, TransferRow
 
 
 @grouped

@@ -39,7 +39,7 @@ def benchmark_from_table(
     skip_bad_rows: bool = False,
     seed_column: str | None = None,
     key_column: str | None = None,
-    extra_columns: Sequence[str] = (),
+    extra_columns: str | Sequence[str] = (),
     citation: str = "",
     license: str = "",
     notes: str = "",
@@ -112,7 +112,7 @@ def benchmark_from_rows(
     skip_bad_rows: bool = False,
     seed_column: str | None = None,
     key_column: str | None = None,
-    extra_columns: Sequence[str] = (),
+    extra_columns: str | Sequence[str] = (),
     unit: str = "",
     citation: str = "",
     license: str = "",
@@ -153,9 +153,8 @@ def benchmark_from_rows(
         found = rows() if callable(rows) else rows
         return found if isinstance(found, RowTable) else read_table(found, skip_bad_rows)
 
-    reading = TableReading(
-        read, metric, architecture, base, home, seed_column, key_column, tuple(extra_columns), plugins
-    )
+    extra = (extra_columns,) if isinstance(extra_columns, str) else tuple(extra_columns)
+    reading = TableReading(read, metric, architecture, base, home, seed_column, key_column, extra, plugins)
     return Benchmark(
         name=name,
         summary=summary or f"the architectures of a table, by {unit or metric}",

@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lpzero_hf.errors import CaptureError
+from lpzero_hf.errors import CaptureError, WayRefused
 from lpzero_hf.models.objective import Batch, finite_output, first_output, head_kind, project, projected, real_targets
 from lpzero_hf.models.padding import IGNORED
 
@@ -33,7 +33,7 @@ Targets = Callable[[Tensor], Tensor]
 TARGETS: dict[str, Targets] = {"next": lambda labels: labels[:, 1:], "same": lambda labels: labels}
 
 
-class Indivisible(CaptureError):
+class Indivisible(WayRefused):
     """A minibatch cannot run in parts.
 
     Args:
@@ -41,8 +41,7 @@ class Indivisible(CaptureError):
     """
 
     def __init__(self, cause: str) -> None:
-        self.cause = cause
-        super().__init__(f"{cause}; {WHOLE}")
+        super().__init__(cause, WHOLE)
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint, set_checkpoint_early_stop
+from torch.utils.checkpoint import CheckpointError, checkpoint, set_checkpoint_early_stop
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
@@ -32,7 +32,7 @@ from lpzero_hf.capture.reducer import Reducer, Where, widened
 from lpzero_hf.capture.spec import Moment
 from lpzero_hf.capture.tokens import TokenRows
 from lpzero_hf.capture.used_weights import UsedWeights
-from lpzero_hf.errors import CaptureError, one_line
+from lpzero_hf.errors import CaptureError, WayRefused, one_line
 from lpzero_hf.models.embeddings import input_embeddings
 from lpzero_hf.models.layout import Block, Mixer, ModelLayout, WeightSite
 from lpzero_hf.models.objective import Batch
@@ -41,6 +41,10 @@ PLAIN = (nn.Linear, Conv1D)
 FP16_LOSS_SCALE = 2.0**12  # a power of two, undone exactly; keeps half-precision gradients from vanishing
 _Part = TypeVar("_Part")
 NO_GRADIENT = "no gradient reaches the model's blocks: its objective does not depend on them"
+
+
+def _no_second_run(error: Exception) -> WayRefused:
+    return WayRefused(f"a block cannot run a second time ({one_line(error)})", "score this model without checkpointing")
 
 
 class Recorder:
@@ -174,8 +178,7 @@ class Recorder:
         except torch.OutOfMemoryError:
             raise
         except Exception as error:
-            reason = f"a block cannot run a second time ({one_line(error)}); score this model without checkpointing"
-            raise CaptureError(reason) from error
+            raise _no_second_run(error) from error
         finally:
             self.replaying, self.event, self.mixer, self.block = before
 
@@ -399,7 +402,9 @@ class Recorder:
         except Exception as error:
             self.broken = True
             cause = error
-            if not isinstance(error, CaptureError):
+            if isinstance(error, CheckpointError):  # the second run of a block saved other tensors
+                cause = _no_second_run(error)
+            elif not isinstance(error, CaptureError):
                 cause = CaptureError(f"{type(model).__name__} does not run on this minibatch: {one_line(error)}")
             self.reducer.fail(cause, moments)
 

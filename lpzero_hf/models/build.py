@@ -128,15 +128,15 @@ class ModelRecipe:
         whole = partial(self.make, failure, lazy=False)
         if self.checkpoint is None:
             names = {id(p): name for name, p in model.named_parameters()}
-            return make_lazy(model, Source(whole, partial(self._drawing, names)))
+            return make_lazy(model, Source(whole, partial(self._drawing, names), self.device))
         try:
             read = Checkpoint(self.checkpoint, model, self.device).read
         except NotInCheckpoint:
             whole()  # refuses what is missing, and not only named otherwise
-            return make_lazy(model, Source(whole))
+            return make_lazy(model, Source(whole, device=self.device))
         except LookupError:
-            return make_lazy(model, Source(whole))
-        return make_lazy(model, Source(whole, lambda: read))
+            return make_lazy(model, Source(whole, device=self.device))
+        return make_lazy(model, Source(whole, lambda: read, self.device))
 
     def _drawing(self, names: Mapping[int, str]) -> Reader | None:
         """Draws single weights of the lazy model whose parameters have these names, by `id`."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
 import warnings
 from collections.abc import Iterable, Mapping, Sequence, Sized
@@ -65,7 +66,10 @@ def _columns(given: GivenBatch, model: PreTrainedModel) -> dict[str, Any]:
             raise MinibatchError("the data loader is empty; give one with a batch")
         return _columns(first, model)
     if isinstance(given, Mapping):
-        return dict(given)
+        return {name: _plain(value) for name, value in given.items()}
+    if hasattr(given, "iloc") and hasattr(given, "columns"):  # a data frame
+        frame: Any = given
+        return {str(name): _plain(frame[name]) for name in frame.columns}
     if isinstance(given, Sized) and hasattr(given, "column_names"):  # a dataset
         if len(given) > MOST_ROWS:
             raise MinibatchError(f"a dataset of {len(given):,} rows is no minibatch; give some of them: dataset[:16]")
@@ -75,6 +79,15 @@ def _columns(given: GivenBatch, model: PreTrainedModel) -> dict[str, Any]:
         names = dict.fromkeys(name for row in given for name in row)
         return {name: [row.get(name) for row in given] for name in names}
     raise MinibatchError(f"{SHAPE}; this is a {type(given).__name__}")
+
+
+def _plain(value: Any) -> Any:
+    """A column of a dataset or of a data frame as a list; anything else as it is."""
+    if isinstance(value, str | bytes | list | tuple | Tensor) or not isinstance(value, Iterable):
+        return value
+    value = value.to_numpy() if hasattr(value, "to_numpy") else value
+    objects = getattr(getattr(value, "dtype", None), "kind", "") == "O"
+    return list(value) if objects or isinstance(value, Sequence) else value
 
 
 def _first_of(loader: DataLoader[Any], model: PreTrainedModel) -> Any:
@@ -88,13 +101,22 @@ def _first_of(loader: DataLoader[Any], model: PreTrainedModel) -> Any:
         for generator in own.values():
             generator.manual_seed(42)
         with random_numbers(model, seed=42):
-            first = next(iter(loader), None)
+            first = next(iter(_without_workers(loader)), None)
     finally:
         for key, generator in own.items():
             generator.set_state(states[key])
     if loader.collate_fn is default_collate and isinstance(first, Mapping):
         return {name: _of_columns(value) for name, value in first.items()}
     return first
+
+
+def _without_workers(loader: DataLoader[Any]) -> DataLoader[Any]:
+    """The same loader in this process: workers that persist would go on from here when they are used next."""
+    if not loader.num_workers:
+        return loader
+    here = copy.copy(loader)
+    vars(here).update(num_workers=0, persistent_workers=False, prefetch_factor=None, timeout=0, _iterator=None)
+    return here
 
 
 def _of_columns(value: Any) -> Any:

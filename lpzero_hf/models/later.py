@@ -7,6 +7,7 @@ on inside its functions. Classes cannot derive from what is imported later.
 from __future__ import annotations
 
 import importlib
+from collections.abc import Callable
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,9 @@ class LaterModule(ModuleType):
 
     def __getattr__(self, name: str) -> Any:
         return getattr(importlib.import_module(self.__name__), name)
+
+    def __reduce__(self) -> tuple[Callable[[str], ModuleType], tuple[str]]:
+        return LaterModule, (self.__name__,)  # a proxy that holds one goes to another process
 
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ is freed before the next. For any other proxy the whole model is built.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -34,10 +34,12 @@ class Source:
     Args:
         whole: builds the whole model.
         reader: makes `read`, when a weight is wanted for the first time.
+        device: where the model goes, and each weight.
     """
 
     whole: Callable[[], PreTrainedModel]
     reader: Callable[[], Reader | None] = lambda: None
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
 
     @cached_property
     def read(self) -> Reader | None:

@@ -173,15 +173,15 @@ def _rows(
         with Survived():
             model = setting.model(config, lazy=True)
             batch = setting.minibatch(model) if any(proxy.uses_minibatch for proxy in proxies) else None
-            fit = fitting(model, batch, proxies, plugins, device=setting.device, sharing=sharing)
-            scores = score_proxies(model, batch, fit, seed=setting.seed, plugins=plugins)
+            plan = fitting(model, batch, proxies, plugins, device=setting.device, sharing=sharing)
+            scores = score_proxies(model, batch, proxies, plan, seed=setting.seed, plugins=plugins)
     except (MinibatchError, Crowded):  # wrong for every architecture, or not to be done now
         raise
     except Exception as error:  # one architecture must not cost the scores of the others
         return {proxy.name: _failed(proxy, one_line(error)) for proxy in proxies}
-    rows = {row.proxy: asdict(row) for row in scores.rows}
-    for proxy in fit:
-        if isinstance(proxy, StatisticProxy):
+    rows = {row.proxy: asdict(row) for row in scores.rows if row.status != "left out"}
+    for proxy in proxies:
+        if isinstance(proxy, StatisticProxy) and proxy.name in rows:
             rows[proxy.name]["seconds"] += scores.seconds[proxy.network.name]
     too_large = NARROWER if setting.dtype in ("float32", "float64") else TOO_LARGE
     return rows | {proxy.name: _failed(proxy, too_large) for proxy in proxies if proxy.name not in rows}

@@ -1,4 +1,4 @@
-"""Which proxies of an architecture fit into the free memory, decided before any weight is made."""
+"""How one of many architectures fits into the free memory, decided before any weight is made."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from lpzero_hf.models.memory import give_back
 from lpzero_hf.plugins import PluginRegistry
 from lpzero_hf.proxies.base import Proxy
 from lpzero_hf.scoring.memory_estimate import GIB, estimate_memory
+from lpzero_hf.scoring.run_plan import AS_IT_IS, MARGIN, RunPlan, planned
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-MARGIN = 4  # by which a rough estimate may be wrong
 TOO_LARGE = "it needs more memory than is free"
 NARROWER = f"{TOO_LARGE}; `dtype=torch.bfloat16` needs less"
 
@@ -32,8 +32,9 @@ def fitting(
     *,
     device: str,
     sharing: int = 1,
-) -> Sequence[Proxy]:
-    """The proxies of a lazy model that the free memory allows.
+) -> RunPlan:
+    """How a lazy model is scored in the memory that is free: with checkpointing or in micro-batches where that is
+    short, and which proxies are left out.
 
     A rough estimate is enough for a model far from its limits, so that many small ones cost no further pass each.
 
@@ -49,16 +50,18 @@ def fitting(
         Crowded: it needs more than that part, and would have more if it were alone.
     """
     if all(proxy.requires != "model" for proxy in proxies):
-        return proxies
+        return AS_IT_IS
     layout = layout_of(model, plugins)
     rough = estimate_memory(model, batch, proxies, layout, device=device, rough=True)
     if rough.available is None or MARGIN * rough.bytes + GIB <= rough.available / sharing:
-        return proxies
+        return AS_IT_IS
     gc.collect()  # what earlier models have left
     give_back()
     estimate = estimate_memory(model, batch, proxies, layout, device=device)
-    if estimate.available is None or estimate.bytes <= estimate.available / sharing:
-        return proxies
+    if estimate.available is None:
+        return AS_IT_IS
     if sharing > 1:
+        if estimate.bytes <= estimate.available / sharing:
+            return AS_IT_IS
         raise Crowded
-    return estimate.fitting()
+    return planned(estimate)

@@ -144,7 +144,7 @@ class MemoryEstimate:
         if self.requires != "model":
             return replace(self, checkpointing=checkpointing, micro_batch=micro_batch)
         f, on_host = self.footprint, self.device == "cpu"
-        passes = _needs(f, self.proxies, self.precision, checkpointing, f.sequences, micro_batch, on_host)
+        passes = _needs(f, self.proxies, self.precision, checkpointing, f.sequences, micro_batch, on_host, f.itemsize)
         return replace(self, passes=passes, checkpointing=checkpointing, micro_batch=micro_batch)
 
     def of(self, proxies: Sequence[Proxy]) -> MemoryEstimate:
@@ -154,7 +154,9 @@ class MemoryEstimate:
     def need(self, proxies: Sequence[Proxy]) -> int:
         """The bytes that these proxies need with the weights, if they are scored without the others."""
         f, precision, on_host = self.footprint, self.precision, self.device == "cpu"
-        needs = _needs(f, proxies, precision, self.checkpointing, f.sequences, self.micro_batch, on_host)
+        needs = _needs(
+            f, proxies, precision, self.checkpointing, f.sequences, self.micro_batch, on_host, f.itemsize
+        )  # fmt: skip
         return self.weights + max((need.total for need in needs), default=0)
 
     def fitting(self) -> tuple[Proxy, ...]:
@@ -337,8 +339,10 @@ def _needs(
     sequences: int,
     micro_batch: int | None = None,
     on_host: bool = True,
+    own_itemsize: int | None = None,
 ) -> tuple[Need, ...]:
-    """What each pass needs, with settings that may differ from those of `footprint`."""
+    """What each pass needs, with settings that may differ from those of `footprint`; passes of a proxy's own run in the
+    precision of the weights, which may be another than that of the shared ones."""
     at_once = min(micro_batch or sequences, sequences)
     scale = itemsize / footprint.itemsize * sequences / max(footprint.sequences, 1)
     whole = footprint.outside + footprint.blocks
@@ -363,6 +367,9 @@ def _needs(
             copies = footprint.parameters * size
             activations = int((whole + passing) * size / footprint.itemsize / max(footprint.sequences, 1))
         needs.append(Need(network.name, copies, workspace if gradients else 0, activations))
+    if own_itemsize is not None:
+        itemsize, scale, wide = own_itemsize, scale * own_itemsize / itemsize, max(own_itemsize, 4)
+        workspace = footprint.largest * (itemsize + 3 * wide)
     for proxy in proxies:
         if isinstance(proxy, ModelProxy) and (proxy.requires == "model" or (not networks and proxy.needs != "none")):
             copies = int(proxy.holds * footprint.parameters * wide)

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from lpzero_hf.plugins import PluginRegistry
 
+Way = tuple[bool, int | None]  # whether blocks run twice; how many sequences run at a time, None for all
 MARGIN = 4  # by which a rough estimate may be wrong
 UNSURE = 2  # by which any may be
 
@@ -33,6 +34,9 @@ class RunPlan:
     Args:
         checkpointing: whether blocks run twice.
         micro_batch: number of sequences that run at a time, None for all.
+        instead: other ways that fit, for a model that refuses this one.
+        refusable: whether it is not the way asked for, nor is any of those: if the model refuses them, there is no
+            memory to run it.
         left_out: the proxies that need more memory than is free, by name, and how much.
         estimate: of the memory, for the proxies that are not left out, or for all if none fits; None if there was no
             need for one.
@@ -41,12 +45,17 @@ class RunPlan:
     checkpointing: bool
     micro_batch: int | None
     left_out: Mapping[str, str] = field(default_factory=dict)
+    instead: tuple[Way, ...] = ()
+    refusable: bool = False
     estimate: MemoryEstimate | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """As plain data for JSON."""
         estimate = {} if self.estimate is None else self.estimate.to_dict()
         return estimate | {"left_out": dict(self.left_out)}
+
+
+AS_IT_IS = RunPlan(checkpointing=False, micro_batch=None)
 
 
 def plan_run(
@@ -83,8 +92,9 @@ def plan_run(
     read = single(proxy for proxy in proxies if not ranks_a_set(proxy))
     if notable is None and (force or all(proxy.requires != "model" for proxy in read)):
         return asked
-    layout, lazy = layout_of(model, plugins), source_of(model) is not None
-    place = device or ("cpu" if lazy else model.device)
+    layout, source = layout_of(model, plugins), source_of(model)
+    lazy = source is not None
+    place = device or (model.device if source is None else source.device)
 
     def estimated(some: Sequence[Proxy], rough: bool) -> MemoryEstimate:
         made = estimate_memory(
@@ -117,29 +127,34 @@ def planned(estimate: MemoryEstimate, *, fixed: bool = False) -> RunPlan:
         estimate: of all proxies, run as asked for.
         fixed: whether they run just so.
     """
-    chosen = estimate if fixed else _roomiest(estimate)
+    ways = [estimate] if fixed else _roomiest(estimate)
+    chosen = ways[0]
     fits = chosen.fitting()
     left_out = {proxy.name: chosen.why_not(proxy) for proxy in chosen.proxies if proxy not in fits}
     if left_out and fits:
         chosen = chosen.of(fits)
-    return RunPlan(chosen.checkpointing, chosen.micro_batch, left_out, chosen)
+    instead = tuple((way.checkpointing, way.micro_batch) for way in ways[1:])
+    asked = estimate.checkpointing, estimate.micro_batch
+    refusable = asked not in [(chosen.checkpointing, chosen.micro_batch), *instead]
+    return RunPlan(chosen.checkpointing, chosen.micro_batch, left_out, instead, refusable, chosen)
 
 
-def _roomiest(estimate: MemoryEstimate) -> MemoryEstimate:
-    """The first way of running the shared passes that fits, or else the one that needs least.
+def _roomiest(estimate: MemoryEstimate) -> list[MemoryEstimate]:
+    """The first way of running the shared passes that fits, or else the one that needs least; after it, ways that fit
+    and ask less of the model.
 
     As asked for, if that takes at most half of what is free, because estimates may be wrong by a factor of two.
     """
     shared = [p for p in estimate.proxies if isinstance(p, StatisticProxy) and p.requires == "model"]
     free = estimate.available
     if free is None or not shared or estimate.need(shared) * UNSURE <= free:
-        return estimate
+        return [estimate]
     needs = [(way.need(shared), place, way) for place, way in enumerate(_ways(estimate))]
     gained = needs[1][0] < needs[0][0]
     for need, _, way in needs[1:] if gained else needs:
         if need <= free:
-            return way
-    return min(needs, key=lambda one: one[:2])[2]
+            return [way, *(other for less, place, other in needs[:2] if other is not way and less <= free)]
+    return [min(needs, key=lambda one: one[:2])[2]]
 
 
 def _ways(estimate: MemoryEstimate) -> Iterator[MemoryEstimate]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import math
 import time
@@ -10,7 +11,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import partial
-from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -20,7 +20,15 @@ from transformers import PreTrainedModel
 from lpzero_hf.capture.audit import not_run
 from lpzero_hf.capture.capture import capture
 from lpzero_hf.capture.spec import WORDS, Captured, Network, Reduced, Reduction
-from lpzero_hf.errors import InvalidScore, ModelWarning, NotApplicable, RoundingWarning, UsageError, one_line
+from lpzero_hf.errors import (
+    InvalidScore,
+    ModelWarning,
+    NotApplicable,
+    RoundingWarning,
+    UsageError,
+    WayRefused,
+    one_line,
+)
 from lpzero_hf.foreign import Survived
 from lpzero_hf.models.given_batch import GivenBatch
 from lpzero_hf.models.isolation import isolated
@@ -38,7 +46,7 @@ from lpzero_hf.proxies.base import FunctionProxy, ModelProxy, Proxy, StatisticPr
 from lpzero_hf.proxies.resolve import ALL, ProxyLike, resolve
 from lpzero_hf.scoring.composite_scores import add_composite_scores
 from lpzero_hf.scoring.pass_order import OwnPass, passes_of
-from lpzero_hf.scoring.run_plan import plan_run
+from lpzero_hf.scoring.run_plan import AS_IT_IS, RunPlan, Way, plan_run
 from lpzero_hf.scoring.scores import Score, Scores, Status
 
 LOG = logging.getLogger(__name__)
@@ -124,9 +132,8 @@ def score(
             plugins=plugins,
         )  # fmt: skip
     return score_proxies(
-        scored, checked, selection,
-        seed=seed, dtype=dtype, checkpointing=plan.checkpointing, micro_batch=plan.micro_batch, left_out=plan.left_out,
-        plugins=plugins, progress=progress, finished=finished,
+        scored, checked, selection, plan,
+        seed=seed, dtype=dtype, plugins=plugins, progress=progress, finished=finished,
     )  # fmt: skip
 
 
@@ -134,12 +141,10 @@ def score_proxies(
     model: PreTrainedModel,
     batch: Mapping[str, Any] | None,
     proxies: Sequence[Proxy],
+    plan: RunPlan = AS_IT_IS,
     *,
     seed: int = 42,
     dtype: torch.dtype | None = None,
-    checkpointing: bool = False,
-    micro_batch: int | None = None,
-    left_out: Mapping[str, str] = MappingProxyType({}),
     plugins: PluginRegistry,
     progress: Callable[[str, int, int], None] | None = None,
     finished: Callable[[Scores], None] | None = None,
@@ -147,38 +152,40 @@ def score_proxies(
     """As `score`, for resolved proxies and a minibatch that fits the model (`check_minibatch`).
 
     Args:
-        left_out: proxies that are not scored although requested, by name, and the reasons.
+        plan: how shared passes run, and which proxies are not scored although requested.
     """
     requested, wanted = proxies, single(proxy for proxy in proxies if not ranks_a_set(proxy))
-    proxies = tuple(proxy for proxy in wanted if proxy.name not in left_out)
-    without = {p.name: _row(p, None, "left out", left_out[p.name]) for p in wanted if p.name in left_out}
-    if micro_batch is not None and micro_batch < 1:
-        raise UsageError(f"micro-batches of {micro_batch} sequences are not possible; ask for at least 1")
+    proxies = tuple(proxy for proxy in wanted if proxy.name not in plan.left_out)
+    without = {p.name: _row(p, None, "left out", plan.left_out[p.name]) for p in wanted if p.name in plan.left_out}
+    if plan.micro_batch is not None and plan.micro_batch < 1:
+        raise UsageError(f"micro-batches of {plan.micro_batch} sequences are not possible; ask for at least 1")
     if batch is None and (using := [proxy.name for proxy in proxies if proxy.uses_minibatch]):
         raise UsageError(f"{', '.join(using[:3])} cannot be scored without a minibatch; give one")
     model = _sufficient(unwrapped(model), proxies)
     given = NoMinibatch() if batch is None else dict(batch)
     if any(_differentiates(proxy) for proxy in proxies) and not has_own_loss(model, given):
         warnings.warn(projection_warning(model), ModelWarning, stacklevel=3)
-    passes = _Passes(model, given, seed, dtype, checkpointing, micro_batch, plugins)
+    passes = _Passes(model, given, seed, dtype, plan, plugins)
     with plain_layers(model):
         captures = any(isinstance(proxy, StatisticProxy) and proxy.passes != "none" for proxy in proxies)
         layout = running_layout(model, layout_of(model, plugins), given, seed, told_later=captures)
 
         def tell(rows: dict[str, Score], seconds: dict[str, float]) -> None:
             if finished is not None:
-                finished(_composed(without | rows, seconds, requested))
+                finished(made(rows, seconds))
 
-        rows, seconds = passes.scores(proxies, layout, progress, tell)
-        return _composed(without | rows, seconds, requested)
+        def made(rows: dict[str, Score], seconds: dict[str, float]) -> Scores:
+            return Scores(_composed(without | rows, requested), dict(seconds), *passes.way)
+
+        return made(*passes.scores(proxies, layout, progress, tell))
 
 
-def _composed(rows: Mapping[str, Score], seconds: Mapping[str, float], requested: Sequence[Proxy]) -> Scores:
+def _composed(rows: Mapping[str, Score], requested: Sequence[Proxy]) -> tuple[Score, ...]:
     """The scores of the requested proxies, from those of the proxies that read the model, as far as there are any."""
     made = {name: asdict(row) for name, row in rows.items()}
     there = [p for p in requested if ranks_a_set(p) or all(one.name in made for one in single([p]))]
     add_composite_scores({"": made}, there)
-    return Scores(tuple(Score(**made[proxy.name]) for proxy in there), dict(seconds))
+    return tuple(Score(**made[proxy.name]) for proxy in there)
 
 
 def _sufficient(model: PreTrainedModel, proxies: Sequence[Proxy]) -> PreTrainedModel:
@@ -203,17 +210,24 @@ def _differentiates(proxy: Proxy) -> bool:
     return isinstance(proxy, ModelProxy) and "backward" in proxy.passes
 
 
-@dataclass(frozen=True)
+@dataclass
 class _Passes:
-    """The settings of the passes over one model, see `score`."""
+    """The settings of the passes over one model, see `score`; the way of the plan that the model does not refuse."""
 
     model: PreTrainedModel
     batch: dict[str, Any]
     seed: int
     dtype: torch.dtype | None
-    checkpointing: bool
-    micro_batch: int | None
+    plan: RunPlan
     plugins: PluginRegistry
+
+    def __post_init__(self) -> None:
+        self.ways = [(self.plan.checkpointing, self.plan.micro_batch), *self.plan.instead]
+
+    @property
+    def way(self) -> Way:
+        """Whether blocks run twice, and how many sequences run at a time."""
+        return self.ways[0]
 
     def scores(
         self,
@@ -259,14 +273,8 @@ class _Passes:
     ) -> tuple[dict[str, Score], frozenset[str]]:
         """The scores, and the names of the blocks that did not run."""
         reductions = list(dict.fromkeys(r for proxy in proxies for r in proxy.reductions))
-        # Without a minibatch only W is read, and nothing runs.
-        batch = {"input_ids": torch.zeros(1, 2, dtype=torch.long)} if self._without_batch else self.batch
         try:
-            with Survived():
-                captured = capture(
-                    self.model, batch, reductions, layout, network=network, dtype=self.dtype, seed=self.seed,
-                    checkpointing=self.checkpointing, micro_batch=self.micro_batch,
-                )  # fmt: skip
+            captured = self._captured(network, reductions, layout)
         except Exception as error:  # any error of a third-party model is reported in the rows
             LOG.debug("the %s pass failed", network.name, exc_info=True)
             return {proxy.name: _failed(proxy, error) for proxy in proxies}, frozenset()
@@ -274,12 +282,29 @@ class _Passes:
             return {}, captured.idle
 
         def combined(proxy: StatisticProxy) -> float:
-            return proxy.finish([_reduced(captured, r, layout) for r in proxy.reductions], layout)
+            return proxy.finish([_reduced(captured, r, layout, self.plan) for r in proxy.reductions], layout)
 
         def note(proxy: StatisticProxy) -> str:
             return "; ".join(dict.fromkeys(captured.notes[r] for r in proxy.reductions if r in captured.notes))
 
         return {proxy.name: _scored(proxy, partial(combined, proxy), note(proxy)) for proxy in proxies}, frozenset()
+
+    def _captured(self, network: Network, reductions: Sequence[Reduction], layout: ModelLayout) -> Captured:
+        """What a pass captures, in the first way that the model does not refuse; it is that of later passes too."""
+        # Without a minibatch only W is read, and nothing runs.
+        batch = {"input_ids": torch.zeros(1, 2, dtype=torch.long)} if self._without_batch else self.batch
+        while True:
+            checkpointing, micro_batch = self.way
+            with Survived():
+                captured = capture(
+                    self.model, batch, reductions, layout, network=network, dtype=self.dtype, seed=self.seed,
+                    checkpointing=checkpointing, micro_batch=micro_batch,
+                )  # fmt: skip
+            refused = any(isinstance(error, WayRefused) for error in captured.failures.values())
+            if not refused or len(self.ways) == 1:
+                return captured
+            del self.ways[0], captured
+            gc.collect()  # free what the refused pass has left behind
 
     def _own(self, proxy: ModelProxy | FunctionProxy, layout: ModelLayout) -> Score:
         source = source_of(self.model)
@@ -311,9 +336,11 @@ class _Passes:
         return isinstance(self.batch, NoMinibatch)
 
 
-def _reduced(captured: Captured, reduction: Reduction, layout: ModelLayout) -> list[Reduced]:
-    if reduction in captured.failures:
-        raise captured.failures[reduction]
+def _reduced(captured: Captured, reduction: Reduction, layout: ModelLayout, plan: RunPlan) -> list[Reduced]:
+    if (error := captured.failures.get(reduction)) is not None:
+        if isinstance(error, WayRefused) and plan.refusable:
+            raise _NoRoom(f"it needs more memory than is free, because {error.cause}")
+        raise error
     reduced = captured.values[reduction]
     if not reduced:
         hidden = reduction.place == "attention" and any(mixer.attention and mixer.heads for mixer in layout.mixers)
@@ -332,6 +359,8 @@ def _scored(proxy: Proxy, evaluate: Callable[[], float], note: str) -> Score:
         return _row(proxy, None, "not applicable", str(error), start)
     except InvalidScore as error:
         return _row(proxy, None, "invalid", str(error), start)
+    except _NoRoom as error:
+        return _row(proxy, None, "left out", str(error), start)
     except torch.OutOfMemoryError:
         return _row(proxy, None, "failed", OUT_OF_MEMORY, start)
     except Exception as error:  # any error of a third-party proxy is reported in its row
@@ -360,6 +389,10 @@ def _noting_rounding(proxy: str) -> Iterator[list[str]]:
         yield notes
     for note in notes:
         warnings.warn(f"the score of '{proxy}' {note}", RoundingWarning, stacklevel=4)
+
+
+class _NoRoom(Exception):
+    """A score needs more memory than is free."""
 
 
 def _failed(proxy: Proxy, error: Exception) -> Score:

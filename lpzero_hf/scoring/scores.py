@@ -63,10 +63,14 @@ class Scores(Mapping[str, Score], Displayed):
     Args:
         rows: the scores.
         seconds: the time of each shared pass, by the name of its network.
+        checkpointing: whether blocks ran twice in these.
+        micro_batch: number of sequences that ran at a time in these, None for all.
     """
 
     rows: tuple[Score, ...]
     seconds: dict[str, float] = field(default_factory=dict)
+    checkpointing: bool = False
+    micro_batch: int | None = None
 
     def __getitem__(self, name: str) -> Score:
         for row in self.rows:

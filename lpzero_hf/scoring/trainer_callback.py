@@ -72,7 +72,14 @@ class ProxyCallback(TrainerCallback):
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """Score before the first step; a training that is resumed is scored at its next turn."""
+        """Score before the first step; a training that is resumed is scored at its next turn.
+
+        Raises:
+            UsageError: each process holds only a part of the weights (FSDP, DeepSpeed).
+        """
+        sharded = {"FSDP": self.trainer.is_fsdp_enabled, "DeepSpeed": self.trainer.is_deepspeed_enabled}
+        for name in (name for name, on in sharded.items() if on):  # in each process, before any waits for another
+            raise UsageError(f"with {name}, no process may hold all weights to score; train with DDP or one process")
         if state.global_step == 0:
             self._log(state, control)
 

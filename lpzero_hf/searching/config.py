@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from itertools import product
-from typing import Any
+from typing import Any, cast
 
 from lpzero_hf.benchmarks.matched import MATCH, WITHIN, Sizes
 from lpzero_hf.benchmarks.table_options import TableOptions
@@ -41,7 +41,7 @@ class SearchConfig:
     Args:
         benchmarks: names of one or several to search on at once.
         strategy: evolution, random or exhaustive.
-        unary: unary operations in the two branches, each 1 to 4.
+        unary: unary operations in the two branches, each 1 to 4; one number stands for both.
         reduces: folds over elements to choose from.
         aggregates: folds over blocks to choose from.
         fitness: spearman, kendall, matched (agreement at matched size) or mixed (the mean of spearman and matched).
@@ -110,6 +110,8 @@ class SearchConfig:
     saw: tuple[tuple[str, ...], ...] = ()
 
     def __post_init__(self) -> None:
+        lengths = cast("int | tuple[int, int]", self.unary)
+        object.__setattr__(self, "unary", (lengths, lengths) if isinstance(lengths, int) else lengths)
         for what, value, known in (
             ("strategy", self.strategy, STRATEGY_NAMES),
             ("fitness", self.fitness, KINDS),

@@ -22,7 +22,8 @@ from lpzero_hf.scoring.cache import ScoreCache
 from lpzero_hf.searching.benchmark_scores import Progress
 from lpzero_hf.searching.consensus import Consensus, candidates, consensus
 from lpzero_hf.searching.export import checked
-from lpzero_hf.searching.transfer import SettingFor, unsearched, vector
+from lpzero_hf.searching.transfer import SettingFor, unsearched
+from lpzero_hf.searching.transfer_rows import vector
 
 
 @dataclass(frozen=True)

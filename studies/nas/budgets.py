@@ -24,7 +24,7 @@ from lpzero_hf.proxies.searched_proxy import SearchedProxy
 from lpzero_hf.scoring.cache import ScoreCache
 from lpzero_hf.scoring.evaluate import evaluate
 from lpzero_hf.scoring.setting import Setting
-from lpzero_hf.searching.transfer import vector
+from lpzero_hf.searching.transfer_rows import vector
 from studies.nas.budget_pages import Page
 from studies.nas.choosing import alike, limits, play, resamples, summary
 from studies.proxies.evidence import graded_runs

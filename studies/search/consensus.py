@@ -13,7 +13,8 @@ from lpzero_hf.benchmarks.matched import MATCH, WITHIN, Sizes
 from lpzero_hf.plugins import load_plugins
 from lpzero_hf.proxies.resolve import installed_proxies
 from lpzero_hf.searching.consensus import candidates
-from lpzero_hf.searching.transfer import TransferRow, consensus_rows, row_of, unsearched, values, vector
+from lpzero_hf.searching.transfer import unsearched
+from lpzero_hf.searching.transfer_rows import TransferRow, consensus_rows, row_of, values, vector
 from studies.proxies.evidence import graded_runs
 from studies.search.transfer_protocol import CAVEAT, PUBLIC, TransferProtocol, compact, found_table, reading, rows_table
 from studies.study import Progress, Runs

@@ -148,7 +148,7 @@ def test_a_column_called_as_a_nested_field_is_no_note() -> None:
     rows = [{"hidden_size": width, "rope_theta": 10**place, "loss": place} for place, width in enumerate(WIDTHS)]
     with pytest.raises(UsageError, match=r"rope_parameters\.rope_theta"):
         benchmark_from_table(rows, "loss", base=BASE)
-    benchmark = benchmark_from_table(rows, "loss", base=BASE, extra_columns=["rope_theta"])
+    benchmark = benchmark_from_table(rows, "loss", base=BASE, extra_columns="rope_theta")
     assert benchmark.trained()[1].extra == {"rope_theta": 10}
 
 

@@ -27,6 +27,7 @@ from lpzero_hf.proxies.base import Subject
 from lpzero_hf.proxies.resolve import resolve
 from lpzero_hf.scoring.expected_time import ExpectedTime
 from lpzero_hf.scoring.memory_estimate import MemoryEstimate, estimate_memory
+from lpzero_hf.scoring.run_plan import RunPlan
 from lpzero_hf.scoring.scores import Score, Scores
 from tests.support.families import tiny_model
 
@@ -308,6 +309,21 @@ def test_what_memory_decided_is_recorded_and_repeated(
     assert (code, values(again)) == (0, values(out))
     (model,) = json.loads(again)["models"]
     assert (model["checkpointing"], model["micro_batch"]) == (not micro, 1 if micro else None)
+
+
+def test_the_way_that_a_model_did_not_refuse_is_recorded(
+    lpz: Lpz, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tiny_model("mixtral", output_router_logits=True).config.save_pretrained(tmp_path)
+    plan = RunPlan(True, 1, instead=((True, None),))
+    with monkeypatch.context() as patched:
+        patched.setattr("lpzero_hf.scoring.run_plan.plan_run", lambda *given, **more: plan)
+        code, out, _ = lpz("score", str(tmp_path), *asked("snip"), *SMALL, "--json")
+    (model,) = json.loads(out)["models"]
+    assert (code, model["checkpointing"], model["micro_batch"]) == (0, True, None)
+    (tmp_path / "that.json").write_text(out)
+    code, again, _ = lpz("score", "--from", str(tmp_path / "that.json"), "--json")
+    assert (code, values(again)) == (0, values(out))
 
 
 # While it works -----------------------------------------------------------------------------------------------

@@ -51,6 +51,10 @@ FORMS: dict[str, Any] = {
     "rows of a dataset": rows,
     "a dataset": datasets_batch,
     "a slice of a dataset": lambda: datasets_batch()[:2],
+    "columns of a dataset": lambda: {name: datasets_batch()[name] for name in ("input_ids", "attention_mask", "text")},
+    "a slice of a dataset in pandas": lambda: datasets_batch().with_format("pandas")[:2],
+    "a data frame": lambda: pytest.importorskip("pandas").DataFrame(rows()),
+    "columns of a data frame": lambda: dict(pytest.importorskip("pandas").DataFrame(rows())),
     "token types": lambda: WANTED | {"token_type_ids": torch.zeros(2, 6, dtype=torch.long)},
     "a class of each sequence": lambda: WANTED | {"labels": torch.tensor([0, 1])},
 }
@@ -145,3 +149,23 @@ def test_a_shuffled_loader_gives_the_same_and_is_as_before(model: PreTrainedMode
     before = numbers.get_state()
     assert values(model, loader) == values(model, loader)
     assert torch.equal(numbers.get_state(), before)
+
+
+class Counted(torch.utils.data.Dataset[dict[str, Tensor]]):
+    """Rows, and in which process they were read."""
+
+    def __len__(self) -> int:
+        return 8
+
+    def __getitem__(self, place: int) -> dict[str, Tensor]:
+        worker = torch.utils.data.get_worker_info()
+        return {"input_ids": torch.tensor(IDS[place % 2]), "worker": torch.tensor(-1 if worker is None else worker.id)}
+
+
+def test_workers_of_a_loader_that_persist_are_left_alone(model: PreTrainedModel) -> None:
+    loader = DataLoader(Counted(), batch_size=2, num_workers=1, persistent_workers=True, timeout=30)
+    with pytest.warns(MinibatchWarning, match="worker"):
+        assert as_batch(loader, model)["input_ids"].tolist() == IDS
+    assert loader._iterator is None
+    assert (loader.num_workers, loader.persistent_workers, loader.timeout) == (1, True, 30)
+    assert [int(batch["worker"][0]) for batch in loader] == [0] * 4

@@ -26,6 +26,7 @@ from lpzero_hf.scoring import fitting as module
 from lpzero_hf.scoring.cache import ScoreCache
 from lpzero_hf.scoring.fitting import NARROWER, TOO_LARGE
 from lpzero_hf.scoring.memory_estimate import MemoryEstimate, estimate_memory
+from lpzero_hf.scoring.score import score_proxies
 from tests.support.architectures import SMALL, TWO, gpt2_config
 from tests.support.evaluated import evaluate
 from tests.support.forks import forked, needs_fork
@@ -35,10 +36,10 @@ FREE = "lpzero_hf.scoring.memory_estimate.available_bytes"
 NAMES = ["params", "l2_norm", "nwot", "snip", "grasp", "zico"]
 
 
-def expected(names: Any = "all", width: int = 64) -> MemoryEstimate:
+def expected(names: Any = "all", width: int = 64, layers: int = 1) -> MemoryEstimate:
     """What a small model is expected to need."""
     plugins = load_plugins()
-    model = SMALL.model(gpt2_config(width), lazy=True)
+    model = SMALL.model(gpt2_config(width, layers), lazy=True)
     return estimate_memory(model, SMALL.minibatch(model), resolve(names, plugins), layout_of(model, plugins))
 
 
@@ -86,11 +87,30 @@ def test_proxies_that_do_not_fit_fail_and_the_others_are_scored(
         assert rows["grasp"]["value"] == whole["grasp"]["value"]
 
 
+def test_a_model_that_fits_with_checkpointing_alone_is_scored_with_the_same_bits(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    configs, ways, estimate = {"one": gpt2_config(64, layers=8)}, [], expected("snip", layers=8)
+
+    def noted(*given: Any, **named: Any) -> Any:
+        ways.append(given[3].checkpointing)
+        return score_proxies(*given, **named)
+
+    monkeypatch.setattr("lpzero_hf.scoring.evaluate.score_proxies", noted)
+    whole = evaluate(configs, ["snip"], SMALL)["one"]["snip"]
+    free = estimate.having(True, None).bytes
+    assert free < estimate.bytes
+    monkeypatch.setattr(FREE, lambda device: free)
+    row = evaluate(configs, ["snip"], SMALL)["one"]["snip"]
+    assert (row["status"], row["value"]) == ("ok", whole["value"])
+    assert ways == [False, True]
+
+
 def test_where_no_weights_fit_only_counts_are_scored_and_nothing_is_built(monkeypatch: pytest.MonkeyPatch) -> None:
     def build(*arguments: Any) -> None:
         raise AssertionError("it was built")
 
-    monkeypatch.setattr("lpzero_hf.models.build.Source", lambda whole, reader: Source(build, reader))
+    monkeypatch.setattr("lpzero_hf.models.build.Source", lambda whole, reader, device: Source(build, reader, device))
     monkeypatch.setattr(FREE, lambda device: 1000)
     rows = evaluate({"one": gpt2_config(64)}, NAMES, replace(SMALL, dtype="bfloat16"))["one"]
     assert {name: row["status"] for name, row in rows.items()} == {

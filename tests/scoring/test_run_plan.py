@@ -7,21 +7,23 @@ from typing import Any
 
 import pytest
 import torch
-from transformers import AutoConfig, PreTrainedModel
+from transformers import AutoConfig, GPT2Config, GPT2LMHeadModel, PreTrainedModel
 
 from lpzero_hf import Scores, load_model, minibatch, score
 from lpzero_hf.models.build import build_model
 from lpzero_hf.models.layout import layout_of
+from lpzero_hf.models.minibatch import check_minibatch
 from lpzero_hf.plugins import load_plugins
 from lpzero_hf.proxies.base import FunctionProxy, ModelProxy
 from lpzero_hf.proxies.resolve import resolve
 from lpzero_hf.scoring.expected_time import ExpectedTime, expected_time, measured_rate
 from lpzero_hf.scoring.memory_estimate import GIB, MemoryEstimate, estimate_memory
 from lpzero_hf.scoring.pass_order import passes_of
-from lpzero_hf.scoring.run_plan import plan_run, planned
+from lpzero_hf.scoring.run_plan import RunPlan, plan_run, planned
+from lpzero_hf.scoring.score import score_proxies
 from lpzero_hf.scoring.scores import ScoreError
 from tests.capture.test_unusual_models import Skipping, built
-from tests.support.families import JETMOE
+from tests.support.families import JETMOE, tiny_model
 
 FREE = "lpzero_hf.scoring.memory_estimate.available_bytes"
 Batch = dict[str, torch.Tensor]
@@ -43,6 +45,14 @@ def test_memory_decides_the_way_and_what_is_left_out() -> None:
     snip = estimate.of(resolve("snip"))
     again = snip.having(True, None).bytes
     assert again < snip.bytes < estimate.bytes
+
+    def other(available: int) -> tuple[tuple[tuple[bool, int | None], ...], bool]:
+        plan = planned(replace(estimate, available=available))
+        return plan.instead, plan.refusable
+
+    assert other(2 * estimate.bytes) == ((), False)
+    assert other(2 * snip.bytes - 1) == (((False, None),), False)  # as asked for, if the model refuses
+    assert other(again) == ((), True)
 
     def way(available: int | None) -> tuple[bool, int | None, list[str]]:
         plan = planned(replace(estimate, available=available))
@@ -102,6 +112,80 @@ def test_a_family_that_would_be_built_for_flops_is_not_built_where_it_does_not_f
     monkeypatch.setattr(FREE, lambda device: 1000)
     plan = plan_run(model, batch, resolve(["params", "flops", "snip"]), plugins=load_plugins())
     assert list(plan.left_out) == ["snip", "flops"]
+
+
+# A model that refuses the way ------------------------------------------------------------------------------------
+
+
+class OnlyOnce(GPT2LMHeadModel):
+    """Its blocks go another way, or fail, when they run a second time for one forward pass."""
+
+    def __init__(self, config: GPT2Config, raises: bool) -> None:
+        super().__init__(config)
+        self.ran: set[int] = set()
+        for block in self.transformer.h:
+            block.forward = self.counted(block.forward, raises)
+
+    def forward(self, *inputs: Any, **keywords: Any) -> Any:
+        self.ran.clear()
+        return super().forward(*inputs, **keywords)
+
+    def counted(self, forward: Any, raises: bool) -> Any:
+        def run(hidden: torch.Tensor, *inputs: Any, **keywords: Any) -> Any:
+            again = id(forward) in self.ran
+            if again and raises:
+                raise RuntimeError("the cache is full")
+            self.ran.add(id(forward))
+            return forward(hidden if again else hidden.sigmoid().logit(), *inputs, **keywords)
+
+        return run
+
+
+@pytest.mark.parametrize(
+    ("kind", "plan"),
+    [
+        ("router", RunPlan(True, 1, instead=((True, None),))),
+        ("raises", RunPlan(True, None, instead=((False, None),))),
+        ("differs", RunPlan(True, None, instead=((False, None),))),
+    ],
+)
+def test_a_way_that_the_model_refuses_gives_place_to_another_that_fits(kind: str, plan: RunPlan) -> None:
+    def made() -> PreTrainedModel:
+        torch.manual_seed(0)
+        if kind == "router":
+            return tiny_model("mixtral", output_router_logits=True).eval()
+        config = GPT2Config(n_layer=2, n_embd=16, n_head=2, vocab_size=4096, n_positions=16)
+        return OnlyOnce(config, raises=kind == "raises").eval()
+
+    model, plugins, names = made(), load_plugins(), ["snip", "l2_norm", "num_layers"]
+    batch = check_minibatch(minibatch(model, batch_size=3, seq_len=8), model)
+    wanted = score_proxies(made(), batch, resolve(names), RunPlan(*plan.instead[0]), plugins=plugins)
+    assert all(row.status == "ok" for row in wanted.rows)
+    scores = score_proxies(model, batch, resolve(names), plan, plugins=plugins)
+    assert [(row.value, row.status) for row in scores.rows] == [(row.value, row.status) for row in wanted.rows]
+    assert (scores.checkpointing, scores.micro_batch) == plan.instead[0]
+    left = score_proxies(made(), batch, resolve(names), replace(plan, instead=(), refusable=True), plugins=plugins)
+    assert [row.status for row in left.rows] == ["left out", "ok", "ok"]  # the norm of weights needs no second run
+    assert "more memory than is free, because" in left["snip"].reason
+    assert not left["snip"].reason.endswith("without checkpointing")
+    asked = score_proxies(made(), batch, resolve(names), replace(plan, instead=()), plugins=plugins)
+    assert [row.status for row in asked.rows] == ["failed", "ok", "ok"]
+
+
+def test_a_precision_of_shared_passes_does_not_narrow_passes_of_their_own(gpt2: PreTrainedModel, batch: Batch) -> None:
+    estimate = expected(gpt2, batch, "snip", "grasp")
+    half = replace(estimate, shared_itemsize=2).of(estimate.proxies)
+    (whole_snip, whole_grasp), (snip, grasp) = estimate.passes, half.passes
+    assert snip.total < whole_snip.total
+    assert grasp == whole_grasp
+
+
+def test_a_lazy_model_is_planned_in_the_memory_of_its_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+    monkeypatch.setattr(FREE, lambda device: asked.append(str(device)))
+    model = load_model("gpt2-variant", lazy=True, device="cuda:0").model
+    plan_run(model, minibatch(model), resolve("snip"), plugins=load_plugins(), notable=0)
+    assert set(asked) == {"cuda:0"}
 
 
 # Scores --------------------------------------------------------------------------------------------------------

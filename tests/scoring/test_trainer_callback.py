@@ -188,3 +188,14 @@ def test_the_example_runs(tmp_path: Path) -> None:
     for step in (0, 5, 10, 15, 20):
         assert f"step {step:2}: proxy/snip" in done.stdout
     assert done.stdout.count("loss") == 4
+
+
+@pytest.mark.parametrize("attribute", ["is_fsdp_enabled", "is_deepspeed_enabled"])
+def test_weights_in_parts_are_refused_in_every_process(tmp_path: Path, attribute: str) -> None:
+    made = trainer(tmp_path)
+    callback = ProxyCallback(made, PROXIES)
+    setattr(made, attribute, True)
+    for first in (True, False):
+        made.state.is_world_process_zero = first
+        with pytest.raises(UsageError, match="no process may hold"):
+            callback.on_train_begin(made.args, made.state, made.control)

@@ -270,6 +270,7 @@ def test_a_configuration_of_an_older_version_is_of_the_paper_preset() -> None:
     data = SearchConfig(("x",)).to_json()
     assert data["iterations"] == 105_840 // 10
     assert SearchConfig(("x",), unary=(2, 2)).children == 50_000
+    assert SearchConfig(("x",), unary=2) == SearchConfig(("x",), unary=(2, 2))  # type: ignore[arg-type]  # as `search` takes it
     assert SearchConfig(("x",), unary=(4, 4)).children == 5_000
     for name in ("preset", "batch"):
         del data[name]

@@ -24,7 +24,8 @@ from lpzero_hf.scoring.setting import Setting
 from lpzero_hf.searching import transfer as module
 from lpzero_hf.searching.config import SearchConfig
 from lpzero_hf.searching.search import search
-from lpzero_hf.searching.transfer import TransferResult, TransferRow, transfer, unsearched
+from lpzero_hf.searching.transfer import transfer, unsearched
+from lpzero_hf.searching.transfer_rows import TransferResult, TransferRow
 from lpzero_hf.spaces.named import load_space
 from tests.searching.test_search import freshly_scored
 from tests.support.searches import LOSSES, NAMES, few_resamples

@@ -521,7 +521,7 @@ def test_counts_grade_gemstones_without_a_weight_in_memory(
         raise AssertionError("it was built")
 
     monkeypatch.setenv("LPZ_CACHE", str(tmp_path))
-    monkeypatch.setattr("lpzero_hf.models.build.Source", lambda whole, reader: Source(build, reader))
+    monkeypatch.setattr("lpzero_hf.models.build.Source", lambda whole, reader, device: Source(build, reader, device))
     code, out, err = lpz("bench", "eval", "gemstones", "-p", "num_layers", "-p", "params", "--workers", "1", "--json")
     assert (code, err) == (0, "")
     document = json.loads(out)
