@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import textwrap
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 ROWS = 60  # that an HTML table shows
+LETTERS = 12  # of a title for each inch of a figure
 STYLES: dict[str, dict[str, Any]] = {
     "plain": {"linestyle": "", "marker": "o", "markersize": 5, "markeredgewidth": 0},
     "rest": {"linestyle": "", "marker": "o", "markersize": 4, "markeredgewidth": 0, "color": "0.6"},
@@ -205,7 +207,7 @@ def drawn(panels: Sequence[Panel], title: str) -> Figure:
     figure = Figure(figsize=(6.4, 4.2 * len(panels)), layout="constrained")
     for place, panel in enumerate(panels, 1):
         _draw(figure.add_subplot(len(panels), 1, place), panel)
-    figure.suptitle(_plain(title), fontsize=10)
+    figure.suptitle(_plain(textwrap.fill(title, int(LETTERS * figure.get_figwidth()))), fontsize=10)
     return figure
 
 

@@ -202,6 +202,15 @@ def test_nothing_to_draw_is_an_error() -> None:
     assert "0 architectures" in Ranking()._repr_html_()
 
 
+def test_a_long_title_is_not_cut() -> None:
+    figure = drawn([Panel("x", "y", [Points("one", [1.0], [2.0])])], "one of two is too close to tell " * 6)
+    figure.draw_without_rendering()
+    (title,) = (text for text in figure.texts if "close" in text.get_text())
+    drawn_at = title.get_window_extent()
+    assert drawn_at.x0 >= 0
+    assert drawn_at.x1 <= figure.bbox.width
+
+
 def test_grades_are_shown_the_best_first() -> None:
     report = grade("tiny-gpt2", ["num_heads"], limit=12)
     rows = report.to_rows()
