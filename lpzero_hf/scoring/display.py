@@ -207,7 +207,7 @@ def drawn(panels: Sequence[Panel], title: str) -> Figure:
     figure = Figure(figsize=(6.4, 4.2 * len(panels)), layout="constrained")
     for place, panel in enumerate(panels, 1):
         _draw(figure.add_subplot(len(panels), 1, place), panel)
-    figure.suptitle(_plain(textwrap.fill(title, int(LETTERS * figure.get_figwidth()))), fontsize=10)
+    figure.suptitle(textwrap.fill(_plain(title), int(LETTERS * figure.get_figwidth())), fontsize=10)
     return figure
 
 
