@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
@@ -206,7 +207,7 @@ def read_record(file: Path, context: typer.Context) -> ScoreRecord:
 
 def _numbers(row: Mapping[str, Any]) -> tuple[Any, Any]:
     """The score of a row by the first seed, and what all seeds give."""
-    return row["value"], row.get("seeds")
+    return row["value"], json.dumps(row.get("seeds"))  # a tuple is a list once it is read
 
 
 def _whole(least: int, most: int = 2**31) -> Callable[[Any], bool]:

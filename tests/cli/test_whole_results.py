@@ -125,6 +125,8 @@ def test_what_a_checkpoint_holds_is_recorded(lpz: Lpz) -> None:
 
 def test_every_seed_is_compared_with_a_record(lpz: Lpz) -> None:
     made = document(lpz, "score", "a", "-p", "snip", "--seeds", "2", *SMALL)
+    Path("s.json").write_text(json.dumps(made))
+    assert lpz("score", "--from", "s.json")[0] == 0
     made["models"][0]["scores"][0]["seeds"]["mean"] += 1
     Path("s.json").write_text(json.dumps(made))
     code, _, err = lpz("score", "--from", "s.json")
