@@ -10,10 +10,12 @@ import typer
 
 from lpz_cli import options
 from lpz_cli.grouping import grouped
+from lpz_cli.kept_warnings import KeptWarnings
 from lpz_cli.libraries import load_libraries
 from lpz_cli.listing import BETTER
-from lpz_cli.output import csv_text, print_csv, print_json, print_table, say, tell
+from lpz_cli.output import csv_text, print_csv, print_json, print_table, refuse_existing, say, tell
 from lpz_cli.progress import counting, downloading
+from lpz_cli.run_facts import facts_of_run
 from lpzero_hf.plugins import load_plugins
 
 if TYPE_CHECKING:
@@ -92,9 +94,11 @@ def show(
     """Describe a benchmark: what was trained, how the results spread, and how much of that is noise."""
     from lpzero_hf.benchmarks.benchmark import describe, load_benchmark
 
-    facts = describe(load_benchmark(name, load_plugins(no_plugin or ()), table.options([name])))
+    warned = KeptWarnings()
+    with warned.keeping():
+        facts = describe(load_benchmark(name, load_plugins(no_plugin or ()), table.options([name])))
     if json:
-        print_json(facts)
+        print_json(facts | {"warnings": warned})
         return
     rows = [[key.replace("_", " "), _shown(value)] for key, value in facts.items() if value not in (None, "")]
     print_table(f"Benchmark {facts['benchmark']}", ["", ""], rows)
@@ -140,8 +144,12 @@ def evaluate(
     """
     from lpzero_hf.benchmarks.benchmark import load_benchmark
 
+    if scores is not None:
+        refuse_existing(scores, "--scores")
     registry = load_plugins(no_plugin or ())
-    benchmark = load_benchmark(name, registry, table.options([name]))
+    warned = KeptWarnings()
+    with warned.keeping():
+        benchmark = load_benchmark(name, registry, table.options([name]))
     if plots is not None:
         from lpz_cli.plots.scatter import draw
         from lpzero_hf.scoring.display import need_matplotlib
@@ -154,6 +162,7 @@ def evaluate(
 
     setting = conditions.setting(batch_size or benchmark.batch_size, seq_len or benchmark.seq_len)
     with (
+        warned.keeping(),
         workers.start(setting.device, registry) as executor,
         nullcontext() if no_cache else ScoreCache() as cache,
         counting("architectures scored") as progress,
@@ -167,9 +176,10 @@ def evaluate(
     if plots is not None:
         draw(report, benchmark, plots)
     if form.json:
-        print_json(report.to_dict())
+        print_json(report.to_dict() | facts_of_run(setting, workers.threads) | {"warnings": warned})
     elif form.csv:
-        print_csv(GRADE_COLUMNS, [_plain(grade) for grade in report.grades])
+        told = "; ".join(warned)
+        print_csv(GRADE_COLUMNS, [[*_plain(grade), _unscored(grade), told] for grade in report.grades])
     else:
         _as_tables(report, more)
     for graded in report.grades:
@@ -188,7 +198,7 @@ GRADE_COLUMNS = (
     "proxy", "orientation", "n", "spearman", "spearman_low", "spearman_high",
     "kendall", "kendall_low", "kendall_high", "top10", "seconds",
     "matched", "matched_low", "matched_high", "pairs", "match", "within",
-    "residual", "residual_low", "residual_high", "ridge", "ridge_with",
+    "residual", "residual_low", "residual_high", "ridge", "ridge_with", "unscored", "warnings",
 )  # fmt: skip
 
 
@@ -211,6 +221,11 @@ def _plain(grade: Grade) -> list[Any]:
         *three(beyond.residual if beyond else None),
         *("" if ridge is None else ridge for ridge in ridges),
     ]
+
+
+def _unscored(grade: Grade) -> str:
+    """How many architectures have no score, and why."""
+    return "; ".join(f"{count} {why}" for why, count in grade.unscored.items())
 
 
 def three(estimate: Estimate | None) -> tuple[float | str, ...]:

@@ -9,13 +9,17 @@ import typer
 from lpz_cli import options
 from lpz_cli.evidence import COLUMNS, evidence_cells, evidence_line
 from lpz_cli.grouping import grouped
+from lpz_cli.kept_warnings import KeptWarnings
 from lpz_cli.libraries import load_libraries
 from lpz_cli.output import print_csv, print_json, print_table, say, tell, tell_error
 from lpz_cli.progress import counting
+from lpz_cli.run_facts import facts_of_run
 from lpz_cli.score import shown
 from lpzero_hf.plugins import load_plugins
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from lpzero_hf.scoring.comparison import Comparison
 
 
@@ -60,17 +64,17 @@ def compare(
 
     setting = conditions.setting(batch_size, seq_len or SEQUENCE_LENGTH)
     selection = resolve(proxy, registry) if proxy else None
-    with ScoreCache() as cache, counting("models scored") as progress:
+    warned = KeptWarnings()
+    with warned.keeping(), ScoreCache() as cache, counting("models scored") as progress:
         found = compare_models(
             models, selection, seeds=seeds, sure=sure, setting=setting, shorten=seq_len is None, cache=cache,
             executor=LocalExecutor(torch.get_num_threads()), plugins=registry, progress=progress,
         )  # fmt: skip
     if form.json:
-        from lpzero_hf.artifacts.versions import versions
-
-        print_json(found.to_dict() | {"versions": versions()})
+        facts = facts_of_run(found.setting, torch.get_num_threads())
+        print_json(found.to_dict() | facts | {"warnings": [*warned, *found.warnings]})
     elif form.csv:
-        _as_csv(found)
+        _as_csv(found, [*warned, *found.warnings])
     else:
         _as_tables(found)
     for warning in found.warnings if form.json or form.csv else ():
@@ -78,13 +82,13 @@ def compare(
     raise typer.Exit(_report_problems(found))
 
 
-def _as_csv(found: Comparison) -> None:
+def _as_csv(found: Comparison, warnings: Sequence[str]) -> None:
     sizes, proxies = list(found.models[0].sizes), list(found.models[0].places)
     rows = [
         [model.place, model.name, model.kind, model.rank]
         + ["" if size is None else size for size in model.sizes.values()]
         + ["" if place is None else place for place in model.places.values()]
-        + ["; ".join(found.warnings)]
+        + ["; ".join(warnings)]
         for model in found.models
     ]
     print_csv(

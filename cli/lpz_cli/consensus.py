@@ -12,9 +12,11 @@ from lpz_cli import options
 from lpz_cli.bench import brief
 from lpz_cli.export import refuse_installed, refuse_to_overwrite
 from lpz_cli.grouping import grouped
+from lpz_cli.kept_warnings import KeptWarnings
 from lpz_cli.libraries import load_libraries
 from lpz_cli.output import print_csv, print_json, print_table, say
 from lpz_cli.progress import stages
+from lpz_cli.run_facts import facts_of_run
 
 NONE = "\u2014"
 
@@ -57,7 +59,9 @@ def consensus(
 
     registry = load_plugins(no_plugin or ())
     refuse_installed(name, registry)
-    with workers.start(conditions.setting(1, 2).device, registry) as executor, stages() as progress:
+    device = conditions.setting(1, 2).device
+    warned = KeptWarnings()
+    with warned.keeping(), workers.start(device, registry) as executor, stages() as progress:
         found = find_consensus(
             benchmarks, proxy,
             setting=lambda b: conditions.setting(batch_size or b.batch_size, seq_len or b.seq_len),
@@ -69,24 +73,34 @@ def consensus(
         refuse_to_overwrite(out, artifact)
         write_artifact(out, artifact)
     chosen = found.consensus
-    rows = [[one, *(f"{chosen.matched[one][b]:+.3f}" for b in benchmarks), "member"] for one in chosen.members]
-    for one, why in chosen.left_out.items():
-        known = chosen.matched.get(one, {})
-        rows.append([one, *(f"{known[b]:+.3f}" if b in known else NONE for b in benchmarks), why])
+    places = dict.fromkeys(chosen.members, "member") | dict(chosen.left_out)
     header = ["proxy", *benchmarks, ""]
     if form.json:
+        first = next(iter(found.reports.values()))
         print_json(
             {
                 "name": name, "proxy": chosen.text, "members": list(chosen.members), "left_out": dict(chosen.left_out),
                 "matched": {one: dict(of) for one, of in chosen.matched.items()},
                 "agreement": {b: one.to_dict() for b, one in found.agreement.items()},
                 "path": None if out is None else str(out), "sha256": artifact.digest,
-            }
+                "settings": {b: report.setting.to_json() for b, report in found.reports.items()},
+                "architectures": {b: [one.key for one in report.trained] for b, report in found.reports.items()},
+                "sizes": {"match": first.match, "within": first.within}, "warnings": warned,
+            } | facts_of_run(first.setting, workers.threads)
         )  # fmt: skip
         return
     if form.csv:
-        print_csv([*header[:-1], "place"], rows)
+        told = "; ".join(warned)
+        known = {one: chosen.matched.get(one, {}) for one in places}
+        print_csv(
+            [*header[:-1], "place", "warnings"],
+            [[one, *(known[one].get(b, "") for b in benchmarks), why, told] for one, why in places.items()],
+        )
         return
+    rows = [
+        [one, *(f"{of[b]:+.3f}" if b in (of := chosen.matched.get(one, {})) else NONE for b in benchmarks), why]
+        for one, why in places.items()
+    ]
     print_table(f"Agreement at equal size, by {matching.match}", header, rows, range(1, len(header) - 1))
     graded = [
         [b, brief(one.spearman), brief(one.matched.agreement if one.matched else None), str(one.n)]

@@ -11,7 +11,7 @@ from lpz_cli.grouping import grouped
 from lpz_cli.libraries import load_libraries
 from lpz_cli.output import print_csv, print_json, print_table, tell, tell_error
 from lpz_cli.progress import counting
-from lpzero_hf.errors import LpzError
+from lpzero_hf.errors import LpzError, one_line
 from lpzero_hf.plugins import load_plugins
 
 if TYPE_CHECKING:
@@ -24,7 +24,8 @@ def cost(
         list[str], typer.Argument(metavar="MODEL...", help="Zoo names, Hub ids, local folders or config.json files.")
     ],
     cost: Annotated[
-        list[str] | None, typer.Option("--cost", "-c", help="A cost's name. Repeatable.", show_default="all")
+        list[str] | None,
+        typer.Option("--cost", "-c", help="A cost's name. Repeatable, or with commas.", show_default="all"),
     ] = None,
     dtype: Annotated[options.Precision, typer.Option("--dtype", help="Precision of the weights.")] = "float32",
     device: Annotated[
@@ -32,8 +33,8 @@ def cost(
     ] = "cpu",
     threads: Annotated[int, typer.Option("--threads", min=1, help="CPU threads.")] = 1,
     attn: Annotated[
-        str | None,
-        typer.Option("--attn", help="Implementation of attention: eager or sdpa.", show_default="the model's own"),
+        options.Attention | None,
+        typer.Option("--attn", help="Implementation of attention.", show_default="the model's own"),
     ] = None,
     trust_remote_code: Annotated[
         bool, typer.Option("--trust-remote-code", help="Let the model's own code run. Never run without this.")
@@ -53,11 +54,12 @@ def cost(
     """
     load_libraries()
     from lpzero_hf.models.load import load_config
+    from lpzero_hf.proxies.resolve import parted
     from lpzero_hf.scoring.costs import find_costs, measure_costs
 
     deployment = serving.deployment(dtype, device, threads, attn, seed)
     registry = load_plugins(no_plugin or [])
-    chosen = find_costs(cost, registry, serving.tables(None, registry))
+    chosen = find_costs(None if cost is None else parted(cost), registry, serving.tables(None, registry))
     found: dict[str, dict[str, CostRow]] = {}
     errors: dict[str, LpzError] = {}
     with counting("models") as progress:
@@ -67,12 +69,16 @@ def cost(
                 found[model] = measure_costs(config, chosen, deployment, name=model, plugins=registry)
             except LpzError as error:
                 errors[model] = error
+            except Exception as error:  # of code of others, which must not lose the costs of the other models
+                if options.debugging():
+                    raise
+                errors[model] = LpzError(f"'{model}' has no costs: {one_line(error)}; --debug shows the traceback")
             progress(place + 1, len(models))
     if form.json:
         _as_json(models, found, errors, deployment.to_json())
     elif form.csv:
         rows = [[model, *_cells(row)] for model, costs in found.items() for row in costs.values()]
-        header = ("model", "cost", "value", "unit", "low", "high", "repeats", "status", "reason")
+        header = ("model", "cost", "value", "unit", "low", "high", "repeats", "status", "reason", "warnings")
         print_csv(header, rows)
     elif found:
         _as_table(chosen, found)
@@ -81,7 +87,7 @@ def cost(
 
 def _cells(row: CostRow) -> list[Any]:
     numbers = ["" if number is None else repr(number) for number in (row.value, row.low, row.high, row.repeats)]
-    return [row.cost, numbers[0], row.unit, *numbers[1:], row.status, row.reason]
+    return [row.cost, numbers[0], row.unit, *numbers[1:], row.status, row.reason, "; ".join(row.warnings)]
 
 
 def _as_json(

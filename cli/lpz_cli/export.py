@@ -48,6 +48,8 @@ def export(
     registry = load_plugins(no_plugin or ())
     operations = installed_operations(registry)
     if "(" in run and not Path(run).exists():
+        if which != "winner" or split:
+            raise UsageError("--which and --split choose from a search; leave them out for an expression of your own")
         artifact = _by_hand(run, name, -1 if lower else 1, date, note, operations)
     elif lower:
         raise UsageError("--lower is for an expression of your own; leave it out, a search finds the orientation")

@@ -25,6 +25,7 @@ from lpz_cli.nas import nas
 from lpz_cli.output import tell
 from lpz_cli.plugin import plugin_app
 from lpz_cli.rank import rank
+from lpz_cli.repeated import refuse_repeated
 from lpz_cli.report import report
 from lpz_cli.score import score
 from lpz_cli.search import search
@@ -176,6 +177,7 @@ def _command(arguments: Sequence[str]) -> int:
     offered = vars(command).get("commands", {})
     for found in offered.values():
         if found.name in BUILT_IN:
+            refuse_repeated(found)
             _keep_stdout(found)
     others = name in offered and name not in BUILT_IN  # commands of plugins do as they like
     try:

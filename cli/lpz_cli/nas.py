@@ -9,6 +9,7 @@ import typer
 
 from lpz_cli import options
 from lpz_cli.grouping import grouped
+from lpz_cli.kept_warnings import KeptWarnings
 from lpz_cli.libraries import load_libraries
 from lpz_cli.output import print_json, print_table, say, tell
 from lpz_cli.progress import counting
@@ -116,11 +117,13 @@ def nas(
 
     from lpzero_hf.benchmarks.benchmark import load_benchmark
     from lpzero_hf.plugins import load_plugins
+    from lpzero_hf.proxies.resolve import parted
     from lpzero_hf.scoring.cache import ScoreCache
     from lpzero_hf.spaces.named import load_space
 
-    if len(proxies or []) > 1:
-        as_objectives = " ".join(f"--objective proxy:{one}" for one in proxies or [])
+    proxies, objective = parted(proxies or ()), parted(objective or ())
+    if len(proxies) > 1:
+        as_objectives = " ".join(f"--objective proxy:{one}" for one in proxies)
         raise UsageError(f"a search has one --proxy; for a Pareto front of several, write {as_objectives}")
     proxy = proxies[0] if proxies else None
     general = bool(objective or most or least or strategy or serving.cost_table)
@@ -128,11 +131,12 @@ def nas(
         raise UsageError(
             "say what to search for under which budget: --objective O and --max COST=N, or --proxy P and --max-params N"
         )
-    registry = load_plugins(no_plugin or ())
+    registry, warned = load_plugins(no_plugin or ()), KeptWarnings()
     rows, tokens = 16, 64
     how = table.options([] if among is None else [among])
     if among is not None:
-        benchmark = load_benchmark(among, registry, how)
+        with warned.keeping():
+            benchmark = load_benchmark(among, registry, how)
         rows, tokens = benchmark.batch_size, benchmark.seq_len
     setting = conditions.setting(batch_size or rows, seq_len or tokens)
     if general:
@@ -140,7 +144,7 @@ def nas(
             raise UsageError(f"--executor {workers.executor} works only with a proxy and parameters; leave it out")
         home = None if space is None else load_space(space, registry)
         tables = serving.tables(home, registry)
-        objectives = [f"proxy:{proxy}"] * (proxy is not None) + [*(objective or [])] + ["params"] * front
+        objectives = [f"proxy:{proxy}"] * (proxy is not None) + [*objective] + ["params"] * front
         limits = read_limits(
             [*(most or []), *([] if max_params is None else [f"params={max_params}"])],
             [*(least or []), *([] if min_params is None else [f"params={min_params}"])],
@@ -150,7 +154,7 @@ def nas(
         deployment = serving.deployment(
             conditions.dtype, conditions.device, workers.threads, conditions.attn, conditions.seed
         )
-        with ScoreCache() as cache, counting("architectures appraised") as progress:
+        with warned.keeping(), ScoreCache() as cache, counting("architectures appraised") as progress:
             explored = explore(
                 home, goals, limits, out=out, trials=trials, strategy=strategy or "auto", resume=resume, among=among,
                 table=how, deployment=deployment, setting=setting, cache=cache, threads=workers.threads,
@@ -161,7 +165,7 @@ def nas(
 
             draw_front(explored, out / "plots" / "front.png")
         if json:
-            print_json(explored.to_json())
+            print_json(explored.to_json() | {"warnings": warned})
         else:
             _as_front(explored, out)
         _warn(explored)
@@ -174,6 +178,7 @@ def nas(
             f"--executor {workers.executor} works only with --among BENCH; add it, or use --executor local"
         )
     with (
+        warned.keeping(),
         executor,
         ScoreCache() as cache,
         counting("architectures scored") as progress,
@@ -187,7 +192,7 @@ def nas(
 
         draw_front(found, out / "plots" / "front.png")
     if json:
-        print_json(found.to_json())
+        print_json(found.to_json() | {"warnings": warned})
     else:
         _as_tables(found, str(budget), out)
 
@@ -209,9 +214,7 @@ def _as_tables(found: Found, budget: str, out: Path) -> None:
         f"The winner, the last of the front, is in {out / 'winner'}"
     )
     if found.left_out:
-        print(
-            f"{proxy} was searched on {found.left_out} of the architectures of {among}, and chooses among the others."
-        )
+        say(f"{proxy} was searched on {found.left_out} of the architectures of {among}, and chooses among the others.")
     missing = [tried for tried in found.trials if tried.score is None]
     if missing:
         first = missing[0]
@@ -226,7 +229,7 @@ def _as_front(explored: Explored, out: Path) -> None:
     limited = [name.partition("_")[2] for name in request["limits"]]
     shown_costs = [name for name in dict.fromkeys(limited) if name not in {goal.name for goal in goals}]
     rows = [
-        [*(goal.show(one.values[goal.name]) for goal in goals), *(f"{one.costs[name]:,.6g}" for name in shown_costs),
+        [*(goal.show(one.values[goal.name]) for goal in goals), *(shown(one.costs[name]) for name in shown_costs),
          f"{request['space']}:{one.architecture}"]
         for one in explored.front
     ]  # fmt: skip

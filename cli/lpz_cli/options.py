@@ -90,6 +90,7 @@ def parameters(written: str | int) -> int:
 
 
 Precision = Literal["float32", "bfloat16", "float16", "float64"]  # as torch calls them
+Attention = Literal["eager", "sdpa"]
 Sample = Annotated[
     Literal["choice", "architecture"],
     typer.Option("--sample", help="choice: every choice uniformly; architecture: every architecture equally likely."),
@@ -213,7 +214,7 @@ class Conditions(TextOptions):
     seed: Seed = 42
     device: Device = "auto"
     attn: Annotated[
-        Literal["eager", "sdpa"] | None,
+        Attention | None,
         typer.Option("--attn", help="Implementation of attention.", show_default="the model's own"),
     ] = None
     same_init: Annotated[

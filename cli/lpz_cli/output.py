@@ -14,10 +14,11 @@ import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from json import dumps  # of now: a plugin may put another one there
+from pathlib import Path
 from typing import Any, TextIO
 
 from lpz_cli.wording import all_as_options, as_options
-from lpzero_hf.errors import printable
+from lpzero_hf.errors import UsageError, printable
 from lpzero_hf.foreign import stdout_kept
 
 LONGEST = 2000  # characters of a message
@@ -44,6 +45,19 @@ def tell(line: str) -> None:
     text = printable(" ".join(as_options(line).split()))
     sys.stderr.write(f"{text if len(text) <= LONGEST else f'{text[:LONGEST]} ...'}\n")
     sys.stderr.flush()
+
+
+def refuse_existing(file: Path, option: str) -> None:
+    """Raise `UsageError` if there is anything at a place where a result is to be written.
+
+    Args:
+        file: to be written.
+        option: that names it.
+    """
+    if file.is_dir():
+        raise UsageError(f"'{file}' is a folder; name a file with {option}")
+    if file.exists():
+        raise UsageError(f"'{file}' exists already; choose another {option}, or remove it")
 
 
 def tell_error(error: Exception, name: str) -> None:

@@ -2,39 +2,20 @@
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Annotated, Any
 
 import typer
 
 from lpz_cli import options
 from lpz_cli.grouping import grouped
+from lpz_cli.kept_warnings import KeptWarnings
 from lpz_cli.libraries import load_libraries
 from lpz_cli.output import print_csv, print_json, print_table, say, tell
 from lpz_cli.progress import counting
+from lpz_cli.run_facts import facts_of_run
 from lpz_cli.score import shown
 from lpzero_hf.errors import ComparisonWarning
 from lpzero_hf.plugins import load_plugins
-
-
-@contextmanager
-def _comparisons() -> Iterator[list[str]]:
-    """Keep what is warned of the comparison, for the result."""
-    kept: list[str] = []
-    with warnings.catch_warnings():
-        warnings.simplefilter("always", ComparisonWarning)
-        show = warnings.showwarning
-
-        def keep(message: Warning | str, category: type[Warning], *rest: Any, **more: Any) -> None:
-            if issubclass(category, ComparisonWarning):
-                kept.append(str(message))
-            else:
-                show(message, category, *rest, **more)
-
-        warnings.showwarning = keep
-        yield kept
 
 
 @grouped
@@ -60,12 +41,14 @@ def rank(
     """
     load_libraries()
     registry = load_plugins(no_plugin or ())
+    from lpzero_hf.proxies.resolve import resolve
     from lpzero_hf.scoring.cache import ScoreCache
     from lpzero_hf.scoring.rank import rank as rank_architectures
+    from lpzero_hf.spaces.named import load_space
 
-    setting = conditions.setting(batch_size, seq_len)
+    setting, warned = conditions.setting(batch_size, seq_len), KeptWarnings(later=(ComparisonWarning,))
     with (
-        _comparisons() as warned,
+        warned.keeping(),
         workers.start(setting.device, registry) as executor,
         ScoreCache() as cache,
         counting("architectures scored") as progress,
@@ -74,14 +57,25 @@ def rank(
             space, proxy, n=n, by=sample, setting=setting, cache=cache,
             executor=executor, plugins=registry, progress=progress,
         )  # fmt: skip
-    names = list(ranking[0].rows)
+    names = ranking.proxies
     rows: list[dict[str, Any]] = [
         {"place": place, "architecture": ranked.name, "rank": ranked.rank}
         | {name: ranked.rows[name].value for name in names}
+        | {
+            "reason": "; ".join(
+                f"{name} is {r.status}: {r.reason}" for name, r in ranked.rows.items() if r.value is None
+            )
+        }
         for place, ranked in enumerate(ranking, 1)
     ]
     if form.json:
-        print_json({"space": space, "ranking": rows, "warnings": warned})
+        home, selection = load_space(space, registry), resolve(proxy, registry)
+        print_json(
+            {"space": space, "fingerprint": home.fingerprint(), "n": n, "sample": sample, "setting": setting.to_json()}
+            | facts_of_run(setting, workers.threads)
+            | {"proxies": {p.name: {"orientation": p.orientation, "version": p.version} for p in selection}}
+            | {"ranking": rows, "warnings": warned}
+        )
     elif form.csv:
         told = "; ".join(warned)
         cells = [[*("" if value is None else value for value in row.values()), told] for row in rows]
@@ -97,9 +91,9 @@ def rank(
         ]
         title = f"The best {min(top, len(rows))} of {len(rows)} architectures of {space}"
         print_table(title, ["place", *names, "architecture"], table, range(len(names) + 1))
-        for warning in warned:
+        for warning in warned.untold:
             say(f"warning: {warning}")
-    for warning in warned if form.json or form.csv else ():
+    for warning in warned.untold if form.json or form.csv else ():
         tell(f"warning: {warning}")
     for ranked in ranking:
         for name, row in ranked.rows.items():

@@ -16,7 +16,7 @@ def report(
         list[Path],
         typer.Argument(metavar="RUN...", help="Folder of `lpz search --out`, or JSON file of `lpz bench eval --json`."),
     ],
-    out: Annotated[Path, typer.Option("--out", "-o", help="HTML file to write; an existing one is replaced.")] = Path(
+    out: Annotated[Path, typer.Option("--out", "-o", help="HTML file to write; an earlier report is replaced.")] = Path(
         "report.html"
     ),
     title: Annotated[str | None, typer.Option("--title", help="Of the page; else it names the runs.")] = None,
@@ -37,9 +37,17 @@ def report(
 
     if out.is_dir():
         raise UsageError(f"'{out}' is a folder; name the file to write, such as {out / 'report.html'}")
+    if out.exists() and not _is_report(out):
+        raise UsageError(f"'{out}' exists already and is no report; choose another --out, or remove it")
     page, facts = make(runs, title=title, plugins=load_plugins(no_plugin or ()))
     write_text(out, page)
     if json:
         print_json({"report": str(out), "bytes": out.stat().st_size, "runs": facts})
     else:
         say(str(out))
+
+
+def _is_report(file: Path) -> bool:
+    """Whether an earlier `lpz report` wrote a file."""
+    with file.open("rb") as opened:
+        return b'<meta name="generator" content="lpzero-hf' in opened.read(2048)

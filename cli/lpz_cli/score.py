@@ -10,6 +10,7 @@ import typer
 
 from lpz_cli import options
 from lpz_cli.grouping import grouped
+from lpz_cli.kept_warnings import KeptWarnings
 from lpz_cli.libraries import load_libraries
 from lpz_cli.output import print_json, tell, tell_error
 from lpz_cli.score_record import ScoreRecord, ScoreRequest, read_record, settings_of
@@ -101,15 +102,17 @@ def score(
         asked = [resolve(names, registry) if names else None for names in recorded_names]
     device = options.resolve_device(conditions.device)
     run = ScoreRun(request, conditions, device, registry, record, force, plan)
-    results = run.results(asked)
+    kept = KeptWarnings()
+    with kept.keeping():
+        results = run.results(asked)
     facts = [result.compared for result in results if result.compared is not None and result.scores is not None]
     warnings = differences(facts)
     settings = settings_of(request, conditions, str(device)) if form.json or record is not None else {}
     documents = [_document(result, registry, plan=plan) for result in results]
     if form.json:
-        _as_json(results, documents, settings, warnings, run.interrupted)
+        _as_json(results, documents, settings, [*kept, *warnings], run.interrupted)
     elif form.csv:
-        as_csv(results, registry, warnings)
+        as_csv(results, registry, [*kept, *warnings])
     elif plan:
         as_plans(results)
     else:
@@ -134,6 +137,7 @@ def _document(result: Result, registry: PluginRegistry, *, plan: bool) -> dict[s
         for row in document["scores"]:
             claim = offered.get(row["proxy"])  # an expression is no distribution's
             row["distribution"] = claim and claim.distribution
+            row["version"] = result.proxy(row["proxy"]).version
             known = evidence_for(result, row["proxy"], [result.kind], registry)[result.kind]
             row["evidence"] = known and known.to_dict()
             row["searched_on"] = result.elsewhere(row["proxy"]) or None

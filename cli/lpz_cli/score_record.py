@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
@@ -88,6 +89,20 @@ def facts_of_model(
     }
 
 
+def checkpoint_content(name: str, model: PreTrainedModel) -> str:
+    """What a checkpoint holds: the commit of one of the Hub, a digest of the weights of one in a folder."""
+    from lpzero_hf.spaces.misplaced import WEIGHTS
+
+    if commit := getattr(model.config, "_commit_hash", None):
+        return f"commit {commit}"
+    made = hashlib.sha256()
+    for file in sorted(Path(name).expanduser().iterdir()):
+        if file.suffix in WEIGHTS:
+            with file.open("rb") as opened:
+                made.update(file.name.encode() + hashlib.file_digest(opened, "sha256").digest())
+    return f"sha256 {made.hexdigest()}"
+
+
 def _of_tensors(batch: Mapping[str, Tensor]) -> str:
     made = hashlib.sha256()
     for name, tensor in sorted(batch.items()):
@@ -119,7 +134,7 @@ class ScoreRecord:
     file: Path
     request: ScoreRequest
     conditions: Conditions
-    rows: tuple[Mapping[str, float | None], ...]
+    rows: tuple[Mapping[str, tuple[Any, Any]], ...]
     facts: tuple[Mapping[str, Any], ...]
     settings: Mapping[str, Any]
     versions: Mapping[str, str]
@@ -149,7 +164,7 @@ class ScoreRecord:
         """What is not as recorded, one sentence for each model; empty if every number is the same."""
         told = []
         for before, facts, now in zip(self.rows, self.facts, documents, strict=True):
-            values = {row["proxy"]: row["value"] for row in now.get("scores", ())}
+            values = {row["proxy"]: _numbers(row) for row in now.get("scores", ())}
             if other := [name for name, value in before.items() if values.get(name) != value]:
                 changed = [name.removesuffix("_sha256") for name, value in facts.items() if now.get(name) != value]
                 changed += [
@@ -188,6 +203,11 @@ def read_record(file: Path, context: typer.Context) -> ScoreRecord:
         raise LpzError(
             f"'{file}' is no complete record of a score ({type(error).__name__}: {error}); {REMEDY}"
         ) from None
+
+
+def _numbers(row: Mapping[str, Any]) -> tuple[Any, Any]:
+    """The score of a row by the first seed, and what all seeds give."""
+    return row["value"], json.dumps(row.get("seeds"))  # a tuple is a list once it is read
 
 
 def _whole(least: int, most: int = 2**31) -> Callable[[Any], bool]:
@@ -245,7 +265,8 @@ def _recorded(file: Path, data: Any) -> ScoreRecord:
     names = ("random_tokens", "dtype", "seed", "device", "attn", "same_init")
     conditions = Conditions(**source, **{name: settings[name] for name in names})
     rows = tuple(
-        {row["proxy"]: row["value"] for row in model.get("scores", ()) if row["status"] != LEFT_OUT} for model in models
+        {row["proxy"]: _numbers(row) for row in model.get("scores", ()) if row["status"] != LEFT_OUT}
+        for model in models
     )
     if data.get("interrupted") and not all(rows):
         lacking = next(name for name, found in zip(request.models, rows, strict=True) if not found)
@@ -255,6 +276,7 @@ def _recorded(file: Path, data: Any) -> ScoreRecord:
         for model in models
     )
     facts = tuple(
-        {name: model.get(name) for name in ("config_sha256", "tokens_sha256", "tokenizer")} for model in models
+        {name: model.get(name) for name in ("config_sha256", "tokens_sha256", "tokenizer", "checkpoint")}
+        for model in models
     )
     return ScoreRecord(file, request, conditions, rows, facts, settings, data["versions"], ways)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from lpz_cli import entry, options
 from lpz_cli.output import tell
 from lpz_cli.score_live import LiveScores, duration
-from lpz_cli.score_record import ScoreRecord, ScoreRequest, facts_of_model
+from lpz_cli.score_record import ScoreRecord, ScoreRequest, checkpoint_content, facts_of_model
 from lpz_cli.score_tables import Result
 from lpzero_hf.errors import LpzError, one_line
 
@@ -130,6 +130,8 @@ class ScoreRun:
                 "batch_size": shape and shape[0],
                 "seq_len": shape and shape[1],
             } | facts_of_model(loaded.model, loaded.tokenizer, batch)
+            if request.pretrained:
+                result.facts["checkpoint"] = checkpoint_content(result.name, loaded.model)
             result.compared = facts_of(result.name, loaded.model, shape, drawn=not request.pretrained)
             result.plan = self._planned(result, place, loaded.model, batch, live)
             if self.plan:

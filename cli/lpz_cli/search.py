@@ -11,6 +11,7 @@ import typer
 
 from lpz_cli import options
 from lpz_cli.grouping import grouped
+from lpz_cli.kept_warnings import KeptWarnings
 from lpz_cli.libraries import load_libraries
 from lpz_cli.output import print_json, print_table, say
 from lpz_cli.progress import stages
@@ -163,7 +164,8 @@ def search(
         benchmarks, conditions, matching,
         train=train or None, splits=splits, limit=limit, table=table.options([*benchmarks, *(test or ())]),
     )  # fmt: skip
-    with workers.start(config.setting.device, registry) as executor, stages() as progress:
+    warned = KeptWarnings()
+    with warned.keeping(), workers.start(config.setting.device, registry) as executor, stages() as progress:
         result = run(
             config, out=out, resume=resume, test=test or (), ceiling=ceiling, minutes=minutes, start=start,
             executor=executor, plugins=registry, progress=progress,
@@ -173,7 +175,7 @@ def search(
 
         draw_search(out, result)
     if json:
-        print_json(result.to_json())
+        print_json(result.to_json() | {"warnings": warned})
     else:
         _as_tables(result, out)
 

@@ -11,9 +11,11 @@ import typer
 from lpz_cli import options
 from lpz_cli.bench import brief, three
 from lpz_cli.grouping import grouped
+from lpz_cli.kept_warnings import KeptWarnings
 from lpz_cli.libraries import load_libraries
 from lpz_cli.output import print_csv, print_json, print_table, say, tell
 from lpz_cli.progress import stages
+from lpz_cli.repeated import refuse_repeated
 from lpz_cli.search import Searching
 from lpzero_hf.errors import UsageError
 
@@ -97,7 +99,8 @@ def transfer(
     read = table.options(benchmarks)
     searches = {name: one.config(benchmarks, conditions, matching, train=None) for name, one in chosen.items()}
     device = conditions.setting(1, 2).device
-    with workers.start(device, registry) as executor, stages() as progress:
+    warned = KeptWarnings()
+    with warned.keeping(), workers.start(device, registry) as executor, stages() as progress:
         result = run(
             benchmarks, proxy, searches, consensus=consensus,
             setting=lambda b: conditions.setting(batch_size or b.batch_size, seq_len or b.seq_len),
@@ -105,9 +108,10 @@ def transfer(
             out=out, resume=resume, executor=executor, plugins=registry, progress=progress,
         )  # fmt: skip
     if form.json:
-        print_json(result.to_dict())
+        print_json(result.to_dict() | {"warnings": warned})
     elif form.csv:
-        print_csv(COLUMNS, [line for row in result.rows for line in _lines(row, result)])
+        told = "; ".join(warned)
+        print_csv(COLUMNS, [[*line, told] for row in result.rows for line in _lines(row, result)])
     else:
         _as_tables(result, more)
     for row in result.rows:
@@ -126,7 +130,9 @@ def searching_of(text: str) -> Searching:
 
     app = typer.Typer(add_completion=False)
     app.command()(grouped(take))
-    typer.main.get_command(app).main(_split(text), prog_name="--search", standalone_mode=False)
+    command = typer.main.get_command(app)
+    refuse_repeated(command)
+    command.main(_split(text), prog_name="--search", standalone_mode=False)
     if not made:
         raise UsageError("--search takes options of a search, such as '--fitness matched', and no --help")
     return made[0]
@@ -143,7 +149,8 @@ def _split(text: str) -> list[str]:
 
 COLUMNS = (
     "proxy", "kind", "over", "benchmark", "n", "spearman", "spearman_low", "spearman_high",
-    "matched", "matched_low", "matched_high", "pairs", "match", "within", "found",
+    "matched", "matched_low", "matched_high", "pairs", "match", "within", "found", "unscored",
+    "warnings",
 )  # fmt: skip
 
 
@@ -153,12 +160,12 @@ def _lines(row: TransferRow, result: TransferResult) -> list[list[Any]]:
     made: list[list[Any]] = [
         [
             row.name, row.kind, "benchmark", name, cell.n, *three(cell.spearman), *three(cell.matched), cell.pairs,
-            sizes.match, sizes.within, _spelled(row, name),
+            sizes.match, sizes.within, _spelled(row, name), _unscored(row, name),
         ]
         for name, cell in row.grade.cells.items()
     ]  # fmt: skip
     empty = ("", "")
-    ends = ("", sizes.match, sizes.within, "")
+    ends = ("", sizes.match, sizes.within, "", "")
     made.append([row.name, row.kind, "mean", "", matched.n, *three(rho.mean), *three(matched.mean), *ends])
     worst = ["" if value is None else value for value in (rho.worst, matched.worst)]
     made.append([row.name, row.kind, "worst", "", matched.n, worst[0], *empty, worst[1], *empty, *ends])
@@ -231,6 +238,10 @@ def _count(row: TransferRow) -> str:
 
 def _spelled(row: TransferRow, name: str) -> str:
     return "\n".join(("" if sign > 0 else "- ") + text for text, sign in row.found.get(name, ()))
+
+
+def _unscored(row: TransferRow, name: str) -> str:
+    return "; ".join(f"{count} {why}" for why, count in row.unscored.get(name, {}).items())
 
 
 def _short(names: Sequence[str]) -> dict[str, str]:

@@ -11,7 +11,7 @@ from itertools import combinations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lpzero_hf.benchmarks.table_files import is_table
+from lpzero_hf.benchmarks.table_files import SUFFIXES, is_table
 from lpzero_hf.errors import LpzError, TableWarning, UsageError, unknown
 from lpzero_hf.files import read_json, reading
 from lpzero_hf.plugins import Claim, PluginRegistry, instance_of, load_plugins
@@ -226,6 +226,11 @@ def load_benchmark(
     refuse_misplaced(name, "benchmark", plugins)
     if path.is_file() and is_table(path):
         return _of_table(path, table, plugins)
+    if path.is_file() and path.suffix.lower() != ".json":
+        raise UsageError(
+            f"'{path}' is neither a benchmark.json nor a table that can be read here; save it as one of "
+            f"{', '.join(SUFFIXES)}, unpacked"
+        )
     if path.exists():
         return made_benchmark(path / "benchmark.json" if path.is_dir() else path, plugins)
     raise UsageError(unknown("benchmark", str(name), installed, ": no file, and none that `lpz bench list` shows"))

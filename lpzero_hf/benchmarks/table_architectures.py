@@ -22,11 +22,11 @@ from lpzero_hf.spaces.base_config import BaseConfig, plain_config
 from lpzero_hf.spaces.base_source import find_base
 from lpzero_hf.spaces.config_keys import nearest_key, warn_of_unknown_keys
 from lpzero_hf.spaces.config_space import ConfigSpace
+from lpzero_hf.spaces.hub_id import possible_hub_id
 from lpzero_hf.spaces.listed import ListedMember
 from lpzero_hf.spaces.model_types import model_types
 from lpzero_hf.spaces.named import IN_FILE, installed_models, installed_spaces, load_space
 from lpzero_hf.spaces.places import SpaceProblem
-from lpzero_hf.spaces.read_config import HUB_ID
 from lpzero_hf.spaces.size_limits import check_sizes
 from lpzero_hf.spaces.space_file import name_of
 
@@ -160,7 +160,7 @@ class ConfigCells:
             raise BadCell(
                 "with a path that is not there", f"'{self.columns[0]}' names the file '{path}', which is not there"
             )
-        if not HUB_ID.fullmatch(text):
+        if not possible_hub_id(text):
             near = did_you_mean(text, models)
             raise BadCell(
                 "with no configuration",

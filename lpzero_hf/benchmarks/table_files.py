@@ -15,8 +15,8 @@ from lpzero_hf.errors import LpzError, UsageError, one_line, printable
 from lpzero_hf.files import parse_json, read_bytes
 
 LARGEST = 2**30  # bytes of a table
-LINES = {".jsonl": "JSON Lines", ".ndjson": "JSON Lines"}
-SEPARATED = {".csv": ",", ".tsv": "\t"}
+LINES = {".jsonl": "JSON Lines", ".ndjson": "JSON Lines", ".jsonlines": "JSON Lines"}
+SEPARATED = {".csv": ",", ".tsv": "\t", ".tab": "\t"}
 PARQUET = (".parquet", ".pq")
 SUFFIXES = (*SEPARATED, *LINES, ".json", *PARQUET)
 REMEDY = "correct it, or skip such rows with `skip_bad_rows=True`"

@@ -7,15 +7,14 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
-import re
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from lpzero_hf.errors import LpzError, MinibatchError, UsageError, did_you_mean, one_line
 from lpzero_hf.models.file_rows import Value, column_of, no_column, no_text, suffixes
+from lpzero_hf.spaces.hub_id import possible_hub_id
 
-HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
 OWN = (".parquet", ".jsonl", ".ndjson")  # files in a folder that are read without `datasets`
 LOUD = 50  # CRITICAL in `logging`
 TIMEOUT = 10  # seconds
@@ -117,7 +116,7 @@ def _check_on_hub(name: str) -> None:
     from huggingface_hub import HfApi
     from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, OfflineModeIsEnabled, RepositoryNotFoundError
 
-    if not HUB_ID.fullmatch(name):
+    if not possible_hub_id(name):
         raise _unknown(name, "no possible Hub id")
     try:
         HfApi().dataset_info(name, timeout=TIMEOUT)

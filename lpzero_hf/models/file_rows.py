@@ -193,7 +193,7 @@ def _of_objects(rows: Iterator[Value], path: Path, column: str) -> Iterator[Valu
 def _csv(file: BinaryIO, path: Path, column: str) -> Iterator[Value]:
     text = io.TextIOWrapper(file, encoding="utf-8-sig", newline="")
     before = csv.field_size_limit(LONGEST_ROW)  # of the whole process
-    reader = csv.reader(text, delimiter="\t" if suffixes(path)[0] == ".tsv" else ",", strict=True)
+    reader = csv.reader(text, delimiter="\t" if suffixes(path)[0] in (".tsv", ".tab") else ",", strict=True)
     try:
         header = next(reader, [])
         if column not in header:
@@ -272,10 +272,13 @@ def _of_arrow(path: Path) -> Iterator[None]:
 READERS: dict[str, Reader] = {
     ".jsonl": _json_lines,
     ".ndjson": _json_lines,
+    ".jsonlines": _json_lines,
     ".json": _json,
     ".csv": _csv,
     ".tsv": _csv,
+    ".tab": _csv,
     ".parquet": _parquet,
+    ".pq": _parquet,
     ".arrow": _arrow,
     ".feather": _arrow,
 }

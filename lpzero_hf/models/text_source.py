@@ -17,6 +17,7 @@ from lpzero_hf.models.dataset_rows import dataset_column
 from lpzero_hf.models.file_rows import BROKEN, COMPRESSED, Value, check_unpacked, column_of, is_table, no_text, suffixes
 
 LARGEST_TEXT = 2**30  # bytes
+LARGEST_JSON = 2**26  # characters of what may be one document of JSON
 HOPELESS = 100_000  # rows without text, after which none is expected
 PLAIN = "give a file of UTF-8 text"
 
@@ -127,7 +128,27 @@ def read_text(text: str | Path | Text | None) -> str:
         raise MinibatchError(str(error)) from error
     if not content.strip():
         raise MinibatchError(f"the text '{path}' is empty; give a file with text in it")
+    if _is_json(content):
+        raise UsageError(
+            f"'{path}' holds JSON, whose braces and names would be scored as text; call it .jsonl or .json if it has "
+            "an object for each row, and name the field with `column=`"
+        )
     return content
+
+
+def _is_json(content: str) -> bool:
+    """Whether a text is one JSON object, an array of objects, or begins with a line that is an object."""
+    begins = content.lstrip("\ufeff \t\r\n")
+    if not begins.startswith(("{", "[")):
+        return False
+    for part in (begins.partition("\n")[0], begins if len(begins) <= LARGEST_JSON else ""):
+        try:
+            found = json.loads(part)
+        except (ValueError, RecursionError):
+            continue
+        if isinstance(found, dict) or (isinstance(found, list) and found and isinstance(found[0], dict)):
+            return True
+    return False
 
 
 def _unpacked(path: Path, compression: str) -> bytes:

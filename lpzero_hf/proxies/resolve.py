@@ -19,6 +19,7 @@ from lpzero_hf.proxies.consensus_proxy import ConsensusProxy, consensus_proxy
 from lpzero_hf.proxies.ensemble import is_ensemble, parse_ensemble
 from lpzero_hf.proxies.expression_proxy import ExpressionProxy, expression_proxy
 from lpzero_hf.proxies.searched_proxy import SearchedProxy, searched_proxy
+from lpzero_hf.spaces.hub_id import possible_hub_id
 from lpzero_hf.spaces.misplaced import refuse_misplaced
 
 HUB_PREFIX = "hub:"
@@ -215,11 +216,34 @@ def resolve(proxies: ProxyLike | Iterable[ProxyLike], plugins: PluginRegistry | 
     return ProxySelection(distinct, tuple(dict.fromkeys(named)))
 
 
-def _each(item: ProxyLike) -> list[ProxyLike]:
-    """The item, or the names in a text of several: "snip, params"."""
-    if isinstance(item, str) and "," in item and "(" not in item and not _is_file(item):
-        return [name.strip() for name in item.split(",") if name.strip()]
-    return [item]
+def _each(item: ProxyLike) -> Sequence[ProxyLike]:
+    return parted([item]) if isinstance(item, str) else [item]
+
+
+def parted(texts: Iterable[str]) -> list[str]:
+    """The names in texts, of which each may hold several with commas between: "snip, params".
+
+    A comma inside of brackets, as in an expression, parts nothing, and neither does one in the path of a file.
+
+    Example:
+        >>> parted(["snip,sum(sum(product(W, G)))", "params"])
+        ['snip', 'sum(sum(product(W, G)))', 'params']
+    """
+    parts: list[str] = []
+    for text in texts:
+        if "," not in text or _is_file(text):
+            parts.append(text)
+            continue
+        part, depth = "", 0
+        for letter in f"{text},":
+            depth += (letter == "(") - (letter == ")")
+            if letter == "," and depth <= 0:
+                parts.append(part.strip())
+                part = ""
+            else:
+                part += letter
+        parts.append(part.strip())  # after a bracket that nothing closes
+    return [part for part in parts if part]
 
 
 def find_proxy(wanted: ProxyLike, plugins: PluginRegistry | None = None) -> Proxy:
@@ -251,11 +275,12 @@ def find_proxy(wanted: ProxyLike, plugins: PluginRegistry | None = None) -> Prox
         return _of_artifact(read_artifact(Path(wanted).expanduser(), operations), operations, plugins)
     if "(" in name:
         return expression_proxy(parse(name, operations), operations=operations)
-    if name.startswith(HUB_PREFIX) or name.count("/") == 1:
+    if not name.startswith(HUB_PREFIX):
+        refuse_misplaced(name, "proxy", plugins)
+    if name.startswith(HUB_PREFIX) or ("/" in name and possible_hub_id(name.partition("@")[0])):
         from lpzero_hf.artifacts.hub import pull
 
         return _of_artifact(pull(name.removeprefix(HUB_PREFIX), operations=operations).artifact, operations, plugins)
-    refuse_misplaced(name, "proxy", plugins)
     raise UsageError(unknown("proxy", name, offered, " (`lpz proxies` lists them all)"))
 
 

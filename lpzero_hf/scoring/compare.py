@@ -156,7 +156,7 @@ def _candidates(
 def _several(candidates: list[NamedModel], failed: Mapping[str, LpzError]) -> list[NamedModel]:
     if len(candidates) > 1:
         return candidates
-    reasons = "; ".join(map(str, failed.values()))
+    reasons = "; ".join(f"{e}" if f"'{name}'" in str(e) else f"{name}: {e}" for name, e in failed.items())
     kind = UsageError if any(isinstance(error, UsageError) for error in failed.values()) else LpzError
     raise kind(f"fewer than two of these models can be compared: {reasons}")
 

@@ -13,11 +13,32 @@ from lpzero_hf.plugins import PluginRegistry
 Role = Literal["model", "space", "benchmark", "proxy"]
 HOOKS = {"lpz_models": "model", "lpz_spaces": "space", "lpz_benchmarks": "benchmark", "lpz_proxies": "proxy"}
 WEIGHTS = (".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".gguf", ".h5", ".msgpack", ".onnx", ".npz")
-TABLES = (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet", ".xlsx", ".arrow", ".feather")
+TABLES = (
+    ".csv", ".tsv", ".tab", ".jsonl", ".ndjson", ".jsonlines", ".parquet", ".pq", ".xlsx", ".xls", ".ods", ".orc",
+    ".arrow", ".feather",
+)  # fmt: skip
 SUFFIXES = {
     "table": TABLES, "weights": WEIGHTS, "space": (".yaml", ".yml"), "text": (".txt", ".md"), "code": (".py", ".ipynb"),
 }  # fmt: skip
-FORMATS = {"lpzero-hf proxy": "artifact", "lpzero-hf benchmark": "benchmark", "lpzero-hf search": "run"}
+PACKED = (".gz", ".bz2", ".xz", ".zst", ".zip")
+FORMATS = {
+    "lpzero-hf proxy": "artifact", "lpzero-hf benchmark": "benchmark", "lpzero-hf search": "run",
+    "lpzero-hf space": "space", "lpzero-hf nas": "nas", "lpzero-hf front": "nas",
+}  # fmt: skip
+KEYS: tuple[tuple[str, set[str]], ...] = (  # what a JSON object is that has them all; the first that fits
+    ("model", {"model_type"}),
+    ("model", {"auto_map"}),
+    ("space", {"choices"}),
+    ("record", {"models", "settings"}),
+    ("grades", {"benchmark", "grades"}),
+    ("run", {"plan", "splits"}),
+    ("result", {"space", "ranking"}),
+    ("result", {"models", "pairs"}),
+    ("result", {"models", "deployment"}),
+    ("result", {"benchmarks", "rows", "searches"}),
+    *(("beside", {key}) for key in ("weight_map", "tokenizer_class", "added_tokens", "peft_type", "log_history")),
+)
+BESIDE = ("generation_config.json", "special_tokens_map.json", "vocab.json", "preprocessor_config.json")
 LARGEST = 2**22  # bytes of a JSON document that is looked into
 WHAT: dict[str, tuple[str, str]] = {  # what it is, and what to do with it
     "model": ("a model", "`lpz score {0}` scores it"),
@@ -27,6 +48,14 @@ WHAT: dict[str, tuple[str, str]] = {  # what it is, and what to do with it
     "artifact": ("an exported proxy", "`lpz score MODEL --proxy {0}` scores with it"),
     "run": ("what a search has left", "`lpz report` shows its folder, `lpz export` makes a proxy of it"),
     "record": ("the JSON of a score", "`lpz score --from {0}` repeats it"),
+    "grades": ("the JSON of `lpz bench eval`", "`lpz report {0}` shows it"),
+    "result": ("a result that `lpz` has printed", "name what it is of"),
+    "nas": (
+        "what `lpz nas` has left",
+        "what it found are models, each in a folder inside, front/000 or winner",
+    ),
+    "beside": ("a file that stands beside a config.json", "give that config.json, or the folder of both"),
+    "dataset": ("a dataset", "`lpz score MODEL --dataset {0}` scores models on it"),
     "table": (
         "a table",
         "`lpz bench eval {0} --metric COLUMN` grades proxies on trained models, `text={0}` reads text",
@@ -92,6 +121,8 @@ def _folder(path: Path) -> tuple[str, str]:
         ("model", lambda name: name == "config.json"),
         ("benchmark", lambda name: name == "benchmark.json"),
         ("run", lambda name: name == "plan.json"),
+        ("nas", lambda name: name == "nas.json"),
+        ("dataset", lambda name: name in ("dataset_dict.json", "dataset_info.json")),
         ("adapter", lambda name: name == "adapter_config.json"),
         ("unconfigured", lambda name: name.endswith(WEIGHTS)),
         ("checkpoints", lambda name: name.startswith("checkpoint-") and (path / name).is_dir()),
@@ -103,10 +134,11 @@ def _folder(path: Path) -> tuple[str, str]:
 
 
 def _file(path: Path) -> str:
-    suffix = path.suffix.lower()
+    packed = path.suffix.lower() in PACKED
+    suffix = Path(path.stem).suffix.lower() if packed else path.suffix.lower()
     if kind := next((kind for kind, suffixes in SUFFIXES.items() if suffix in suffixes), ""):
         return kind
-    if suffix != ".json" or path.stat().st_size > LARGEST:
+    if packed or suffix != ".json" or path.stat().st_size > LARGEST:
         return ""
     try:
         document = json.loads(path.read_text(encoding="utf-8"))
@@ -116,10 +148,9 @@ def _file(path: Path) -> str:
         return "table" if document and all(isinstance(row, dict) for row in document) else ""
     if not isinstance(document, dict):
         return ""
-    if {"model_type", "auto_map"} & document.keys():
-        return "model"
-    if "choices" in document:
-        return "space"
-    if {"models", "settings"} <= document.keys():
-        return "record"
-    return FORMATS.get(str(document.get("format")), "")
+    if kind := FORMATS.get(str(document.get("format")), ""):
+        return kind
+    if path.name in BESIDE:  # words of a vocabulary may be any of the keys
+        return "beside"
+    kind = next((kind for kind, keys in KEYS if keys <= document.keys()), "")
+    return "" if (kind, path.name) == ("beside", "config.json") else kind

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,6 +9,7 @@ from lpzero_hf.errors import LpzError, ModelError, UsageError, one_line, unknown
 from lpzero_hf.files import read_json
 from lpzero_hf.plugins import PluginRegistry
 from lpzero_hf.spaces.config_keys import warn_of_unknown_keys
+from lpzero_hf.spaces.hub_id import possible_hub_id
 from lpzero_hf.spaces.misplaced import refuse_misplaced
 from lpzero_hf.spaces.model_types import model_types
 from lpzero_hf.spaces.named import SUFFIXES, installed_models
@@ -17,8 +17,6 @@ from lpzero_hf.spaces.size_limits import check_sizes
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig
-
-HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
 
 
 def local_config(path: Path, trust_remote_code: bool = False) -> PreTrainedConfig:
@@ -60,9 +58,9 @@ def hub_config(source: str, trust_remote_code: bool, plugins: PluginRegistry) ->
             return UsageError(f"unknown model '{source}'{told}")
         return UsageError(unknown("model", source, known, told))
 
-    if not looks_like_hub_id(source):
+    if not looks_like_hub_id(source):  # gpt2 is a space, and of the Hub
         refuse_misplaced(source, "model", plugins)
-    if not HUB_ID.fullmatch(source):
+    if not possible_hub_id(source):
         raise refusal("no possible Hub id")
     offline, reason = False, ""
     try:
@@ -90,7 +88,7 @@ def looks_like_hub_id(name: str) -> bool:
         >>> looks_like_hub_id("me/mine"), looks_like_hub_id("bert-base-uncased"), looks_like_hub_id("lama-mini")
         (True, True, False)
     """
-    return HUB_ID.fullmatch(name) is not None and ("/" in name or name.partition("-")[0] in model_types())
+    return possible_hub_id(name) and ("/" in name or name.partition("-")[0] in model_types())
 
 
 def _config(source: str, shown: str, trust_remote_code: bool, *, offline: bool = False) -> PreTrainedConfig:

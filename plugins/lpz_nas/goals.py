@@ -35,7 +35,7 @@ class Goal:
 
     def show(self, value: float) -> str:
         """A value for people."""
-        return f"{value:.6g}" if isinstance(self.by, Proxy) else show_quantity(value, self.by.unit)
+        return show_quantity(value, "" if isinstance(self.by, Proxy) else self.by.unit)
 
 
 @dataclass(frozen=True)

@@ -36,6 +36,18 @@ FILES = {
     "bare/model.safetensors": ("x", "without a config.json"),
     "trained/checkpoint-10/config.json": ("{}", "trained/checkpoint-10"),
     "lora/adapter_config.json": ("{}", "merge it"),
+    "runs.csv.gz": ("x", "a table"),
+    "eval.json": ('{"benchmark": "b", "grades": []}', "`lpz report eval.json`"),
+    "result.json": ('{"plan": {}, "splits": []}', "a search"),
+    "ranking.json": ('{"space": "s", "ranking": []}', "has printed"),
+    "costs.json": ('{"models": [], "deployment": {}}', "has printed"),
+    "found.json": ('{"format": "lpzero-hf front"}', "`lpz nas`"),
+    "model.safetensors.index.json": ('{"weight_map": {}}', "beside a config.json"),
+    "tokenizer_config.json": ('{"tokenizer_class": "x"}', "beside a config.json"),
+    "tokenizer.json": ('{"added_tokens": []}', "beside a config.json"),
+    "generation_config.json": ("{}", "beside a config.json"),
+    "nas/nas.json": ("{}", "`lpz nas`"),
+    "saved/dataset_info.json": ("{}", "--dataset saved"),
 }
 RIGHT = {
     "model": {"a model"},
@@ -113,6 +125,8 @@ def test_the_hub_is_spoken_of_only_for_names_that_look_like_its_ids() -> None:
     assert [looks_like_hub_id(name) for name in ("a/b", "gpt2", "t5-small", "zzqx", "a/b/c", "no such")] == [
         True, True, True, False, False, False,
     ]  # fmt: skip
+    paths = ("./a", "../a", "a/config.json", "runs/a.csv", "a/", "/a", "~/a", "a/b.safetensors", "bert-a.yaml", "a/-b")
+    assert not any(map(looks_like_hub_id, paths))
     with pytest.raises(LpzError) as refused:
         load_model("zzqx yyy")
     assert "Hub" not in str(refused.value)
