@@ -116,7 +116,7 @@ def test_the_tightest_limit_is_the_one_that_fewest_satisfy() -> None:
     assert "tightest is few <= 10 B" in message
     assert "1 of 4" in message
     assert "9 B" in message
-    assert "--min many" in message
+    assert "many >= 10 B" in message
 
 
 # What is done for one architecture -------------------------------------------------------------------------
