@@ -1,35 +1,54 @@
 """Every public function takes a name or the object of that name, wherever it takes either."""
 
 import inspect
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from unittest.mock import ANY
 
 import lpz_nas
 import pytest
+import torch
 
 import lpzero_hf
 from lpzero_hf import (
+    Deployment,
+    ModelProxy,
+    SearchConfig,
     Setting,
+    benchmark_from_table,
     compare,
+    costs_from_table,
     grade,
     load_benchmark,
     load_model,
     load_plugins,
+    load_proxy,
     load_space,
     measure_costs,
+    minibatch,
     rank,
+    score,
     search,
 )
 from lpzero_hf.benchmarks.benchmark import named_benchmarks
 from lpzero_hf.errors import UsageError
 from lpzero_hf.proxies.resolve import find_proxy
+from lpzero_hf.scoring.cache import ScoreCache
+from lpzero_hf.scoring.costs import find_costs
 from lpzero_hf.searching.find_consensus import find_consensus
+from lpzero_hf.searching.result import read_result
 from lpzero_hf.searching.transfer import transfer
 from lpzero_hf.spaces.named import named_config
 
 SMALL = Setting(2, 8)
+SMALL_SPACE = """
+name: small
+base: {model_type: llama, vocab_size: 4200, num_hidden_layers: 1, num_attention_heads: 2}
+choices: {hidden_size: [16, 32, 48], intermediate_size: [16, 32]}
+"""
 TAKES = {  # by the name of a parameter, what its annotation says if it takes the object as well as the name
     "benchmark": ("Benchmark",), "benchmarks": ("BenchmarkLike",), "among": ("BenchmarkLike",),
     "test": ("BenchmarkLike",),
@@ -154,3 +173,115 @@ def test_objects_to_search_on_and_to_test_on_are_both_found() -> None:
     assert load_benchmark(other.name, both) is other
     with pytest.raises(UsageError, match="two different"):
         named_benchmarks(replace(other, name="mine"), both)
+
+
+def test_a_file_of_a_space_goes_where_its_name_goes(tmp_path: Path) -> None:
+    file = tmp_path / "small.yaml"
+    file.write_text(SMALL_SPACE)
+    rows = [{"arch": f"hidden_size={h},intermediate_size=16", "loss": h / 3, "latency_ms": 1.0} for h in (16, 32, 48)]
+    for number, given in enumerate((str(file), file)):
+        assert len(benchmark_from_table(rows, "loss", space=given).trained()) == 3
+        assert "latency_ms" in costs_from_table(rows, space=given)
+        evaluator = lpz_nas.ProxyEvaluator("num_heads", space=given, setting=SMALL)
+        assert evaluator.evaluate("hidden_size=16,intermediate_size=16") == 2.0
+        out = tmp_path / str(number)
+        explored = lpz_nas.explore(given, ["params"], out=str(out / "a"), trials=2, setting=SMALL)
+        found = lpz_nas.find_architecture(
+            given, "num_heads", lpz_nas.Budget(10**7), out=str(out / "b"), trials=2, setting=SMALL
+        )
+        for result in (explored, found):
+            row = result.to_rows()[0]
+            assert load_model(row["architecture"]).model.num_parameters() == row["params"]
+
+
+def test_objectives_and_limits_are_names_or_objects(tmp_path: Path) -> None:
+    plugins = load_plugins()
+    (cost,) = find_costs("params", plugins)
+    calls: list[tuple[Any, Any]] = [
+        (["proxy:num_heads", "params"], "params <= 300k"),
+        ([find_proxy("num_heads"), cost], ["params<=300k"]),
+        ([load_proxy("num_heads"), "params"], lpz_nas.read_limits("params=300k", (), plugins, {})),
+        (lpz_nas.read_goals(["proxy:num_heads", "params"], plugins, {}), [lpz_nas.Limit(cost, 300_000, True)]),
+    ]
+    found = [
+        lpz_nas.explore("tiny-gpt2", goals, limits, out=tmp_path / str(i), trials=3, setting=SMALL).to_json()["front"]
+        for i, (goals, limits) in enumerate(calls)
+    ]
+    assert found[0]
+    assert found == [found[0]] * 4
+    for wrong, told in (
+        ("params = 3", "no limit"),
+        (["params <= 3", "params <= 4"], "given twice"),
+        ("parms <= 3", "params"),
+    ):
+        with pytest.raises(UsageError, match=told):
+            lpz_nas.explore("tiny-gpt2", "params", wrong, out=tmp_path / "wrong", setting=SMALL)
+    with pytest.raises(UsageError, match="no budget"):
+        lpz_nas.find_architecture("tiny-gpt2", "params", 10**6, out=tmp_path / "wrong")  # type: ignore[arg-type]
+    assert not (tmp_path / "wrong").exists() or not any((tmp_path / "wrong").glob("*.json"))
+
+
+def test_one_cost_is_given_as_several_are() -> None:
+    (cost,) = find_costs(["params"], load_plugins())
+    values = [measure_costs("gpt2-variant", given)["params"].value for given in ("params", cost, ["params"], [cost])]
+    assert len(set(values)) == 1
+
+
+def test_a_precision_and_a_device_are_names_or_objects() -> None:
+    for settings in (Setting, Deployment):
+        named = settings(dtype="bfloat16", device="cpu")
+        made = settings(dtype=torch.bfloat16, device=torch.device("cpu"))  # type: ignore[arg-type]
+        assert made == named
+        assert json.loads(json.dumps(made.to_json())) == named.to_json()
+        for wrong in ({"dtype": "flaot32"}, {"dtype": "int64"}, {"device": "nonsense"}):
+            with pytest.raises(UsageError, match="of torch"):
+                settings(**wrong)
+    for given in ("bfloat16", torch.bfloat16):
+        assert load_model("gpt2-variant", dtype=given, lazy=True).model.dtype == torch.bfloat16
+    for wrong in ({"dtype": "flaot32"}, {"device": "nonsense"}):
+        with pytest.raises(UsageError, match="of torch"):
+            load_model("gpt2-variant", **wrong)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "given", [3, None, load_model("gpt2-variant", lazy=True), load_model("bert-mini", lazy=True).model]
+)
+def test_what_is_no_architecture_is_refused_on_one_line(given: Any) -> None:
+    for call in (
+        lambda: load_model(given), lambda: measure_costs(given, "params"), lambda: lpz_nas.count(given),
+        lambda: rank(given, "params"), lambda: rank([given], "params"), lambda: rank({"a": given}, "params"),
+        lambda: compare([given, given], "params"),
+    ):  # fmt: skip
+        with pytest.raises(UsageError, match="name or a configuration") as error:
+            call()
+        assert "\n" not in str(error.value)
+        assert ("model.config" in str(error.value)) == (given is not None and given != 3)
+
+
+def test_a_configuration_of_a_search_names_its_benchmarks() -> None:
+    assert SearchConfig("tiny-gpt2") == SearchConfig(("tiny-gpt2",)) == SearchConfig(["tiny-gpt2"])  # type: ignore[arg-type]
+    for given in (BENCHMARK, (BENCHMARK,)):
+        with pytest.raises(UsageError, match="objects to `search`"):
+            SearchConfig(given)  # type: ignore[arg-type]
+
+
+def test_a_number_of_architectures_below_one_is_refused() -> None:
+    with pytest.raises(UsageError, match="n=1"):
+        rank("tiny-gpt2", "params", n=-1)
+    with pytest.raises(UsageError, match="limit="):
+        grade(BENCHMARK, "params", limit=-1)
+
+
+def test_a_loaded_proxy_is_its_proxy(tmp_path: Path) -> None:
+    model = load_model("gpt2-variant").model
+    batch = minibatch(model, batch_size=2, seq_len=8)
+    deep = ModelProxy(name="deep", formula="", orientation=-1, evaluate=lambda subject: subject.layout.depth)
+    assert score(model, batch, load_proxy(deep))["deep"] == replace(score(model, batch, deep)["deep"], seconds=ANY)
+    assert score(model, None, [load_proxy("params")])["params"].value == model.num_parameters()
+
+
+def test_files_are_texts_or_paths(tmp_path: Path) -> None:
+    with ScoreCache(str(tmp_path / "scores.sqlite")) as cache:
+        assert cache.path == tmp_path / "scores.sqlite"
+    with pytest.raises(UsageError, match="no search in"):
+        read_result(str(tmp_path))

@@ -210,6 +210,8 @@ def _folds(fold: Fold) -> tuple[str, ...]:
 
 
 def _as_tables(result: SearchResult, out: Path | None) -> None:
+    from lpzero_hf.searching.result import MEASURES
+
     config = result.config
     names = [*config.benchmarks]
     what = " and ".join(names)
@@ -239,6 +241,10 @@ def _as_tables(result: SearchResult, out: Path | None) -> None:
         print_table(caption, ["benchmark", "ranked by", *SUMMED], summary, [2, 3, 4])
         _say_settings(result)
         say(f"At equal size: over pairs of architectures within {config.within:g} times {config.match}.")
+    seen = [row for row in result.to_rows() if row["architectures"] == "searched on"]
+    if all(not split.winner.held_out for split in result.splits):
+        cells = [[row["benchmark"], row["scored by"], *(_number(row[of]) for of in MEASURES.values())] for row in seen]
+        print_table("Searched on, not a result", ["benchmark", "ranked by", *SUMMED], cells, [2, 3, 4])
     first = result.splits[0]
     front = [[str(c.expression.complexity), f"{c.fitness:.4f}", str(c.expression)] for c in first.pareto]
     print_table("Fitness against complexity, first split", ["complexity", "fitness", "expression"], front, [0, 1])
@@ -312,7 +318,11 @@ def _held(winner: Winner, name: str) -> str:
     return f"{rho.value:+.3f} [{rho.low:+.3f}, {rho.high:+.3f}] ({tau.value:+.3f})"
 
 
+def _number(value: float | None) -> str:
+    return "—" if value is None else f"{value:+.4f}"
+
+
 def _spread(made: dict[str, float | int], kind: str) -> str:
     if kind not in made:
         return "—"
-    return f"{made[kind]:+.4f}" + (f" ± {made[f'{kind}_sd']:.4f}" if made.get("splits", 2) > 1 else "")
+    return f"{made[kind]:+.4f}" + (f" ± {made[f'{kind}_sd']:.4f}" if f"{kind}_sd" in made else "")

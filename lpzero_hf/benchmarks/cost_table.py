@@ -31,7 +31,7 @@ def costs_from_table(
     source: Any,
     *,
     architecture: str | None = None,
-    space: str | SearchSpace | None = None,
+    space: str | Path | SearchSpace | None = None,
     plugins: PluginRegistry | None = None,
 ) -> dict[str, Cost]:
     """A cost for every column of numbers of a table; of an architecture that is not in it, the cost is not known.
@@ -61,7 +61,7 @@ def costs_from_table(
     """
     plugins = load_plugins() if plugins is None else plugins
     table = read_table(source)
-    home = load_space(space, plugins) if isinstance(space, str) else space
+    home = None if space is None else load_space(space, plugins)
     numbers = [name for name in table.columns if _is_numeric(table, name)]
     reader = reader_of(
         table.columns, [name for name in numbers if name != architecture], architecture=architecture, base=None,

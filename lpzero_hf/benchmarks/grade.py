@@ -15,12 +15,13 @@ from lpzero_hf.benchmarks.benchmark import BenchmarkLike, Trained, load_benchmar
 from lpzero_hf.benchmarks.beyond_size import BeyondSize, SizeFeatures
 from lpzero_hf.benchmarks.held_out import searched_keys
 from lpzero_hf.benchmarks.matched import MATCH, WITHIN, SizedTruth, Sizes
-from lpzero_hf.errors import LpzError, said_once
+from lpzero_hf.errors import LpzError, UsageError, said_once
 from lpzero_hf.executors.base import Executor
 from lpzero_hf.plugins import PluginRegistry, load_plugins
 from lpzero_hf.proxies.base import Orientation
 from lpzero_hf.proxies.resolve import ProxyLike, find_proxy, resolve
 from lpzero_hf.scoring.cache import ScoreCache
+from lpzero_hf.scoring.comparability import warn_of_differences
 from lpzero_hf.scoring.display import Displayed, Panel, by_name, estimated
 from lpzero_hf.scoring.evaluate import Row, evaluate
 from lpzero_hf.scoring.setting import Setting
@@ -75,6 +76,7 @@ class Report(Displayed):
         within: the factor by which the sizes of a pair differ at most.
         pairs: the number of pairs of like size, of all architectures.
         sizes: of each architecture in order, by `match`; NaN where unknown.
+        warnings: why scores of these architectures may not be comparable.
     """
 
     benchmark: str
@@ -89,12 +91,18 @@ class Report(Displayed):
     within: float = WITHIN
     pairs: int = 0
     sizes: Sequence[float] = ()
+    warnings: tuple[str, ...] = ()
 
     @property
     def title(self) -> str:
         """Of what, on which minibatch."""
         size = f"{self.setting.batch_size} x {self.setting.seq_len} tokens"
         return f"{self.benchmark}: {len(self.trained)} trained architectures, minibatch {size}"
+
+    @property
+    def notes(self) -> list[str]:
+        """The warnings."""
+        return list(self.warnings)
 
     def to_rows(self) -> list[dict[str, Any]]:
         """A row for every grade: rho, tau-b and the agreement at equal size, with their 95% intervals.
@@ -138,6 +146,7 @@ class Report(Displayed):
             "architectures": [entry.key for entry in self.trained],
             "truth": [entry.quality for entry in self.trained],
             "scores": self.scores,
+            "warnings": list(self.warnings),
         }
 
 
@@ -173,6 +182,10 @@ def grade(
         plugins: where names are looked up.
         progress: called with (architectures done, total number of architectures).
 
+    Returns:
+        The grades. Warns (`ComparisonWarning`) of vocabularies, objectives and initial weights that differ between the
+        architectures.
+
     Raises:
         UsageError: the benchmark or a proxy is unknown, a size is not above 0, or the factor is out of range.
         LpzError: the benchmark cannot be read, or holds fewer than 3 architectures.
@@ -183,6 +196,8 @@ def grade(
         >>> [graded.proxy for graded in report.grades][0]
         'params'
     """
+    if limit is not None and limit < 1:
+        raise UsageError(f"{limit} architectures cannot be ranked; give a larger `limit=`, or none")
     plugins = load_plugins() if plugins is None else plugins
     benchmark = load_benchmark(benchmark, plugins)
     selection = resolve(proxies, plugins)
@@ -209,6 +224,7 @@ def grade(
         plugins=plugins,
         progress=progress,
     )
+    told = warn_of_differences({entry.key: configs[entry.key] for entry in entries}, setting)
     known = {proxy.name: _values(rows, entries, proxy.name) for proxy in described}  # also of one searched on them
     for proxy in chosen:
         for key in searched_keys(proxy, benchmark, plugins, entries):
@@ -232,6 +248,7 @@ def grade(
         within=within,
         pairs=truth.pairs,
         sizes=known[measure.name],
+        warnings=told,
     )
 
 

@@ -32,7 +32,7 @@ def benchmark_from_table(
     larger_is_better: bool = False,
     architecture: str | None = None,
     base: Any = None,
-    space: str | SearchSpace | None = None,
+    space: str | Path | SearchSpace | None = None,
     name: str | None = None,
     batch_size: int = 16,
     seq_len: int = 128,
@@ -106,7 +106,7 @@ def benchmark_from_rows(
     larger_is_better: bool = False,
     architecture: str | None = None,
     base: Any = None,
-    space: str | SearchSpace | None = None,
+    space: str | Path | SearchSpace | None = None,
     batch_size: int = 16,
     seq_len: int = 128,
     skip_bad_rows: bool = False,
@@ -147,7 +147,7 @@ def benchmark_from_rows(
         (['d12', 'd24', 'd48'], 3)
     """
     plugins = load_plugins() if plugins is None else plugins
-    home = load_space(space, plugins) if isinstance(space, str) else space
+    home = None if space is None else load_space(space, plugins)
 
     def read() -> RowTable:
         found = rows() if callable(rows) else rows

@@ -66,7 +66,9 @@ class Shares:
         """
         whole, mine = int(self.counts.sum()), int(self.counts[part].sum())
         if whole == 0:
-            raise CaptureError("the objective is nan; check the labels (are all of them -100?)")
+            raise CaptureError(
+                "the objective is nan; check the labels (are all of them -100?) and the tokens (one has no next one)"
+            )
         output = finite_output(model, batch | {ITEMS: torch.tensor(whole)} if self.divides else batch)
         loss: Tensor | None = output.get("loss")
         if mine == 0:  # the mean over no target is not a number; its gradients are zero

@@ -412,7 +412,10 @@ class Recorder:
         """Differentiate `scalar`, the objective or a part of it; the hooks read the gradients."""
         if not scalar.isfinite():
             value = float(scalar.detach())
-            raise CaptureError(f"the objective is {value}; check the labels (are all of them -100?) and the dtype")
+            raise CaptureError(
+                f"the objective is {value}; check the labels (are all of them -100?), the tokens (one has no next one) "
+                "and the dtype"
+            )
         if not scalar.requires_grad:
             raise CaptureError(NO_GRADIENT)
         weights = (parameter for block in self.layout.blocks for parameter in block.module.parameters())

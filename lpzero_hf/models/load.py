@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Union
+from typing import TYPE_CHECKING, Any, Union
 
 import torch
 
@@ -16,6 +16,7 @@ from lpzero_hf.models.config_repairs import repaired
 from lpzero_hf.models.disk_space import check_disk
 from lpzero_hf.models.initial_std import with_initial_std
 from lpzero_hf.models.panics import reported
+from lpzero_hf.models.torch_names import device_of, precision
 from lpzero_hf.plugins import PluginRegistry, load_plugins
 from lpzero_hf.spaces.misplaced import refuse_misplaced
 from lpzero_hf.spaces.named import named_config
@@ -51,7 +52,7 @@ def load_model(
     *,
     pretrained: bool = False,
     seed: int = 42,
-    dtype: torch.dtype = torch.float32,
+    dtype: str | torch.dtype = torch.float32,
     device: str | torch.device = "cpu",
     trust_remote_code: bool = False,
     plugins: PluginRegistry | None = None,
@@ -68,7 +69,7 @@ def load_model(
         pretrained: load the checkpoint instead of drawing random weights. Random weights are never quantized: a
             `quantization_config` is ignored, with a `ModelWarning`.
         seed: draws the random weights.
-        dtype: precision of the weights.
+        dtype: precision of the weights, by its name or as torch has it.
         device: where the model goes.
         trust_remote_code: allow code from the folder or the Hub to be executed; never by default.
         plugins: where zoo names are looked up.
@@ -105,7 +106,7 @@ def load_model(
             "scored; save it dequantised, or leave out `pretrained=True` for random weights"
         )
     recipe = ModelRecipe(
-        repaired(config, attention), checkpoint, seed, dtype, torch.device(device), trust_remote_code, force
+        repaired(config, attention), checkpoint, seed, precision(dtype), device_of(device), trust_remote_code, force
     )
     if pretrained and isinstance(location, str) and not force:
         check_disk(location)
@@ -128,18 +129,29 @@ def named_models(models: Models) -> dict[str, ModelLike]:
 
     named: dict[str, ModelLike] = {}
     if not isinstance(models, Mapping):
-        several = (models,) if isinstance(models, str | Path | PreTrainedConfig) else tuple(models)
+        single = isinstance(models, str | Path | PreTrainedConfig) or not isinstance(models, Iterable)
+        several: tuple[Any, ...] = (models,) if single else tuple(models)
         for place, model in enumerate(several, 1):
-            configured = isinstance(model, PreTrainedConfig)
-            name = f"{model.model_type or 'model'} {place}" if configured else str(model)  # type: ignore[union-attr]
+            name = str(model) if isinstance(model, str | Path) else f"{_checked(model).model_type or 'model'} {place}"
             if name in named:
                 raise UsageError(f"'{name}' is named twice; name each model once")
             named[name] = model
         models = named
     for name, model in models.items():
-        if not isinstance(model, str | Path | PreTrainedConfig):
-            raise UsageError(f"model '{name}' is a {type(model).__name__}; give a name or a configuration")
+        if not isinstance(model, str | Path):
+            _checked(model, f"model '{name}': ")
     return dict(models)
+
+
+def _checked(given: Any, who: str = "") -> PreTrainedConfig:
+    """What is no name as a configuration. Raises `UsageError`, on one line, if it is none."""
+    from transformers import PreTrainedConfig, PreTrainedModel
+
+    if isinstance(given, PreTrainedConfig):
+        return given
+    held = any(isinstance(one, PreTrainedModel) for one in (given, getattr(given, "model", None)))
+    more = "; that of a model, with weights drawn anew, is `model.config`" if held else ""
+    raise UsageError(f"{who}{type(given).__name__} is no architecture; give a name or a configuration{more}")
 
 
 def load_config(
@@ -151,7 +163,7 @@ def load_config(
     """
     plugins = load_plugins() if plugins is None else plugins
     if not isinstance(source, str | Path):
-        return source, None
+        return _checked(source), None
     source = str(source)
     config, path = named_config(source, plugins), Path(source).expanduser()
     if config is not None:

@@ -143,8 +143,12 @@ def check_minibatch(given: GivenBatch, model: PreTrainedModel) -> dict[str, Any]
     ids = batch.get("input_ids")
     if not isinstance(ids, Tensor):
         raise MinibatchError(SHAPE)
-    if ids.dim() != 2 or ids.is_floating_point():
+    if ids.dim() != 2 or ids.is_floating_point() or ids.dtype == torch.bool:
         raise MinibatchError(f"'input_ids' must be integers [batch, tokens], not {ids.dtype} {list(ids.shape)}")
+    if ids.is_meta:
+        raise MinibatchError("the minibatch is on the meta device, which holds no values; make it on a CPU or a GPU")
+    if ids.dtype not in (torch.int32, torch.int64):  # an embedding takes no other
+        ids = batch["input_ids"] = ids.long()
     if ids.numel() == 0:
         raise MinibatchError(f"the minibatch is empty: 'input_ids' is {list(ids.shape)}")
     for name, sizes in (("attention_mask", 2), ("labels", 1)):

@@ -327,9 +327,13 @@ def as_proxy(item: Proxy | Callable[..., float]) -> Proxy:
     else its formula is the first line of its docstring, and its version a digest of its code and of what that reads.
     Its name is its `name` or `__name__`.
 
+    The result of `load_proxy`, which holds a proxy, is that proxy.
+
     Raises:
         TypeError: it is neither, or cannot be hashed.
     """
+    if isinstance(held := getattr(item, "proxy", None), Proxy):
+        return as_proxy(held)
     if isinstance(item, StatisticProxy | ModelProxy | FunctionProxy | CompositeProxy):
         hash(item)
         return item

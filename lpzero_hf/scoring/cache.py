@@ -88,8 +88,8 @@ class ScoreCache:
         {'snip@1': {'value': 0.5, 'status': 'ok'}}
     """
 
-    def __init__(self, path: Path | None = None) -> None:
-        self.path = cache_folder() / "scores.sqlite" if path is None else path
+    def __init__(self, path: str | Path | None = None) -> None:
+        self.path = cache_folder() / "scores.sqlite" if path is None else Path(path)
         self._lock = threading.Lock()
         self._process = os.getpid()
         with self._errors():

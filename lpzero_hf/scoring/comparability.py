@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from lpzero_hf.errors import LpzError
+from lpzero_hf.errors import ComparisonWarning, LpzError
 from lpzero_hf.models.initial_std import initial_stds
 from lpzero_hf.models.minibatch import vocabulary_size
 from lpzero_hf.models.objective import head_kind
@@ -80,6 +81,15 @@ def facts_of_configs(configs: Mapping[str, PreTrainedConfig], setting: Setting) 
             )
         )  # fmt: skip
     return facts
+
+
+def warn_of_differences(configs: Mapping[str, PreTrainedConfig], setting: Setting) -> tuple[str, ...]:
+    """Warn (`ComparisonWarning`) of what makes scores of architectures mean different things, see `differences`; the
+    sentences."""
+    told = tuple(differences(facts_of_configs(configs, setting)))
+    for sentence in told:
+        warnings.warn(sentence, ComparisonWarning, stacklevel=3)
+    return told
 
 
 def differences(models: Sequence[ModelFacts]) -> list[str]:

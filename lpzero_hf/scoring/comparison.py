@@ -167,6 +167,13 @@ class Comparison(Displayed):
         """The same as `sentence`."""
         return self.sentence
 
+    @property
+    def notes(self) -> list[str]:
+        """The warnings, the proxies without a vote, and the models that are not compared."""
+        without = [f"'{proxy}' has no vote: it is {why}" for proxy, why in self.left_out.items()]
+        failed = [f"'{model}' is not compared: {error}" for model, error in self.failed.items()]
+        return [*self.warnings, *without, *failed]
+
     def to_rows(self) -> list[dict[str, Any]]:
         """A row for every model, the best first: its place, mean rank, sizes, and place by each proxy."""
         return [

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import torch
 
-from lpzero_hf.errors import LpzError, NotApplicable, UsageError, one_line, unknown
+from lpzero_hf.errors import LpzError, NotApplicable, UsageError, one_line, said_once, unknown
 from lpzero_hf.foreign import Survived
 from lpzero_hf.models.build import build_model
 from lpzero_hf.models.flop_count import shapes_of, values_of
@@ -21,6 +21,7 @@ from lpzero_hf.models.layout import ModelLayout, layout_of
 from lpzero_hf.models.load import load_config
 from lpzero_hf.models.memory import available_bytes
 from lpzero_hf.models.minibatch import SEQUENCE_LENGTH, position_limit
+from lpzero_hf.models.torch_names import device_of, precision, precision_name
 from lpzero_hf.plugins import Claim, PluginRegistry, instance_of, load_plugins
 from lpzero_hf.scoring.display import Displayed, Panel, by_name
 from lpzero_hf.scoring.quantities import show_quantity
@@ -41,8 +42,8 @@ class Deployment:
     Args:
         batch_size: prompts at a time.
         prompt: tokens of each; None for 128, or as many as the model has positions for with one more token.
-        dtype: precision of the weights, as torch calls it.
-        device: where it runs.
+        dtype: precision of the weights, by its name or as torch has it; kept as the name.
+        device: where it runs, likewise.
         threads: CPU threads.
         attention: its implementation, "eager" or "sdpa"; None for the configuration's.
         warmup: passes before those that are timed.
@@ -50,7 +51,7 @@ class Deployment:
         seed: of weights and tokens.
 
     Raises:
-        UsageError: a number is less than 1, or the precision is unknown.
+        UsageError: a number is less than 1, or the precision or device is unknown.
     """
 
     batch_size: int = 1
@@ -70,8 +71,8 @@ class Deployment:
                 raise UsageError(f"a {name.replace('_', ' ')} of {value} is less than 1; give a positive number")
         if self.warmup < 0:
             raise UsageError(f"{self.warmup} passes to warm up are less than 0; give 0 or more")
-        if not isinstance(getattr(torch, self.dtype, None), torch.dtype):
-            raise UsageError(f"'{self.dtype}' is no precision of torch; use float32 or bfloat16")
+        object.__setattr__(self, "dtype", precision_name(self.dtype))
+        object.__setattr__(self, "device", str(device_of(self.device)))
 
     def to_json(self) -> dict[str, Any]:
         """As plain data."""
@@ -116,7 +117,7 @@ class CostSubject:
     def model(self) -> PreTrainedModel:
         """The model without memory for its weights. Raises `ModelError` if it cannot be built."""
         how = self.deployment
-        dtype = getattr(torch, how.dtype)
+        dtype = precision(how.dtype)
         return build_model(self.config, seed=how.seed, dtype=dtype, lazy=True, attention=how.attention)
 
     @cached_property
@@ -158,7 +159,7 @@ class CostSubject:
                 f"{show_quantity(free, 'bytes')} are free; use `dtype=torch.bfloat16`, or a table of costs "
                 "measured elsewhere"
             )
-        dtype = getattr(torch, how.dtype)
+        dtype = precision(how.dtype)
         return build_model(self.config, seed=how.seed, dtype=dtype, device=place, attention=how.attention)
 
     def without_values(self, work: Callable[[PreTrainedModel, Passes], Result]) -> Result:
@@ -215,7 +216,7 @@ class CostRow:
         value: None if there is none.
         status: "ok", "not applicable" or "failed".
         reason: why there is no value.
-        low: the first quartile of the repeats of a measurement; None for what is counted.
+        low: the first quartile of the repeats of a measurement; None for what is counted, and of a single repeat.
         high: the third.
         repeats: of a measurement.
         seconds: that it took to find out.
@@ -288,16 +289,18 @@ def measure_cost(cost: Cost, subject: CostSubject) -> CostRow:
     if not math.isfinite(value) or value < 0:
         return CostRow(cost.name, cost.unit, None, "failed", f"the cost is {value}", seconds=seconds)
     if isinstance(found, Measured):
+        low, high = (found.low, found.high) if found.repeats > 1 else (None, None)  # one value has no spread
         return CostRow(
-            cost.name, cost.unit, value, low=found.low, high=found.high, repeats=found.repeats, seconds=seconds,
+            cost.name, cost.unit, value, low=low, high=high, repeats=found.repeats, seconds=seconds,
             warnings=found.warnings,
         )  # fmt: skip
     return CostRow(cost.name, cost.unit, value, seconds=seconds)
 
 
+@said_once
 def measure_costs(
     config: str | Path | PreTrainedConfig,
-    costs: Sequence[str | Cost] | None = None,
+    costs: str | Cost | Iterable[str | Cost] | None = None,
     deployment: Deployment | None = None,
     *,
     name: str = "",
@@ -307,7 +310,7 @@ def measure_costs(
 
     Args:
         config: of the architecture, or its name as `load_model` takes it.
-        costs: names or `Cost` objects; None for all installed.
+        costs: names or `Cost` objects, one or several; None for all installed.
         deployment: how it is run; by default one prompt of 128 tokens, in float32 on one CPU thread.
         name: of the architecture, for costs that know it by name.
         plugins: where names are looked up; by default everything installed.
@@ -346,12 +349,14 @@ def installed_costs(plugins: PluginRegistry) -> dict[str, Claim[Cost]]:
 
 
 def find_costs(
-    wanted: Sequence[str | Cost] | None, plugins: PluginRegistry, tables: Mapping[str, Cost] | None = None
+    wanted: str | Cost | Iterable[str | Cost] | None,
+    plugins: PluginRegistry,
+    tables: Mapping[str, Cost] | None = None,
 ) -> list[Cost]:
     """The costs asked for, each once.
 
     Args:
-        wanted: names or `Cost` objects; None for all.
+        wanted: names or `Cost` objects, one or several; None for all.
         plugins: where names are looked up.
         tables: costs by name that go before installed ones of the same name.
 
@@ -360,6 +365,8 @@ def find_costs(
     """
     known = {name: claim.item for name, claim in installed_costs(plugins).items()} | dict(tables or {})
     found: dict[str, Cost] = {}
+    if isinstance(wanted, str | Cost):
+        wanted = [wanted]
     for item in known if wanted is None else wanted:
         if isinstance(item, str) and item not in known:
             raise UsageError(unknown("cost", item, known, f" (there are {', '.join(known)})"))

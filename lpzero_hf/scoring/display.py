@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 ROWS = 60  # that an HTML table shows
 LETTERS = 12  # of a title for each inch of a figure
+HEIGHT, LINE = 4.2, 0.17  # inches of a panel at least, and of each name in it
 STYLES: dict[str, dict[str, Any]] = {
     "plain": {"linestyle": "", "marker": "o", "markersize": 5, "markeredgewidth": 0},
     "rest": {"linestyle": "", "marker": "o", "markersize": 4, "markeredgewidth": 0, "color": "0.6"},
@@ -98,6 +99,11 @@ class Displayed(ABC):
     def title(self) -> str:
         """A line above table and figure."""
 
+    @property
+    def notes(self) -> list[str]:
+        """What the rows do not say: why they may not be comparable, and what is left out. Lines below the table."""
+        return []
+
     def to_dataframe(self) -> pandas.DataFrame:
         """The rows as a data frame of pandas.
 
@@ -115,7 +121,7 @@ class Displayed(ABC):
         return drawn(self.panels(), self.title)
 
     def _repr_html_(self) -> str:
-        return table(self.to_rows(), self.title)
+        return table(self.to_rows(), self.title, self.notes)
 
 
 def data_frame(rows: Sequence[Mapping[str, Any]]) -> pandas.DataFrame:
@@ -147,8 +153,8 @@ def by_name(x: str, names: Sequence[str], measures: Mapping[str, Sequence[float 
     return Panel(x, "", points, names)
 
 
-def table(rows: Sequence[Mapping[str, Any]], title: str) -> str:
-    """Rows as an HTML table; every text is escaped, and none is read as a formula.
+def table(rows: Sequence[Mapping[str, Any]], title: str, notes: Sequence[str] = ()) -> str:
+    """Rows as an HTML table with notes below; every text is escaped, and none is read as a formula.
 
     Example:
         >>> "<td>&lt;b&gt;</td>" in table([{"name": "<b>"}], "one")
@@ -160,9 +166,11 @@ def table(rows: Sequence[Mapping[str, Any]], title: str) -> str:
     if len(rows) > ROWS:
         more = f"and {len(rows) - ROWS:,} more rows: to_dataframe() has them all"
         body += f'<tr><td colspan="{len(names)}">{more}</td></tr>'
+    lines = "".join(f'<tr><td colspan="{max(1, len(names))}">{html.escape(note)}</td></tr>' for note in notes)
+    foot = f"<tfoot>{lines}</tfoot>" if notes else ""
     return (
         f'<table class="tex2jax_ignore mathjax_ignore"><caption>{html.escape(title)}</caption>'
-        f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+        f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody>{foot}</table>"
     )
 
 
@@ -204,9 +212,11 @@ def drawn(panels: Sequence[Panel], title: str) -> Figure:
 
     if not any(points.x for panel in panels for points in panel.points):
         raise LpzError("there is nothing to draw: nothing has a value")
-    figure = Figure(figsize=(6.4, 4.2 * len(panels)), layout="constrained")
-    for place, panel in enumerate(panels, 1):
-        _draw(figure.add_subplot(len(panels), 1, place), panel)
+    heights = [max(HEIGHT, 1.0 + LINE * len(panel.names)) for panel in panels]
+    figure = Figure(figsize=(6.4, sum(heights)), layout="constrained")
+    grid = figure.add_gridspec(len(panels), 1, height_ratios=heights)
+    for place, panel in enumerate(panels):
+        _draw(figure.add_subplot(grid[place]), panel)
     figure.suptitle(textwrap.fill(_plain(title), int(LETTERS * figure.get_figwidth())), fontsize=10)
     return figure
 

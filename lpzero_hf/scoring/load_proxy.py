@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import sys
+from dataclasses import dataclass, field
 
 from torch import nn
 
+from lpzero_hf.errors import once
 from lpzero_hf.models.given_batch import GivenBatch
 from lpzero_hf.models.minibatch import check_minibatch
 from lpzero_hf.models.unwrap import unwrapped
@@ -28,6 +30,7 @@ class LoadedProxy:
     proxy: Proxy
     plugins: PluginRegistry
     seed: int = 42
+    _said: set[tuple[type[Warning], str]] = field(default_factory=set, init=False, repr=False, compare=False)
 
     @property
     def name(self) -> str:
@@ -40,16 +43,19 @@ class LoadedProxy:
         return self.proxy.citation
 
     def __call__(self, model: nn.Module, batch: GivenBatch) -> float:
-        """The score of `model` on a minibatch, as `score` takes it, higher is better; leaves both unchanged.
+        """The score of `model` on a minibatch, as `score` takes it, higher is better; leaves both unchanged. However
+        often it is called, a warning is said once.
 
         Raises:
             ScoreError: the proxy is not applicable to this model, its score is not finite, or it failed.
             LpzError: the model or the minibatch cannot be used; the message says why.
         """
-        scored = unwrapped(model)
-        checked = check_minibatch(batch, scored)
-        warn_of_minibatch([self.proxy], *checked["input_ids"].shape)
-        made = score_proxies(scored, checked, [self.proxy], seed=self.seed, plugins=self.plugins)
+        caller = sys._getframe(1)
+        with once(self._said, caller.f_code.co_filename, caller.f_lineno):
+            scored = unwrapped(model)
+            checked = check_minibatch(batch, scored)
+            warn_of_minibatch([self.proxy], *checked["input_ids"].shape)
+            made = score_proxies(scored, checked, [self.proxy], seed=self.seed, plugins=self.plugins)
         return self.proxy.orientation * made[self.proxy.name].require()
 
 

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, SupportsIndex, overload
 
 from scipy.stats import rankdata  # type: ignore[import-untyped]  # scipy ships no types
 
-from lpzero_hf.errors import ComparisonWarning, UsageError, said_once
+from lpzero_hf.errors import UsageError, said_once
 from lpzero_hf.executors.base import Executor
 from lpzero_hf.models.load import Models, load_config, named_models
 from lpzero_hf.plugins import PluginRegistry, load_plugins
 from lpzero_hf.proxies.resolve import ProxyLike, resolve
 from lpzero_hf.scoring.cache import ScoreCache
-from lpzero_hf.scoring.comparability import differences, facts_of_configs
+from lpzero_hf.scoring.comparability import warn_of_differences
 from lpzero_hf.scoring.display import Displayed, Panel, Points, columns
 from lpzero_hf.scoring.evaluate import evaluate
 from lpzero_hf.scoring.scores import Score
@@ -43,6 +42,16 @@ class Ranked:
 class Ranking(list[Ranked], Displayed):
     """Architectures by proxies, the best first. A notebook shows them as a table."""
 
+    @overload
+    def __getitem__(self, place: SupportsIndex, /) -> Ranked: ...
+
+    @overload
+    def __getitem__(self, place: slice, /) -> Ranking: ...
+
+    def __getitem__(self, place: SupportsIndex | slice, /) -> Ranked | Ranking:
+        """One of them; a part is a ranking too."""
+        return Ranking(list(self)[place]) if isinstance(place, slice) else super().__getitem__(place)
+
     @property
     def proxies(self) -> list[str]:
         """The names of the proxies."""
@@ -51,9 +60,10 @@ class Ranking(list[Ranked], Displayed):
     @property
     def title(self) -> str:
         """Of how many, by what."""
-        lower = {name for one in self[:1] for name, row in one.rows.items() if row.orientation < 0}
-        named = [f"{name} (lower is better)" if name in lower else name for name in self.proxies]
-        return f"{len(self)} architectures, ranked by {', '.join(named)}"
+        return f"{len(self)} architectures, ranked by {', '.join(map(self._named, self.proxies))}"
+
+    def _named(self, proxy: str) -> str:
+        return f"{proxy} (lower is better)" if self[0].rows[proxy].orientation < 0 else proxy
 
     def to_rows(self) -> list[dict[str, Any]]:
         """A row for every architecture: its mean rank, the score by each proxy, and why one is missing."""
@@ -73,7 +83,9 @@ class Ranking(list[Ranked], Displayed):
             values = [one.rows[name].require() for one in ranked]
             ranks = [float(place) for place in rankdata([-(one.rows[name].oriented or 0.0) for one in ranked])]
             points.append(Points(name, places, values if len(self.proxies) == 1 else ranks))
-        return [Panel("place", self.proxies[0] if len(self.proxies) == 1 else "rank by each proxy", points)]
+        return [
+            Panel("place", self._named(self.proxies[0]) if len(self.proxies) == 1 else "rank by each proxy", points)
+        ]
 
 
 @said_once
@@ -119,6 +131,8 @@ def rank(
         >>> best.name.startswith("tiny-gpt2:d"), best.rank <= 4
         (True, True)
     """
+    if n < 1:
+        raise UsageError(f"{n} architectures are nothing to rank; draw more: `n=1` or more")
     plugins = load_plugins() if plugins is None else plugins
     setting = setting or Setting()
     prefix = ""
@@ -144,8 +158,7 @@ def rank(
         plugins=plugins,
         progress=progress,
     )
-    for told in differences(facts_of_configs(configs, setting)):
-        warnings.warn(told, ComparisonWarning, stacklevel=2)
+    warn_of_differences(configs, setting)
     scored = [name for name, scores in rows.items() if all(row["value"] is not None for row in scores.values())]
     places = dict.fromkeys(scored, 0.0)
     names = list(next(iter(rows.values())))

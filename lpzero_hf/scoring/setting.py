@@ -27,6 +27,7 @@ from lpzero_hf.models.text_source import (
     source_to_json,
 )
 from lpzero_hf.models.text_tokens import draw_rows, embedded_tokenizer
+from lpzero_hf.models.torch_names import device_of, precision, precision_name
 from lpzero_hf.scoring.cache import digest
 
 if TYPE_CHECKING:
@@ -61,15 +62,15 @@ class Setting:
             the embedded text.
         random_tokens: random token ids instead of text.
         seed: draws the weights, the minibatch and all else that is random in a score.
-        dtype: precision of the weights, as torch calls it.
-        device: where to score.
+        dtype: precision of the weights, by its name or as torch has it; kept as the name.
+        device: where to score, likewise.
         attention: the implementation of attention, "eager" or "sdpa"; None for the configuration's.
         init_seed: draws the weights alone, in place of `seed`: the tokens, the masked ones among them and the random
             projection of a model without a loss stay the same.
         init_std: the standard deviation of the random weights of every model; None for its configuration's.
 
     Raises:
-        UsageError: `init_seed` is negative, or 2**53 or more.
+        UsageError: `init_seed` is negative, or 2**53 or more, or torch has no such precision or device.
     """
 
     batch_size: int = BATCH_SIZE
@@ -85,6 +86,8 @@ class Setting:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "text", source_of(self.text))
+        object.__setattr__(self, "dtype", precision_name(self.dtype))
+        object.__setattr__(self, "device", str(device_of(self.device)))
         if self.init_seed is not None and not 0 <= self.init_seed < SEEDS:
             raise UsageError(f"the seed of the weights, {self.init_seed}, is not from 0 to 2**53 - 1; choose another")
 
@@ -116,10 +119,9 @@ class Setting:
         Raises:
             ModelError: the configuration cannot be built.
         """
-        dtype = getattr(torch, self.dtype)
         return build_model(
-            config, seed=self.weights_seed, dtype=dtype, device=self.device, lazy=lazy, attention=self.attention,
-            init_std=self.init_std,
+            config, seed=self.weights_seed, dtype=precision(self.dtype), device=self.device, lazy=lazy,
+            attention=self.attention, init_std=self.init_std,
         )  # fmt: skip
 
     def minibatch(self, model: PreTrainedModel) -> dict[str, Tensor]:

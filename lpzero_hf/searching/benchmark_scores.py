@@ -65,7 +65,7 @@ class BenchmarkScores:
         keys: of the architectures.
         truth: [n], their trained performance as a target: higher is better.
         sizes: [n], after `measure`; like the baselines' scores, under the first setting.
-        baselines: [n] by name, the scores of trivial proxies, after `measure` if some architectures are held out.
+        baselines: [n] by name, the scores of trivial proxies, after `measure`.
 
     Raises:
         UsageError: there is no such benchmark, it has too few architectures, or all have the same performance.
@@ -137,14 +137,9 @@ class BenchmarkScores:
         executor: Executor,
         plugins: PluginRegistry,
         progress: Progress,
-        *,
-        tested: bool = False,
     ) -> None:
-        """The sizes of all architectures, and the scores of the baselines where some are held out, or all are tested
-        on."""
-        measure, train = find_proxy(self.config.match, plugins), self.config.train
-        held_out = tested or (train is not None and train < len(self.keys))
-        baselines = resolve(BASELINES, plugins) if held_out else ()
+        """The sizes of all architectures, and the scores of the baselines."""
+        measure, baselines = find_proxy(self.config.match, plugins), resolve(BASELINES, plugins)
         rows = evaluate(
             self.configs, list({proxy.name: proxy for proxy in (*baselines, measure)}.values()), setting,
             cache=cache, executor=executor, plugins=plugins,

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from itertools import product
+from pathlib import Path
 from typing import Any, cast
 
 from lpzero_hf.benchmarks.matched import MATCH, WITHIN, Sizes
@@ -39,7 +40,7 @@ class SearchConfig:
     """The settings of a search.
 
     Args:
-        benchmarks: names of one or several to search on at once.
+        benchmarks: names or paths of one or several to search on at once.
         strategy: evolution, random or exhaustive.
         unary: unary operations in the two branches, each 1 to 4; one number stands for both.
         reduces: folds over elements to choose from.
@@ -112,6 +113,13 @@ class SearchConfig:
     def __post_init__(self) -> None:
         lengths = cast("int | tuple[int, int]", self.unary)
         object.__setattr__(self, "unary", (lengths, lengths) if isinstance(lengths, int) else lengths)
+        single = isinstance(self.benchmarks, str | Path) or not isinstance(self.benchmarks, Iterable)
+        names = (self.benchmarks,) if single else tuple(self.benchmarks)
+        if not all(isinstance(name, str | Path) for name in names):
+            raise UsageError(
+                "a SearchConfig names its benchmarks; give objects to `search`, and its settings beside them"
+            )
+        object.__setattr__(self, "benchmarks", tuple(map(str, names)))
         for what, value, known in (
             ("strategy", self.strategy, STRATEGY_NAMES),
             ("fitness", self.fitness, KINDS),

@@ -19,6 +19,7 @@ from lpzero_hf.executors.base import Executor
 from lpzero_hf.plugins import PluginRegistry
 from lpzero_hf.proxies.resolve import ProxyLike, resolve
 from lpzero_hf.scoring.cache import ScoreCache
+from lpzero_hf.scoring.display import Displayed, Panel, by_name, columns
 from lpzero_hf.searching.benchmark_scores import Progress
 from lpzero_hf.searching.consensus import Consensus, candidates, consensus
 from lpzero_hf.searching.export import checked
@@ -27,8 +28,8 @@ from lpzero_hf.searching.transfer_rows import vector
 
 
 @dataclass(frozen=True)
-class FoundConsensus:
-    """A consensus, and what it was chosen on.
+class FoundConsensus(Displayed):
+    """A consensus, and what it was chosen on. A notebook shows its candidates as a table.
 
     Args:
         consensus: the members, and why the others are none.
@@ -41,6 +42,45 @@ class FoundConsensus:
     agreement: dict[str, Agreement]
     reports: dict[str, Report]
     marks: tuple[str, ...]
+
+    @property
+    def title(self) -> str:
+        """The members, as text for `find_proxy`."""
+        return self.consensus.text
+
+    @property
+    def notes(self) -> list[str]:
+        """How the consensus agrees with each benchmark, and why their architectures may not be comparable."""
+        told = []
+        for name, one in self.agreement.items():
+            matched = one.matched.agreement if one.matched else None
+            measures = (("rho", one.spearman), ("at equal size", matched))
+            known = [
+                f"{label} {found.value:+.3f} [{found.low:+.3f}, {found.high:+.3f}]"
+                for label, found in measures
+                if found
+            ]
+            told.append(f"{name}, which it was chosen on: {', '.join(known)}")
+        return told + [f"{name}: {why}" for name, report in self.reports.items() for why in report.warnings]
+
+    def to_rows(self) -> list[dict[str, Any]]:
+        """A row for every candidate, the members first: its agreement at equal size with each benchmark, and why it
+        is no member."""
+        left_out, matched = self.consensus.left_out, self.consensus.matched
+        return [
+            columns(
+                {"proxy": proxy, "member": proxy not in left_out, "reason": left_out.get(proxy, "")},
+                {name: matched.get(proxy, {}).get(name) for name in self.reports},
+                "benchmark",
+            )
+            for proxy in (*self.consensus.members, *left_out)
+        ]
+
+    def panels(self) -> list[Panel]:
+        """The agreement at equal size of every candidate with each benchmark."""
+        names = [*self.consensus.members, *self.consensus.left_out]
+        of = {b: [self.consensus.matched.get(proxy, {}).get(b) for proxy in names] for b in self.reports}
+        return [by_name("agreement at equal size", names, of)]
 
     def artifact(self, name: str, *, date: str | None = None, note: str = "") -> Artifact:
         """As an artifact. Raises `UsageError` if the name, the date or the note is invalid."""

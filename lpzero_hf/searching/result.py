@@ -120,6 +120,8 @@ class Split:
         rejected: after it.
         seconds: of the search, without capture.
         complete: whether it was searched to the end; False where a time limit was that.
+        train_baselines: as `baselines`, on the architectures searched on, of benchmarks of which all are; empty in a
+            result of an older version.
     """
 
     seed: int
@@ -134,6 +136,7 @@ class Split:
     rejected: dict[str, int]
     seconds: float
     complete: bool = True
+    train_baselines: dict[str, dict[str, Agreement]] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """As plain data."""
@@ -144,10 +147,8 @@ class Split:
             "ensemble": self.ensemble.to_json(),
             "fittest": [_as_json(candidate) for candidate in self.fittest],
             "pareto": [_as_json(candidate) for candidate in self.pareto],
-            "baselines": {
-                name: {proxy: agreement.to_dict() for proxy, agreement in found.items()}
-                for name, found in self.baselines.items()
-            },
+            "baselines": _plain(self.baselines),
+            "train_baselines": _plain(self.train_baselines),
             "evaluated": self.evaluated,
             "pruned": self.pruned,
             "rejected": self.rejected,
@@ -160,9 +161,11 @@ class Split:
         """The split from the result of `to_json`."""
         made = {name: Winner.from_json(data[name], operations) for name in ("winner", "ensemble")}
         listed = {name: [_candidate(entry, operations) for entry in data[name]] for name in ("fittest", "pareto")}
-        baselines = {name: _agreements(found) for name, found in data["baselines"].items()}
-        rejected = current_reasons(data["rejected"])
-        return cls(**{**data, **made, **listed, "baselines": baselines, "rejected": rejected})
+        graded = {
+            kind: {name: _agreements(found) for name, found in of.items()}
+            for kind, of in (("baselines", data["baselines"]), ("train_baselines", data.get("train_baselines", {})))
+        }
+        return cls(**{**data, **made, **listed, **graded, "rejected": current_reasons(data["rejected"])})
 
 
 @dataclass(frozen=True)
@@ -219,16 +222,20 @@ class SearchResult(Displayed):
         for name, all_ in self.summary().items():
             part = "test" if name in self.tests else "held out"
             rows += [self._row(name, part, what, found) for what, found in all_.items()]
-        for name, what in product(self.config.benchmarks, OURS):
-            if found := _averaged([getattr(split, what).train.get(name) for split in self.splits]):
-                rows.append(self._row(name, "searched on", what, found))
+        for name in self.config.benchmarks:
+            baselines = self.splits[0].train_baselines.get(name, {})
+            agreed = {what: [getattr(split, what).train.get(name) for split in self.splits] for what in OURS}
+            agreed |= {row: [split.train_baselines[name][row] for split in self.splits] for row in baselines}
+            rows += [
+                self._row(name, "searched on", what, made) for what, one in agreed.items() if (made := _averaged(one))
+            ]
         return rows
 
     def _row(self, benchmark: str, part: str, what: str, found: Mapping[str, float | int]) -> dict[str, Any]:
         row: dict[str, Any] = {"benchmark": benchmark, "architectures": part, "scored by": what}
         for kind, label in MEASURES.items():
             row[label] = found.get(kind)
-            row[f"{label} deviation"] = found.get(f"{kind}_sd") if found["splits"] > 1 else None
+            row[f"{label} deviation"] = found.get(f"{kind}_sd")
         expressions = getattr(self.splits[0], what).expressions if what in OURS else ()
         return row | {"splits": found["splits"], "expression": "; ".join(map(str, expressions))}
 
@@ -270,7 +277,7 @@ class SearchResult(Displayed):
         return places
 
     def summary(self) -> dict[str, dict[str, dict[str, float | int]]]:
-        """Mean and standard deviation over the splits of every held-out (or test) correlation.
+        """Mean and standard deviation (of several) over the splits of every held-out (or test) correlation.
 
         Returns:
             By benchmark, then by "winner", "ensemble" or the baseline's name. With several settings, of the mean over
@@ -340,10 +347,7 @@ class SearchResult(Displayed):
             "marks": self.marks,
             "contents": self.contents,
             "sizes": self.sizes,
-            "test_baselines": {
-                name: {row: agreement.to_dict() for row, agreement in found.items()}
-                for name, found in self.test_baselines.items()
-            },
+            "test_baselines": _plain(self.test_baselines),
         }
 
     @classmethod
@@ -370,7 +374,7 @@ class SearchResult(Displayed):
         )
 
 
-def read_result(folder: Path, operations: Operations = BUILT_IN) -> SearchResult:
+def read_result(folder: str | Path, operations: Operations = BUILT_IN) -> SearchResult:
     """The result of the search in a folder.
 
     Args:
@@ -381,6 +385,7 @@ def read_result(folder: Path, operations: Operations = BUILT_IN) -> SearchResult
         UsageError: there is no search in it, or one that is not finished.
         LpzError: its result is damaged, or was made by another version.
     """
+    folder = Path(folder)
     file = folder / RESULT_FILE
     if not (folder / CONFIG_FILE).exists():
         raise UsageError(f"there is no search in '{folder}'; `lpz search ... --out {folder}` makes one")
@@ -391,6 +396,10 @@ def read_result(folder: Path, operations: Operations = BUILT_IN) -> SearchResult
         result = SearchResult.from_json(data, operations)
         result.summary()
         return result
+
+
+def _plain(found: Mapping[str, Mapping[str, Agreement]]) -> dict[str, dict[str, Any]]:
+    return {name: {row: one.to_dict() for row, one in of.items()} for name, of in found.items()}
 
 
 def _agreements(data: Mapping[Any, Mapping[str, Any]]) -> dict[Any, Agreement]:
@@ -408,13 +417,13 @@ def _averaged(agreements: Sequence[Agreement | None]) -> dict[str, float | int]:
     matched = [a.matched.agreement.value for a in defined if a.matched and a.matched.agreement]
     rho = [a.spearman.value for a in defined if a.spearman]
     tau = [a.kendall.value for a in defined if a.kendall]
-    return {
-        "spearman": statistics.mean(rho),
-        "spearman_sd": statistics.pstdev(rho),
-        "kendall": statistics.mean(tau),
-        "kendall_sd": statistics.pstdev(tau),
-        "splits": len(defined),
-    } | ({"matched": statistics.mean(matched), "matched_sd": statistics.pstdev(matched)} if matched else {})
+    found: dict[str, float | int] = {"splits": len(defined)}
+    for kind, values in (("spearman", rho), ("kendall", tau), ("matched", matched)):
+        if values:
+            found[kind] = statistics.mean(values)
+        if len(values) > 1:  # one value has no deviation
+            found[f"{kind}_sd"] = statistics.pstdev(values)
+    return found
 
 
 def _range(rows: Sequence[Mapping[str, float]]) -> dict[str, float]:

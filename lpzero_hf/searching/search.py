@@ -25,6 +25,7 @@ from lpzero_hf.expressions.operations import installed_operations
 from lpzero_hf.files import one_process, write_json
 from lpzero_hf.plugins import PluginRegistry
 from lpzero_hf.scoring.cache import ScoreCache, digest
+from lpzero_hf.scoring.comparability import warn_of_differences
 from lpzero_hf.scoring.setting import Setting
 from lpzero_hf.searching.archive import Candidate
 from lpzero_hf.searching.benchmark_scores import BenchmarkScores, Progress
@@ -116,6 +117,8 @@ def search(
     searched = [BenchmarkScores(name, config, plugins, without) for name in config.benchmarks]
     tested = [BenchmarkScores(name, replace(config, train=None), plugins) for name in testing]
     rows = _rows_to_test(searched, tested, {mark for marks in config.saw for mark in marks})
+    for benchmark in (*searched, *tested):
+        warn_of_differences(benchmark.configs, config.setting)
     marks = [benchmark.marks for benchmark in searched]
     parts = [drawn_parts(marks, config.train, config.seed + number) for number in range(config.splits)]
     for number, saw in enumerate(config.saw):
@@ -134,7 +137,7 @@ def search(
                 drawn, space.wanted if config.tabled else None, cache, executor, plugins, report, rows_searched
             )
         for benchmark in tested:
-            benchmark.measure(drawn[0], cache, executor, plugins, report, tested=True)
+            benchmark.measure(drawn[0], cache, executor, plugins, report)
         captured = time.perf_counter() - began
         splits = [
             _search_split(number, config, space, searched, part, folder, report, minutes, begin)
@@ -291,6 +294,7 @@ def _search_split(
         dict(strategy.rejections),
         seconds,
         strategy.done == strategy.total,
+        {b.name: b.baselines_on(part) for b, part, rest in zip(searched, parts, held, strict=True) if len(rest) < 2},
     )
 
 

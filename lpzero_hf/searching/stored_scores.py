@@ -29,6 +29,7 @@ from lpzero_hf.expressions.store import Load, RawStore, raw_reductions, sites_of
 from lpzero_hf.models.layout import ModelLayout, layout_of
 from lpzero_hf.models.memory import available_bytes, free_disk
 from lpzero_hf.models.running import running_layout
+from lpzero_hf.models.torch_names import precision
 from lpzero_hf.plugins import PluginRegistry
 from lpzero_hf.scoring.cache import cache_folder
 from lpzero_hf.scoring.setting import Setting
@@ -98,7 +99,7 @@ def plan_store(
     for config in configs:
         model = setting.model(config, lazy=True)
         elements += _elements(model, layout_of(model, plugins), setting, roles)
-    size = getattr(torch, setting.dtype).itemsize
+    size = precision(setting.dtype).itemsize
     return StorePlan(elements * size, available_bytes(torch.device(setting.device)), free_disk(folder))
 
 
@@ -236,7 +237,7 @@ class StoredScores:
     ) -> dict[str, list[tuple[int, tuple[int, int], Load]]]:
         model, batch = self.setting.build(config)
         layout = running_layout(model, layout_of(model, self.plugins), batch, self.setting.seed)
-        reductions = raw_reductions(getattr(torch, self.setting.dtype), self.statistics)
+        reductions = raw_reductions(precision(self.setting.dtype), self.statistics)
         captured = capture(model, batch, list(reductions.values()), layout, seed=self.setting.seed)
         for reduction in reductions.values():
             if reduction in captured.failures:

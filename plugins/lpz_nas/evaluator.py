@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from torch import nn
@@ -73,7 +74,7 @@ class ProxyEvaluator:
         self,
         proxy: ProxyLike | LoadedProxy,
         *,
-        space: str | SearchSpace | None = None,
+        space: str | Path | SearchSpace | None = None,
         setting: Setting | None = None,
         cache: ScoreCache | None = None,
         threads: int = 1,
@@ -81,7 +82,7 @@ class ProxyEvaluator:
     ) -> None:
         self.plugins = load_plugins() if plugins is None else plugins
         self.proxy = proxy_of(proxy, self.plugins)
-        self.space = load_space(space, self.plugins) if isinstance(space, str) else space
+        self.space = None if space is None else load_space(space, self.plugins)
         if not isinstance(setting, Setting | None):
             raise UsageError(f"{setting!r} is no setting; give Setting(batch_size=..., seq_len=...)")
         self.setting = (Setting() if setting is None else setting).portable()  # the text is read once

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from importlib.metadata import version
@@ -15,7 +15,7 @@ from lpz_nas.appraisal import Appraised, Appraiser
 from lpz_nas.explored import Explored, none_inside, none_valued
 from lpz_nas.finding import candidates_among, need
 from lpz_nas.folder import FRONT, RESULT, STUDY, discard, open_folder, replacing_folder
-from lpz_nas.goals import Goal, Limit
+from lpz_nas.goals import Goal, GoalLike, Limit, as_goals, as_limits
 from lpz_nas.outcome import NothingScored
 from lpzero_hf.artifacts.versions import versions
 from lpzero_hf.benchmarks.benchmark import BenchmarkLike, named_benchmarks
@@ -25,6 +25,7 @@ from lpzero_hf.plugins import PluginRegistry
 from lpzero_hf.proxies.base import Proxy
 from lpzero_hf.proxies.resolve import warn_of_minibatch
 from lpzero_hf.scoring.cache import ScoreCache
+from lpzero_hf.scoring.comparability import warn_of_differences
 from lpzero_hf.scoring.costs import Deployment
 from lpzero_hf.scoring.setting import Setting
 from lpzero_hf.spaces.base import Architecture, SearchSpace
@@ -46,11 +47,11 @@ Progress = Callable[[int, int, float | None], None]
 @said_once
 @one_process
 def explore(
-    space: str | SearchSpace | None,
-    goals: Sequence[Goal],
-    limits: Sequence[Limit] = (),
+    space: str | Path | SearchSpace | None,
+    goals: GoalLike | Iterable[GoalLike],
+    limits: str | Limit | Iterable[str | Limit] = (),
     *,
-    out: Path,
+    out: str | Path,
     trials: int = 100,
     strategy: Strategy = "auto",
     resume: bool = False,
@@ -71,8 +72,9 @@ def explore(
 
     Args:
         space: to search, or its name; None for that of the benchmark `among`.
-        goals: the objectives, see `read_goals`.
-        limits: of costs, see `read_limits`.
+        goals: the objectives: "proxy:NAME" to be large, the name of a cost to be small, or proxies and costs
+            themselves; one or several, see `read_goals`.
+        limits: of costs: "params <= 50M", or as `read_limits` reads them.
         out: the folder to write: `nas.json` (the settings), `study.sqlite`, `result.json`, and `front` with a folder
             for each architecture found, which `AutoConfig.from_pretrained` reads.
         trials: different architectures within the limits to appraise. The search ends earlier if 10 * trials + 50
@@ -95,19 +97,23 @@ def explore(
         UsageError: a name is unknown, a number is out of range, or `out` holds another search.
         LpzError: nothing is within the limits (the message names the tightest), nothing has values, Optuna is missing,
             or a file cannot be read or written. A search that finds nothing leaves nothing in `out`.
+
+    Warns (`ComparisonWarning`) of vocabularies, objectives and initial weights that differ between architectures with
+    a score.
     """
     if trials < 1:
         raise UsageError(f"{trials} trials find nothing; ask for at least 1")
-    if not goals:
-        raise UsageError("a search needs an objective; name one with `goals=`")
     need("optuna", "searching a space")
     start = time.perf_counter()
+    out = Path(out)
     names, plugins = named_benchmarks(() if among is None else among, plugins)
+    goals, limits = as_goals(goals, plugins), as_limits(limits, plugins)
     among = next(iter(names), None)
     deployment = Deployment() if deployment is None else deployment
     setting = (Setting(16, 64) if setting is None else setting).portable()
     proxies = [goal.by for goal in goals if isinstance(goal.by, Proxy)]
-    space = load_space(space, plugins) if isinstance(space, str) else space
+    prefix = str(space) if isinstance(space, str | Path) else ""
+    space = None if space is None else load_space(space, plugins)
     candidates: list[Architecture] | None = None
     left_out = 0
     if among is not None:
@@ -133,9 +139,12 @@ def explore(
     except NothingScored:
         discard(out)
         raise
+    if proxies:
+        configs = {one.architecture: space.config(space.parse(one.architecture)) for one in log.within}
+        warn_of_differences(configs, setting)
     found = Explored(
         request | {"trials": trials}, tuple(goals), tuple(log.within), log.outside, log.failed,
-        time.perf_counter() - start, made_with, left_out,
+        time.perf_counter() - start, made_with, left_out, prefix or space.name,
     )  # fmt: skip
     with replacing_folder(out / FRONT) as folder:
         for place, one in enumerate(found.front):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -29,6 +29,7 @@ class Explored(Displayed):
         seconds: the time that this call took.
         versions: of the libraries that determine the numbers.
         left_out: number of candidates that were left out because a proxy was searched on them.
+        prefix: of the space, in the names of architectures as `load_model` takes them; "" for the name of the space.
     """
 
     request: Mapping[str, Any]
@@ -39,6 +40,7 @@ class Explored(Displayed):
     seconds: float
     versions: Mapping[str, str]
     left_out: int = 0
+    prefix: str = field(default="", repr=False)
 
     @cached_property
     def front(self) -> list[Appraised]:
@@ -59,7 +61,11 @@ class Explored(Displayed):
 
     def to_rows(self) -> list[dict[str, Any]]:
         """A row for every architecture of the front: its values by all objectives, and the costs known of it."""
-        return [columns({"architecture": one.architecture}, one.costs | one.values, "cost") for one in self.front]
+        prefix = self.prefix or self.request["space"]
+        return [
+            columns({"architecture": f"{prefix}:{one.architecture}"}, one.costs | one.values, "cost")
+            for one in self.front
+        ]
 
     def panels(self) -> list[Panel]:
         """Every architecture within the limits by the first objective against each other one, the front among them.

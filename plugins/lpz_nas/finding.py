@@ -11,7 +11,6 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import torch
 from transformers.utils import logging
 
 from lpz_nas.budget import Budget
@@ -26,10 +25,12 @@ from lpzero_hf.executors.base import Executor
 from lpzero_hf.executors.local import LocalExecutor
 from lpzero_hf.files import one_process, write_json
 from lpzero_hf.models.build import build_model
+from lpzero_hf.models.torch_names import precision
 from lpzero_hf.plugins import PluginRegistry
 from lpzero_hf.proxies.base import Proxy
 from lpzero_hf.proxies.resolve import ProxyLike, warn_of_minibatch
 from lpzero_hf.scoring.cache import ScoreCache
+from lpzero_hf.scoring.comparability import warn_of_differences
 from lpzero_hf.scoring.load_proxy import LoadedProxy
 from lpzero_hf.scoring.setting import Setting
 from lpzero_hf.spaces.base import Architecture, SearchSpace
@@ -45,12 +46,12 @@ Progress = Callable[[int, int, float | None], None]
 @said_once
 @one_process
 def find_architecture(
-    space: str | SearchSpace | None,
+    space: str | Path | SearchSpace | None,
     proxy: ProxyLike | LoadedProxy,
     budget: Budget,
     *,
     trials: int = 100,
-    out: Path,
+    out: str | Path,
     resume: bool = False,
     among: BenchmarkLike | None = None,
     table: TableOptions | None = None,
@@ -93,6 +94,9 @@ def find_architecture(
         LpzError: Optuna is missing, no architecture is within the budget, none has a score, or a file cannot be read
             or written. A search that fails before its first score leaves nothing in `out`.
 
+    Warns (`ComparisonWarning`) of vocabularies, objectives and initial weights that differ between architectures with
+    a score.
+
     Example:
         >>> import tempfile
         >>> from lpz_nas import Budget, find_architecture
@@ -105,12 +109,16 @@ def find_architecture(
     """
     if trials < 1:
         raise UsageError(f"{trials} trials find nothing; ask for at least 1")
+    if not isinstance(budget, Budget):
+        raise UsageError(f"{budget!r} is no budget; give Budget(max_params=...)")
     start = time.perf_counter()
     executor = LocalExecutor() if executor is None else executor
     threads = executor.threads
+    out = Path(out)
     names, plugins = named_benchmarks(() if among is None else among, plugins)
     among = next(iter(names), None)
-    space = load_space(space, plugins) if isinstance(space, str) else space
+    prefix = str(space) if isinstance(space, str | Path) else ""
+    space = None if space is None else load_space(space, plugins)
     chosen = proxy_of(proxy, plugins)
     benchmark = None if among is None else _benchmark(among, space, plugins, table)
     entries = [] if benchmark is None else _buildable(benchmark)
@@ -160,9 +168,13 @@ def find_architecture(
             discard(out)
         raise
     seconds = time.perf_counter() - start
-    found = Found(request | {"trials": trials}, tuple(tried), proposed, seconds, made_with, left_out)
+    configs = {one.architecture: space.config(space.parse(one.architecture)) for one in tried if one.score is not None}
+    warn_of_differences(configs, setting)
+    found = Found(
+        request | {"trials": trials}, tuple(tried), proposed, seconds, made_with, left_out, prefix or space.name
+    )
     config = space.config(space.parse(found.winner.architecture))
-    model = build_model(config, seed=setting.weights_seed, dtype=getattr(torch, setting.dtype))
+    model = build_model(config, seed=setting.weights_seed, dtype=precision(setting.dtype))
     with replacing_folder(out / WINNER) as folder, _without_bars():
         model.save_pretrained(folder)
     write_json(out / RESULT, found.to_json())

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import re
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from lpz_nas.evaluator import proxy_of
 from lpzero_hf.errors import UsageError, did_you_mean
 from lpzero_hf.plugins import PluginRegistry
 from lpzero_hf.proxies.base import Proxy
-from lpzero_hf.proxies.resolve import installed_proxies
+from lpzero_hf.proxies.resolve import ProxyLike, installed_proxies
 from lpzero_hf.scoring.costs import Cost, find_costs, installed_costs
 from lpzero_hf.scoring.quantities import parse_quantity, show_quantity
 
 PROXY = "proxy:"
+WRITTEN = re.compile(r"\s*([^<>=]+?)\s*(<=|>=)\s*(.+)", re.DOTALL)  # a limit
 
 
 @dataclass(frozen=True)
@@ -62,15 +64,18 @@ class Limit:
         return value / self.bound - 1 if self.upper else 1 - value / self.bound
 
     def __str__(self) -> str:
-        """The limit as an option, in words people read."""
-        return f"--{'max' if self.upper else 'min'} {self.cost.name}={show_quantity(self.bound, self.cost.unit)}"
+        """The limit as people write it: "params <= 50,000,000"."""
+        return f"{self.cost.name} {'<=' if self.upper else '>='} {show_quantity(self.bound, self.cost.unit)}"
 
 
-def read_goals(texts: Sequence[str], plugins: PluginRegistry, tables: Mapping[str, Cost]) -> list[Goal]:
+GoalLike = Goal | Cost | ProxyLike
+
+
+def read_goals(texts: str | Iterable[str], plugins: PluginRegistry, tables: Mapping[str, Cost]) -> list[Goal]:
     """The objectives that people name, each once.
 
     Args:
-        texts: `proxy:NAME`, where NAME is an argument of `load_proxy`, or the name of a cost.
+        texts: `proxy:NAME`, where NAME is an argument of `load_proxy`, or the name of a cost; one or several.
         plugins: where names are looked up.
         tables: costs of tables, by name.
 
@@ -78,7 +83,7 @@ def read_goals(texts: Sequence[str], plugins: PluginRegistry, tables: Mapping[st
         UsageError: there are none, one is unknown, or ranks only whole sets.
     """
     goals = {}
-    for text in texts:
+    for text in [texts] if isinstance(texts, str) else texts:
         if text.startswith(PROXY):
             goals[text] = Goal(text, proxy_of(text.removeprefix(PROXY), plugins))
             continue
@@ -94,7 +99,7 @@ def read_goals(texts: Sequence[str], plugins: PluginRegistry, tables: Mapping[st
 
 
 def read_limits(
-    most: Iterable[str], least: Iterable[str], plugins: PluginRegistry, tables: Mapping[str, Cost]
+    most: str | Iterable[str], least: str | Iterable[str], plugins: PluginRegistry, tables: Mapping[str, Cost]
 ) -> list[Limit]:
     """The limits that people write.
 
@@ -110,7 +115,7 @@ def read_limits(
     found: dict[str, Limit] = {}
     for texts, upper in ((most, True), (least, False)):
         option = "`max=`" if upper else "`min=`"
-        for text in texts:
+        for text in [texts] if isinstance(texts, str) else texts:
             name, equals, quantity = text.partition("=")
             if not equals or not name.strip():
                 raise UsageError(
@@ -124,11 +129,69 @@ def read_limits(
             if limit.name in found:
                 raise UsageError(f"{option} {cost.name} is given twice; give it once")
             found[limit.name] = limit
+    _refuse_crossed(found)
+    return list(found.values())
+
+
+def _refuse_crossed(found: Mapping[str, Limit]) -> None:
+    """Raise `UsageError` if nothing lies between two limits, given by their names."""
     for limit in found.values():
         other = found.get(f"max_{limit.cost.name}")
         if not limit.upper and other is not None and limit.bound > other.bound:
             raise UsageError(f"nothing satisfies both {limit} and {other}; exchange the bounds")
+
+
+def as_goals(given: GoalLike | Iterable[GoalLike], plugins: PluginRegistry) -> list[Goal]:
+    """The objectives of a caller, each once.
+
+    Args:
+        given: as `read_goals` takes them, proxies, costs or goals; one or several.
+        plugins: where names are looked up.
+
+    Raises:
+        UsageError: there are none, one is unknown, or ranks only whole sets.
+    """
+    goals: dict[str, Goal] = {}
+    for one in [given] if isinstance(given, str | Goal | Cost) or not isinstance(given, Iterable) else given:
+        if isinstance(one, str):
+            (goal,) = read_goals([one], plugins, {})
+        elif isinstance(one, Goal | Cost):
+            goal = one if isinstance(one, Goal) else Goal(one.name, one)
+        else:
+            found = proxy_of(one, plugins)
+            goal = Goal(f"{PROXY}{found.name}", found)
+        goals[goal.name] = goal
+    if not goals:
+        raise UsageError("a search needs an objective; name one with `goals=`")
+    return list(goals.values())
+
+
+def as_limits(given: str | Limit | Iterable[str | Limit], plugins: PluginRegistry) -> list[Limit]:
+    """The limits of a caller.
+
+    Args:
+        given: limits, or texts such as "params <= 50M" or "latency >= 2ms"; one or several.
+        plugins: where costs are looked up.
+
+    Raises:
+        UsageError: a cost is unknown, a quantity has a wrong unit, one is bounded twice, or no value lies between.
+    """
+    found: dict[str, Limit] = {}
+    for one in [given] if isinstance(given, str | Limit) else given:
+        limit = one if isinstance(one, Limit) else _limit(one, plugins)
+        if limit.name in found:
+            raise UsageError(f"{limit} and {found[limit.name]} are one bound, given twice; give it once")
+        found[limit.name] = limit
+    _refuse_crossed(found)
     return list(found.values())
+
+
+def _limit(text: str, plugins: PluginRegistry) -> Limit:
+    match = WRITTEN.fullmatch(text)
+    if match is None:
+        raise UsageError(f"'{text[:60]}' is no limit; write COST <= QUANTITY or COST >= QUANTITY: params <= 50M")
+    (cost,) = find_costs([match[1]], plugins)
+    return Limit(cost, parse_quantity(match[3], cost.unit), match[2] == "<=")
 
 
 def _names(known: Iterable[str]) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -46,6 +46,7 @@ class Found(Displayed):
         seconds: the time that this call took.
         versions: of the libraries that determine the numbers.
         left_out: number of candidates that were left out because the proxy was searched on them.
+        prefix: of the space, in the names of architectures as `load_model` takes them; "" for the name of the space.
     """
 
     request: Mapping[str, Any]
@@ -54,6 +55,7 @@ class Found(Displayed):
     seconds: float
     versions: Mapping[str, str]
     left_out: int = 0
+    prefix: str = field(default="", repr=False)
 
     @cached_property
     def winner(self) -> Tried:
@@ -73,10 +75,16 @@ class Found(Displayed):
 
     def to_rows(self) -> list[dict[str, Any]]:
         """A row for every architecture of the front, the winner last."""
+        prefix = self.prefix or self.request["space"]
         return [
-            {"architecture": one.architecture, "params": one.params, "score": one.score, "winner": one is self.winner}
+            {
+                "architecture": f"{prefix}:{one.architecture}",
+                "params": one.params,
+                "score": one.score,
+                "winner": one is self.winner,
+            }
             for one in self.front
-        ]
+        ]  # fmt: skip
 
     def panels(self) -> list[Panel]:
         """Every architecture that was scored, the Pareto front among them, and the budget."""
@@ -89,7 +97,9 @@ class Found(Displayed):
         ]
         bounds = (self.request["budget"][bound] for bound in ("max_params", "min_params"))
         limits = [limit for limit in bounds if limit is not None]
-        return [Panel("parameters (dashed: the budget)", self.request["proxy"], points, limits=limits, whole=True)]
+        turned = ", sign changed: higher is better" if self.request.get("orientation", 1) < 0 else ""
+        name = f"{self.request['proxy']}{turned}"
+        return [Panel("parameters (dashed: the budget)", name, points, limits=limits, whole=True)]
 
     def to_json(self) -> dict[str, Any]:
         """The outcome as plain data for JSON."""

@@ -106,23 +106,31 @@ def _correlations(result: SearchResult, rows: dict[str, Rows]) -> Part:
         "95% interval",
         "pairs",
     ]
-    table = [
-        [words(name), number(at), words(what), number(agreement.n), *estimates(agreement), *matched(agreement)]
-        for name in result.config.benchmarks
-        for at, split in enumerate(result.splits)
-        for what, agreement in _of_split(split, name)
-    ] + [
+    table = (
         [
-            words(name),
-            number(at),
-            words("winner (not searched on)"),
-            number(agreement.n),
-            *estimates(agreement),
-            *matched(agreement),
+            [words(name), number(at), words(what), number(agreement.n), *estimates(agreement), *matched(agreement)]
+            for name in result.config.benchmarks
+            for at, split in enumerate(result.splits)
+            for what, agreement in _of_split(split, name)
         ]
-        for name, tests in result.tests.items()
-        for at, agreement in enumerate(tests)
-    ]
+        + [
+            [
+                words(name),
+                number(at),
+                words("winner (not searched on)"),
+                number(agreement.n),
+                *estimates(agreement),
+                *matched(agreement),
+            ]
+            for name, tests in result.tests.items()
+            for at, agreement in enumerate(tests)
+        ]
+        + [
+            [words(name), number(None), words(what), number(agreement.n), *estimates(agreement), *matched(agreement)]
+            for name, found in result.test_baselines.items()
+            for what, agreement in found.items()
+        ]
+    )
     return Part(
         "Agreement with trained performance",
         "Intervals are of 1,000 bootstrap resamples of the architectures. "
@@ -167,6 +175,7 @@ def _of_split(split: Split, name: str) -> Iterable[tuple[str, Agreement]]:
             yield what, winner.held_out[name]
         yield f"{what} (train)", winner.train[name]
     yield from split.baselines.get(name, {}).items()
+    yield from ((f"{what} (train)", agreement) for what, agreement in split.train_baselines.get(name, {}).items())
 
 
 def _ranking(result: SearchResult, name: str, plugins: PluginRegistry) -> Part:

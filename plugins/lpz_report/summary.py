@@ -67,10 +67,10 @@ def _sentence(name: str, found: Found, tested: bool, count: int) -> str:
     where = f"On {name}, which was not searched on," if tested else f"On the held-out architectures of {name},"
     text = (
         f"{where} the {'winners reach' if several else 'winner reaches'} a Spearman's rho of "
-        f"{_spread(winner, 'spearman', several)} and a Kendall's tau-b of {_spread(winner, 'kendall', several)}"
+        f"{_spread(winner, 'spearman')} and a Kendall's tau-b of {_spread(winner, 'kendall')}"
     )
     if "ensemble" in found:
-        text += f"; rank ensembles reach {_spread(found['ensemble'], 'spearman', several)}"
+        text += f"; rank ensembles reach {_spread(found['ensemble'], 'spearman')}"
     baseline = _best_baseline(found)
     if baseline is not None:
         text += f"; the best trivial baseline, {baseline}, {signed(found[baseline]['spearman'], '.3f')}"
@@ -83,13 +83,12 @@ def _sentence(name: str, found: Found, tested: bool, count: int) -> str:
 def tiles(result: SearchResult) -> list[Tile]:
     """The main numbers."""
     made = []
-    several = len(result.splits) > 1
     for name, found in result.summary().items():
         also = f", {name}" if len(result.config.benchmarks) + len(result.tests) > 1 else ""
         where = f"held out, {name}" if name not in result.tests else f"test, {name}"
         for what in OURS:
             if what in found:
-                spread = f"± {found[what]['spearman_sd']:.3f}" if several else ""
+                spread = f"± {found[what]['spearman_sd']:.3f}" if "spearman_sd" in found[what] else ""
                 made.append(
                     Tile(signed(found[what]["spearman"], ".3f"), f"rho of the {what}", f"{spread} {where}".strip())
                 )
@@ -109,13 +108,12 @@ def tiles(result: SearchResult) -> list[Tile]:
 
 def compared(result: SearchResult, folder: Path) -> list[list[Cell]]:
     """Rows of the table that compares runs: the winner, the ensemble and the best trivial baseline."""
-    several = len(result.splits) > 1
     rows = []
     for name, found in result.summary().items():
         baseline = _best_baseline(found)
         for what in [*OURS, *([baseline] if baseline else [])]:
             if what in found:
-                rho, tau = (number(found[what][kind], text=_spread(found[what], kind, several)) for kind in MEASURES)
+                rho, tau = (number(found[what][kind], text=_spread(found[what], kind)) for kind in MEASURES)
                 on = "not searched on" if name in result.tests else "held out"
                 rows.append([words(str(folder)), words(name), words(what), rho, tau, words(on)])
     return rows
@@ -126,8 +124,9 @@ def _best_baseline(found: Found) -> str | None:
     return max(names, key=lambda name: found[name]["spearman"], default=None)
 
 
-def _spread(found: dict[str, float | int], kind: str, several: bool) -> str:
-    return signed(found[kind], ".3f") + (f" ± {found[f'{kind}_sd']:.3f}" if several else "")
+def _spread(found: dict[str, float | int], kind: str) -> str:
+    """A mean, and its deviation if it is of several splits."""
+    return signed(found[kind], ".3f") + (f" ± {found[f'{kind}_sd']:.3f}" if f"{kind}_sd" in found else "")
 
 
 def _mean(values: Iterable[float]) -> float:

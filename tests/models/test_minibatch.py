@@ -156,3 +156,20 @@ def test_a_model_that_names_no_embedding_of_tokens_is_refused_in_one_line() -> N
 
     with pytest.raises(LpzError):
         score(Wordless(GPT2Config()), minibatch(Wordless(GPT2Config())), "params")
+
+
+def test_token_ids_of_any_whole_numbers_are_scored_and_those_without_values_are_refused() -> None:
+    model = tiny_model("gpt2")
+    ids = torch.arange(16).view(2, 8)
+    wanted = score(model, {"input_ids": ids}, "snip")["snip"].require()
+    for dtype in (torch.uint8, torch.int8, torch.int16, torch.int32):
+        assert score(model, {"input_ids": ids.to(dtype)}, "snip")["snip"].require() == wanted
+    for wrong in (ids.to("meta"), ids.bool(), ids.float()):
+        with pytest.raises(MinibatchError):
+            score(model, {"input_ids": wrong}, "snip")
+
+
+def test_one_token_alone_is_told_to_have_no_next_one() -> None:
+    rows = score(tiny_model("gpt2"), {"input_ids": torch.ones(2, 1, dtype=torch.long)}, ["snip", "params"])
+    assert rows["params"].status == "ok"
+    assert "no next one" in rows["snip"].reason

@@ -7,9 +7,12 @@ import warnings
 from dataclasses import replace
 
 import pytest
+from lpz_nas import Budget, explore, find_architecture
+from transformers import BertModel
 
-from lpzero_hf import Setting, rank
-from lpzero_hf.errors import ComparisonWarning
+from lpzero_hf import Setting, benchmark_from_table, grade, load_proxy, minibatch, rank, search
+from lpzero_hf.benchmarks.grade import Report
+from lpzero_hf.errors import ComparisonWarning, ModelWarning
 from lpzero_hf.scoring.comparability import ModelFacts, differences, facts_of
 from lpzero_hf.scoring.seed_spread import Spread, beyond_seeds, spread_of
 from tests.support.families import tiny_model
@@ -72,3 +75,50 @@ def test_a_difference_is_held_against_the_deviation_of_seeds() -> None:
     assert beyond_seeds(one, replace(one, mean=1 - 1.01 * apart))
     assert not beyond_seeds(Spread(1.0, 0.0, ()), Spread(1.0, 0.0, ()))
     assert spread_of([1.0]) is spread_of([1.0, None]) is None
+
+
+MIXED = [
+    {"model": model, "loss": loss} for model, loss in (("gpt2-variant", 3.0), ("bert-mini", 2.0), ("llama-mini", 1))
+]
+SETTING = {"setting": SMALL}
+
+
+@pytest.mark.parametrize(
+    "work",
+    [
+        lambda benchmark, out: grade(benchmark, "params", **SETTING),
+        lambda benchmark, out: search(benchmark, strategy="random", iterations=10, train=3, **SETTING),
+        lambda benchmark, out: explore(None, "proxy:l2_norm", among=benchmark, out=out, **SETTING),
+        lambda benchmark, out: find_architecture(None, "l2_norm", Budget(10**9), among=benchmark, out=out, **SETTING),
+    ],
+    ids=["grade", "search", "explore", "find_architecture"],
+)
+def test_whatever_compares_architectures_warns_of_those_that_are_not_alike(work, tmp_path) -> None:
+    with pytest.warns(ComparisonWarning) as found:
+        result = work(benchmark_from_table(MIXED, "loss"), tmp_path / "out")
+    told = [str(one.message) for one in found if issubclass(one.category, ComparisonWarning)]
+    assert len(told) == 2  # each once
+    assert "objectives" in told[0]
+    assert "vocabularies" in told[1]
+    assert {one.filename for one in found} == {__file__}
+    if isinstance(result, Report):
+        assert list(result.warnings) == result.to_dict()["warnings"] == told
+        assert "vocabularies differ" in result._repr_html_()
+
+
+def test_architectures_that_are_alike_are_compared_without_a_warning(tmp_path) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", ComparisonWarning)
+        grade("tiny-gpt2", "params", limit=8)
+        explore("tiny-gpt2", ["proxy:num_heads"], out=tmp_path / "out", trials=3, setting=SMALL)
+
+
+def test_a_loaded_proxy_says_a_warning_once() -> None:
+    model = BertModel(tiny_model("bert").config)
+    batch = minibatch(model, batch_size=2, seq_len=8)
+    proxy = load_proxy("snip")
+    with pytest.warns(ModelWarning) as found:
+        values = [proxy(model, batch) for _ in range(3)]
+    assert values == [values[0]] * 3
+    assert len(found) == 1
+    assert found[0].filename == __file__

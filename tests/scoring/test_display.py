@@ -5,6 +5,7 @@ from __future__ import annotations
 import builtins
 import inspect
 import io
+import itertools
 import math
 import sys
 from dataclasses import replace
@@ -13,12 +14,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from lpz_nas import Explored, Found, Tried, explore, read_goals
+from lpz_nas import Explored, Found, Tried, explore, find_architecture, read_goals
 
 import lpzero_hf
 from lpzero_hf import (
     ConfigSpace,
+    Deployment,
     LpzError,
+    SearchResult,
     Setting,
     compare,
     grade,
@@ -33,6 +36,7 @@ from lpzero_hf.proxies.base import Orientation
 from lpzero_hf.scoring.display import ROWS, Displayed, Panel, Points, drawn, number, table
 from lpzero_hf.scoring.rank import Ranked, Ranking
 from lpzero_hf.scoring.scores import Score, Scores
+from lpzero_hf.searching.find_consensus import find_consensus
 from lpzero_hf.searching.transfer import transfer
 from tests.support.families import tiny_model
 
@@ -144,7 +148,7 @@ def test_a_front_is_shown(tmp_path: Path) -> None:
     goals = read_goals(["proxy:num_heads", "params"], plugins, {})
     found = explore(space, goals, trials=4, out=tmp_path / "nas", setting=Setting(2, 8), plugins=plugins)
     assert isinstance(found, Explored)
-    assert [one["architecture"] for one in found.to_rows()] == [one.architecture for one in found.front]
+    assert [one["architecture"] for one in found.to_rows()] == [f"widths:{one.architecture}" for one in found.front]
     assert found.to_rows()[0]["params"] == found.winner.values["params"]
     (axes,) = found.plot().axes
     rest, front = axes.get_lines()
@@ -255,7 +259,82 @@ def test_a_comparison_costs_and_a_transfer_are_shown() -> None:
 def test_what_public_functions_return_is_displayed() -> None:
     """Every public function that returns a result with rows returns one that a notebook shows."""
     shown = {"score", "rank", "grade", "search", "compare", "measure_costs"}
-    for name in shown:
-        function = getattr(lpzero_hf, name)
+    functions = [*(getattr(lpzero_hf, name) for name in shown), find_consensus, transfer, explore, find_architecture]
+    for function in functions:
         returned = inspect.unwrap(function).__globals__[function.__annotations__["return"]]
-        assert issubclass(returned, Displayed), name
+        assert issubclass(returned, Displayed), function.__name__
+
+
+def test_what_a_table_does_not_say_is_below_it() -> None:
+    compared = compare(["gpt2-variant", "bert-mini", HOSTILE], ["l2_norm"], setting=Setting(2, 8))
+    cells = Cells(compared._repr_html_())
+    assert "tfoot" in cells.tags
+    assert "img" not in cells.tags
+    below = cells.cells[-len(compared.notes) :]
+    assert below == compared.notes
+    for told in ("vocabularies differ", "objectives differ", "is not compared"):
+        assert any(told in note for note in below), told
+    assert "tfoot" not in Cells(table([{"n": 1}], "one")).tags
+
+
+def test_a_part_of_a_ranking_is_a_ranking() -> None:
+    ranking = Ranking([Ranked(name, 1.0, {"p": row(value, -1)}) for name, value in (("a", 1.0), ("b", 2.0))])
+    assert isinstance(ranking[:1], Ranking)
+    assert ranking[:1].to_rows() == ranking.to_rows()[:1]
+    assert (ranking[0].name, ranking[-1].name, list(ranking[::-1])) == ("a", "b", list(reversed(ranking)))
+    assert "lower is better" in ranking.plot().axes[0].get_ylabel()
+
+
+@pytest.mark.parametrize("count", [1, 3, 80])
+def test_names_in_a_figure_do_not_overlap(count: int) -> None:
+    names = [f"proxy_{place}" for place in range(count)]
+    figure = Scores(tuple(Score(name, 1.0, "ok", "", 1, "", 0) for name in names)).plot()
+    figure.savefig(io.BytesIO(), format="png")
+    boxes = [label.get_window_extent() for label in figure.axes[0].get_yticklabels()]
+    assert len(boxes) == count
+    assert all(upper.y0 >= lower.y1 for upper, lower in itertools.pairwise(boxes))
+
+
+def test_a_score_that_is_turned_says_so() -> None:
+    found = hostile()[2]
+    assert isinstance(found, Found)
+    turned = replace(found, request={**found.request, "orientation": -1})
+    assert "sign changed" in turned.plot().axes[0].get_ylabel()
+    assert "sign changed" not in found.plot().axes[0].get_ylabel()
+
+
+def test_a_consensus_is_shown() -> None:
+    found = find_consensus(["tiny-gpt2"], ["params", "w_pca", "num_layers"], limit=20)
+    rows = found.to_rows()
+    assert {one["proxy"]: one["member"] for one in rows} == {
+        **dict.fromkeys(found.consensus.members, True), **dict.fromkeys(found.consensus.left_out, False)
+    }  # fmt: skip
+    assert rows[0]["tiny-gpt2"] == found.consensus.matched[rows[0]["proxy"]]["tiny-gpt2"]
+    assert found.plot().axes
+    assert "chosen on" in found._repr_html_()
+
+
+def test_a_search_on_everything_is_shown_with_baselines() -> None:
+    found = search("tiny-gpt2", strategy="random", iterations=40, limit=10, train=None)
+    rows = found.to_rows()
+    assert {one["architectures"] for one in rows} == {"searched on"}
+    by_name = {one["scored by"]: one for one in rows}
+    assert {"winner", "ensemble", "params", "num_layers"} <= by_name.keys()
+    graded = grade("tiny-gpt2", ["params"], limit=10)
+    rho = next(one.agreement for one in graded.grades if one.proxy == "params").spearman.value  # type: ignore[union-attr]
+    assert by_name["params"]["rho"] == pytest.approx(rho)
+    assert SearchResult.from_json(found.to_json()).to_rows() == rows
+
+
+def test_one_value_has_no_deviation() -> None:
+    one = search("tiny-gpt2", strategy="random", iterations=40, limit=12, train=6)
+    assert not any(kind.endswith("_sd") for kind in one.summary()["tiny-gpt2"]["winner"])
+    several = search("tiny-gpt2", strategy="random", iterations=40, limit=12, train=6, splits=2, test="tiny-lm")
+    assert "spearman_sd" in several.summary()["tiny-gpt2"]["winner"]
+    assert "spearman_sd" not in several.summary()["tiny-lm"]["params"]
+    for row in (*one.to_rows(), *several.to_rows()):
+        assert (row["rho deviation"] is None) == (row["splits"] == 1)
+    timed = measure_costs("tiny-gpt2:d64.e32.k1-h1.i64", "latency", Deployment(prompt=4, warmup=0, repeats=1))[
+        "latency"
+    ]
+    assert (timed.low, timed.high, timed.repeats) == (None, None, 1)
