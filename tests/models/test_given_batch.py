@@ -166,6 +166,6 @@ def test_workers_of_a_loader_that_persist_are_left_alone(model: PreTrainedModel)
     loader = DataLoader(Counted(), batch_size=2, num_workers=1, persistent_workers=True, timeout=30)
     with pytest.warns(MinibatchWarning, match="worker"):
         assert as_batch(loader, model)["input_ids"].tolist() == IDS
-    assert loader._iterator is None
+    assert vars(loader)["_iterator"] is None
     assert (loader.num_workers, loader.persistent_workers, loader.timeout) == (1, True, 30)
     assert [int(batch["worker"][0]) for batch in loader] == [0] * 4

@@ -30,6 +30,7 @@ from lpzero_hf.benchmarks.benchmark import load_benchmark
 from lpzero_hf.errors import LpzError
 from lpzero_hf.models.layout import count_parameters
 from lpzero_hf.spaces.named import load_space
+from tests.support.commands import overriding
 from tests.support.forks import needs_fork
 
 Lpz = Callable[..., tuple[int, str, str]]
@@ -91,6 +92,7 @@ def test_lpz_nas_prints_json_and_nothing_else(lpz: Lpz, tmp_path: Path) -> None:
     code, printed, err = lpz(*wanted, "--trials", "4", "--out", str(out), *BRIEF, "--json", "--seed", "7")
     assert (code, err) == (0, "")
     document = json.loads(printed)
+    assert document.pop("warnings") == []
     assert document == json.loads((out / "result.json").read_text(encoding="utf-8"))
     assert all(300_000 <= trial["params"] <= 900_000 for trial in document["trials"])
 
@@ -134,7 +136,7 @@ def test_a_search_that_was_killed_finds_what_it_would_have(lpz: Lpz, tmp_path: P
 
 def test_lpz_nas_says_what_is_wrong(lpz: Lpz, tmp_path: Path) -> None:
     def fails(*arguments: str, space: str = "tiny-gpt2", proxy: str = "num_heads", limit: str = "600000") -> Any:
-        rest = ("--trials", "3", "--out", str(tmp_path / "run"), *BRIEF, *arguments)
+        rest = overriding(("--trials", "3", "--out", str(tmp_path / "run"), *BRIEF), *arguments)
         code, out, err = lpz("nas", space, "-p", proxy, "--max-params", limit, *rest)
         assert out == ""
         return code, err
@@ -166,7 +168,7 @@ def test_a_folder_holds_one_search(lpz: Lpz, tmp_path: Path) -> None:
     assert code == 2
     assert "600000" in err
     assert "seed" in err
-    assert lpz(*wanted, "--max-params", "600000", "--resume", "--trials", "4")[0] == 0
+    assert lpz(*overriding(wanted, "--max-params", "600000", "--resume", "--trials", "4"))[0] == 0
     assert len(json.loads((out / "result.json").read_text("utf-8"))["trials"]) == 4
     (out / "nas.json").unlink()
     code, _, err = lpz(*wanted, "--max-params", "600000")
@@ -196,9 +198,7 @@ def test_a_search_that_scored_nothing_can_be_started_again_in_its_folder(
         code, _, err = lpz(*wanted, *arguments)
         assert (code, "maximum" in err) == (1, True)
         assert not list(tmp_path.iterdir())
-    code, _, err = lpz(
-        *("snip" if a == "num_heads" else a for a in wanted), "--max-params", "600000", "--seq-len", "500"
-    )
+    code, _, err = lpz(*overriding(wanted, "-p", "snip", "--max-params", "600000", "--seq-len", "500"))
     assert (code, "--seq-len 128" in err) == (1, True)
     assert not list(tmp_path.iterdir())
     out.mkdir()

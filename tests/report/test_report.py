@@ -197,9 +197,10 @@ def test_what_is_no_finished_run_gets_one_line(run: Path, lpz: Lpz, tmp_path: Pa
 
 def test_a_file_is_replaced_whole_or_not_at_all(run: Path, lpz: Lpz, tmp_path: Path) -> None:
     page = tmp_path / "r.html"
-    page.write_text("before", encoding="utf-8")
+    assert lpz("report", str(run), "-o", str(page))[0] == 0
+    before = page.read_text(encoding="utf-8")
     assert lpz("report", str(run), str(tmp_path / "nowhere"), "-o", str(page))[0] == 2
-    assert page.read_text(encoding="utf-8") == "before"
+    assert page.read_text(encoding="utf-8") == before
     assert lpz("report", str(run), "-o", str(page))[0] == 0
     assert page.read_text(encoding="utf-8").startswith("<!doctype html>")
     for place, code, message in ((tmp_path, 2, "folder"), (page / "r.html", 1, "cannot write")):
