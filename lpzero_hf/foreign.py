@@ -187,7 +187,8 @@ def contained(doing: str, name: str) -> Iterator[None]:
         doing: what a line on standard error says if it takes longer than `PATIENCE`.
         name: of the plugin.
     """
-    errors, line = sys.stderr, printable(f"still {doing} ...; leave it out with LPZ_NO_PLUGINS={name}")
+    remedy = "" if name.startswith("builtin-") else f"; leave it out with LPZ_NO_PLUGINS={name}"
+    errors, line = sys.stderr, printable(f"still {doing} ...{remedy}")
     timer = threading.Timer(PATIENCE, lambda: print(line, file=errors, flush=True))
     timer.daemon = True
     timer.start()

@@ -261,6 +261,8 @@ def test_a_plugin_that_hangs_is_named(
     assert "importing" in first
     assert "lpz_proxies" in second
     assert first.endswith("LPZ_NO_PLUGINS=slow")
+    installed_proxies(PluginRegistry(found=[offer("builtin-slow", f"import time\ntime.sleep(0.6)\n{hook}")]))
+    assert "leave it out" not in capsys.readouterr().err  # what belongs to the product is not to be missed
 
 
 def test_a_proxy_that_exits_fails_alone(offer: Callable[..., EntryPoint], gpt2: PreTrainedModel, batch: Any) -> None:

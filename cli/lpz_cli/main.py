@@ -47,7 +47,7 @@ from lpzero_hf.plugins import DISABLE_VARIABLE, load_plugins
 SCORING = "Score models: lpz score gpt2-variant bert-mini"
 CHOOSING = "Choose an architecture: lpz rank tiny-lm --proxy lpzero-any --n 100"
 GRADING = "Grade proxies on trained models: lpz bench eval tiny-lm --proxy synflow"
-SEARCHING = "Find and share a proxy: lpz search tiny-lm --out runs/mine && lpz export runs/mine"
+SEARCHING = "Find and share a proxy: lpz search tiny-lm --out run && lpz export run"
 LISTING = "What there is: lpz zoo, lpz proxies snip, lpz plugin new my-proxy"
 
 app = typer.Typer(

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
-from lpzero_hf.errors import LpzError
+from lpzero_hf.errors import LpzError, printable
 
 if TYPE_CHECKING:
     import pandas
@@ -120,6 +120,10 @@ class Displayed(ABC):
         """
         return drawn(self.panels(), self.title)
 
+    def __str__(self) -> str:
+        """The table as plain text, for `print`."""
+        return text_table(self.to_rows(), self.title, self.notes)
+
     def _repr_html_(self) -> str:
         return table(self.to_rows(), self.title, self.notes)
 
@@ -179,6 +183,46 @@ def _cell(value: Any) -> str:
         return f'<td style="text-align: right">{number(value)}</td>'
     text = "" if value is None else {True: "yes", False: "no"}.get(value, value) if isinstance(value, bool) else value
     return f"<td>{html.escape(str(text))}</td>"
+
+
+def text_table(rows: Sequence[Mapping[str, Any]], title: str, notes: Sequence[str] = ()) -> str:
+    """Rows as plain text in columns, numbers on the right; columns without a value are left out.
+
+    Example:
+        >>> print(text_table([{"proxy": "snip", "score": 1.5, "reason": ""}, {"proxy": "params", "score": 9}], "two"))
+        two
+        proxy   score
+        snip      1.5
+        params      9
+    """
+    shown = rows[:ROWS]
+    names = [
+        name
+        for name in dict.fromkeys(n for row in shown for n in row)
+        if any(row.get(name) not in (None, "") for row in shown)
+    ]
+    cells = {name: [_word(row.get(name)) for row in shown] for name in names}
+    widths = {name: max(map(len, (_word(name), *cells[name]))) for name in names}
+    right = {name for name in names if any(_is_number(row.get(name)) for row in shown)}
+
+    def line(words: Sequence[str]) -> str:
+        placed = zip(names, words, strict=True)
+        made = (w.rjust(widths[name]) if name in right else w.ljust(widths[name]) for name, w in placed)
+        return "  ".join(made).rstrip()
+
+    body = [line([*map(_word, names)]), *(line([cells[name][place] for name in names]) for place in range(len(shown)))]
+    more = [f"... and {len(rows) - ROWS} more"] if len(rows) > ROWS else []
+    return "\n".join([_word(title), *body, *more, *map(_word, notes)])
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _word(value: Any) -> str:
+    if value is None:
+        return ""
+    return number(value) if _is_number(value) else printable(str(value)).replace("\n", " ")
 
 
 def number(value: float) -> str:

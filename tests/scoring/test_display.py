@@ -93,6 +93,18 @@ def test_a_hostile_name_is_text_in_the_table_and_in_the_figure(place: int) -> No
     assert figure.axes
 
 
+@pytest.mark.parametrize("place", range(3), ids=["scores", "ranking", "found"])
+def test_a_printed_result_is_a_table_of_plain_text(place: int) -> None:
+    result = hostile()[place]
+    title, head, *rows = str(result).splitlines()
+    assert title
+    assert len(rows) == len(result.to_rows()) + len(result.notes)
+    for name, value in result.to_rows()[0].items():
+        assert (value in (None, "")) or name[:3] in head
+    assert "Score(" not in str(result)
+    assert all(line.isprintable() for line in (title, head, *rows))
+
+
 def test_rows_frames_and_tables_say_the_same() -> None:
     pandas = pytest.importorskip("pandas")
     for result in hostile():
