@@ -121,8 +121,8 @@ def section(document: Mapping[str, Any]) -> str:
         "### Real models\n\n"
         f"`python -m studies.cost.real_models`, {machines}. Whole commands in processes of their own, start included; "
         "medians. SmolLM2-135M and Qwen3-0.6B are their published configurations with random weights. Without names, "
-        "0.1.0 scores with all proxies that it has, which are fewer; later versions with the recommended ones. All are in "
-        "single precision.\n\n"
+        "0.1.0 scores with all proxies that it has, which are fewer; later versions with the recommended ones. All are "
+        "in single precision.\n\n"
         f"{table(['version', 'command', 'answered', 'runs', 's', 'peak GiB'], rows, left=3)}"
     )
 
