@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from lpzero_hf.errors import ComparisonWarning, LpzError
+from lpzero_hf.errors import ComparisonWarning
+from lpzero_hf.foreign import Survived
 from lpzero_hf.models.initial_std import initial_stds
 from lpzero_hf.models.minibatch import vocabulary_size
 from lpzero_hf.models.objective import head_kind
@@ -62,22 +63,26 @@ def facts_of(
 def facts_of_configs(configs: Mapping[str, PreTrainedConfig], setting: Setting) -> list[ModelFacts]:
     """The facts of architectures; of those of one class, one model is built, without memory for its weights. One
     that cannot be built has none."""
-    built: dict[Any, PreTrainedModel] = {}
+    built: dict[Any, PreTrainedModel | None] = {}
     facts = []
     for name, config in configs.items():
         kind = (type(config), tuple(config.architectures or ()), getattr(config, "is_decoder", None),
                 getattr(config, "is_encoder_decoder", None))  # fmt: skip
         if kind not in built:
             try:
-                built[kind] = setting.model(config, lazy=True)
-            except LpzError:  # its scores say why it cannot be built
-                continue
+                with Survived():
+                    built[kind] = setting.model(config, lazy=True)
+            except Exception:  # its scores say why it cannot be built
+                built[kind] = None
+        model = built[kind]
+        if model is None:
+            continue
         vocabulary = getattr(config.get_text_config(), "vocab_size", None)
-        initial = initial_stds(config) if setting.init_std is None else initial_stds(built[kind].config)
+        initial = initial_stds(config) if setting.init_std is None else initial_stds(model.config)
         facts.append(
             ModelFacts(
-                name, head_kind(built[kind]),
-                vocabulary if isinstance(vocabulary, int) else vocabulary_size(built[kind]), initial,
+                name, head_kind(model),
+                vocabulary if isinstance(vocabulary, int) else vocabulary_size(model), initial,
             )
         )  # fmt: skip
     return facts

@@ -353,6 +353,6 @@ def test_lpz_nas_says_how_many_are_left_out(folder: str, result: SearchResult, l
     (tmp_path / "found.json").write_text(artifact_of(result, "found-here").text)
     options = ("-p", str(tmp_path / "found.json"), "--max-params", "100000000", "--among", folder, "--workers", "1")
     sizes = ("--batch-size", "2", "--seq-len", "8", "--out", str(tmp_path / "run"))
-    code, _, err = lpz("nas", "tiny-gpt2", *options, *sizes)
+    code, out, _ = lpz("nas", "tiny-gpt2", *options, *sizes)
     assert code == 0
-    assert "searched on 5 " in err
+    assert "searched on 5 " in out

@@ -47,6 +47,7 @@ from lpzero_hf.models.minibatch import embedded_tokenizer, token_stream
 from lpzero_hf.models.objective import objective
 from lpzero_hf.plugins import PluginRegistry
 from lpzero_hf.spaces.space import Choice, Space, Value
+from tests.support.commands import overriding
 
 Lpz = Callable[..., tuple[int, str, str]]
 UNIFORM = math.log(4096)
@@ -529,7 +530,7 @@ def test_train_then_show_tells_the_noise(lpz: Lpz, arguments: list[str], tmp_pat
     code, printed, _ = lpz("bench", "show", out)
     assert code == 0
     assert "spearman" in printed
-    code, printed, err = lpz(*arguments, "--out", out, "--workers", "1", "--steps", "7")
+    code, printed, err = lpz(*overriding(tuple(arguments), "--out", out, "--workers", "1", "--steps", "7"))
     assert (code, printed) == (2, "")
     assert "recipe.steps" in err
     assert err.count("\n") == 1
@@ -566,7 +567,7 @@ def test_bad_requests_get_one_line_and_an_exit_code(
     Path("file").touch()
     if changes[0] == "--space":
         arguments[2], changes = changes[1], ("--n", "1")
-    got, out, err = lpz(*arguments, "--out", "run", "--workers", "1", *changes)
+    got, out, err = lpz(*overriding((*arguments, "--out", "run", "--workers", "1"), *changes))
     assert (got, out) == (code, "")
     assert err.startswith("error: ")
     assert message in err
@@ -584,7 +585,7 @@ def results(folder: Path) -> dict[str, bytes]:
 def test_a_killed_run_leaves_no_worker_and_goes_on_where_it_stopped(
     lpz: Lpz, arguments: list[str], tmp_path: Path
 ) -> None:
-    arguments += ["--steps", "30"]
+    arguments = [*overriding(tuple(arguments), "--steps", "30")]
     run = [sys.executable, "-c", "from lpz_cli.main import main; main()", *arguments]
     process = subprocess.Popen(
         [*run, "--out", str(tmp_path / "killed"), "--workers", "2"], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
