@@ -171,6 +171,7 @@ COMMANDS = [
     ("bench", "transfer", "one", "two", *OPTIONS, "-p", "params", "--within", "2", "--search", BRIEF, "--more"),
     ("search", "one", "--train", "4", "--splits", "2", "--minibatch", "2x8", "--minibatch", "3x8", "--workers", "1",
      *BRIEF.split()[:6], "--within", "2"),
+    ("search", "one", "--train", "0", "--workers", "1", *BRIEF.split()[:6], "--within", "2"),
     ("zoo",), ("zoo", "show", "tiny-gpt2"), ("proxies",), ("proxies", "snip"), ("plugins",),
 ]  # fmt: skip
 
