@@ -238,6 +238,12 @@ def test_a_precision_and_a_device_are_names_or_objects() -> None:
                 settings(**wrong)
     for given in ("bfloat16", torch.bfloat16):
         assert load_model("gpt2-variant", dtype=given, lazy=True).model.dtype == torch.bfloat16
+    model = load_model("gpt2-variant").model
+    batch = minibatch(model, batch_size=1, seq_len=8)
+    named, made = (score(model, batch, "snip", dtype=given)["snip"].value for given in ("bfloat16", torch.bfloat16))
+    assert named == made != score(model, batch, "snip")["snip"].value
+    with pytest.raises(UsageError, match="no precision"):
+        score(model, batch, "snip", dtype="float17")
     for wrong in ({"dtype": "flaot32"}, {"device": "nonsense"}):
         with pytest.raises(UsageError, match="of torch"):
             load_model("gpt2-variant", **wrong)  # type: ignore[arg-type]

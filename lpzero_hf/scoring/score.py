@@ -40,6 +40,7 @@ from lpzero_hf.models.objective import has_own_loss, projection_warning, with_la
 from lpzero_hf.models.plain_layers import plain_layers
 from lpzero_hf.models.readable import check_readable
 from lpzero_hf.models.running import running_layout
+from lpzero_hf.models.torch_names import precision
 from lpzero_hf.models.unwrap import unwrapped
 from lpzero_hf.plugins import PluginRegistry, load_plugins
 from lpzero_hf.proxies.base import FunctionProxy, ModelProxy, Proxy, StatisticProxy, Subject, ranks_a_set, single
@@ -62,7 +63,7 @@ def score(
     proxies: ProxyLike | Iterable[ProxyLike] = ALL,
     *,
     seed: int = 42,
-    dtype: torch.dtype | None = None,
+    dtype: str | torch.dtype | None = None,
     checkpointing: bool = False,
     micro_batch: int | None = None,
     force: bool = False,
@@ -87,7 +88,7 @@ def score(
             proxy uses it (counts, norms of weights).
         proxies: names, `Proxy` objects or functions `f(model, batch) -> float`; "all" for all installed.
         seed: for every random number.
-        dtype: precision of the shared passes; None keeps the model's.
+        dtype: precision of the shared passes, by name or as torch has it; None keeps the model's.
         checkpointing: in the shared passes, keep only the inputs of blocks and run each block a second time for its
             gradients: less memory, more time, the same scores.
         micro_batch: maximum number of sequences at a time in the shared passes: the same scores to rounding. None
@@ -117,7 +118,7 @@ def score(
         427776.0
     """
     plugins = load_plugins() if plugins is None else plugins
-    selection = resolve(proxies, plugins)
+    selection, dtype = resolve(proxies, plugins), None if dtype is None else precision(dtype)
     scored = unwrapped(model)
     checked = None if batch is None else check_minibatch(batch, scored)
     if checked is not None:
