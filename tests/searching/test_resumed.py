@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from lpzero_hf.searching import search as searching
+from tests.support.commands import overriding
 from tests.support.forks import forked, needs_fork
 from tests.support.searches import OPTIONS, SHORT, few_resamples, timeless, write
 
@@ -118,7 +119,7 @@ def test_a_search_is_not_resumed_with_other_settings(
     command = ("search", made, *SHORT, "--out", str(tmp_path / "run"))
     assert lpz(*command)[0] == 0
     before = {file: file.read_bytes() for file in (tmp_path / "run").rglob("*") if file.is_file()}
-    code, out, err = lpz(*command, *change, "--resume")
+    code, out, err = lpz(*overriding(command, *change, "--resume"))
     assert (code, out, err.count("\n")) == (2, "", 1)
     told = {"--seed": "seed", "--population": "population", "--seq-len": "seq_len"}
     assert told.get(change[0], "prune") in err
