@@ -18,6 +18,7 @@ from lpzero_hf.expressions.expression import parse
 from lpzero_hf.plugins import load_plugins
 from lpzero_hf.proxies.resolve import installed_proxies
 from lpzero_hf.scoring.fitting import NARROWER
+from lpzero_hf.scoring.run_plan import RunPlan
 from lpzero_hf.searching.config import SearchConfig
 from studies.markdown import pooled, table
 from studies.proxies import grades
@@ -102,7 +103,7 @@ def test_a_further_benchmark_is_graded_with_the_baselines_and_says_what_has_no_s
     )
     monkeypatch.setattr(
         "lpzero_hf.scoring.evaluate.fitting",
-        lambda model, batch, proxies, *_, **__: [proxy for proxy in proxies if proxy.name != "snip"],
+        lambda model, batch, proxies, *_, **__: RunPlan(False, None, {p.name: "" for p in proxies if p.name == "snip"}),
     )
     losses = {f"d64.e32.k1-h1.i{inner}": 5 - inner / 1000 for inner in (64, 128, 192, 256)}
     study = FurtherGrades(write_benchmark(tmp_path / "made", losses))
