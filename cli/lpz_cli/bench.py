@@ -19,7 +19,7 @@ from lpz_cli.run_facts import facts_of_run
 from lpzero_hf.plugins import load_plugins
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from lpzero_hf.benchmarks.agreement import Estimate
     from lpzero_hf.benchmarks.beyond_size import BudgetRegret
@@ -179,7 +179,7 @@ def evaluate(
         print_json(report.to_dict() | facts_of_run(setting, workers.threads) | {"warnings": warned})
     elif form.csv:
         told = "; ".join(warned)
-        print_csv(GRADE_COLUMNS, [[*_plain(grade), _unscored(grade), told] for grade in report.grades])
+        print_csv(GRADE_COLUMNS, [[*_plain(grade), counted(grade.unscored), told] for grade in report.grades])
     else:
         _as_tables(report, more)
     for graded in report.grades:
@@ -223,9 +223,9 @@ def _plain(grade: Grade) -> list[Any]:
     ]
 
 
-def _unscored(grade: Grade) -> str:
-    """How many architectures have no score, and why."""
-    return "; ".join(f"{count} {why}" for why, count in grade.unscored.items())
+def counted(reasons: Mapping[str, int]) -> str:
+    """How many architectures have no score, and why, as a cell of CSV."""
+    return "; ".join(f"{count} {why}" for why, count in reasons.items())
 
 
 def three(estimate: Estimate | None) -> tuple[float | str, ...]:

@@ -147,6 +147,8 @@ class ScoreRun:
 
         def finished(scores: Scores) -> None:
             drawn[:] = [scores]
+            # Not the way of the plan, if the model refused that: the score is repeated in the way that it ran.
+            result.facts |= {"checkpointing": scores.checkpointing, "micro_batch": scores.micro_batch}
             live.scored(scores)
             entry.keep_rows(bool(scores.rows))
 
@@ -160,8 +162,6 @@ class ScoreRun:
                 result.draws.append(drawn[0])
             raise
         result.draws.append(scores)
-        # If a model refuses the way of the plan, the score is repeated in the way that it ran.
-        result.facts |= {"checkpointing": scores.checkpointing, "micro_batch": scores.micro_batch}
 
     def _planned(self, result: Result, place: int, model: PreTrainedModel, batch: Any, live: LiveScores) -> RunPlan:
         """How the model is scored, told where it takes much. Raises `DoesNotFit` if nothing fits."""

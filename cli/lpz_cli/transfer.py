@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from lpz_cli import options
-from lpz_cli.bench import brief, three
+from lpz_cli.bench import brief, counted, three
 from lpz_cli.grouping import grouped
 from lpz_cli.kept_warnings import KeptWarnings
 from lpz_cli.libraries import load_libraries
@@ -160,7 +160,7 @@ def _lines(row: TransferRow, result: TransferResult) -> list[list[Any]]:
     made: list[list[Any]] = [
         [
             row.name, row.kind, "benchmark", name, cell.n, *three(cell.spearman), *three(cell.matched), cell.pairs,
-            sizes.match, sizes.within, _spelled(row, name), _unscored(row, name),
+            sizes.match, sizes.within, _spelled(row, name), counted(row.unscored.get(name, {})),
         ]
         for name, cell in row.grade.cells.items()
     ]  # fmt: skip
@@ -238,10 +238,6 @@ def _count(row: TransferRow) -> str:
 
 def _spelled(row: TransferRow, name: str) -> str:
     return "\n".join(("" if sign > 0 else "- ") + text for text, sign in row.found.get(name, ()))
-
-
-def _unscored(row: TransferRow, name: str) -> str:
-    return "; ".join(f"{count} {why}" for why, count in row.unscored.get(name, {}).items())
 
 
 def _short(names: Sequence[str]) -> dict[str, str]:

@@ -179,7 +179,7 @@ def table(rows: Sequence[Mapping[str, Any]], title: str, notes: Sequence[str] = 
 
 
 def _cell(value: Any) -> str:
-    if isinstance(value, int | float) and not isinstance(value, bool):
+    if _is_number(value):
         return f'<td style="text-align: right">{number(value)}</td>'
     text = "" if value is None else {True: "yes", False: "no"}.get(value, value) if isinstance(value, bool) else value
     return f"<td>{html.escape(str(text))}</td>"
