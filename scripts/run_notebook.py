@@ -26,7 +26,12 @@ def executed(file: Path) -> nbformat.NotebookNode:
         ValueError: a cell writes to stderr.
     """
     notebook = nbformat.read(file, as_version=4)
-    client = NotebookClient(notebook, timeout=None, resources={"metadata": {"path": str(file.parent)}})
+    client = NotebookClient(
+        notebook,
+        timeout=None,
+        coalesce_streams=True,  # else a cell's prints are one output or several, by how fast they come
+        resources={"metadata": {"path": str(file.parent)}},
+    )
     client.execute(env=os.environ | {"PYTHONWARNINGS": "ignore:IProgress not found"})  # tqdm, where ipywidgets is not
     errors = []
     for cell in notebook.cells:
