@@ -24,7 +24,14 @@ from lpzero_hf.scoring.scores import ScoreError
 from lpzero_hf.spaces.base import SearchSpace
 from tests.support.tools import needs
 
+
 SMALL = Setting(batch_size=2, seq_len=8)
+
+
+@pytest.fixture(autouse=True)
+def _folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Archai writes a log where it is imported."""
+    monkeypatch.chdir(tmp_path)
 
 
 def evaluator(space: str | SearchSpace = "tiny-gpt2", proxy: str = "num_heads") -> ProxyEvaluator:
