@@ -21,13 +21,14 @@ Run = Callable[..., tuple[int, str, str]]
 DOCS = ROOT / "docs"
 PAGES = sorted(DOCS.rglob("*.md"))
 RUN = [page for page in PAGES if re.search(r"^```(python|console)", page.read_text(encoding="utf-8"), re.MULTILINE)]
-
-
-LONG = pytest.param(ROOT / "README.md", marks=pytest.mark.slow)  # minutes: pytest -m slow tests/docs/test_docs.py
+LONG = [ROOT / "README.md", DOCS / "how-to" / "search.md"]  # minutes: pytest -m slow tests/docs/test_docs.py
+SHORT = [page for page in (*RUN, ROOT / "CONTRIBUTING.md") if page not in LONG]
 
 
 @pytest.mark.integration
-@pytest.mark.parametrize("page", [*RUN, ROOT / "CONTRIBUTING.md", LONG], ids=lambda page: page.stem)
+@pytest.mark.parametrize(
+    "page", [*SHORT, *(pytest.param(page, marks=pytest.mark.slow) for page in LONG)], ids=lambda page: page.stem
+)
 def test_every_block_of_a_page_runs(page: Path, lpz: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("LPZ_DATA", raising=False)  # a reader has none

@@ -178,7 +178,8 @@ def test_ctrl_c_ends_a_cluster_started_here_and_keeps_what_was_scored(tmp_path: 
 
 
 @needs_ray
-@pytest.mark.parametrize("part", ["raylet", pytest.param("gcs_server", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("part", ["raylet", "gcs_server"])
 def test_a_cluster_that_dies_is_told_and_the_same_command_goes_on(part: str, tmp_path: Path) -> None:
     command = [*LPZ, "bench", "eval", "tiny-gpt2", "-p", "params", "-p", "snip", "--limit", "60", "--json", *SIZE]
     environment = os.environ | {"LPZ_CACHE": str(tmp_path)}

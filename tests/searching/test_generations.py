@@ -251,8 +251,9 @@ def recorded(name: str) -> list[dict[str, Any]]:
 @pytest.mark.parametrize(
     ("name", "options"),
     [
-        ("tables", {"unary": (2, 1), "train": 12, "limit": 16, "iterations": 120, "population": 20, "early": 5,
-                    "setting": Setting(2, 8)}),
+        pytest.param(
+            "tables", {"unary": (2, 1), "train": 12, "limit": 16, "iterations": 120, "population": 20, "early": 5,
+                       "setting": Setting(2, 8)}, marks=pytest.mark.slow),
         ("passes", {"unary": (3, 1), "train": 4, "limit": 4, "iterations": 25, "population": 15,
                     "setting": Setting(1, 8)}),
     ],

@@ -47,7 +47,12 @@ def length(file: Path) -> int:
 @pytest.mark.integration
 @needs_fork
 @pytest.mark.parametrize(
-    ("strategy", "more"), [("evolution", ("--preset", "paper")), ("evolution", ("--batch", "4")), ("exhaustive", ())]
+    ("strategy", "more"),
+    [
+        ("evolution", ("--preset", "paper")),
+        ("evolution", ("--batch", "4")),
+        pytest.param("exhaustive", (), marks=pytest.mark.slow),
+    ],
 )
 def test_a_search_killed_again_and_again_is_that_of_an_undisturbed_one(
     strategy: str, more: tuple[str, ...], lpz: Lpz, made: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

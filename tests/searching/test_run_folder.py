@@ -31,7 +31,7 @@ def stopping(at: int) -> Any:
 
 
 @pytest.mark.integration
-@pytest.mark.parametrize("seed", [42, 46])
+@pytest.mark.parametrize("seed", [42, pytest.param(46, marks=pytest.mark.slow)])
 @pytest.mark.parametrize(
     "changes",
     [{"preset": "paper"}, {"batch": 1}, {"strategy": "random"}, {"strategy": "exhaustive", "aggregates": ("sum",)}],
