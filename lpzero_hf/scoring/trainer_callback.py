@@ -16,7 +16,8 @@ from lpzero_hf.models.given_batch import GivenBatch, as_batch, takes
 from lpzero_hf.models.isolation import random_numbers
 from lpzero_hf.models.unwrap import unwrapped
 from lpzero_hf.plugins import PluginRegistry, load_plugins
-from lpzero_hf.proxies.resolve import ProxyLike, resolve
+from lpzero_hf.proxies.evidence import chosen
+from lpzero_hf.proxies.resolve import ProxyLike
 from lpzero_hf.scoring.score import score
 
 if TYPE_CHECKING:
@@ -34,7 +35,8 @@ class ProxyCallback(TrainerCallback):
 
     Args:
         trainer: that it will be added to, with `trainer.add_callback`.
-        proxies: as for `score`. A set of ranks, such as `ensemble(...)`, has no score of one model.
+        proxies: as for `score`, None for those recommended for the trainer's model. A set of ranks, such as
+            `ensemble(...)`, has no score of one model.
         every: steps between two scores; None to score before the first step alone.
         batch: the minibatch, as `score` takes it; by default the first rows of the training data, as the trainer's
             collator makes a minibatch of them.
@@ -52,7 +54,7 @@ class ProxyCallback(TrainerCallback):
     def __init__(
         self,
         trainer: Trainer,
-        proxies: ProxyLike | Iterable[ProxyLike],
+        proxies: ProxyLike | Iterable[ProxyLike] | None = None,
         *,
         every: int | None = 100,
         batch: GivenBatch | None = None,
@@ -64,7 +66,7 @@ class ProxyCallback(TrainerCallback):
             raise UsageError(f"proxies cannot be logged every {every} steps; give 1 or more, or None")
         self.trainer, self.every, self.seed, self.prefix = trainer, every, seed, prefix
         self.plugins = load_plugins() if plugins is None else plugins
-        self.proxies = resolve(proxies, self.plugins)
+        self.proxies = chosen(proxies, [unwrapped(trainer.model)], self.plugins)
         self._batch = batch
         self._ready = False
         self._unscored: set[str] = set()

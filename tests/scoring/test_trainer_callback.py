@@ -12,7 +12,7 @@ import torch
 from torch.utils.data import IterableDataset
 from transformers import GPT2Config, GPT2LMHeadModel, Trainer, TrainerCallback, TrainingArguments
 
-from lpzero_hf import ProxyCallback, score
+from lpzero_hf import ProxyCallback, recommended, score
 from lpzero_hf.errors import MinibatchWarning, ModelWarning, UsageError
 
 pytest.importorskip("accelerate", reason="the Trainer needs it")
@@ -59,6 +59,14 @@ def test_scores_are_logged_at_the_start_and_every_few_steps(tmp_path: Path) -> N
         assert found[0] == before[name].value
     after = score(made.model, batch, PROXIES)
     assert logged(made, "proxy/snip")[6] == after["snip"].value != before["snip"].value
+
+
+def test_without_names_those_recommended_for_the_model_are_logged(tmp_path: Path) -> None:
+    made = trainer(tmp_path)
+    made.add_callback(ProxyCallback(made, every=None))
+    made.train()
+    first = {name.removeprefix("proxy/") for name in made.state.log_history[0] if name.startswith("proxy/")}
+    assert first == {proxy.name for proxy in recommended("decoder")}
 
 
 def test_the_training_is_the_same_with_and_without(tmp_path: Path) -> None:
