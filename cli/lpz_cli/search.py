@@ -315,7 +315,7 @@ def _held(winner: Winner, name: str) -> str:
     if agreement is None or agreement.spearman is None or agreement.kendall is None:
         return "—"
     rho, tau = agreement.spearman, agreement.kendall
-    return f"{rho.value:+.3f} [{rho.low:+.3f}, {rho.high:+.3f}] ({tau.value:+.3f})"
+    return f"{rho.value:+.3f} {rho.between('{:+.3f}'.format)} ({tau.value:+.3f})"
 
 
 def _number(value: float | None) -> str:

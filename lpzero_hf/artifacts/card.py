@@ -6,6 +6,8 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
+from lpzero_hf.artifacts.interval_text import between
+
 if TYPE_CHECKING:
     from lpzero_hf.artifacts.artifact import Artifact
 
@@ -103,7 +105,9 @@ def _setting(setting: Mapping[str, Any]) -> str:
 
 
 def _estimate(found: Mapping[str, float] | None) -> str:
-    return "—" if found is None else f"{found['value']:+.3f} [{found['low']:+.3f}, {found['high']:+.3f}]"
+    if found is None:
+        return "—"
+    return f"{found['value']:+.3f} {between(found['low'], found['high'], '{:+.3f}'.format)}"
 
 
 def _use(name: str, repo: str) -> str:
