@@ -296,10 +296,9 @@ def _range(made: dict[str, float | int], kind: str) -> str:
 
 
 def _spelled(winner: Winner) -> str:
-    return "\n".join(
-        ("" if sign > 0 else "- ") + str(expression)
-        for expression, sign in zip(winner.expressions, winner.orientations, strict=True)
-    )
+    from lpzero_hf.artifacts.artifact import weighted
+
+    return "\n".join(weighted(map(str, winner.expressions), winner.orientations))
 
 
 def _train(split: Split, names: list[str]) -> str:

@@ -59,7 +59,7 @@ def card(artifact: Artifact, repo: str = "") -> str:
 
 
 def _formula(artifact: Artifact) -> str:
-    lines = [("" if member.orientation > 0 else "- ") + member.expression for member in artifact.members]
+    lines = artifact.weighted
     text = "```\n" + "\n".join(lines) + "\n```\n\n"
     if artifact.composite:
         return (
