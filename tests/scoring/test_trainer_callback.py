@@ -3,6 +3,7 @@
 import math
 import subprocess
 import sys
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,14 @@ from typing import Any
 import pytest
 import torch
 from torch.utils.data import IterableDataset
-from transformers import GPT2Config, GPT2LMHeadModel, Trainer, TrainerCallback, TrainingArguments
+from transformers import (
+    GPT2Config,
+    GPT2ForSequenceClassification,
+    GPT2LMHeadModel,
+    Trainer,
+    TrainerCallback,
+    TrainingArguments,
+)
 
 from lpzero_hf import ProxyCallback, recommended, score
 from lpzero_hf.errors import MinibatchWarning, ModelWarning, UsageError
@@ -207,3 +215,20 @@ def test_weights_in_parts_are_refused_in_every_process(tmp_path: Path, attribute
         made.state.is_world_process_zero = first
         with pytest.raises(UsageError, match="no process may hold"):
             callback.on_train_begin(made.args, made.state, made.control)
+
+
+def test_what_every_step_would_warn_of_is_said_once_a_training(tmp_path: Path) -> None:
+    data = [{"input_ids": row["input_ids"], "labels": 0} for row in rows()]
+    made = trainer(tmp_path, data)
+    config = made.model.config  # type: ignore[union-attr]  # it has a model
+    config.pad_token_id = 0
+    made.model = made.model_wrapped = GPT2ForSequenceClassification(config)
+    given = {"input_ids": torch.stack([row["input_ids"] for row in rows()[:4]])}  # without labels
+    made.add_callback(ProxyCallback(made, ["snip", "params"], every=1, batch=given))
+    for _ in range(2):
+        with warnings.catch_warnings(record=True) as told:
+            warnings.simplefilter("always")
+            made.train()
+        said = [one for one in told if one.category is ModelWarning]
+        assert ["no loss of its own" in str(one.message) for one in said] == [True]
+        assert said[0].filename == __file__
