@@ -34,7 +34,7 @@ def interval(estimate: Estimate | None, number: Callable[[float], str] = plain) 
     """An estimate with its interval."""
     if estimate is None:
         return "—"
-    return f"{number(estimate.value)} [{number(estimate.low)}, {number(estimate.high)}]"
+    return f"{number(estimate.value)} {estimate.between(number)}"
 
 
 def spread(values: Sequence[float], digits: int = 4) -> str:

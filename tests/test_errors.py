@@ -1,7 +1,13 @@
 """A warning that every trial of a run would repeat is said once, as of the line that called."""
 
+import contextlib
+import importlib
 import inspect
+import pkgutil
 import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import lpz_nas
 import pytest
@@ -9,14 +15,55 @@ from lpz_nas import ProxyEvaluator
 
 import lpzero_hf
 from lpzero_hf import Setting, load_space, rank
-from lpzero_hf.errors import MinibatchWarning, ModelWarning, RoundingWarning, once, said_once
+from lpzero_hf.errors import LpzError, MinibatchWarning, ModelWarning, RoundingWarning, once, said_once
+from lpzero_hf.proxies.base import as_proxy
 from lpzero_hf.searching.find_consensus import find_consensus
 from lpzero_hf.searching.transfer import transfer
 
-RUNS = [
-    lpzero_hf.rank, lpzero_hf.grade, lpzero_hf.compare, lpzero_hf.search, transfer, find_consensus, lpz_nas.explore,
-    lpz_nas.find_architecture,
-]  # fmt: skip
+SMALL = Setting(2, 8)
+PARTS = ("evaluate", "make_tables", "lpz_nas.candidates.compare")  # steps of these runs
+
+
+def runs() -> dict[str, Callable[..., object]]:
+    """Every public function that has work done for many models: by a setting, or by an executor."""
+    found: dict[str, Callable[..., object]] = {}
+    for package in (lpzero_hf, lpz_nas):
+        for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
+            with contextlib.suppress(ImportError):  # of an extra
+                for name, one in vars(importlib.import_module(module.name)).items():
+                    if inspect.isfunction(one) and one.__module__ == module.name and not name.startswith("_"):
+                        taken = inspect.signature(one).parameters
+                        if "executor" in taken or {"setting", "progress"} <= taken.keys():
+                            found[name if name not in found else f"{module.name}.{name}"] = one
+    return {name: one for name, one in found.items() if name not in PARTS}
+
+
+def noisy(run: str) -> Callable[[Any, Any], float]:
+    """A proxy that warns whenever it is asked, of another name for each run, so that no cache knows its scores."""
+
+    def proxy(model: Any, batch: Any) -> float:
+        """noisy"""
+        warnings.warn("this proxy is noisy", ModelWarning, stacklevel=1)
+        return float(sum(p.numel() for p in model.parameters()))
+
+    proxy.__name__ = f"noisy_in_{run}"
+    return proxy
+
+
+Run = Callable[[Any, Path], object]
+SCORED: dict[str, Run] = {
+    "rank": lambda proxy, _: rank("tiny-gpt2", [proxy], n=4, setting=SMALL),
+    "compare": lambda proxy, _: lpzero_hf.compare(["gpt2-variant", "llama-mini"], [proxy], seeds=2, setting=SMALL),
+    "grade": lambda proxy, _: lpzero_hf.grade("tiny-gpt2", [proxy], SMALL, limit=5),
+    "transfer": lambda proxy, _: transfer(["tiny-gpt2", "tiny-lm"], [proxy], setting=SMALL, limit=5),
+    "find_consensus": lambda proxy, _: find_consensus(["tiny-gpt2"], [proxy, "num_layers"], setting=SMALL, limit=5),
+    "explore": lambda proxy, folder: lpz_nas.explore(
+        "tiny-gpt2", [as_proxy(proxy), "params"], out=folder / "out", strategy="random", trials=4, setting=SMALL
+    ),
+    "find_architecture": lambda proxy, folder: lpz_nas.find_architecture(
+        "tiny-gpt2", proxy, lpz_nas.Budget(), out=folder / "out", trials=4, setting=SMALL
+    ),
+}
 
 
 @said_once
@@ -56,10 +103,22 @@ def test_runs_in_two_threads_leave_warnings_as_they_were() -> None:
     assert [(str(one.message), one.filename) for one in told] == [("after both", __file__)] * 2
 
 
-@pytest.mark.parametrize("run", RUNS, ids=lambda run: run.__name__)
-def test_every_run_of_many_scores_says_a_warning_once(run: object) -> None:
-    assert run.__code__ is trials.__code__  # type: ignore[attr-defined]  # the wrapper's
-    assert inspect.signature(run).parameters  # type: ignore[arg-type]  # still those of the function
+def test_every_run_of_many_scores_says_a_warning_once() -> None:
+    found = runs()
+    assert {"rank", "grade", "compare", "search", "transfer", "find_consensus", "make_benchmark"} < found.keys()
+    assert {"explore", "find_architecture"} < found.keys()
+    assert [name for name, run in found.items() if run.__code__ is not trials.__code__] == []  # the wrapper's
+    assert all(inspect.signature(run).parameters for run in found.values())  # still those of the function
+
+
+@pytest.mark.parametrize("run", SCORED)
+def test_a_warning_of_every_score_is_said_once(run: str, tmp_path: Path) -> None:
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        with contextlib.suppress(LpzError):  # what is scored is not the point
+            SCORED[run](noisy(run), tmp_path)
+    assert [str(one.message) for one in told].count("this proxy is noisy") == 1
+    assert {one.filename for one in told if "noisy" in str(one.message)} == {__file__}
 
 
 def test_an_evaluator_says_a_warning_once() -> None:

@@ -229,8 +229,10 @@ def counted(reasons: Mapping[str, int]) -> str:
 
 
 def three(estimate: Estimate | None) -> tuple[float | str, ...]:
-    """An estimate and its interval as cells of CSV."""
-    return ("", "", "") if estimate is None else (estimate.value, estimate.low, estimate.high)
+    """An estimate and its interval as cells of CSV; the interval is empty where it says nothing."""
+    if estimate is None:
+        return ("", "", "")
+    return (estimate.value, estimate.low, estimate.high) if estimate.known else (estimate.value, "", "")
 
 
 def _as_tables(report: Report, more: bool) -> None:
@@ -306,7 +308,7 @@ def _regret(under: Sequence[BudgetRegret]) -> str:
 
 def brief(estimate: Estimate | None) -> str:
     """An estimate and its interval for people."""
-    return "—" if estimate is None else f"{estimate.value:+.3f} [{estimate.low:+.2f}, {estimate.high:+.2f}]"
+    return "—" if estimate is None else f"{estimate.value:+.3f} {estimate.between('{:+.2f}'.format)}"
 
 
 def _write_scores(report: Report, file: Path) -> None:

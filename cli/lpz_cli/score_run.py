@@ -102,8 +102,7 @@ class ScoreRun:
         from lpzero_hf.models.load import load_model
         from lpzero_hf.models.minibatch import minibatch
         from lpzero_hf.models.model_kind import model_kind
-        from lpzero_hf.proxies.evidence import recommended
-        from lpzero_hf.proxies.resolve import resolve
+        from lpzero_hf.proxies.evidence import chosen
         from lpzero_hf.scoring.comparability import facts_of
         from lpzero_hf.scoring.score import score_proxies
 
@@ -115,7 +114,7 @@ class ScoreRun:
         )  # fmt: skip
         result.kind = model_kind(loaded.model)
         if result.selection is None:
-            result.selection = resolve(recommended(result.kind, registry), registry)
+            result.selection = chosen(None, [result.kind], registry)
         selection = result.selection
         batch = minibatch(
             loaded.model, text=self.source, tokenizer=loaded.tokenizer, batch_size=request.batch_size,

@@ -296,10 +296,9 @@ def _range(made: dict[str, float | int], kind: str) -> str:
 
 
 def _spelled(winner: Winner) -> str:
-    return "\n".join(
-        ("" if sign > 0 else "- ") + str(expression)
-        for expression, sign in zip(winner.expressions, winner.orientations, strict=True)
-    )
+    from lpzero_hf.artifacts.artifact import weighted
+
+    return "\n".join(weighted(map(str, winner.expressions), winner.orientations))
 
 
 def _train(split: Split, names: list[str]) -> str:
@@ -315,7 +314,7 @@ def _held(winner: Winner, name: str) -> str:
     if agreement is None or agreement.spearman is None or agreement.kendall is None:
         return "—"
     rho, tau = agreement.spearman, agreement.kendall
-    return f"{rho.value:+.3f} [{rho.low:+.3f}, {rho.high:+.3f}] ({tau.value:+.3f})"
+    return f"{rho.value:+.3f} {rho.between('{:+.3f}'.format)} ({tau.value:+.3f})"
 
 
 def _number(value: float | None) -> str:

@@ -237,7 +237,10 @@ def _count(row: TransferRow) -> str:
 
 
 def _spelled(row: TransferRow, name: str) -> str:
-    return "\n".join(("" if sign > 0 else "- ") + text for text, sign in row.found.get(name, ()))
+    from lpzero_hf.artifacts.artifact import weighted
+
+    found = row.found.get(name, ())
+    return "\n".join(weighted([text for text, _ in found], [sign for _, sign in found]))
 
 
 def _short(names: Sequence[str]) -> dict[str, str]:

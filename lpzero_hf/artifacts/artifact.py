@@ -7,7 +7,8 @@ import functools
 import hashlib
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.resources import files
 from pathlib import Path
@@ -50,7 +51,7 @@ class Artifact:
 
     Args:
         name: lower case, as users type it.
-        members: its expressions.
+        members: its expressions; one that is there twice has twice the weight.
         operations: the version of every unary operation that they use.
         provenance: the record of the search, as `provenance` in `lpzero_hf/artifacts/artifact.schema.json`.
         statistics: the version of the definitions of statistics and expressions; by default the earliest that knows
@@ -76,6 +77,11 @@ class Artifact:
     def expressions(self) -> tuple[str, ...]:
         """The text of every member."""
         return tuple(member.expression for member in self.members)
+
+    @property
+    def weighted(self) -> list[str]:
+        """The members as texts, a minus where lower is better, each once: "2 times - sum(...)" is there twice."""
+        return weighted(self.expressions, self.orientations)
 
     @property
     def orientations(self) -> tuple[int, ...]:
@@ -158,6 +164,20 @@ def version_needed(texts: Sequence[str]) -> str:
     """The earliest version of the statistics that knows those in the texts of expressions."""
     by_role = any(name in BY_ROLE for text in texts for name in re.findall(r"\w+", text))
     return BY_ROLE_VERSION if by_role else STATISTICS_VERSION
+
+
+def weighted(expressions: Iterable[str], orientations: Iterable[int]) -> list[str]:
+    """The members of an ensemble as texts, each once with its weight.
+
+    Example:
+        >>> weighted(["a", "b", "a"], [1, -1, 1])
+        ['2 times a', '- b']
+    """
+    members = Counter(zip(expressions, orientations, strict=True))
+    return [
+        (f"{count} times " if count > 1 else "") + ("" if sign > 0 else "- ") + text
+        for (text, sign), count in members.items()
+    ]
 
 
 def operations_of(expressions: Sequence[Expression], operations: Operations = BUILT_IN) -> dict[str, str]:

@@ -6,6 +6,8 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
+from lpzero_hf.artifacts.interval_text import between
+
 if TYPE_CHECKING:
     from lpzero_hf.artifacts.artifact import Artifact
 
@@ -57,7 +59,7 @@ def card(artifact: Artifact, repo: str = "") -> str:
 
 
 def _formula(artifact: Artifact) -> str:
-    lines = [("" if member.orientation > 0 else "- ") + member.expression for member in artifact.members]
+    lines = artifact.weighted
     text = "```\n" + "\n".join(lines) + "\n```\n\n"
     if artifact.composite:
         return (
@@ -103,7 +105,9 @@ def _setting(setting: Mapping[str, Any]) -> str:
 
 
 def _estimate(found: Mapping[str, float] | None) -> str:
-    return "—" if found is None else f"{found['value']:+.3f} [{found['low']:+.3f}, {found['high']:+.3f}]"
+    if found is None:
+        return "—"
+    return f"{found['value']:+.3f} {between(found['low'], found['high'], '{:+.3f}'.format)}"
 
 
 def _use(name: str, repo: str) -> str:

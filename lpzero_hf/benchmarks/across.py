@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from lpzero_hf.benchmarks.agreement import FEWEST as FEWEST_WITH_INTERVAL
 from lpzero_hf.benchmarks.agreement import Estimate, Vector, estimated
 from lpzero_hf.benchmarks.matched import SizedTruth, Sizes
 from lpzero_hf.errors import UsageError
@@ -80,7 +81,7 @@ class MeanAcross:
 
     Args:
         mean: over those where it is defined; None if there are none. The interval is that of a bootstrap that
-            resamples the architectures within each benchmark.
+            resamples the architectures within each benchmark; [-1, 1] if one of these is too small for an interval.
         worst: the lowest.
         worst_on: the benchmark of the worst.
         n: the number of benchmarks where it is defined.
@@ -166,15 +167,16 @@ def grade_across(columns: Sequence[BenchmarkColumn], scores: Scores) -> GradeAcr
         sized = column.part(scored)
         rho, rhos = sized.truth.spearman(given[scored])
         agreed, agreements = sized.agreed(given[scored])
+        few = {"spearman": len(scored) < FEWEST_WITH_INTERVAL, "matched": sized.few}
         cells[column.name] = BenchmarkCell(
             len(scored),
-            None if rho is None else estimated(rho, rhos),
-            None if agreed is None else estimated(agreed, agreements),
+            None if rho is None else estimated(rho, rhos, few=few["spearman"]),
+            None if agreed is None else estimated(agreed, agreements, few=few["matched"]),
             sized.pairs,
         )
         # benchmarks of one length share their draws, so each is paired with other resamples of the others
-        resampled["spearman"][column.name] = np.roll(rhos, place)
-        resampled["matched"][column.name] = np.roll(agreements, place)
+        for kind, made in (("spearman", rhos), ("matched", agreements)):
+            resampled[kind][column.name] = np.full(len(made), math.nan) if few[kind] else np.roll(made, place)
     means = (
         _mean({name: getattr(cell, kind) for name, cell in cells.items()}, made) for kind, made in resampled.items()
     )

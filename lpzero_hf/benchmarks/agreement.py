@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -11,9 +11,11 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import stats  # type: ignore[import-untyped]  # scipy ships no types
 
+from lpzero_hf.artifacts.interval_text import LEAST, MOST, between, is_known
 from lpzero_hf.errors import UsageError
 
 Vector = NDArray[np.float64]
+FEWEST = 5  # architectures with an interval: chance gives the order of 4, or its reverse, once in 12 times
 BLOCK = 2**22  # numbers in one block of a sign matrix: 16 MiB
 
 
@@ -23,13 +25,22 @@ class Estimate:
 
     Args:
         value: the statistic of all architectures.
-        low: the lower end of the interval.
-        high: the upper end.
+        low: the lower end of the interval; -1 where nothing is known, see `agreement`.
+        high: the upper end; likewise 1.
     """
 
     value: float
     low: float
     high: float
+
+    @property
+    def known(self) -> bool:
+        """Whether the interval says how sure the value is."""
+        return is_known(self.low, self.high)
+
+    def between(self, number: Callable[[float], str]) -> str:
+        """The interval as text; it says so where there is none (`lpzero_hf.artifacts.interval_text`)."""
+        return between(self.low, self.high, number)
 
 
 @dataclass(frozen=True)
@@ -159,7 +170,7 @@ class Truth:
             return Agreement(n, None, None, precision)
         resampled = [np.mean(kind, axis=0) for kind in zip(*map(self._resampled, rows), strict=True)]
         rho, tau = (
-            estimated(_mean([value for value in found if value is not None]), some, confidence)
+            estimated(_mean([value for value in found if value is not None]), some, confidence, few=n < FEWEST)
             for found, some in zip((rhos, taus), resampled, strict=True)
         )
         return Agreement(n, rho, tau, precision)
@@ -206,8 +217,8 @@ def agreement(
 
     The bootstrap resamples architectures (Efron and Tibshirani, An Introduction to the Bootstrap, 1993,
     chapter 13). A resample in which the scores or the truth are all equal has no correlation and is left out
-    of the interval; if that leaves none, the interval is [-1, 1]: nothing is known. To compare many proxies
-    with one truth, prepare a `Truth`.
+    of the interval; if that leaves none, or there are fewer than 5 architectures, the interval is [-1, 1]: nothing
+    is known. To compare many proxies with one truth, prepare a `Truth`.
 
     Args:
         scores: [n], higher is better; negate those of a proxy whose orientation is -1.
@@ -342,11 +353,18 @@ def _mean(values: Sequence[float]) -> float:
     return math.fsum(values) / len(values)
 
 
-def estimated(value: float, resampled: Vector, confidence: float = 0.95) -> Estimate:
-    """A statistic with the percentile interval of its resampled values that are not NaN; [-1, 1] if there are none."""
+def estimated(value: float, resampled: Vector, confidence: float = 0.95, *, few: bool = False) -> Estimate:
+    """A statistic with the percentile interval of its resampled values that are not NaN; [-1, 1] if there are none.
+
+    Args:
+        value: of all architectures.
+        resampled: in each resample [R].
+        confidence: the coverage of the interval, in (0, 1).
+        few: whether the architectures, or the pairs of these, are too few for an interval: it is [-1, 1] then.
+    """
     resampled = resampled[~np.isnan(resampled)]
-    if not len(resampled):
-        return Estimate(value, -1.0, 1.0)
+    if few or not len(resampled):
+        return Estimate(value, LEAST, MOST)
     low, high = np.quantile(resampled, [(1 - confidence) / 2, (1 + confidence) / 2])
     return Estimate(value, float(low), float(high))
 

@@ -172,7 +172,7 @@ def grade(
 
     Args:
         benchmark: trained architectures, or the name or path of a benchmark.
-        proxies: as for `score`.
+        proxies: as for `score`, but by default all installed: a benchmark finds out which are worth looking at.
         setting: None for the benchmark's own minibatch.
         limit: maximum number of architectures, evenly spaced in the benchmark's order.
         match: the proxy whose scores are the sizes, such as `params`, `decoder_params` or `flops`.

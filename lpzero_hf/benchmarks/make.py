@@ -20,7 +20,7 @@ from lpzero_hf.artifacts.versions import versions
 from lpzero_hf.benchmarks.benchmark import FORMAT, VERSION
 from lpzero_hf.benchmarks.train import Recipe, TrainingOutcome, train
 from lpzero_hf.benchmarks.train_stack import train_stack
-from lpzero_hf.errors import LpzError, MinibatchError, UsageError, listed, one_line
+from lpzero_hf.errors import LpzError, MinibatchError, UsageError, listed, one_line, said_once
 from lpzero_hf.executors.base import Executor, Failure
 from lpzero_hf.executors.local import LocalExecutor
 from lpzero_hf.files import one_process, read_json, same_settings, write_json
@@ -150,6 +150,7 @@ def body_parameters(space: SearchSpace, architecture: Architecture) -> int:
         return count_body_parameters(build_model(space.config(architecture), device="meta"))
 
 
+@said_once
 @one_process
 def make_benchmark(
     spec: BenchmarkSpec,

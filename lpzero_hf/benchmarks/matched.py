@@ -18,6 +18,7 @@ from lpzero_hf.benchmarks.agreement import Agreement, MatchedAgreement, Truth, V
 from lpzero_hf.errors import UsageError
 
 MATCH, WITHIN = "decoder_params", 1.15
+FEWEST_PAIRS = 6  # with an interval: chance ranks all of 5 alike, right or wrong, once in 16 times
 Places = NDArray[np.intp]
 
 
@@ -94,6 +95,7 @@ class SizedTruth:
     Attributes:
         truth: the trained performance with its resamples.
         pairs: the number of pairs of like size.
+        few: whether these, or the architectures in them, are too few for an interval.
 
     Raises:
         UsageError: as for `Truth`, or there is not a size for each.
@@ -109,7 +111,11 @@ class SizedTruth:
         self._order, self._ends = sizes.windows()
         self._weights = self.truth.weights[:, self._order]
         self._truth = self._dense(self.truth.values)
-        self.pairs = int((self._ends - np.arange(len(self._ends)) - 1).sum())
+        counts = self._ends - np.arange(len(self._ends)) - 1  # of the pairs of each with those after it
+        self.pairs = int(counts.sum())
+        paired = counts > 0  # or with one before it
+        paired[1:] |= self._ends[:-1] > np.arange(1, len(paired))
+        self.few = self.pairs < FEWEST_PAIRS or int(paired.sum()) < ranks.FEWEST
         self._resampled = self._summed(None)[1]
 
     @property
@@ -153,7 +159,8 @@ class SizedTruth:
         agreed = [self.agreed(one) for one in scores]
         values = [value for value, _ in agreed if value is not None]
         resampled = np.mean([some for _, some in agreed], axis=0)
-        found = ranks.estimated(math.fsum(values) / len(values), resampled, confidence) if values else None
+        mean = math.fsum(values) / len(values) if values else None
+        found = None if mean is None else ranks.estimated(mean, resampled, confidence, few=self.few)
         return MatchedAgreement(self.sizes.match, self.sizes.within, self.pairs, found)
 
     def agreed(self, scores: ArrayLike) -> tuple[float | None, Vector]:
@@ -222,7 +229,7 @@ def matched_agreement(
     The mean, over all pairs whose sizes differ by at most a factor, of sign(score difference) sign(truth difference):
     1 if the better one of each pair has the higher score, 0 by chance. A tie in scores or truth counts as 0. It is
     Kendall's tau-a of these pairs (Kendall, 1938). The bootstrap resamples architectures, not pairs; a resample without
-    pairs is left out.
+    pairs is left out. Of fewer than 6 pairs, or 5 architectures in pairs, the interval is [-1, 1]: nothing is known.
 
     Args:
         scores: [n], higher is better; an architecture whose score is not finite is left out.

@@ -16,6 +16,7 @@ from torch import Tensor
 from lpzero_hf.errors import LpzError, ModelError, ModelWarning, one_line
 from lpzero_hf.models.checkpoint_check import check_loaded
 from lpzero_hf.models.config_repairs import attention_of, repaired, without_kernels
+from lpzero_hf.models.default_loss import name_default_loss
 from lpzero_hf.models.deferred_init import Ledger, NotDeferrable
 from lpzero_hf.models.initial_std import with_initial_std
 from lpzero_hf.models.lazy import Checkpoint, NotInCheckpoint, Reader, Source, make_lazy
@@ -114,12 +115,12 @@ class ModelRecipe:
 
     def _built(self, checkpoint: str | Path | None) -> PreTrainedModel:
         config = copy.deepcopy(self.config)  # transformers writes the precision into it
-        return _with_padding(_build(config, checkpoint, self.dtype, self.trust_remote_code))
+        return _finished(_build(config, checkpoint, self.dtype, self.trust_remote_code))
 
     def _on_meta(self, failure: str) -> PreTrainedModel:
         with torch.device("meta"), few_modules(failure):
             built = _build(without_kernels(self.config), None, self.dtype, self.trust_remote_code)
-        model: PreTrainedModel = _with_padding(built).eval()
+        model: PreTrainedModel = _finished(built).eval()
         return model
 
     def _lazy(self, failure: str) -> PreTrainedModel:
@@ -170,6 +171,11 @@ def _build(
     return chosen._from_config(config, dtype=dtype)  # type: ignore[no-any-return]
 
 
+def _finished(model: PreTrainedModel) -> PreTrainedModel:
+    name_default_loss(model)
+    return _with_padding(model)
+
+
 def _with_padding(model: PreTrainedModel) -> PreTrainedModel:
     """`model`; a classifier of sequences reads the last token that is no padding, so it gets a padding token."""
     config = model.config.get_text_config()
@@ -179,7 +185,7 @@ def _with_padding(model: PreTrainedModel) -> PreTrainedModel:
         warnings.warn(
             f"{type(model).__name__} has no padding token; {config.pad_token_id} is used (set pad_token_id)",
             ModelWarning,
-            stacklevel=4,
+            stacklevel=5,
         )
     return model
 

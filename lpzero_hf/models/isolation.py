@@ -11,6 +11,7 @@ import numpy
 import torch
 from torch import Tensor, nn
 
+from lpzero_hf.models.default_loss import name_default_loss
 from lpzero_hf.models.snapshot import Snapshot
 from lpzero_hf.models.write_guard import WriteGuard
 
@@ -72,6 +73,7 @@ def isolated(
     with torch.inference_mode(False), torch.enable_grad(), random_numbers(model, seed):
         try:
             before.exchange(replacement)
+            name_default_loss(model)
             for module in model.modules():
                 module.training = False
             with guard:

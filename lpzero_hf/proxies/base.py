@@ -10,6 +10,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 from lpzero_hf.capture.spec import LOSS, Network, Reduced, Reduction
+from lpzero_hf.errors import UsageError
 from lpzero_hf.models.later import torch
 from lpzero_hf.proxies.code_digest import code_digest
 
@@ -258,10 +259,19 @@ class CompositeProxy(Proxy):
     """A proxy of the scores of others.
 
     Args:
-        members: whose scores it combines.
+        members: whose scores it combines, each once. One that is also a member of another member counts in both.
+
+    Raises:
+        UsageError: one is there twice.
     """
 
     members: tuple[Proxy, ...]
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        names = [member.name for member in self.members]
+        if twice := [name for name in names if names.count(name) > 1]:
+            raise UsageError(f"'{self.name}' names '{twice[0]}' twice; it takes each member once")
 
     @property
     def passes(self) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import math
 import re
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -61,7 +60,7 @@ def is_ensemble(text: str) -> bool:
 
 
 def parse_ensemble(text: str, find: Callable[[str], Proxy]) -> CompositeProxy:
-    """The proxy of several proxies that a text names.
+    """The proxy of several proxies that a text names. One that is a member of another member too counts in both.
 
     Args:
         text: `ensemble(A, B, ...)` for the mean of the ranks, `log_ensemble(A, B, ...)` for the sum of their
@@ -77,8 +76,6 @@ def parse_ensemble(text: str, find: Callable[[str], Proxy]) -> CompositeProxy:
     kind, shown = start[1], text.strip()
     members = tuple(find(member) for member in _members(shown, text[start.end() :].rstrip()))
     names = [member.name for member in members]
-    if twice := [name for name, count in Counter(names).items() if count > 1]:
-        raise UsageError(f"'{shown}' names '{twice[0]}' twice; an ensemble takes each member once")
     if len(members) < 2:
         raise UsageError(f"'{shown}' has one member; use '{names[0]}' itself, or add another")
     name = f"{kind}({', '.join(names)})"

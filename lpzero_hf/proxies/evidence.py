@@ -9,15 +9,16 @@ from __future__ import annotations
 
 import functools
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
+from lpzero_hf.errors import UsageError
 from lpzero_hf.plugins import OWN, PluginRegistry, load_plugins
 from lpzero_hf.proxies.base import REPLICA, Proxy, StatisticProxy
-from lpzero_hf.proxies.resolve import claim_of, installed_proxies
+from lpzero_hf.proxies.resolve import ProxyLike, ProxySelection, claim_of, installed_proxies, resolve
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -208,6 +209,33 @@ def recommended(
     others = [proxy for proxy in best if proxy.requires != "shapes"][:OTHERS]
     first = [offered[name] for name in (*SIZES, WINNER) if name in offered]
     return (*first, *counts, *others)
+
+
+def chosen(
+    proxies: ProxyLike | Iterable[ProxyLike] | None,
+    models: Iterable[PreTrainedModel | Kind],
+    plugins: PluginRegistry,
+    *,
+    without: Collection[str] = (),
+) -> ProxySelection:
+    """The requested proxies, as `resolve` reads them; for None those recommended for any of the models, none of them
+    named.
+
+    Args:
+        proxies: as for `score`.
+        models: or their kinds.
+        plugins: where names are looked up.
+        without: names that None leaves out.
+
+    Raises:
+        UsageError: as `resolve`; or none is recommended, because the plugin that offers them is turned off.
+    """
+    if proxies is not None:
+        return resolve(proxies, plugins)
+    found = dict.fromkeys(p for model in models for p in recommended(model, plugins) if p.name not in without)
+    if not found:
+        raise UsageError("no proxy of those that are recommended is installed here; name some, or 'all'")
+    return ProxySelection(tuple(found), named=())
 
 
 def _cost(proxy: Proxy) -> int:

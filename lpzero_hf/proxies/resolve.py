@@ -33,7 +33,7 @@ class ProxySelection(Sequence[Proxy]):
 
     Args:
         proxies: all of them.
-        named: those requested one by one, and not as part of "all".
+        named: those requested one by one, and not as part of "all" or for want of a request.
     """
 
     proxies: tuple[Proxy, ...]
@@ -175,13 +175,15 @@ def resolve(proxies: ProxyLike | Iterable[ProxyLike], plugins: PluginRegistry | 
 
     Args:
         proxies: names as for `find_proxy`, several in one text too with commas between, "all" for all installed,
-            `Proxy` objects, or functions `f(model, batch) -> float`; one or several.
+            `Proxy` objects, or functions `f(model, batch) -> float`; one or several. A selection stays as it is.
         plugins: where names are looked up; by default everything installed.
 
     Raises:
         UsageError: one is unknown, two have one name, or there are none.
         LpzError: an artifact is damaged, or the Hub cannot be reached.
     """
+    if isinstance(proxies, ProxySelection):
+        return proxies
     plugins = load_plugins() if plugins is None else plugins
     if isinstance(proxies, str | Path | Proxy) or callable(proxies):
         proxies = [proxies]

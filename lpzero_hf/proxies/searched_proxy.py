@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from importlib.resources.abc import Traversable
 from typing import TYPE_CHECKING
 
-from lpzero_hf.artifacts.artifact import Artifact, Member, parse_artifact
+from lpzero_hf.artifacts.artifact import Artifact, Member, parse_artifact, weighted
 from lpzero_hf.capture.spec import Reduced
 from lpzero_hf.errors import InvalidScore
 from lpzero_hf.expressions.expression import BUILT_IN, Expression, Operations
@@ -88,7 +88,8 @@ def searched_proxy(artifact: Artifact, operations: Operations = BUILT_IN) -> Sea
     """The proxy that an artifact describes.
 
     One expression gives its score, times its orientation. An ensemble gives the sum of its members' quantiles among
-    the architectures searched on, so that a single model can be scored and all members have equal weight.
+    the architectures searched on, so that a single model can be scored and all members have equal weight; one that the
+    search took twice is there twice, and counts twice ("2 times ..." in the formula, which `lpz proxies NAME` shows).
 
     Args:
         artifact: a valid one.
@@ -99,14 +100,11 @@ def searched_proxy(artifact: Artifact, operations: Operations = BUILT_IN) -> Sea
     """
     expressions = artifact.parsed(operations)
     tables = tables_for(expressions, operations)
-    signed = [
-        ("" if member.orientation > 0 else "- ") + str(expression)
-        for member, expression in zip(artifact.members, expressions, strict=True)
-    ]
+    signed = weighted(map(str, expressions), artifact.orientations)
     where = " and ".join(artifact.provenance["benchmarks"]) or "no benchmark"
     return SearchedProxy(
         name=artifact.name,
-        formula=signed[0] if len(signed) == 1 else f"sum of the quantiles of {'; '.join(signed)}",
+        formula=signed[0] if len(artifact.members) == 1 else f"sum of the quantiles of {'; '.join(signed)}",
         citation=f"found on {where} by lpzero-hf, after {PAPER}",
         version=f"artifact-{artifact.digest[:16]}",
         reductions=reductions_of(tables),

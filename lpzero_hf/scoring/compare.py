@@ -13,8 +13,8 @@ from lpzero_hf.models.minibatch import position_limit
 from lpzero_hf.models.model_kind import Kind, model_kind
 from lpzero_hf.plugins import PluginRegistry, load_plugins
 from lpzero_hf.proxies.base import Proxy, single
-from lpzero_hf.proxies.evidence import SIZES, evidence_of, recommended
-from lpzero_hf.proxies.resolve import ProxyLike, ProxySelection, installed_proxies, resolve
+from lpzero_hf.proxies.evidence import SIZES, chosen, evidence_of
+from lpzero_hf.proxies.resolve import ProxyLike, installed_proxies, resolve
 from lpzero_hf.scoring.cache import ScoreCache
 from lpzero_hf.scoring.cache_key import architecture_content
 from lpzero_hf.scoring.comparability import facts_of
@@ -107,12 +107,12 @@ def compare(
         raise UsageError(f"{seeds} seeds give no score; ask for 1 or more")
     if not 0.5 <= sure < 1:
         raise UsageError(f"a share that counts as sure is from 0.5 to below 1, not {sure}")
-    asked = None if proxies is None else resolve(proxies, plugins)
+    asked = None if proxies is None else resolve(proxies, plugins)  # an unknown name is told before models are built
     failed: dict[str, LpzError] = {}
     shorten = setting is None if shorten is None else shorten
     setting = Setting() if setting is None else setting
     candidates = _candidates(models, setting, plugins, failed)
-    selection = asked or _recommended(candidates, plugins)
+    selection = chosen(asked, [candidate.kind for candidate in candidates], plugins, without=SIZES)
     if shorten:
         setting = replace(setting, seq_len=min([setting.seq_len, *_positions(candidates)]))
     candidates, beside = _fed(candidates, selection, setting, plugins, failed)
@@ -159,13 +159,6 @@ def _several(candidates: list[NamedModel], failed: Mapping[str, LpzError]) -> li
     reasons = "; ".join(f"{e}" if f"'{name}'" in str(e) else f"{name}: {e}" for name, e in failed.items())
     kind = UsageError if any(isinstance(error, UsageError) for error in failed.values()) else LpzError
     raise kind(f"fewer than two of these models can be compared: {reasons}")
-
-
-def _recommended(candidates: Sequence[NamedModel], plugins: PluginRegistry) -> ProxySelection:
-    """The proxies recommended for any of the kinds, without the sizes."""
-    kinds = dict.fromkeys(candidate.kind for candidate in candidates)
-    wanted = dict.fromkeys(p for kind in kinds for p in recommended(kind, plugins) if p.name not in SIZES)
-    return resolve(wanted, plugins)
 
 
 def _positions(candidates: Sequence[NamedModel]) -> list[int]:

@@ -138,29 +138,51 @@ class Comparison(Displayed):
 
     @property
     def sentence(self) -> str:
-        """In plain words: which models are one, and whether the best is surely ahead of the next."""
+        """In plain words: which models are one, and whether the best is surely ahead of the next, or of which it is
+        not."""
         told = [f"{_and(names)} are the same architecture" for names in self.same]
-        for pair in self.pairs:
-            if pair.verdict == EQUAL:
-                told.append(
-                    f"{pair.first} and {pair.second} are equal by every proxy and in size, so that in all that is "
-                    "scored they are the same architecture"
-                )
+        for names in self._equal():
+            told.append(
+                f"{_and(names)} are equal by every proxy and in size, so that in all that is scored they are the same "
+                "architecture"
+            )
         best = self.models[0]
-        rival = next((p for p in self.pairs if p.first == best.name and p.verdict in (AHEAD, CLOSE)), None)
-        if rival is not None:
-            told.append(self._told(rival))
+        rivals = [p for p in self.pairs if p.first == best.name and p.verdict in (AHEAD, CLOSE)]
+        if rivals and rivals[0].verdict == AHEAD:
+            place = {model.name: model.place for model in self.models}
+            next_ones = [pair for pair in rivals if place[pair.second] == place[rivals[0].second]]
+            told.append(self._ahead([pair for pair in next_ones if pair.verdict == AHEAD]))
+        if close := [pair for pair in rivals if pair.verdict == CLOSE]:
+            told.append(self._close(close))
         return "; ".join(told) + "."
 
-    def _told(self, pair: Pair) -> str:
-        apart = "" if pair.apart is None else f"; their sizes differ by {100 * pair.apart:.0f}%"
-        if pair.apart == 0:
-            apart = "; their sizes are equal"
-        if pair.verdict == AHEAD:
-            ahead = f"{pair.first} is ahead of {pair.second} in {pair.seeds} of {len(self.seeds)} draws"
-            return f"{ahead} by {pair.proxies} of {len(self.proxies)} proxies{apart}"
-        close = f"{pair.first} and {pair.second} are {CLOSE}"
-        return f"{close} ({pair.first} is better in {pair.wins} of {pair.of} scores){apart}"
+    def _equal(self) -> list[list[str]]:
+        """The names of the models that are equal in all that is scored, the best first."""
+        groups: list[list[str]] = []
+        for pair in self.pairs:
+            if pair.verdict == EQUAL:
+                group = next((names for names in groups if pair.first in names), None)
+                if group is None:
+                    groups.append([pair.first, pair.second])
+                elif pair.second not in group:
+                    group.append(pair.second)
+        return groups
+
+    def _ahead(self, pairs: Sequence[Pair]) -> str:
+        """What is told of the best model and the next, which may be several of one place."""
+        seeds, proxies = len(self.seeds), len(self.proxies)
+        of = [f"of {p.second} in {p.seeds} of {seeds} draws by {p.proxies} of {proxies} proxies" for p in pairs]
+        return f"{pairs[0].first} is ahead {_and(of)}{_sizes(pairs)}"
+
+    def _close(self, pairs: Sequence[Pair]) -> str:
+        """What is told of the best model and all those that are too close to it."""
+        first = pairs[0]
+        better = f"{first.first} is better in {first.wins} of {first.of} scores"
+        if len(pairs) > 1:
+            better += f" than {first.second}, "
+            better += _and([f"in {pair.wins} than {pair.second}" for pair in pairs[1:]])
+        close = _and([first.first, *(pair.second for pair in pairs)])
+        return f"{close} are {CLOSE} ({better}){_sizes(pairs)}"
 
     @property
     def title(self) -> str:
@@ -358,5 +380,15 @@ def _warnings(models: Sequence[Compared]) -> list[str]:
     return warnings + differences([ModelFacts(m.name, m.objective, m.vocabulary, m.initial) for m in models])
 
 
+def _sizes(pairs: Sequence[Pair]) -> str:
+    """By how much the sizes of the first model and the others differ, at most."""
+    apart = [pair.apart for pair in pairs]
+    most = max((one for one in apart if one is not None), default=None)
+    if most is None or None in apart:
+        return ""
+    most_of = "up to " if len(pairs) > 1 else ""
+    return "; their sizes are equal" if most == 0 else f"; their sizes differ by {most_of}{100 * most:.0f}%"
+
+
 def _and(names: Sequence[str]) -> str:
-    return f"{', '.join(names[:-1])} and {names[-1]}"
+    return " and ".join(filter(None, [", ".join(names[:-1]), names[-1]]))

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
+from lpzero_hf.artifacts.interval_text import is_known
 from lpzero_hf.errors import LpzError, printable
 
 if TYPE_CHECKING:
@@ -143,8 +144,11 @@ def columns(fixed: Mapping[str, Any], named: Mapping[str, Any], suffix: str) -> 
 
 
 def estimated(name: str, estimate: Estimated | None) -> dict[str, float | None]:
-    """The columns of an estimate and of the ends of its interval."""
-    ends = (None, None, None) if estimate is None else (estimate.value, estimate.low, estimate.high)
+    """The columns of an estimate and of the ends of its interval, which are None where it says nothing."""
+    ends: tuple[float | None, ...] = (None, None, None)
+    if estimate is not None:
+        known = is_known(estimate.low, estimate.high)
+        ends = (estimate.value, estimate.low if known else None, estimate.high if known else None)
     return dict(zip((name, f"{name} low", f"{name} high"), ends, strict=True))
 
 

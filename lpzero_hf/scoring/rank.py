@@ -109,7 +109,7 @@ def rank(
         architectures: a space, from which `n` architectures are drawn, or models: names as `load_model` takes them or
             configurations, in a list or by name; those without names are called by family and place,
             "gpt2 1", "llama 2".
-        proxies: as for `score`.
+        proxies: as for `score`, but there is no default: they decide the order.
         n: number of architectures to draw.
         by: how to draw them, see `Space.sample`, with the setting's seed.
         setting: minibatch, seed, precision and device.

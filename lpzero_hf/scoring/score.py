@@ -44,7 +44,8 @@ from lpzero_hf.models.torch_names import precision
 from lpzero_hf.models.unwrap import unwrapped
 from lpzero_hf.plugins import PluginRegistry, load_plugins
 from lpzero_hf.proxies.base import FunctionProxy, ModelProxy, Proxy, StatisticProxy, Subject, ranks_a_set, single
-from lpzero_hf.proxies.resolve import ALL, ProxyLike, resolve
+from lpzero_hf.proxies.evidence import chosen
+from lpzero_hf.proxies.resolve import ProxyLike
 from lpzero_hf.scoring.composite_scores import add_composite_scores
 from lpzero_hf.scoring.pass_order import OwnPass, passes_of
 from lpzero_hf.scoring.run_plan import AS_IT_IS, RunPlan, Way, plan_run
@@ -60,7 +61,7 @@ OUT_OF_MEMORY = (
 def score(
     model: nn.Module,
     batch: GivenBatch | None,
-    proxies: ProxyLike | Iterable[ProxyLike] = ALL,
+    proxies: ProxyLike | Iterable[ProxyLike] | None = None,
     *,
     seed: int = 42,
     dtype: str | torch.dtype | None = None,
@@ -85,8 +86,9 @@ def score(
             that computes the same.
         batch: what a tokenizer returns: `input_ids` [B, T], optionally `attention_mask`, `labels`, ...; a `DataLoader`
             (its first batch) or rows of a dataset; what the model does not take is left out, with a note; None if no
-            proxy uses it (counts, norms of weights).
-        proxies: names, `Proxy` objects or functions `f(model, batch) -> float`; "all" for all installed.
+            proxy uses it (counts, norms of weights), which are then to be named.
+        proxies: names, `Proxy` objects or functions `f(model, batch) -> float`; "all" for all installed; None for the
+            few that are `recommended` for the model, as `lpz score` does.
         seed: for every random number.
         dtype: precision of the shared passes, by name or as torch has it; None keeps the model's.
         checkpointing: in the shared passes, keep only the inputs of blocks and run each block a second time for its
@@ -118,8 +120,9 @@ def score(
         427776.0
     """
     plugins = load_plugins() if plugins is None else plugins
-    selection, dtype = resolve(proxies, plugins), None if dtype is None else precision(dtype)
+    dtype = None if dtype is None else precision(dtype)
     scored = unwrapped(model)
+    selection = chosen(proxies, [scored], plugins)
     checked = None if batch is None else check_minibatch(batch, scored)
     if checked is not None:
         selection.warn_of_minibatch(*checked["input_ids"].shape)
@@ -161,7 +164,10 @@ def score_proxies(
     if plan.micro_batch is not None and plan.micro_batch < 1:
         raise UsageError(f"micro-batches of {plan.micro_batch} sequences are not possible; ask for at least 1")
     if batch is None and (using := [proxy.name for proxy in proxies if proxy.uses_minibatch]):
-        raise UsageError(f"{', '.join(using[:3])} cannot be scored without a minibatch; give one")
+        raise UsageError(
+            f"{', '.join(using[:3])} cannot be scored without a minibatch; give one, as `minibatch(model)` makes it, "
+            "or name proxies that need none, such as 'params'"
+        )
     model = _sufficient(unwrapped(model), proxies)
     given = NoMinibatch() if batch is None else dict(batch)
     if any(_differentiates(proxy) for proxy in proxies) and not has_own_loss(model, given):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import itertools
+import sys
 import warnings
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
@@ -11,17 +12,19 @@ from typing import TYPE_CHECKING, Any
 from torch.utils.data import IterableDataset
 from transformers import Trainer, TrainerCallback
 
-from lpzero_hf.errors import ModelWarning, UsageError
+from lpzero_hf.errors import ModelWarning, UsageError, once
 from lpzero_hf.models.given_batch import GivenBatch, as_batch, takes
 from lpzero_hf.models.isolation import random_numbers
 from lpzero_hf.models.unwrap import unwrapped
 from lpzero_hf.plugins import PluginRegistry, load_plugins
-from lpzero_hf.proxies.resolve import ProxyLike, resolve
+from lpzero_hf.proxies.evidence import chosen
+from lpzero_hf.proxies.resolve import ProxyLike
 from lpzero_hf.scoring.score import score
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, TrainerControl, TrainerState, TrainingArguments
 
+INSIDE = ("lpzero_hf", "transformers", "accelerate", "torch")  # no code of the user
 FOR_COLLATORS = ("label", "label_ids", "labels")  # columns that a collator makes labels of
 
 
@@ -30,11 +33,12 @@ class ProxyCallback(TrainerCallback):
 
     They go through `Trainer.log`: into `trainer.state.log_history`, to TensorBoard, and wherever else the trainer
     reports to. Weights, gradients, random numbers and modes are as before, so that the training is the same with it and
-    without. One minibatch serves for all steps.
+    without. One minibatch serves for all steps, and a warning that each would repeat is said once a training.
 
     Args:
         trainer: that it will be added to, with `trainer.add_callback`.
-        proxies: as for `score`. A set of ranks, such as `ensemble(...)`, has no score of one model.
+        proxies: as for `score`, None for those recommended for the trainer's model. A set of ranks, such as
+            `ensemble(...)`, has no score of one model.
         every: steps between two scores; None to score before the first step alone.
         batch: the minibatch, as `score` takes it; by default the first rows of the training data, as the trainer's
             collator makes a minibatch of them.
@@ -52,7 +56,7 @@ class ProxyCallback(TrainerCallback):
     def __init__(
         self,
         trainer: Trainer,
-        proxies: ProxyLike | Iterable[ProxyLike],
+        proxies: ProxyLike | Iterable[ProxyLike] | None = None,
         *,
         every: int | None = 100,
         batch: GivenBatch | None = None,
@@ -64,10 +68,11 @@ class ProxyCallback(TrainerCallback):
             raise UsageError(f"proxies cannot be logged every {every} steps; give 1 or more, or None")
         self.trainer, self.every, self.seed, self.prefix = trainer, every, seed, prefix
         self.plugins = load_plugins() if plugins is None else plugins
-        self.proxies = resolve(proxies, self.plugins)
+        self.proxies = chosen(proxies, [unwrapped(trainer.model)], self.plugins)
         self._batch = batch
         self._ready = False
         self._unscored: set[str] = set()
+        self._said: set[tuple[type[Warning], str]] = set()
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
@@ -78,6 +83,8 @@ class ProxyCallback(TrainerCallback):
             UsageError: each process holds only a part of the weights (FSDP, DeepSpeed).
         """
         sharded = {"FSDP": self.trainer.is_fsdp_enabled, "DeepSpeed": self.trainer.is_deepspeed_enabled}
+        self._unscored.clear()
+        self._said.clear()
         for name in (name for name, on in sharded.items() if on):  # in each process, before any waits for another
             raise UsageError(f"with {name}, no process may hold all weights to score; train with DDP or one process")
         if state.global_step == 0:
@@ -91,9 +98,10 @@ class ProxyCallback(TrainerCallback):
     def _log(self, state: TrainerState, control: TrainerControl) -> None:
         if not state.is_world_process_zero:
             return
-        model = unwrapped(self.trainer.model)
-        scores = score(model, self._minibatch(model), self.proxies, seed=self.seed, plugins=self.plugins)
-        self._tell_of([(row.proxy, row.reason) for row in scores.rows if row.value is None])
+        with once(self._said, *_caller()):
+            model = unwrapped(self.trainer.model)
+            scores = score(model, self._minibatch(model), self.proxies, seed=self.seed, plugins=self.plugins)
+            self._tell_of([(row.proxy, row.reason) for row in scores.rows if row.value is None])
         found = {f"{self.prefix}{row.proxy}": row.value for row in scores.rows if row.value is not None}
         if found:
             due = control.should_log
@@ -104,7 +112,7 @@ class ProxyCallback(TrainerCallback):
         for name, reason in unscored:
             if name not in self._unscored:
                 self._unscored.add(name)
-                warnings.warn(f"{name} is not logged where it has no score: {reason}", ModelWarning, stacklevel=4)
+                warnings.warn(f"{name} is not logged where it has no score: {reason}", ModelWarning, stacklevel=2)
 
     def _minibatch(self, model: PreTrainedModel) -> GivenBatch:
         """What all steps are scored on, made at the first."""
@@ -137,6 +145,14 @@ class ProxyCallback(TrainerCallback):
                 for row in rows
             ]
             return copy.deepcopy(self.trainer.data_collator)(kept)  # its random numbers are the training's
+
+
+def _caller() -> tuple[str, int]:
+    """The file and line that called into transformers."""
+    frame = sys._getframe(1)
+    while frame.f_back is not None and str(frame.f_globals.get("__name__")).partition(".")[0] in INSIDE:
+        frame = frame.f_back
+    return frame.f_code.co_filename, frame.f_lineno
 
 
 def _copied(data: Any) -> Any:

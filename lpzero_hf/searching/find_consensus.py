@@ -56,9 +56,7 @@ class FoundConsensus(Displayed):
             matched = one.matched.agreement if one.matched else None
             measures = (("rho", one.spearman), ("at equal size", matched))
             known = [
-                f"{label} {found.value:+.3f} [{found.low:+.3f}, {found.high:+.3f}]"
-                for label, found in measures
-                if found
+                f"{label} {found.value:+.3f} {found.between('{:+.3f}'.format)}" for label, found in measures if found
             ]
             told.append(f"{name}, which it was chosen on: {', '.join(known)}")
         return told + [f"{name}: {why}" for name, report in self.reports.items() for why in report.warnings]

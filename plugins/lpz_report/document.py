@@ -70,8 +70,7 @@ def interval(estimate: Estimate | None) -> list[Cell]:
     """A statistic and its interval."""
     if estimate is None:
         return [number(None), number(None)]
-    between = f"[{signed(estimate.low)}, {signed(estimate.high)}]"
-    return [number(estimate.value, "+.3f"), number(estimate.low, text=between)]
+    return [number(estimate.value, "+.3f"), number(estimate.low, text=estimate.between(signed))]
 
 
 @dataclass(frozen=True)

@@ -100,13 +100,13 @@ def intervals(rows: Mapping[str, Sequence[tuple[str, Agreement]]], ours: Sequenc
             values = [e.value for _, _, e in defined]
             colour = "--accent" if name in ours else "--muted"
             texts = [
-                f"{escape(name, quote=False)}{on and f', {on}'}<br>{e.value:.3f} [{e.low:.3f}, {e.high:.3f}], n = {n}"
+                f"{escape(name, quote=False)}{on and f', {on}'}<br>{e.value:.3f} {e.between('{:.3f}'.format)}, n = {n}"
                 for on, n, e in defined
             ]
             spread = {
                 "type": "data", "symmetric": False, "thickness": 1.6 if many <= 5 else 0.8, "width": 0, "color": colour,
-                "array": [_short(e.high - e.value) for _, _, e in defined],
-                "arrayminus": [_short(e.value - e.low) for _, _, e in defined],
+                "array": [_short(e.high - e.value) if e.known else 0 for _, _, e in defined],
+                "arrayminus": [_short(e.value - e.low) if e.known else 0 for _, _, e in defined],
             }  # fmt: skip
             data.append(
                 {"x": [_short(v) for v in values], "y": y, "text": texts, "hoverinfo": "text", "mode": "markers"}

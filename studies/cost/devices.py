@@ -94,7 +94,7 @@ def scores_of(config: PreTrainedConfig, setting: Setting) -> Scores:
     model, batch = setting.build(config)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of small minibatches, and models without a loss: the same on both
-        return score(model, batch)
+        return score(model, batch, "all")
 
 
 def compare_proxies(family: str, configs: Sequence[PreTrainedConfig], setting: Setting) -> list[ProxyComparison]:

@@ -102,7 +102,7 @@ def read(model_type: str) -> Read:
         return Read(model_type, "not built", said={one_line(error): 1})
     try:
         batch = minibatch(model, batch_size=3, seq_len=16)
-        scores = score(model, batch)
+        scores = score(model, batch, "all")
     except LpzError as error:
         return Read(model_type, "refused", type(model).__name__, said={str(error): 1})
     telling = [row for row in scores.rows if row.status != "invalid" and not row.reason.startswith("hangs on rounding")]

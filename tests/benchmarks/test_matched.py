@@ -121,8 +121,10 @@ def test_the_bootstrap_is_a_loop_over_every_resample(n: int, levels: int, within
 
 def test_an_architecture_drawn_twice_forms_no_pair_with_itself() -> None:
     scores, truth, sizes = [1.0, 2.0], [1.0, 2.0], [5.0, 5.0]
-    found = matched_agreement(scores, truth, sizes, resamples=200)  # half of the resamples hold one of the two twice
-    assert found.agreement == Estimate(1.0, 1.0, 1.0)
+    value, resampled = SizedTruth(truth, Sizes(sizes), resamples=200).agreed(scores)
+    assert value == 1
+    assert {*resampled[~np.isnan(resampled)]} == {1.0}
+    assert 50 < np.isnan(resampled).sum() < 150  # half of the resamples hold one of the two twice
     none = SizedTruth(truth, Sizes(sizes), resamples=1, seed=next(s for s in range(50) if lone(truth, s)))
     assert none.matched(scores).agreement == Estimate(1.0, -1.0, 1.0)  # no resample has a pair: nothing is known
 

@@ -576,7 +576,7 @@ MASKED = (
 
 @functools.cache
 def scores(family: str, kind: str, dtype: torch.dtype) -> lpzero_hf.Scores:
-    return lpzero_hf.score((double if dtype is torch.float64 else single)(family), minibatch(kind))
+    return lpzero_hf.score((double if dtype is torch.float64 else single)(family), minibatch(kind), "all")
 
 
 @functools.cache

@@ -134,7 +134,7 @@ def test_a_composite_model_scores_as_its_text_part_alone() -> None:
     batch = minibatch(alone, batch_size=2, seq_len=16)
     with torch.no_grad():
         assert torch.equal(whole(**batch).logits, alone(**batch).logits)
-    here, there = score(whole, batch), score(alone, batch)
+    here, there = score(whole, batch, "all"), score(alone, batch, "all")
     different = {name for name in here if here[name].value != there[name].value}
     assert different == {"params", "w_pca", "w_pca_code", "lpzero-any"}
     said = "2 blocks of model.vision_tower.encoder.layers were not run"

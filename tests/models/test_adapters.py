@@ -50,7 +50,7 @@ REFUSED: dict[str, Callable[[], Any]] = {
 
 
 def values(model: nn.Module, batch: dict[str, Tensor]) -> dict[str, float | None]:
-    return {name: row.value for name, row in score(model, batch).items()}
+    return {name: row.value for name, row in score(model, batch, "all").items()}
 
 
 def llama() -> PreTrainedModel:

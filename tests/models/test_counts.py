@@ -91,13 +91,13 @@ def gradient_sum(model: PreTrainedModel, batch: dict[str, Tensor]) -> float:
 def test_no_score_depends_on_what_is_frozen(family: str) -> None:
     model = tiny_model(family)
     batch = minibatch(model, batch_size=4, seq_len=16)
-    trained = {**score(model, batch), **score(model, batch, gradient_sum)}
+    trained = {**score(model, batch, "all"), **score(model, batch, gradient_sum)}
     frozen_part = tiny_model(family)
     for index, parameter in enumerate(frozen_part.parameters()):
         parameter.requires_grad_(index % 2 == 0)
     for frozen in (tiny_model(family).requires_grad_(False), frozen_part):
         flags = [p.requires_grad for p in frozen.parameters()]
-        rows = {**score(frozen, batch), **score(frozen, batch, gradient_sum)}
+        rows = {**score(frozen, batch, "all"), **score(frozen, batch, gradient_sum)}
         assert {name: row.value for name, row in rows.items()} == {name: row.value for name, row in trained.items()}
         assert [p.requires_grad for p in frozen.parameters()] == flags
     assert trained["params"].value == count_parameters(model)

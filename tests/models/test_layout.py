@@ -66,7 +66,7 @@ NOT_APPLICABLE = {
 @pytest.mark.parametrize("family", FAMILIES)
 def test_every_family_has_finite_scores(family: str) -> None:
     model = tiny_model(family)
-    scores = score(model, minibatch(model, batch_size=4, seq_len=16))
+    scores = score(model, minibatch(model, batch_size=4, seq_len=16), "all")
     missing = {name for name, row in scores.items() if row.status == "not applicable"}
     assert {name: row.reason for name, row in scores.items() if row.status in ("failed", "invalid")} == {}
     assert missing == NOT_APPLICABLE.get(family, set())
@@ -289,7 +289,7 @@ def test_a_subclass_keeps_the_loss_of_its_parent(gpt2: PreTrainedModel, batch: d
 @pytest.mark.parametrize("make", [T5Model, T5EncoderModel, BartModel])
 def test_headless_encoder_decoders_are_scored(make: type[PreTrainedModel], batch: dict[str, Tensor]) -> None:
     model = make(tiny_model("bart" if make is BartModel else "t5").config)
-    scores = score(model, batch)
+    scores = score(model, batch, "all")
     assert [row.reason for row in scores.rows if row.status in ("failed", "invalid")] == []
 
 

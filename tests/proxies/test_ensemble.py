@@ -9,10 +9,14 @@ import pytest
 
 import lpzero_hf
 from lpzero_hf import minibatch, score
-from lpzero_hf.errors import MinibatchWarning, UsageError
+from lpzero_hf.artifacts.artifact import Artifact, Member, parse_artifact
+from lpzero_hf.artifacts.card import card
+from lpzero_hf.errors import LpzError, MinibatchWarning, UsageError
 from lpzero_hf.proxies.base import ModelwiseProxy, SetProxy
-from lpzero_hf.proxies.ensemble import EnsembleProxy
+from lpzero_hf.proxies.consensus_proxy import consensus_proxy
+from lpzero_hf.proxies.ensemble import EnsembleProxy, GeometricMean
 from lpzero_hf.proxies.resolve import find_proxy, resolve
+from lpzero_hf.proxies.searched_proxy import quantile, searched_proxy
 from lpzero_hf.scoring.composite_scores import add_composite_scores
 from lpzero_hf.testing import check_proxy
 from tests.support.families import tiny_model
@@ -170,3 +174,45 @@ def test_set_proxies_of_others_are_proxies() -> None:
     members = (find_proxy("params"), find_proxy("num_heads"))
     best = Best(name="best", formula="the best rank", members=members)
     assert [proxy.name for proxy in resolve(best)] == ["best"]
+
+
+@pytest.mark.parametrize("kind", [EnsembleProxy, GeometricMean])
+def test_a_member_given_twice_in_python_is_refused_as_in_a_text(
+    kind: type[EnsembleProxy] | type[GeometricMean],
+) -> None:
+    twice = (find_proxy("params"), find_proxy("num_heads"), find_proxy("params"))
+    with pytest.raises(UsageError, match="'params' twice") as raised:
+        kind(name="mine", formula="", members=twice)
+    assert len(str(raised.value).splitlines()) == 1
+
+
+def test_a_consensus_that_names_a_member_twice_is_refused() -> None:
+    record = {"benchmarks": [], "strategy": "", "seed": 1, "train": {}, "held_out": {}, "versions": {}}
+    artifact = Artifact("mine", (Member("geometric_mean(params, num_heads, params)", 1),), {}, record)
+    with pytest.raises(LpzError, match="'params' twice"):
+        consensus_proxy(artifact).with_members(find_proxy)
+
+
+def test_a_member_of_a_member_counts_in_both() -> None:
+    made = find_proxy("geometric_mean(params, geometric_mean(params, num_heads))")
+    assert isinstance(made, GeometricMean)
+    assert [member.name for member in made.members] == ["params", "geometric_mean(params, num_heads)"]
+
+
+def test_what_a_search_took_twice_counts_twice_and_says_so() -> None:
+    other = "sum(sum(product(abs(W), abs(J))))"
+    scale = (0.0, 1.0, 2.0)
+    record = {"benchmarks": ["b"], "strategy": "", "seed": 1, "train": {}, "held_out": {}, "versions": {}}
+    members = (Member(EXPRESSION, 1, scale), Member(other, -1, scale), Member(EXPRESSION, 1, scale))
+    artifact = parse_artifact(Artifact("mine", members, {"abs": "1"}, record).text)
+    assert artifact.weighted == [f"2 times {EXPRESSION}", f"- {other}"]
+    proxy = searched_proxy(artifact)
+    assert f"2 times {EXPRESSION}" in proxy.formula
+    assert f"2 times {EXPRESSION}" in card(artifact)
+    once = searched_proxy(replace(artifact, members=members[:1]))
+    assert "times" not in once.formula
+    model = tiny_model("gpt2")
+    batch = minibatch(model, batch_size=2, seq_len=16)
+    rows = score(model, batch, [proxy, EXPRESSION, other])
+    one, two = (quantile(sign * rows[name].require(), members[0]) for sign, name in ((1, EXPRESSION), (-1, other)))
+    assert rows["mine"].value == pytest.approx(2 * one + two)

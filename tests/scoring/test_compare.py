@@ -94,6 +94,41 @@ def test_the_better_one_is_ahead_only_beyond_the_share_that_counts_as_sure() -> 
     assert places(compare(models, [better, worse], seeds=1, setting=SMALL)) == {"x": 1, "y": 1}
 
 
+def test_all_that_are_tied_are_named_and_not_the_first_two() -> None:
+    models = {name: gpt2(layers) for layers, name in enumerate("wxyz", 1)}
+    level = known("level", dict.fromkeys(range(1, 5), 1.0))
+    found = compare(models, level, seeds=2, setting=SMALL)
+    assert set(places(found).values()) == {1}
+    assert "w, x, y and z are too close to tell (w is better in 0 of 2 scores than x, in 0 than y and in 0 than z)" in (
+        found.sentence
+    )
+    three = known("three", {1: 2.0, 2: 2.0, 3: 2.0, 4: 1.0})
+    found = compare(models, three, seeds=2, setting=SMALL)
+    assert "w, x and y are too close to tell" in found.sentence
+    assert "their sizes differ by up to" in found.sentence
+
+
+def test_all_that_share_the_second_place_are_named() -> None:
+    models = {name: gpt2(layers) for layers, name in enumerate("wxyz", 1)}
+    second = known("second", {1: 3.0, 2: 2.0, 3: 2.0, 4: 1.0})
+    found = compare(models, second, seeds=2, setting=SMALL)
+    one = "in 2 of 2 draws by 1 of 1 proxies"
+    assert f"w is ahead of x {one} and of y {one}; " in found.sentence
+
+
+def test_a_model_that_the_best_is_not_ahead_of_is_named_though_it_is_not_the_next() -> None:
+    one = known("one", {1: [3.0, 1.0], 2: [2.0, 2.0], 3: [1.0, 3.0]})
+    found = compare({"x": gpt2(1), "y": gpt2(2), "z": gpt2(3)}, one, seeds=2, setting=SMALL)
+    assert "x, y and z are too close to tell (x is better in 1 of 2 scores than y, in 1 than z)" in found.sentence
+
+
+def test_three_that_are_equal_in_all_that_is_scored_are_named_at_once() -> None:
+    models = {"a": gpt2(2), "b": gpt2(2, n_inner=64), "c": gpt2(2, n_inner=64, summary_type="mean")}
+    found = compare(models, "snip", seeds=2, setting=SMALL)
+    assert found.sentence.startswith("a, b and c are equal by every proxy")
+    assert found.sentence.count("equal") == 1
+
+
 def test_lower_is_better_where_a_proxy_says_so() -> None:
     deep = ModelProxy(name="deep", formula="", orientation=-1, evaluate=lambda subject: subject.layout.depth)
     assert places(compare({"x": gpt2(1), "y": gpt2(2)}, deep, seeds=1, setting=SMALL)) == {"x": 1, "y": 2}

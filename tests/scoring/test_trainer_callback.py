@@ -3,6 +3,7 @@
 import math
 import subprocess
 import sys
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,9 +11,16 @@ from typing import Any
 import pytest
 import torch
 from torch.utils.data import IterableDataset
-from transformers import GPT2Config, GPT2LMHeadModel, Trainer, TrainerCallback, TrainingArguments
+from transformers import (
+    GPT2Config,
+    GPT2ForSequenceClassification,
+    GPT2LMHeadModel,
+    Trainer,
+    TrainerCallback,
+    TrainingArguments,
+)
 
-from lpzero_hf import ProxyCallback, score
+from lpzero_hf import ProxyCallback, recommended, score
 from lpzero_hf.errors import MinibatchWarning, ModelWarning, UsageError
 
 pytest.importorskip("accelerate", reason="the Trainer needs it")
@@ -59,6 +67,14 @@ def test_scores_are_logged_at_the_start_and_every_few_steps(tmp_path: Path) -> N
         assert found[0] == before[name].value
     after = score(made.model, batch, PROXIES)
     assert logged(made, "proxy/snip")[6] == after["snip"].value != before["snip"].value
+
+
+def test_without_names_those_recommended_for_the_model_are_logged(tmp_path: Path) -> None:
+    made = trainer(tmp_path)
+    made.add_callback(ProxyCallback(made, every=None))
+    made.train()
+    first = {name.removeprefix("proxy/") for name in made.state.log_history[0] if name.startswith("proxy/")}
+    assert first == {proxy.name for proxy in recommended("decoder")}
 
 
 def test_the_training_is_the_same_with_and_without(tmp_path: Path) -> None:
@@ -199,3 +215,20 @@ def test_weights_in_parts_are_refused_in_every_process(tmp_path: Path, attribute
         made.state.is_world_process_zero = first
         with pytest.raises(UsageError, match="no process may hold"):
             callback.on_train_begin(made.args, made.state, made.control)
+
+
+def test_what_every_step_would_warn_of_is_said_once_a_training(tmp_path: Path) -> None:
+    data = [{"input_ids": row["input_ids"], "labels": 0} for row in rows()]
+    made = trainer(tmp_path, data)
+    config = made.model.config  # type: ignore[union-attr]  # it has a model
+    config.pad_token_id = 0
+    made.model = made.model_wrapped = GPT2ForSequenceClassification(config)
+    given = {"input_ids": torch.stack([row["input_ids"] for row in rows()[:4]])}  # without labels
+    made.add_callback(ProxyCallback(made, ["snip", "params"], every=1, batch=given))
+    for _ in range(2):
+        with warnings.catch_warnings(record=True) as told:
+            warnings.simplefilter("always")
+            made.train()
+        said = [one for one in told if one.category is ModelWarning]
+        assert ["no loss of its own" in str(one.message) for one in said] == [True]
+        assert said[0].filename == __file__

@@ -47,7 +47,7 @@ def one_by_one(configs: Mapping[str, PreTrainedConfig], setting: Setting) -> dic
             model, text=setting.text, tokenizer=embedded_tokenizer(), batch_size=setting.batch_size,
             seq_len=setting.seq_len, seed=setting.seed, random_tokens=setting.random_tokens,
         )  # fmt: skip
-        found[name] = {row["proxy"]: row for row in score(model, batch, seed=setting.seed).to_dict()["scores"]}
+        found[name] = {row["proxy"]: row for row in score(model, batch, "all", seed=setting.seed).to_dict()["scores"]}
     return found
 
 

@@ -322,7 +322,7 @@ def test_every_proxy_gives_a_finite_score(k: int, d_embed: int, d_model: int) ->
     for padded in (slice(0), slice(0, 3), slice(7, None)):
         mask = torch.ones_like(IDS)
         mask[:2, padded] = 0
-        scores = score(made, {"input_ids": IDS, "attention_mask": mask})
+        scores = score(made, {"input_ids": IDS, "attention_mask": mask}, "all")
         assert len(scores) > 25
         assert {row.proxy: row.reason for row in scores.rows if row.status != "ok"} == {}
 

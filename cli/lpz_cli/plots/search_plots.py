@@ -118,7 +118,8 @@ def _intervals(rows: dict[str, Estimate], title: str) -> Any:
     figure, axes = _page(6.4, 1.2 + 0.36 * len(rows))
     for place, (what, rho) in enumerate(rows.items()):
         ours = what in ("winner", "ensemble")
-        axes.plot([rho.low, rho.high], [place, place], color=OURS if ours else BASELINE, linewidth=1.6)
+        if rho.known:
+            axes.plot([rho.low, rho.high], [place, place], color=OURS if ours else BASELINE, linewidth=1.6)
         axes.plot(rho.value, place, "o", color=OURS if ours else BASELINE, markersize=6)
         text = f"{rho.value:+.3f}".replace("-", "\N{MINUS SIGN}")
         axes.annotate(text, (1.01, place), xycoords=("axes fraction", "data"), va="center", fontsize=9)
