@@ -5,13 +5,12 @@ from __future__ import annotations
 import math
 import random
 import time
-from collections.abc import Callable, Collection, Sequence, Set
+from collections.abc import Collection, Sequence, Set
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from lpzero_hf.artifacts.versions import versions
 from lpzero_hf.benchmarks.benchmark import BenchmarkLike, named_benchmarks
@@ -29,13 +28,12 @@ from lpzero_hf.scoring.comparability import warn_of_differences
 from lpzero_hf.scoring.setting import Setting
 from lpzero_hf.searching.archive import Candidate
 from lpzero_hf.searching.benchmark_scores import BenchmarkScores, Progress
+from lpzero_hf.searching.choice import choose
 from lpzero_hf.searching.config import SearchConfig
 from lpzero_hf.searching.expression_space import ExpressionSpace
 from lpzero_hf.searching.fitness import FitnessEvaluator
 from lpzero_hf.searching.result import SearchResult, SettingGrades, Split, Winner, read_result
 from lpzero_hf.searching.run_folder import RESULT_FILE, TEXT, SplitLog, begun_with, open_run
-from lpzero_hf.searching.score_source import ScoreSource
-from lpzero_hf.searching.selection import select
 from lpzero_hf.searching.starts import check_unseen, started, widened
 from lpzero_hf.searching.strategies import Iteration, Strategy, create
 
@@ -269,7 +267,7 @@ def _search_split(
     kept = strategy.archive.fittest()
     if not kept:
         raise LpzError("no expression has a valid score on these architectures; search a larger space, or for longer")
-    winner, ensemble = _choose(
+    winner, ensemble = choose(
         kept, fitness, config,
         lambda chosen: {e for b, part in zip(searched, parts, strict=True) for e in b.refused(chosen, part)},
     )  # fmt: skip
@@ -334,41 +332,6 @@ def _iterate(strategy: Strategy, place: Path | None) -> Iteration:
         further = "start again with `resume=True`" if place else "start again, with `out=` to be able to go on"
         smaller = ", and a smaller `batch=` or `train=`" if isinstance(error, torch.OutOfMemoryError) else ""
         raise LpzError(f"the device failed: {one_line(error)}; {further}{smaller}") from error
-
-
-def _choose(
-    kept: Sequence[Candidate], fitness: FitnessEvaluator, config: SearchConfig,
-    refused: Callable[[list[Expression]], set[Expression]],
-) -> tuple[list[Candidate], list[Candidate]]:  # fmt: skip
-    """The winner and the ensemble, from the candidates that a search has kept, on its own architectures.
-
-    Raises:
-        LpzError: the scores of all are `refused`.
-    """
-    expressions = [candidate.expression for candidate in kept]
-    signs = torch.tensor([candidate.orientation for candidate in kept], device=fitness.parts[0].source.device)[:, None]
-    scores = [_scores(part.source, expressions) * signs for part in fitness.parts]
-    benchmarks = [part.correlation for part in fitness.parts[:: fitness.settings]]
-    truths, sizes = [one.truth for one in benchmarks], [one.sizes for one in benchmarks]
-    rows = list(range(len(kept)))
-    while rows:
-        winner, members = select(
-            [part[rows] for part in scores], truths, config.fitness, config.combine, config.select, config.seed, sizes,
-            fitness.settings, fitness.over_settings,
-        )  # fmt: skip
-        chosen = [kept[rows[i]] for i in (winner, *members)]
-        bad = refused(list(dict.fromkeys(candidate.expression for candidate in chosen)))
-        if not bad:
-            return chosen[:1], chosen[1:]
-        rows = [row for row in rows if kept[row].expression not in bad]
-    raise LpzError("rounding decides the scores of every expression that was found; search on, or a larger space")
-
-
-def _scores(source: ScoreSource, expressions: Sequence[Expression]) -> Tensor:
-    """[m, n]; from tables one by one, as the `paper` evolution and the enumeration evaluate them."""
-    if source.tables is None:
-        return source.scores(expressions, check=False)
-    return torch.stack([source.score(expression) for expression in expressions])
 
 
 def _graded(

@@ -8,13 +8,13 @@ any of them (Breiman, Bagging predictors, Machine Learning 1996).
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
 
 from lpzero_hf.benchmarks.matched import Sizes
-from lpzero_hf.errors import UsageError
+from lpzero_hf.errors import LpzError, UsageError
 from lpzero_hf.executors.threads import threads
 from lpzero_hf.searching.correlation import RankCorrelation, mid_ranks
 from lpzero_hf.searching.fitness import Combine, combined
@@ -34,6 +34,7 @@ def select(
     sizes: Sequence[Sizes | None] = (),
     settings: int = 1,
     over_settings: Combine = "mean",
+    refused: Callable[[list[int]], set[int]] = lambda rows: set(),
 ) -> tuple[int, list[int]]:
     """Choose a winner and an ensemble among candidates, using only the architectures searched on.
 
@@ -50,35 +51,44 @@ def select(
         sizes: [n] per benchmark, where the fitness compares architectures of like size.
         settings: number of settings of each benchmark. A resample is of the same architectures in all of them.
         over_settings: of the settings of a benchmark, mean or worst.
+        refused: which of the chosen rows must not be; it is chosen again among the others.
 
     Returns:
         The row of the winner, and those of the ensemble, where a row may appear more than once.
+
+    Raises:
+        LpzError: all that could be chosen are refused.
     """
-    rows = distinct(scores)
+    alike = rankings(scores)
+    first = [rows[0] for rows in alike]
     with threads(1):
-        kept = [part[rows] for part in scores]
-        fittest = _fittest_of_resamples(kept, truths, kind, combine, seed, sizes, settings, over_settings)
-    # one vector per candidate, in which every benchmark and setting has the same weight
-    ranks = torch.cat([mid_ranks(part[rows]) / part.shape[1] ** 1.5 for part in scores], dim=1)
-    members = _nearest(ranks, ranks[fittest].mean(0), MEMBERS)
-    return rows[members[0] if method == "bagging" else 0], [rows[member] for member in members]
+        kept = [part[first] for part in scores]
+        fitness = _on_resamples(kept, truths, kind, combine, seed, sizes, settings, over_settings)
+    # one vector per ranking, in which every benchmark and setting has the same weight
+    ranks = torch.cat([mid_ranks(part) / part.shape[1] ** 1.5 for part in kept], dim=1)
+    while any(alike):
+        left = sorted((number for number, rows in enumerate(alike) if rows), key=lambda number: alike[number][0])
+        rows, places = [alike[number][0] for number in left], ranks[left]
+        members = _nearest(places, places[fitness[:, left].argmax(1)].mean(0), MEMBERS)
+        winner, ensemble = rows[members[0] if method == "bagging" else 0], [rows[member] for member in members]
+        bad = refused([winner, *ensemble])
+        if not bad:
+            return winner, ensemble
+        alike = [[row for row in rows if row not in bad] for rows in alike]
+    raise LpzError("rounding decides the scores of every expression that was found; search on, or a larger space")
 
 
-def distinct(scores: Sequence[Tensor]) -> list[int]:
-    """The rows of scores [m, n] per benchmark that are finite and whose ranking differs from all rows before."""
-    seen: set[bytes] = set()
-    chosen: list[int] = []
+def rankings(scores: Sequence[Tensor]) -> list[list[int]]:
+    """The rows of scores [m, n] per benchmark that are finite, those of one ranking together, in their order."""
+    alike: dict[bytes, list[int]] = {}
     finite = torch.stack([torch.isfinite(part).all(1) for part in scores]).all(0)
     ranks = [mid_ranks(part).cpu().numpy() for part in scores]
     for row in finite.nonzero()[:, 0].tolist():
-        key = b"".join(part[row].tobytes() for part in ranks)
-        if key not in seen:
-            seen.add(key)
-            chosen.append(row)
-    return chosen
+        alike.setdefault(b"".join(part[row].tobytes() for part in ranks), []).append(row)
+    return list(alike.values())
 
 
-def _fittest_of_resamples(
+def _on_resamples(
     scores: Sequence[Tensor],
     truths: Sequence[Tensor],
     kind: str,
@@ -87,11 +97,12 @@ def _fittest_of_resamples(
     sizes: Sequence[Sizes | None],
     settings: int,
     over_settings: Combine,
-) -> list[int]:
-    """The fittest row on each bootstrap resample; an architecture drawn more than once counts once."""
+) -> Tensor:
+    """[RESAMPLES, m], the fitness of every row on each bootstrap resample; an architecture drawn more than once counts
+    once."""
     rng = random.Random(seed)
-    fittest: list[int] = []
-    while len(fittest) < RESAMPLES:
+    made: list[Tensor] = []
+    while len(made) < RESAMPLES:
         correlations = []
         for number, (truth, size) in enumerate(zip(truths, sizes or [None] * len(truths), strict=True)):
             n, parts = len(truth), scores[number * settings : (number + 1) * settings]
@@ -103,8 +114,8 @@ def _fittest_of_resamples(
                 correlation = _on(drawn, truth, kind, parts[0].device, size)
             correlations += [correlation(part[:, drawn]) for part in parts]
         fitness, _ = combined(torch.stack(correlations), combine, settings, over_settings)
-        fittest.append(int(torch.nan_to_num(fitness, nan=-1.0).argmax()))
-    return fittest
+        made.append(torch.nan_to_num(fitness, nan=-1.0))
+    return torch.stack(made)
 
 
 def _on(drawn: list[int], truth: Tensor, kind: str, device: torch.device, sizes: Sizes | None) -> RankCorrelation:

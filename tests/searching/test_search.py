@@ -181,7 +181,7 @@ def test_candidates_are_chosen_from_by_scores_times_their_orientation(
         correlations.extend(RankCorrelation(truths[0].tolist())(scores[0]).tolist())
         return select(scores, truths, *others)
 
-    monkeypatch.setattr("lpzero_hf.searching.search.select", watched)
+    monkeypatch.setattr("lpzero_hf.searching.choice.select", watched)
     found = search(made, **BRIEF)
     assert len(correlations) > 10
     assert min(correlations) >= 0

@@ -9,10 +9,11 @@ import torch
 from scipy import stats  # type: ignore[import-untyped]  # scipy ships no types
 from torch import Tensor
 
+from lpzero_hf.errors import LpzError
 from lpzero_hf.searching import selection
 from lpzero_hf.searching.correlation import RankCorrelation, mid_ranks
 from lpzero_hf.searching.fitness import combined
-from lpzero_hf.searching.selection import distinct, select
+from lpzero_hf.searching.selection import rankings, select
 
 
 def candidates(noise: list[float], n: int = 30, seed: int = 0) -> tuple[Tensor, Tensor]:
@@ -121,9 +122,9 @@ def test_benchmarks_weigh_the_same_however_large() -> None:
 
 def test_candidates_that_rank_alike_or_not_at_all_are_left_out() -> None:
     scores = torch.tensor([[1.0, 2, 3], [2, 4, 9], [3, 1, 2], [float("nan"), 1, 2], [1, 1, 2]], dtype=torch.float64)
-    assert distinct([scores]) == [0, 2, 4]
+    assert rankings([scores]) == [[0, 1], [2], [4]]
     other = torch.tensor([[1.0, 2], [2, 1], [1, 2], [1, 2], [1, float("inf")]], dtype=torch.float64)
-    assert distinct([scores, other]) == [0, 1, 2]
+    assert rankings([scores, other]) == [[0], [1], [2]]
 
 
 def test_what_is_chosen_is_told_by_its_row_among_all_candidates() -> None:
@@ -141,3 +142,23 @@ def test_few_architectures_are_enough(method: str) -> None:
     winner, members = select([scores], [truth], method=method)
     assert winner in range(5)
     assert len(members) == selection.MEMBERS
+
+
+@pytest.mark.parametrize("method", selection.METHODS)
+def test_what_is_refused_is_chosen_from_as_if_it_had_not_been_found(method: str) -> None:
+    truth, scores = candidates([0.5] * 40)
+    scores = torch.cat([scores[:3], 2 * scores[:3], scores[3:]])  # three of them twice, in the order of their ranking
+    barred: set[int] = set()
+
+    def refused(rows: list[int]) -> set[int]:
+        bad = set(rows) - barred if len(barred) < 8 else set()
+        barred.update(bad)
+        return bad
+
+    found = select([scores], [truth], method=method, refused=refused)
+    left = [row for row in range(len(scores)) if row not in barred]
+    winner, members = select([scores[left]], [truth], method=method)
+    assert len(barred) >= 8
+    assert found == (left[winner], [left[member] for member in members])
+    with pytest.raises(LpzError, match="rounding"):
+        select([scores], [truth], method=method, refused=set)
