@@ -326,6 +326,13 @@ class Tables:
         bool, typer.Option("--skip-bad-rows", help="Of a table: leave out rows that cannot be used, and count them.")
     ] = False
 
+    def __post_init__(self) -> None:
+        if self.extra_column and self.architecture_column:
+            raise UsageError(
+                "--extra-column has no effect with --architecture-column, the only column that is read as an "
+                "architecture; leave it out"
+            )
+
     def options(self, benchmarks: Sequence[str]) -> TableOptions | None:
         """How those of some benchmarks are read that are tables; None if none is.
 
@@ -417,3 +424,8 @@ class Form:
     def __post_init__(self) -> None:
         if self.json and self.csv:
             raise UsageError("--json and --csv are two forms of the same output; choose one")
+
+    @property
+    def whole(self) -> str:
+        """The option that asks for a form which always holds everything; "" for tables."""
+        return "--json" if self.json else "--csv" if self.csv else ""

@@ -14,12 +14,14 @@ from lpz_cli.output import print_csv, print_json, print_table, say, tell
 from lpz_cli.progress import counting
 from lpz_cli.run_facts import facts_of_run
 from lpz_cli.score import shown
+from lpz_cli.unread import refuse_unread
 from lpzero_hf.errors import ComparisonWarning
 from lpzero_hf.plugins import load_plugins
 
 
 @grouped
 def rank(
+    context: typer.Context,
     space: options.Space,
     proxy: Annotated[
         list[str], typer.Option("--proxy", "-p", help="A proxy's name. Several are combined by mean rank.")
@@ -39,6 +41,7 @@ def rank(
 
     Example: `lpz rank tiny-lm --proxy synaptic_diversity --n 100`
     """
+    refuse_unread(context, ["top"], form.whole, f"with {form.whole}, which holds all rows; leave it out")
     load_libraries()
     registry = load_plugins(no_plugin or ())
     from lpzero_hf.proxies.resolve import resolve
