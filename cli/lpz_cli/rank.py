@@ -24,8 +24,12 @@ def rank(
     context: typer.Context,
     space: options.Space,
     proxy: Annotated[
-        list[str], typer.Option("--proxy", "-p", help="A proxy's name. Several are combined by mean rank.")
-    ],
+        list[str] | None,
+        typer.Option(
+            "--proxy", "-p", help="A proxy's name. Several are combined by mean rank.",
+            show_default="the recommended ones, without sizes",
+        ),
+    ] = None,
     n: Annotated[int, typer.Option("--n", min=1, help="Architectures to draw.")] = 100,
     top: Annotated[int, typer.Option("--top", min=1, help="Rows of the table; --json and --csv hold all.")] = 20,
     sample: options.Sample = "choice",
@@ -38,6 +42,8 @@ def rank(
     form: options.Form,
 ) -> None:
     """Draw architectures of a space and rank them without training any.
+
+    Without --proxy, the proxies are the few recommended for models of its kind, without the sizes.
 
     Example: `lpz rank tiny-lm --proxy synaptic_diversity --n 100`
     """
@@ -57,7 +63,7 @@ def rank(
         counting("architectures scored") as progress,
     ):
         ranking = rank_architectures(
-            space, proxy, n=n, by=sample, setting=setting, cache=cache,
+            space, proxy or None, n=n, by=sample, setting=setting, cache=cache,
             executor=executor, plugins=registry, progress=progress,
         )  # fmt: skip
     names = ranking.proxies
@@ -72,7 +78,7 @@ def rank(
         for place, ranked in enumerate(ranking, 1)
     ]
     if form.json:
-        home, selection = load_space(space, registry), resolve(proxy, registry)
+        home, selection = load_space(space, registry), resolve(proxy or names, registry)
         print_json(
             {"space": space, "fingerprint": home.fingerprint(), "n": n, "sample": sample, "setting": setting.to_json()}
             | facts_of_run(setting, workers.threads)
@@ -94,6 +100,8 @@ def rank(
         ]
         title = f"The best {min(top, len(rows))} of {len(rows)} architectures of {space}"
         print_table(title, ["place", *names, "architecture"], table, range(len(names) + 1))
+        if not proxy:
+            say(f"By the mean rank of {len(names)} recommended proxies; --proxy names others, `lpz proxies` lists them.")
         for warning in warned.untold:
             say(f"warning: {warning}")
     for warning in warned.untold if form.json or form.csv else ():

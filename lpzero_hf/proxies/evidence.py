@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from statistics import fmean
@@ -208,6 +208,12 @@ def recommended(
     others = [proxy for proxy in best if proxy.requires != "shapes"][:OTHERS]
     first = [offered[name] for name in (*SIZES, WINNER) if name in offered]
     return (*first, *counts, *others)
+
+
+def recommended_beside_size(kinds: Iterable[Kind], plugins: PluginRegistry) -> tuple[Proxy, ...]:
+    """The proxies recommended for models of any of the kinds, without the sizes."""
+    wanted = (proxy for kind in kinds for proxy in recommended(kind, plugins) if proxy.name not in SIZES)
+    return tuple(dict.fromkeys(wanted))
 
 
 def _cost(proxy: Proxy) -> int:

@@ -13,7 +13,7 @@ from lpzero_hf.models.minibatch import position_limit
 from lpzero_hf.models.model_kind import Kind, model_kind
 from lpzero_hf.plugins import PluginRegistry, load_plugins
 from lpzero_hf.proxies.base import Proxy, single
-from lpzero_hf.proxies.evidence import SIZES, evidence_of, recommended
+from lpzero_hf.proxies.evidence import SIZES, evidence_of, recommended_beside_size
 from lpzero_hf.proxies.resolve import ProxyLike, ProxySelection, installed_proxies, resolve
 from lpzero_hf.scoring.cache import ScoreCache
 from lpzero_hf.scoring.cache_key import architecture_content
@@ -164,8 +164,7 @@ def _several(candidates: list[NamedModel], failed: Mapping[str, LpzError]) -> li
 def _recommended(candidates: Sequence[NamedModel], plugins: PluginRegistry) -> ProxySelection:
     """The proxies recommended for any of the kinds, without the sizes."""
     kinds = dict.fromkeys(candidate.kind for candidate in candidates)
-    wanted = dict.fromkeys(p for kind in kinds for p in recommended(kind, plugins) if p.name not in SIZES)
-    return resolve(wanted, plugins)
+    return resolve(recommended_beside_size(kinds, plugins), plugins)
 
 
 def _positions(candidates: Sequence[NamedModel]) -> list[int]:
