@@ -81,7 +81,9 @@ def train(
     workers: options.Workers,
 ) -> None:
     """Make a benchmark: train architectures of a space on a text and record the loss of each."""
-    refuse_unread(context, ["sample"], architectures is not None, "with --architectures, which draws none; leave it out")
+    refuse_unread(
+        context, ["sample"], architectures is not None, "with --architectures, which draws none; leave it out"
+    )
     refuse_unread(
         context, ["seeds"], repeats == 0 and seeds > 1,
         "with --repeats 0, which gives no architecture further ones; leave it out, or give --repeats more",

@@ -26,7 +26,9 @@ def rank(
     proxy: Annotated[
         list[str] | None,
         typer.Option(
-            "--proxy", "-p", help="A proxy's name. Several are combined by mean rank.",
+            "--proxy",
+            "-p",
+            help="A proxy's name. Several are combined by mean rank.",
             show_default="the recommended ones, without sizes",
         ),
     ] = None,
@@ -101,7 +103,9 @@ def rank(
         title = f"The best {min(top, len(rows))} of {len(rows)} architectures of {space}"
         print_table(title, ["place", *names, "architecture"], table, range(len(names) + 1))
         if not proxy:
-            say(f"By the mean rank of {len(names)} recommended proxies; --proxy names others, `lpz proxies` lists them.")
+            say(
+                f"By the mean rank of {len(names)} recommended proxies; --proxy names others, `lpz proxies` lists them."
+            )
         for warning in warned.untold:
             say(f"warning: {warning}")
     for warning in warned.untold if form.json or form.csv else ():

@@ -93,8 +93,8 @@ ROLES: dict[Role, str] = {"run": "search or grades of proxies"}  # where the nam
 
 
 def refuse_misplaced(name: str | Path, wanted: Role, plugins: PluginRegistry) -> None:
-    """Raise `UsageError` if a name or path is something else than is wanted, and say what takes it; or if it is a folder
-    of other files, and say what belongs there.
+    """Raise `UsageError` if a name or path is something else than is wanted, and say what takes it; or for a folder
+    without anything known, and say what belongs there.
 
     Args:
         name: a path, or of a thing that is installed, where there is no such path; unknown ones pass.

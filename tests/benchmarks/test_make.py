@@ -620,9 +620,7 @@ def test_a_killed_run_leaves_no_worker_and_goes_on_where_it_stopped(
 
 
 @pytest.mark.parametrize("more", [{"n": 5}, {"repeats": 2}, {"seeds": 3}, {"seeds": 4}], ids=str)
-def test_a_stacked_benchmark_grows_by_what_is_new(
-    make: Callable[..., Path], more: dict[str, int]
-) -> None:
+def test_a_stacked_benchmark_grows_by_what_is_new(make: Callable[..., Path], more: dict[str, int]) -> None:
     stacked: dict[str, Any] = {"space": STACKED, "stack": True}
     files = {file: file.read_bytes() for file in (make(**stacked).parent / "trained").iterdir()}
     grown = replace(PLAN, **more)  # type: ignore[arg-type]  # whole numbers

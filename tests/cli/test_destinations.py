@@ -1,5 +1,4 @@
-"""A place that cannot be written to, or holds something already, is refused before a command works; by every command.
-"""
+"""A place that cannot be written to, or holds something already, is refused by every command before it works."""
 
 from __future__ import annotations
 

@@ -13,6 +13,7 @@ NAS = "nas tiny-gpt2 --out run"
 GOAL = f"{NAS} -o params --max params=9M"
 SEARCH = "search tiny-gpt2 --limit 4 --train 3"
 CROSS = "bench transfer tiny-gpt2 tiny-lm"
+TABLE = "bench eval t.csv --metric loss"
 TRAIN = "bench train tiny-gpt2 --out made"
 PAIRS = [
     ("rank tiny-gpt2 -p params --top 3 --json", "--top", "--json"),
@@ -22,9 +23,9 @@ PAIRS = [
     ("rank tiny-gpt2 -p params --executor process --address h:1", "--executor", "--address"),
     ("bench eval tiny-gpt2 --more --json", "--more", "--json"),
     ("bench eval tiny-gpt2 --more --csv", "--more", "--csv"),
-    ("bench eval t.csv --metric loss --base gpt2-variant --space tiny-gpt2", "--base", "--space"),
-    ("bench eval t.csv --metric loss --architecture-column arch --base gpt2-variant", "--base", "--architecture-column"),
-    ("bench eval t.csv --metric loss --architecture-column arch --extra-column n", "--extra-column", "--architecture-col"),
+    (f"{TABLE} --base gpt2-variant --space tiny-gpt2", "--base", "--space"),
+    (f"{TABLE} --architecture-column arch --base gpt2-variant", "--base", "--architecture-column"),
+    (f"{TABLE} --architecture-column arch --extra-column n", "--extra-column", "--architecture-column"),
     (f"{CROSS} --more --json", "--more", "--json"),
     (f"{CROSS} --more --csv", "--more", "--csv"),
     (f"{CROSS} --ceiling", "--ceiling", "--search"),

@@ -24,7 +24,6 @@ from lpzero_hf.scoring.scores import ScoreError
 from lpzero_hf.spaces.base import SearchSpace
 from tests.support.tools import needs
 
-
 SMALL = Setting(batch_size=2, seq_len=8)
 
 
