@@ -17,7 +17,7 @@ from lpzero_hf.benchmarks.benchmark import Benchmark, Progress, Trained
 from lpzero_hf.benchmarks.table_architectures import ArchitectureReader
 from lpzero_hf.benchmarks.table_cells import missing, shown
 from lpzero_hf.benchmarks.table_files import BadCell, BadRows, RowTable, listed_counts, read_table
-from lpzero_hf.benchmarks.table_roles import Wanted, roles_of
+from lpzero_hf.benchmarks.table_roles import WantedColumns, roles_of
 from lpzero_hf.benchmarks.trainings import FEWEST, Training, Trainings, facts_of
 from lpzero_hf.errors import LpzError, TableWarning
 from lpzero_hf.plugins import PluginRegistry, load_plugins
@@ -231,7 +231,7 @@ class TableReading:
         table = self.read()
         bad = table.bad
         total = len(table.rows) + sum(bad.counts.values())
-        wanted = Wanted(
+        wanted = WantedColumns(
             self.metric, self.larger_is_better, self.architecture, self.base, self.space, self.seed_column,
             self.key_column, self.extra_columns,
         )  # fmt: skip

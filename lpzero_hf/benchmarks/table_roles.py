@@ -19,7 +19,7 @@ from lpzero_hf.spaces.named import load_space
 
 
 @dataclass(frozen=True)
-class Wanted:
+class WantedColumns:
     """What is asked of the columns of a table; see `benchmark_from_table`.
 
     Args:
@@ -60,7 +60,7 @@ class Roles:
     reader: ArchitectureReader
 
 
-def roles_of(table: RowTable, wanted: Wanted, plugins: PluginRegistry) -> Roles:
+def roles_of(table: RowTable, wanted: WantedColumns, plugins: PluginRegistry) -> Roles:
     """The columns of a table that have a role.
 
     Args:
@@ -108,21 +108,21 @@ def refuse_unsaid(
 ) -> NoReturn:
     """Refuse a table of which the metric, or its better end, has not been said.
 
-    The arguments are those of `Wanted`, with names instead of objects.
+    The arguments are those of `WantedColumns`, with names instead of objects.
 
     Raises:
         UsageError: always; it tells all else that the table lacks too.
         LpzError: the table or the base cannot be read.
     """
     table, home = read_table(file, skip=True), None if space is None else load_space(space, plugins)
-    wanted = Wanted(
+    wanted = WantedColumns(
         metric, larger_is_better, architecture, base, home, seed_column, extra_columns=tuple(extra_columns)
     )  # fmt: skip
     roles_of(table, wanted, plugins)
     raise AssertionError("nothing was left unsaid")
 
 
-def _unsaid(wanted: Wanted, columns: Sequence[str]) -> list[str]:
+def _unsaid(wanted: WantedColumns, columns: Sequence[str]) -> list[str]:
     """What no one has said of the metric."""
     lacks = []
     known = [name for name in columns if usual_direction(name) is not None] if wanted.metric is None else []
