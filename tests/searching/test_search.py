@@ -529,7 +529,9 @@ def test_a_search_goes_on_only_with_the_sizes_it_began_with(made: str, tmp_path:
 @pytest.mark.integration
 def test_a_search_by_role_finds_what_an_artifact_and_a_plain_score_repeat(lpz: Lpz, made: str, tmp_path: Path) -> None:
     out = tmp_path / "run"
-    code, printed, err = lpz("search", made, *SHORT, "--roles", "--strategy", "exhaustive", "--out", str(out), "--json")
+    code, printed, err = lpz(
+        "search", made, *OPTIONS, "--train", "8", "--roles", "--strategy", "exhaustive", "--out", str(out), "--json"
+    )
     assert (code, err) == (0, "")
     result = SearchResult.from_json(json.loads(printed))
     assert result.config.roles
