@@ -55,6 +55,24 @@ def replacing(path: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+def refuse_unwritable(path: Path) -> None:
+    """Raise `LpzError` if nothing can be written at a place; what is missing of its folders is not made yet.
+
+    Args:
+        path: of a file or a folder to be made, or of a folder to be written to.
+    """
+    try:
+        folder = path if path.is_dir() else path.parent
+        while not folder.exists() and folder != folder.parent:
+            folder = folder.parent
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except (OSError, ValueError) as error:  # ValueError: a NUL in its name
+        raise LpzError(
+            f"cannot write '{path}': {getattr(error, 'strerror', None) or error}; choose another place"
+        ) from error
+
+
 def write_text(path: Path, text: str) -> None:
     """Write a text file, completely or not at all."""
     with replacing(path) as temporary:
@@ -254,6 +272,7 @@ def same_settings(
     resume: bool | None = None,
     later: Mapping[str, Any] | None = None,
     grows: Collection[str] = (),
+    results: Collection[str] = (),
 ) -> bool:
     """Write the settings of new work to a file, or refuse to resume work that was started with other settings.
 
@@ -267,6 +286,7 @@ def same_settings(
         resume: True resumes existing work, False starts new work, None does either.
         later: settings that work begun by an earlier version does not name, and what it did.
         grows: names of numbers that may be larger than before: the work goes on to more, and the file says so.
+        results: names of files beside `file` that the work writes; new work is refused where there is one already.
 
     Returns:
         Whether there is work to resume.
@@ -280,6 +300,8 @@ def same_settings(
     if not file.exists():
         if resume:
             raise UsageError(f"there is no {what} in '{file.parent}' to resume; leave out `resume=True` to start one")
+        if found := [name for name in results if (file.parent / name).exists()]:
+            raise UsageError(f"'{file.parent / found[0]}' exists already, of something else; choose another `out=`")
         write_json(file, now if header is None else {**header, key: now})
         return False
     if resume is False:

@@ -16,6 +16,9 @@ from lpz_cli.listing import BETTER
 from lpz_cli.output import csv_text, print_csv, print_json, print_table, refuse_existing, say, tell
 from lpz_cli.progress import counting, downloading
 from lpz_cli.run_facts import facts_of_run
+from lpz_cli.unread import refuse_unread
+from lpzero_hf.errors import UsageError
+from lpzero_hf.files import refuse_unwritable
 from lpzero_hf.plugins import load_plugins
 
 if TYPE_CHECKING:
@@ -113,6 +116,7 @@ def _shown(value: Any) -> str:
 @bench_app.command(name="eval")
 @grouped
 def evaluate(
+    context: typer.Context,
     name: Name = DEFAULT,
     proxy: options.Proxies = None,
     batch_size: Annotated[
@@ -144,8 +148,13 @@ def evaluate(
     """
     from lpzero_hf.benchmarks.benchmark import load_benchmark
 
+    refuse_unread(context, ["more"], form.whole, f"with {form.whole}, which holds every measure; leave it out")
     if scores is not None:
         refuse_existing(scores, "--scores")
+    if plots is not None:
+        if plots.exists() and not plots.is_dir():
+            raise UsageError(f"'{plots}' is a file; name a folder with --plots")
+        refuse_unwritable(plots)
     registry = load_plugins(no_plugin or ())
     warned = KeptWarnings()
     with warned.keeping():

@@ -14,11 +14,13 @@ from lpz_cli.grouping import grouped
 from lpz_cli.libraries import load_libraries
 from lpz_cli.output import print_json, say
 from lpz_cli.progress import counting
+from lpz_cli.unread import refuse_unread
 from lpzero_hf.plugins import load_plugins
 
 
 @grouped
 def train(
+    context: typer.Context,
     space: options.Space,
     out: Annotated[Path, typer.Option("--out", help="Folder of the run; an interrupted run continues there.")],
     validation: Annotated[
@@ -79,6 +81,13 @@ def train(
     workers: options.Workers,
 ) -> None:
     """Make a benchmark: train architectures of a space on a text and record the loss of each."""
+    refuse_unread(
+        context, ["sample"], architectures is not None, "with --architectures, which draws none; leave it out"
+    )
+    refuse_unread(
+        context, ["seeds"], repeats == 0 and seeds > 1,
+        "with --repeats 0, which gives no architecture further ones; leave it out, or give --repeats more",
+    )  # fmt: skip
     load_libraries()
     from lpzero_hf.benchmarks.make import BenchmarkSpec, make_benchmark
     from lpzero_hf.benchmarks.train import Recipe

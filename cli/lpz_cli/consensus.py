@@ -10,11 +10,11 @@ import typer
 
 from lpz_cli import options
 from lpz_cli.bench import brief
-from lpz_cli.export import refuse_installed, refuse_to_overwrite
+from lpz_cli.export import refuse_installed
 from lpz_cli.grouping import grouped
 from lpz_cli.kept_warnings import KeptWarnings
 from lpz_cli.libraries import load_libraries
-from lpz_cli.output import print_csv, print_json, print_table, say
+from lpz_cli.output import print_csv, print_json, print_table, refuse_existing, say
 from lpz_cli.progress import stages
 from lpz_cli.run_facts import facts_of_run
 
@@ -52,6 +52,8 @@ def consensus(
 
     Example: `lpz bench consensus gpt2-wt103 gpt2-lm1b --out mine.json`
     """
+    if out is not None:
+        refuse_existing(out, "--out")
     load_libraries()
     from lpzero_hf.artifacts.artifact import write_artifact
     from lpzero_hf.plugins import load_plugins
@@ -70,7 +72,6 @@ def consensus(
         )  # fmt: skip
     artifact = found.artifact(name)
     if out is not None:
-        refuse_to_overwrite(out, artifact)
         write_artifact(out, artifact)
     chosen = found.consensus
     places = dict.fromkeys(chosen.members, "member") | dict(chosen.left_out)

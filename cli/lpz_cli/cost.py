@@ -11,15 +11,19 @@ from lpz_cli.grouping import grouped
 from lpz_cli.libraries import load_libraries
 from lpz_cli.output import print_csv, print_json, print_table, tell, tell_error
 from lpz_cli.progress import counting
+from lpz_cli.unread import refuse_unread
 from lpzero_hf.errors import LpzError, one_line
 from lpzero_hf.plugins import load_plugins
 
 if TYPE_CHECKING:
     from lpzero_hf.scoring.costs import Cost, CostRow
 
+TIMED = ("repeats", "warmup")  # what only a cost reads for which a model runs
+
 
 @grouped
 def cost(
+    context: typer.Context,
     models: Annotated[
         list[str], typer.Argument(metavar="MODEL...", help="Zoo names, Hub ids, local folders or config.json files.")
     ],
@@ -60,6 +64,9 @@ def cost(
     deployment = serving.deployment(dtype, device, threads, attn, seed)
     registry = load_plugins(no_plugin or [])
     chosen = find_costs(None if cost is None else parted(cost), registry, serving.tables(None, registry))
+    timed = any(one.stage == "run" for one in chosen)
+    named = "with --cost, which names none that is timed; leave it out, or add --cost latency"
+    refuse_unread(context, TIMED, not timed, named)
     found: dict[str, dict[str, CostRow]] = {}
     errors: dict[str, LpzError] = {}
     with counting("models") as progress:

@@ -11,6 +11,7 @@ import typer
 from lpz_cli import options
 from lpz_cli.output import print_json, say
 from lpzero_hf.errors import UsageError
+from lpzero_hf.files import refuse_unwritable
 
 if TYPE_CHECKING:
     from lpzero_hf.artifacts.artifact import Artifact
@@ -54,7 +55,7 @@ def export(
     elif lower:
         raise UsageError("--lower is for an expression of your own; leave it out, a search finds the orientation")
     else:
-        artifact = _from_search(run, name, which, split, date, note, operations)
+        artifact = _from_search(run, name, which, split, date, note, operations, registry)
     if to == "artifact":
         from lpzero_hf.artifacts.artifact import write_artifact
 
@@ -86,6 +87,7 @@ def refuse_to_overwrite(place: Path, artifact: Artifact) -> None:
         raise UsageError(f"'{place}' is a folder; name a file, such as {place / artifact.name}.json, with --out")
     if place.exists() and place.read_bytes() != artifact.text.encode():
         raise UsageError(f"'{place}' exists already; choose another --out, or remove it")
+    refuse_unwritable(place)
 
 
 def refuse_installed(name: str, registry: PluginRegistry) -> None:
@@ -99,12 +101,14 @@ def refuse_installed(name: str, registry: PluginRegistry) -> None:
 
 def _from_search(
     run: str, name: str | None, which: Which, split: int, date: str | None, note: str,
-    operations: Operations,
+    operations: Operations, registry: PluginRegistry,
 ) -> Artifact:  # fmt: skip
     from lpzero_hf.files import reading
     from lpzero_hf.searching.export import artifact_of, default_name
     from lpzero_hf.searching.result import read_result
+    from lpzero_hf.spaces.misplaced import refuse_misplaced
 
+    refuse_misplaced(run, "run", registry)
     result = read_result(Path(run), operations)
     with reading(f"the search in '{run}'", "search again"):
         return artifact_of(

@@ -9,7 +9,8 @@ import typer
 
 from lpz_cli import options
 from lpz_cli.export import refuse_to_overwrite
-from lpz_cli.output import print_json, say, tell
+from lpz_cli.output import print_json, refuse_existing, say, tell
+from lpzero_hf.files import refuse_unwritable
 from lpzero_hf.plugins import load_plugins
 
 
@@ -67,6 +68,8 @@ def pull(
     from lpzero_hf.expressions.operations import installed_operations
 
     operations = installed_operations(load_plugins(no_plugin or ()))
+    if out is not None:
+        _refuse_other(out)
     pulled = pull_from_hub(repo, offline=offline, operations=operations)
     if out is not None:
         refuse_to_overwrite(out, pulled.artifact)
@@ -88,3 +91,14 @@ def pull(
         )
     else:
         say(pulled.pinned, str(path))
+
+
+def _refuse_other(file: Path) -> None:
+    """Raise `LpzError` if an artifact cannot be written to a file, or something else is there; the very artifact may
+    be, which only shows when it has come."""
+    from lpzero_hf.spaces.misplaced import kind_on_disk
+
+    if kind_on_disk(file) == "artifact":
+        refuse_unwritable(file)
+    else:
+        refuse_existing(file, "--out")

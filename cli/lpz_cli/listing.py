@@ -29,11 +29,13 @@ def proxies(
     Example: `lpz proxies snip lpzero-any`
     """
     from lpzero_hf.proxies.resolve import installed_proxies
+    from lpzero_hf.spaces.misplaced import refuse_misplaced
 
     registry = load_plugins(no_plugin or [])
     claims = installed_proxies(registry)
     for name in names or ():
         if name not in claims:
+            refuse_misplaced(name, "proxy", registry)
             raise UsageError(unknown("proxy", name, claims, " (`lpz proxies` lists them all)"))
     claims = {name: claims[name] for name in names} if names else claims
     rows: list[dict[str, Any]] = [

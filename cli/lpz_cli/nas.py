@@ -14,14 +14,19 @@ from lpz_cli.libraries import load_libraries
 from lpz_cli.output import print_json, print_table, say, tell
 from lpz_cli.progress import counting
 from lpz_cli.score import shown
+from lpz_cli.unread import refuse_unread
 from lpzero_hf.errors import UsageError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from lpz_nas import Explored, Found
+    from lpz_nas.goals import Goal, Limit
 
 
 @grouped
 def nas(
+    context: typer.Context,
     space: Annotated[
         str | None, typer.Argument(metavar="[SPACE]", help="A space, see `lpz zoo`; with --among, that of BENCH.")
     ] = None,
@@ -131,6 +136,20 @@ def nas(
         raise UsageError(
             "say what to search for under which budget: --objective O and --max COST=N, or --proxy P and --max-params N"
         )
+    if general:
+        refuse_unread(context, ["trials"], among is not None, "with --among, which compares all of it; leave it out")
+        refuse_unread(
+            context, ["trials"], strategy == "exact", "with --strategy exact, which takes every one; leave it out"
+        )
+        refuse_unread(
+            context, ["workers"], (workers.workers or 1) > 1,
+            "with --objective, --max, --min, --strategy or --cost-table, which work in this process; leave it out",
+        )  # fmt: skip
+    else:
+        bare = "with only --proxy and --max-params, which need no cost; leave it out, or add --objective or --max"
+        refuse_unread(context, ("prompts", "prompt_len", "repeats", "warmup"), True, bare)
+        alone = "without --among, where each proposal depends on the scores before it; leave it out"
+        refuse_unread(context, ["workers"], among is None and (workers.workers or 1) > 1, alone)
     registry, warned = load_plugins(no_plugin or ()), KeptWarnings()
     rows, tokens = 16, 64
     how = table.options([] if among is None else [among])
@@ -151,6 +170,7 @@ def nas(
             registry, tables,
         )  # fmt: skip
         goals = read_goals(objectives, registry, tables)
+        _refuse_unread_by(context, goals, limits)
         deployment = serving.deployment(
             conditions.dtype, conditions.device, workers.threads, conditions.attn, conditions.seed
         )
@@ -195,6 +215,24 @@ def nas(
         print_json(found.to_json() | {"warnings": warned})
     else:
         _as_tables(found, str(budget), out)
+
+
+SCORED = (
+    "batch_size", "seq_len", "text", "dataset", "dataset_config", "split", "column", "random_tokens", "same_init",
+)  # fmt: skip
+
+
+def _refuse_unread_by(context: typer.Context, goals: Sequence[Goal], limits: Sequence[Limit]) -> None:
+    """Raise `UsageError` for an option of scores where no proxy scores, or of times where nothing is timed."""
+    from lpzero_hf.scoring.costs import Cost
+
+    costs = [one for one in (*(goal.by for goal in goals), *(limit.cost for limit in limits)) if isinstance(one, Cost)]
+    scored = any(not isinstance(goal.by, Cost) for goal in goals)
+    no_score = "with --objective of costs alone, which score nothing; leave it out, or add --objective proxy:P"
+    refuse_unread(context, SCORED, not scored, no_score)
+    timed = any(cost.stage == "run" for cost in costs)
+    no_time = "with --objective and --max of nothing that is timed; leave it out, or limit latency"
+    refuse_unread(context, ("repeats", "warmup"), not timed, no_time)
 
 
 def _as_tables(found: Found, budget: str, out: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from lpz_cli.own_tables import Tables as Tables
 from lpzero_hf.errors import UsageError
 
 if TYPE_CHECKING:
     import torch
 
-    from lpzero_hf.benchmarks.table_options import TableOptions
     from lpzero_hf.executors.base import Executor
     from lpzero_hf.models.text_source import Source
     from lpzero_hf.plugins import PluginRegistry
@@ -281,89 +281,6 @@ class Workers:
 
 
 @dataclass(frozen=True)
-class Tables:
-    """How a table of trained architectures is read."""
-
-    metric: Annotated[
-        str | None, typer.Option("--metric", metavar="COLUMN", help="Of a table: its column of trained performance.")
-    ] = None
-    direction: Annotated[
-        bool | None,
-        typer.Option(
-            "--higher-is-better/--lower-is-better",
-            help="Of a table: which end of the metric is better.",
-            show_default="told by a well-known name",
-        ),
-    ] = None
-    architecture_column: Annotated[
-        str | None,
-        typer.Option(
-            "--architecture-column", metavar="COLUMN", help="Of a table: its column of configurations or ids."
-        ),
-    ] = None
-    base: Annotated[
-        str | None,
-        typer.Option(
-            "--base",
-            metavar="MODEL",
-            help="Of a table whose columns are fields of a configuration: one with the others. A path, Hub id, zoo "
-            "name or JSON.",
-        ),
-    ] = None
-    id_space: Annotated[
-        str | None, typer.Option("--space", metavar="SPACE", help="Of a table with text ids: the space they are of.")
-    ] = None
-    seed_column: Annotated[
-        str | None, typer.Option("--seed-column", metavar="COLUMN", help="Of a table: its column of seeds.")
-    ] = None
-    extra_column: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--extra-column", metavar="COLUMN", help="Of a table: a column that is no field of the base. Repeatable."
-        ),
-    ] = None
-    skip_bad_rows: Annotated[
-        bool, typer.Option("--skip-bad-rows", help="Of a table: leave out rows that cannot be used, and count them.")
-    ] = False
-
-    def options(self, benchmarks: Sequence[str]) -> TableOptions | None:
-        """How those of some benchmarks are read that are tables; None if none is.
-
-        Args:
-            benchmarks: names or paths.
-
-        Raises:
-            UsageError: a table lacks its metric, or its better end, or options are given but there is no table.
-        """
-        from lpz_cli.output import tell
-        from lpzero_hf.benchmarks.table_files import SUFFIXES, is_table
-        from lpzero_hf.benchmarks.table_options import TableOptions, usual_direction
-
-        tables = [name for name in benchmarks if is_table(Path(name).expanduser())]
-        if not tables:
-            if given := [f.name for f in fields(self) if getattr(self, f.name) != f.default]:
-                option = OPTION_NAMES.get(given[0], given[0].replace("_", "-"))
-                raise UsageError(
-                    f"--{option} is for tables ({', '.join(SUFFIXES)}), and "
-                    f"{', '.join(benchmarks) or 'no benchmark'} is none; leave it out"
-                )
-            return None
-        if self.metric is None:
-            raise UsageError(f"'{tables[0]}' is a table; name the column of its trained performance with --metric")
-        larger = self.direction
-        if larger is None:
-            larger = usual_direction(self.metric)
-            if larger is None:
-                raise UsageError(f"say which '{self.metric}' is better: --lower-is-better or --higher-is-better")
-            word = "higher" if larger else "lower"
-            tell(f"{word} {self.metric} is taken as better, by its name; --{word}-is-better says so")
-        return TableOptions(
-            self.metric, larger, self.architecture_column, self.base, self.id_space, self.seed_column,
-            tuple(self.extra_column or ()), self.skip_bad_rows,
-        )  # fmt: skip
-
-
-@dataclass(frozen=True)
 class Serving:
     """How a model is run where its costs count, beside precision and device."""
 
@@ -404,9 +321,6 @@ class Serving:
         return costs_from_files(self.cost_table or [], space, None, plugins)
 
 
-OPTION_NAMES = {"direction": "lower-is-better", "id_space": "space"}
-
-
 @dataclass(frozen=True)
 class Form:
     """The form of the output: a table for people, one JSON document, or CSV."""
@@ -417,3 +331,8 @@ class Form:
     def __post_init__(self) -> None:
         if self.json and self.csv:
             raise UsageError("--json and --csv are two forms of the same output; choose one")
+
+    @property
+    def whole(self) -> str:
+        """The option that asks for a form which always holds everything; "" for tables."""
+        return "--json" if self.json else "--csv" if self.csv else ""

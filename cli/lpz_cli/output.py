@@ -19,6 +19,7 @@ from typing import Any, TextIO
 
 from lpz_cli.wording import all_as_options, as_options
 from lpzero_hf.errors import UsageError, printable
+from lpzero_hf.files import refuse_unwritable
 from lpzero_hf.foreign import stdout_kept
 
 LONGEST = 2000  # characters of a message
@@ -48,7 +49,7 @@ def tell(line: str) -> None:
 
 
 def refuse_existing(file: Path, option: str) -> None:
-    """Raise `UsageError` if there is anything at a place where a result is to be written.
+    """Raise `LpzError` if a result cannot be written to a file, or there is anything at its place.
 
     Args:
         file: to be written.
@@ -58,6 +59,7 @@ def refuse_existing(file: Path, option: str) -> None:
         raise UsageError(f"'{file}' is a folder; name a file with {option}")
     if file.exists():
         raise UsageError(f"'{file}' exists already; choose another {option}, or remove it")
+    refuse_unwritable(file)
 
 
 def tell_error(error: Exception, name: str) -> None:

@@ -14,16 +14,24 @@ from lpz_cli.output import print_csv, print_json, print_table, say, tell
 from lpz_cli.progress import counting
 from lpz_cli.run_facts import facts_of_run
 from lpz_cli.score import shown
+from lpz_cli.unread import refuse_unread
 from lpzero_hf.errors import ComparisonWarning
 from lpzero_hf.plugins import load_plugins
 
 
 @grouped
 def rank(
+    context: typer.Context,
     space: options.Space,
     proxy: Annotated[
-        list[str], typer.Option("--proxy", "-p", help="A proxy's name. Several are combined by mean rank.")
-    ],
+        list[str] | None,
+        typer.Option(
+            "--proxy",
+            "-p",
+            help="A proxy's name. Several are combined by mean rank.",
+            show_default="the recommended ones, without sizes",
+        ),
+    ] = None,
     n: Annotated[int, typer.Option("--n", min=1, help="Architectures to draw.")] = 100,
     top: Annotated[int, typer.Option("--top", min=1, help="Rows of the table; --json and --csv hold all.")] = 20,
     sample: options.Sample = "choice",
@@ -37,8 +45,11 @@ def rank(
 ) -> None:
     """Draw architectures of a space and rank them without training any.
 
+    Without --proxy, the proxies are the few recommended for models of its kind, without the sizes.
+
     Example: `lpz rank tiny-lm --proxy synaptic_diversity --n 100`
     """
+    refuse_unread(context, ["top"], form.whole, f"with {form.whole}, which holds all rows; leave it out")
     load_libraries()
     registry = load_plugins(no_plugin or ())
     from lpzero_hf.proxies.resolve import resolve
@@ -54,7 +65,7 @@ def rank(
         counting("architectures scored") as progress,
     ):
         ranking = rank_architectures(
-            space, proxy, n=n, by=sample, setting=setting, cache=cache,
+            space, proxy or None, n=n, by=sample, setting=setting, cache=cache,
             executor=executor, plugins=registry, progress=progress,
         )  # fmt: skip
     names = ranking.proxies
@@ -69,7 +80,7 @@ def rank(
         for place, ranked in enumerate(ranking, 1)
     ]
     if form.json:
-        home, selection = load_space(space, registry), resolve(proxy, registry)
+        home, selection = load_space(space, registry), resolve(proxy or names, registry)
         print_json(
             {"space": space, "fingerprint": home.fingerprint(), "n": n, "sample": sample, "setting": setting.to_json()}
             | facts_of_run(setting, workers.threads)
@@ -91,6 +102,10 @@ def rank(
         ]
         title = f"The best {min(top, len(rows))} of {len(rows)} architectures of {space}"
         print_table(title, ["place", *names, "architecture"], table, range(len(names) + 1))
+        if not proxy:
+            say(
+                f"By the mean rank of {len(names)} recommended proxies; --proxy names others, `lpz proxies` lists them."
+            )
         for warning in warned.untold:
             say(f"warning: {warning}")
     for warning in warned.untold if form.json or form.csv else ():

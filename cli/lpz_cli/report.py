@@ -32,13 +32,14 @@ def report(
     from lpz_report import report as make
 
     from lpzero_hf.errors import UsageError
-    from lpzero_hf.files import write_text
+    from lpzero_hf.files import refuse_unwritable, write_text
     from lpzero_hf.plugins import load_plugins
 
     if out.is_dir():
         raise UsageError(f"'{out}' is a folder; name the file to write, such as {out / 'report.html'}")
     if out.exists() and not _is_report(out):
         raise UsageError(f"'{out}' exists already and is no report; choose another --out, or remove it")
+    refuse_unwritable(out)
     page, facts = make(runs, title=title, plugins=load_plugins(no_plugin or ()))
     write_text(out, page)
     if json:

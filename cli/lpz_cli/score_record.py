@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, get_args
 import typer
 
 from lpz_cli.options import LARGEST_SEED, Conditions, Precision
+from lpz_cli.unread import given, option
 from lpzero_hf.errors import LpzError, UsageError
 
 if TYPE_CHECKING:
@@ -192,9 +193,8 @@ def read_record(file: Path, context: typer.Context) -> ScoreRecord:
     from lpzero_hf.files import read_json
 
     for name in context.params:
-        given = context.get_parameter_source(name)
-        if name not in FREE and given is not None and given.name not in ("DEFAULT", "DEFAULT_MAP"):
-            shown = "MODEL" if name == "models" else f"--{name.replace('_', '-')}"
+        if name not in FREE and given(context, name):
+            shown = "MODEL" if name == "models" else option(context, name)
             raise UsageError(f"--from takes models and options from '{file}'; leave out {shown}")
     data = read_json(file, REMEDY)
     try:

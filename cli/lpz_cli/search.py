@@ -15,6 +15,7 @@ from lpz_cli.kept_warnings import KeptWarnings
 from lpz_cli.libraries import load_libraries
 from lpz_cli.output import print_json, print_table, say
 from lpz_cli.progress import stages
+from lpz_cli.unread import refuse_unread
 from lpzero_hf.errors import UsageError
 
 if TYPE_CHECKING:
@@ -93,6 +94,30 @@ class Searching:
         Combine, typer.Option("--over-settings", help="Several minibatches or seeds of the weights.")
     ] = "mean"
 
+    @property
+    def in_generations(self) -> bool:
+        """Whether it is an evolution that scores whole generations."""
+        return self.strategy == "evolution" and self.preset == "default"
+
+    def refuse_unread(self, context: typer.Context) -> None:
+        """Raise `UsageError` if an option was given that this way to search does not read."""
+        how = f"--strategy {self.strategy}"
+        listing = ("iterations", "population", "preset", "batch", "no_prune", "early")
+        every = f"with {how}, which evaluates every expression; leave it out"
+        refuse_unread(context, listing, self.strategy == "exhaustive", every)
+        refuse_unread(context, ["preset"], self.strategy != "evolution", f"with {how}; it is of --strategy evolution")
+        refuse_unread(
+            context, ["population", "early"], self.in_generations,
+            "with --preset default, which scores whole generations; leave it out, or use --preset paper",
+        )  # fmt: skip
+        refuse_unread(
+            context, ["early"], self.fitness != "spearman",
+            f"with --fitness {self.fitness}; it bounds --fitness spearman, leave it out",
+        )  # fmt: skip
+        several = len(self.minibatch or ()) > 1 or len(self.init_seed or ()) > 1
+        one = "with a single --minibatch and --init-seed; give several of one of these, or leave it out"
+        refuse_unread(context, ["over_settings"], not several, one)
+
     def config(
         self, benchmarks: Sequence[str], conditions: options.Conditions, matching: options.Matching, **others: Any
     ) -> SearchConfig:
@@ -113,6 +138,7 @@ class Searching:
 
 @grouped
 def search(
+    context: typer.Context,
     benchmarks: Annotated[list[str], typer.Argument(metavar="BENCH...", help="One benchmark or table, or several.")],
     searching: Searching,
     out: Annotated[
@@ -148,6 +174,12 @@ def search(
 
     Example: `lpz search tiny-lm --strategy exhaustive --train 50 --splits 3`
     """
+    searching.refuse_unread(context)
+    refuse_unread(context, ["combine"], len(benchmarks) == 1, "on a single BENCH; leave it out, or name several")
+    how = "--preset paper" if searching.strategy == "evolution" else f"--strategy {searching.strategy}"
+    refuse_unread(
+        context, ["start"], not searching.in_generations, f"with {how}; leave one of them out"
+    )  # fmt: skip
     if (plots or resume) and out is None:
         raise UsageError("--plots and --resume need the folder of the search; name it with --out")
     if plots:

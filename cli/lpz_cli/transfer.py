@@ -17,6 +17,7 @@ from lpz_cli.output import print_csv, print_json, print_table, say, tell
 from lpz_cli.progress import stages
 from lpz_cli.repeated import refuse_repeated
 from lpz_cli.search import Searching
+from lpz_cli.unread import refuse_unread
 from lpzero_hf.errors import UsageError
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
 @grouped
 def transfer(
+    context: typer.Context,
     benchmarks: Annotated[list[str], typer.Argument(metavar="BENCH...", help="Benchmarks or tables.")],
     proxy: Annotated[
         list[str] | None,
@@ -82,6 +84,7 @@ def transfer(
 
     Example: `lpz bench transfer flexibert gpt2-wt103 tiny-lm -p snip --search '--fitness matched'`
     """
+    refuse_unread(context, ["more"], form.whole, f"with {form.whole}, which holds every interval; leave it out")
     if resume and out is None:
         raise UsageError("--resume needs the folder of the searches; name it with --out")
     if ceiling and not search:
@@ -125,7 +128,8 @@ def searching_of(text: str) -> Searching:
     """The options of a search in a text, as `lpz search` takes them. Raises an error of wrong usage for any other."""
     made: list[Searching] = []
 
-    def take(searching: Searching) -> None:
+    def take(context: typer.Context, searching: Searching) -> None:
+        searching.refuse_unread(context)
         made.append(searching)
 
     app = typer.Typer(add_completion=False)

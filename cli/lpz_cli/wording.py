@@ -13,8 +13,8 @@ ARGUMENT = re.compile(r"`([a-z_]+)=([^`\n]*)`")
 SAME = (  # the option has the name of the argument
     "address", "among", "base", "batch", "batch_size", "branch", "checkpointing", "column", "device", "dtype",
     "executor", "force", "limit", "max", "metric", "micro_batch", "min", "minutes", "n", "out", "pretrained",
-    "random_tokens", "resume", "seq_len", "skip_bad_rows", "space", "split", "strategy", "test", "text", "threads",
-    "train", "trust_remote_code", "unary", "within",
+    "random_tokens", "resume", "seq_len", "skip_bad_rows", "space", "split", "stack", "strategy", "test", "text",
+    "threads", "train", "trust_remote_code", "unary", "within", "workers",
 )  # fmt: skip
 OPTIONS = {name: "--" + name.replace("_", "-") for name in SAME} | {
     "architecture": "--architecture-column", "attention": "--attn", "config": "--dataset-config",

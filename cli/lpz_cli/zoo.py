@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from lpz_cli import options
-from lpz_cli.output import print_json, print_table, say, tell
+from lpz_cli.output import print_json, print_table, refuse_existing, say, tell
+from lpz_cli.unread import refuse_unread
 from lpzero_hf.errors import UsageError
 from lpzero_hf.plugins import load_plugins
 
@@ -25,6 +26,8 @@ zoo_app = typer.Typer(name="zoo", help="Architectures by name, and spaces of the
 def zoo(context: typer.Context, json: options.Json = False, no_plugin: options.NoPlugin = None) -> None:
     """List the architectures that `lpz score` builds by name, and the spaces that hold more of them."""
     if context.invoked_subcommand is not None:
+        inner = context.invoked_subcommand
+        refuse_unread(context, ["json"], True, f"before `{inner}`; write it after, as in `lpz zoo {inner} ... --json`")
         return
     from lpzero_hf.spaces.named import installed_models, installed_spaces
 
@@ -121,8 +124,7 @@ def new_space(
 
     if out.suffix.lower() not in SUFFIXES[:2]:
         raise UsageError(f"'{out}' should end in .yaml; choose such a name with --out")
-    if out.exists():
-        raise UsageError(f"'{out}' is there already; choose another name with --out, or remove it")
+    refuse_existing(out, "--out")
     proposal = propose(out, model, load_plugins(no_plugin or ()), seed)
     write_text(out, proposal.text)
     count = proposal.space.count()

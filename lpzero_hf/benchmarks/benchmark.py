@@ -238,12 +238,10 @@ def load_benchmark(
 
 def _of_table(path: Path, table: TableOptions | None, plugins: PluginRegistry) -> Benchmark:
     from lpzero_hf.benchmarks.table import benchmark_from_table
+    from lpzero_hf.benchmarks.table_roles import refuse_unsaid
 
     if table is None:
-        raise UsageError(
-            f"'{path}' is a table; name the column of its metric with `metric=`, and say whether "
-            "`larger_is_better=False` or `larger_is_better=True`"
-        )
+        refuse_unsaid(path, None, None, plugins=plugins)
     return benchmark_from_table(path, **asdict(table), plugins=plugins)
 
 

@@ -19,7 +19,7 @@ from torch import Tensor
 from lpzero_hf.artifacts.versions import versions
 from lpzero_hf.benchmarks.benchmark import FORMAT, VERSION
 from lpzero_hf.benchmarks.train import Recipe, TrainingOutcome, train
-from lpzero_hf.benchmarks.train_stack import train_stack
+from lpzero_hf.benchmarks.train_stack import check_stackable, train_stack
 from lpzero_hf.errors import LpzError, MinibatchError, UsageError, listed, one_line, said_once
 from lpzero_hf.executors.base import Executor, Failure
 from lpzero_hf.executors.local import LocalExecutor
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedTokenizerBase
 
 
+RESULT = "benchmark.json"
 GROWS = ("n", "repeats", "seeds")  # the first architectures and seeds are the same, however many follow
 
 
@@ -188,7 +189,8 @@ def make_benchmark(
         command: recorded as the command that makes it again.
         minutes: after which no training is begun. Those that are not trained then are recorded under `missing`, and
             the same call trains them; another limit is no other specification.
-        stack: train all seeds of an architecture at once, see `train_stack`; it changes the rounding.
+        stack: train all seeds of an architecture at once, see `train_stack`; it changes the rounding, of further seeds
+            too, which are stacked apart.
         progress: called with (models trained, total number of models).
 
     Returns:
@@ -196,7 +198,7 @@ def make_benchmark(
 
     Raises:
         UsageError: the folder holds a run of another specification (the message says what differs), or another process
-            works in it.
+            works in it; or models of the space cannot be stacked.
         LpzError: a file cannot be read or written, no worker can be started, or trainings failed; if not all of
             them did, `benchmark.json` holds the others.
     """
@@ -218,7 +220,14 @@ def make_benchmark(
     settings = how | {"corpus": corpus, "threads": threads, "device": torch.device(device).type, "versions": versions()}
     definition = space.definition()
     defined = {} if definition is None else {"definition": definition}
-    same_settings(out / "plan.json", spec.facts() | settings | defined, what="training run", grows=GROWS)
+    groups = _stacks([run for run in runs if not _result_file(out, *run).exists()]) if stack else []
+    if several := next((group for group in groups if len(group) > 1), None):
+        check_stackable(
+            configs[several[0][0]], ids, measured, recipe, mask_id=tokenizer.mask_token_id, device=device
+        )  # fmt: skip
+    same_settings(
+        out / "plan.json", spec.facts() | settings | defined, what="training run", grows=GROWS, results=[RESULT]
+    )
     trained = {run: _result(out, *run) for run in runs if _result_file(out, *run).exists()}
     remaining = [run for run in runs if run not in trained]
     done = len(runs) - len(remaining)
@@ -276,13 +285,13 @@ def make_benchmark(
         document["failed"] = [
             {"architecture": run[0], "seed": run[1], "reason": failed[run]} for run in runs if run in failed
         ]
-    write_json(out / "benchmark.json", document)
+    write_json(out / RESULT, document)
     if failed:
         raise LpzError(
             f"{len(failed)} of {len(runs)} trainings failed: {shown}; '{out / 'benchmark.json'}' holds all others, and "
             "the same command tries these again"
         )
-    return out / "benchmark.json"
+    return out / RESULT
 
 
 def _tokenizer(configs: Iterable[PreTrainedConfig]) -> PreTrainedTokenizerBase:

@@ -14,9 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from lpzero_hf.benchmarks.benchmark import Benchmark, Progress, Trained
-from lpzero_hf.benchmarks.table_architectures import ArchitectureReader, reader_of
-from lpzero_hf.benchmarks.table_cells import column_of, missing, shown
+from lpzero_hf.benchmarks.table_architectures import ArchitectureReader
+from lpzero_hf.benchmarks.table_cells import missing, shown
 from lpzero_hf.benchmarks.table_files import BadCell, BadRows, RowTable, listed_counts, read_table
+from lpzero_hf.benchmarks.table_roles import WantedColumns, roles_of
 from lpzero_hf.benchmarks.trainings import FEWEST, Training, Trainings, facts_of
 from lpzero_hf.errors import LpzError, TableWarning
 from lpzero_hf.plugins import PluginRegistry, load_plugins
@@ -154,7 +155,9 @@ def benchmark_from_rows(
         return found if isinstance(found, RowTable) else read_table(found, skip_bad_rows)
 
     extra = (extra_columns,) if isinstance(extra_columns, str) else tuple(extra_columns)
-    reading = TableReading(read, metric, architecture, base, home, seed_column, key_column, extra, plugins)
+    reading = TableReading(
+        read, metric, larger_is_better, architecture, base, home, seed_column, key_column, extra, plugins
+    )  # fmt: skip
     return Benchmark(
         name=name,
         summary=summary or f"the architectures of a table, by {unit or metric}",
@@ -197,6 +200,7 @@ class TableReading:
     Args:
         read: the rows.
         metric: a column.
+        larger_is_better: whether higher is better for it.
         architecture: a column; None where its name says so.
         base: of columns that are fields, or None.
         space: of text ids, or None.
@@ -208,6 +212,7 @@ class TableReading:
 
     read: Callable[[], RowTable]
     metric: str
+    larger_is_better: bool
     architecture: str | None
     base: Any
     space: SearchSpace | None
@@ -226,15 +231,12 @@ class TableReading:
         table = self.read()
         bad = table.bad
         total = len(table.rows) + sum(bad.counts.values())
-        metric = column_of(self.metric, table.columns, bad.source)
-        seed = _seed_column(self.seed_column, table)
-        key = None if self.key_column is None else column_of(self.key_column, table.columns, bad.source)
-        extra = [column_of(name, table.columns, bad.source) for name in self.extra_columns]
-        roles = [name for name in (metric, seed, key, *extra) if name is not None]
-        reader = reader_of(
-            table.columns, roles, architecture=self.architecture, base=self.base, space=self.space,
-            folder=table.folder, bad=bad, plugins=self.plugins,
+        wanted = WantedColumns(
+            self.metric, self.larger_is_better, self.architecture, self.base, self.space, self.seed_column,
+            self.key_column, self.extra_columns,
         )  # fmt: skip
+        roles = roles_of(table, wanted, self.plugins)
+        metric, seed, key, reader = roles.metric, roles.seed, roles.key, roles.reader
         kept = [name for name in table.columns if name not in (metric, key, *reader.columns)]
         trainings = _trainings(table, reader, metric, seed, key)
         _check(trainings, metric, len(table.rows), bad)
@@ -259,12 +261,6 @@ def _uncollected() -> Iterator[None]:
     finally:
         if collecting:
             gc.enable()
-
-
-def _seed_column(wanted: str | None, table: RowTable) -> str | None:
-    if wanted is not None:
-        return column_of(wanted, table.columns, table.bad.source)
-    return next((name for name in table.columns if name.lower() == "seed"), None)
 
 
 def _trainings(

@@ -295,6 +295,7 @@ def _architecture_column(left: Sequence[str], columns: Sequence[str], wanted: st
 def _fields(left: Sequence[str], base: BaseConfig, source: str) -> dict[str, str]:
     """By column, the path of the field that it is, for all columns that are fields."""
     fields: dict[str, str] = {}
+    misspelled: dict[str, str] = {}
     for name in left:
         if name in NO_FIELDS:
             continue
@@ -304,10 +305,15 @@ def _fields(left: Sequence[str], base: BaseConfig, source: str) -> dict[str, str
             near = base.deeper(name) if name not in NOT_ARCHITECTURE else ""
             near = near or nearest_key(name, known_fields(base), NEAR)
             if near:
-                raise UsageError(
-                    f"column '{name}' of {source} is no field of {base.kind.__name__}; did you mean '{near}'? Rename "
-                    f"it, or say that it is something else with `extra_columns={name}`"
-                ) from None
+                misspelled[name] = near
+    if misspelled:
+        several = [f"'{name}', did you mean '{near}'" for name, near in misspelled.items()]
+        raise UsageError(
+            f"no field of {base.kind.__name__} is called as these columns of {source}: {'; '.join(several)}? Rename "
+            "them, or say of each that it is something else, with " + ", ".join(
+                f"`extra_columns={name}`" for name in misspelled
+            )
+        )  # fmt: skip
     paths = list(fields.values())
     if twice := sorted({path for path in paths if paths.count(path) > 1}):
         names = [name for name in fields if fields[name] == twice[0]]

@@ -11,15 +11,22 @@ from lpzero_hf.benchmarks.table_files import BadCell
 from lpzero_hf.errors import LpzError, UsageError, did_you_mean, one_line
 from lpzero_hf.files import parse_json
 from lpzero_hf.scoring.cache_key import NOT_ARCHITECTURE
+from lpzero_hf.spaces.config_keys import nearest_key
 
 
 def column_of(wanted: str, columns: Sequence[str], source: str) -> str:
     """The column called `wanted`. Raises `UsageError` if there is none; the message lists those there are."""
     if wanted in columns:
         return wanted
+    raise UsageError(f"{source} has no column '{wanted}'{near_column(wanted, columns)} (it has {listing(columns)})")
+
+
+def near_column(wanted: str, columns: Sequence[str]) -> str:
+    """`"; did you mean 'loss'?"` for the column that is probably meant by a name, in other letters or by another name
+    of the same field of a configuration; or an empty text."""
     same = next((name for name in columns if name.lower() == wanted.lower()), None)
-    near = did_you_mean(wanted, columns) if same is None else f"; did you mean '{same}'?"
-    raise UsageError(f"{source} has no column '{wanted}'{near} (it has {listing(columns)})")
+    same = same or nearest_key(wanted, frozenset(columns))
+    return f"; did you mean '{same}'?" if same else did_you_mean(wanted, columns)
 
 
 def missing(cell: Any) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import torch
@@ -20,7 +21,7 @@ from lpzero_hf.benchmarks.train import (
     outcome,
     validation_parts,
 )
-from lpzero_hf.errors import UsageError
+from lpzero_hf.errors import UsageError, one_line
 from lpzero_hf.models.build import build_model
 from lpzero_hf.models.objective import unchecked_objective
 
@@ -71,6 +72,34 @@ def train_stack(
         curves = _fit(models, text, validation, recipe, seeds, mask_id)
     seconds = (time.perf_counter() - start) / len(seeds)
     return [outcome(models[0], curve, recipe, seconds) for curve in curves]
+
+
+def check_stackable(
+    config: PreTrainedConfig,
+    text: Tensor,
+    validation: Tensor,
+    recipe: Recipe,
+    *,
+    mask_id: int | None = None,
+    device: str | torch.device = "cpu",
+) -> None:
+    """Try one step of a stack of two, on one sequence.
+
+    The arguments and errors are those of `train_stack`.
+
+    Raises:
+        UsageError: the code of the model cannot be run for a stack.
+    """
+    least = replace(recipe, steps=1, batch_size=1, warmup=1, windows=1, evaluations=1)
+    try:
+        train_stack(config, text, validation, least, seeds=[0, 1], mask_id=mask_id, device=device)
+    except torch.OutOfMemoryError:  # whether it fits is not asked here
+        return
+    except RuntimeError as error:
+        raise UsageError(
+            f"models of the family '{config.model_type}' cannot be trained as a stack ({one_line(error)}); leave out "
+            "`stack=True`, with another `out=` where it was given before"
+        ) from error
 
 
 class _Objective(nn.Module):

@@ -28,7 +28,7 @@ def _local(wanted: Resources) -> Executor:
 
     _without_address(wanted, "local")
     if wanted.workers not in (None, 1):
-        raise UsageError(f"`executor=local` has one worker; for {wanted.workers} workers use `executor=process`")
+        raise UsageError(f"`executor=local` has one worker, not `workers={wanted.workers}`; use `executor=process`")
     return LocalExecutor(wanted.threads)
 
 

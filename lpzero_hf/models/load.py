@@ -169,7 +169,7 @@ def load_config(
     if config is not None:
         return config, None
     if path.exists():
-        refuse_misplaced(path, "model", plugins)
+        refuse_misplaced(source, "model", plugins)
         return local_config(path, trust_remote_code), path if path.is_dir() else None
     return hub_config(source, trust_remote_code, plugins), source
 

@@ -25,6 +25,7 @@ from lpzero_hf.models.torch_names import device_of, precision, precision_name
 from lpzero_hf.plugins import Claim, PluginRegistry, instance_of, load_plugins
 from lpzero_hf.scoring.display import Displayed, Panel, by_name
 from lpzero_hf.scoring.quantities import show_quantity
+from lpzero_hf.spaces.misplaced import refuse_misplaced
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedModel
@@ -369,6 +370,7 @@ def find_costs(
         wanted = [wanted]
     for item in known if wanted is None else wanted:
         if isinstance(item, str) and item not in known:
+            refuse_misplaced(item, "cost", plugins)
             raise UsageError(unknown("cost", item, known, f" (there are {', '.join(known)})"))
         cost = known[item] if isinstance(item, str) else item
         if found.setdefault(cost.name, cost) is not cost:

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, SupportsIndex, overload
+from typing import TYPE_CHECKING, Any, Literal, SupportsIndex, overload
 
 from scipy.stats import rankdata  # type: ignore[import-untyped]  # scipy ships no types
 
-from lpzero_hf.errors import UsageError, said_once
+from lpzero_hf.errors import LpzError, UsageError, said_once
 from lpzero_hf.executors.base import Executor
 from lpzero_hf.models.load import Models, load_config, named_models
+from lpzero_hf.models.model_kind import Kind, model_kind
 from lpzero_hf.plugins import PluginRegistry, load_plugins
-from lpzero_hf.proxies.resolve import ProxyLike, resolve
+from lpzero_hf.proxies.evidence import SIZES, chosen
+from lpzero_hf.proxies.resolve import ProxyLike
 from lpzero_hf.scoring.cache import ScoreCache
 from lpzero_hf.scoring.comparability import warn_of_differences
 from lpzero_hf.scoring.display import Displayed, Panel, Points, columns
@@ -22,6 +25,9 @@ from lpzero_hf.scoring.scores import Score
 from lpzero_hf.scoring.setting import Setting
 from lpzero_hf.spaces.base import SearchSpace
 from lpzero_hf.spaces.named import load_space
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedConfig
 
 
 @dataclass(frozen=True)
@@ -91,7 +97,7 @@ class Ranking(list[Ranked], Displayed):
 @said_once
 def rank(
     architectures: str | Path | SearchSpace | Models,
-    proxies: ProxyLike | Iterable[ProxyLike],
+    proxies: ProxyLike | Iterable[ProxyLike] | None = None,
     *,
     n: int = 100,
     by: Literal["architecture", "choice"] = "choice",
@@ -109,7 +115,8 @@ def rank(
         architectures: a space, from which `n` architectures are drawn, or models: names as `load_model` takes them or
             configurations, in a list or by name; those without names are called by family and place,
             "gpt2 1", "llama 2".
-        proxies: as for `score`, but there is no default: they decide the order.
+        proxies: as for `score`; by default those recommended for the kinds of these models (`recommended`), without the
+            sizes.
         n: number of architectures to draw.
         by: how to draw them, see `Space.sample`, with the setting's seed.
         setting: minibatch, seed, precision and device.
@@ -123,7 +130,8 @@ def rank(
         (`ComparisonWarning`) of vocabularies, objectives and initial weights that differ between them.
 
     Raises:
-        UsageError: the space or a proxy is unknown, or there is nothing to rank.
+        UsageError: the space or a proxy is unknown, there is nothing to rank, or nothing that can be built, by which
+            proxies could be recommended.
 
     Example:
         >>> from lpzero_hf import rank
@@ -147,7 +155,8 @@ def rank(
         configs = {name: load_config(model, plugins=plugins)[0] for name, model in models.items()}
     if not configs:
         raise UsageError("there are no architectures to rank")
-    selection = resolve(proxies, plugins)
+    kinds = _kinds(configs.values(), setting) if proxies is None else ()
+    selection = chosen(proxies, kinds, plugins, without=SIZES)
     selection.warn_of_minibatch(setting.batch_size, setting.seq_len)
     rows = evaluate(
         configs,
@@ -171,3 +180,16 @@ def rank(
         for name, scores in rows.items()
     ]
     return Ranking(sorted(ranking, key=lambda ranked: (ranked.rank is None, ranked.rank)))
+
+
+def _kinds(configs: Iterable[PreTrainedConfig], setting: Setting) -> tuple[Kind, ...]:
+    """The kinds of models, of which one of each class is looked at."""
+    kinds: dict[object, Kind] = {}
+    for config in configs:
+        same = (type(config), getattr(config, "is_decoder", False))
+        if same not in kinds:
+            with suppress(LpzError):  # one that cannot be built is told with its row
+                kinds[same] = model_kind(setting.model(config, lazy=True))
+    if not kinds:
+        raise UsageError("none of these architectures can be built, so no proxy is recommended; name some: `proxies=`")
+    return tuple(dict.fromkeys(kinds.values()))

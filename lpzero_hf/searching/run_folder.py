@@ -40,7 +40,14 @@ def open_run(folder: Path, config: SearchConfig, resume: bool, contents: Mapping
     """
     header = {"format": FORMAT, "version": VERSION}
     same_settings(
-        folder / CONFIG_FILE, config.to_json(), what="search", header=header, key="plan", resume=resume, later=LATER
+        folder / CONFIG_FILE,
+        config.to_json(),
+        what="search",
+        header=header,
+        key="plan",
+        resume=resume,
+        later=LATER,
+        results=[RESULT_FILE],
     )
     file, known = folder / BENCHMARKS_FILE, {}
     if file.exists():

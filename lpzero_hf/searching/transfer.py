@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import re
 import time
@@ -20,7 +21,7 @@ from lpzero_hf.benchmarks.grade import BASELINES, Report, grade
 from lpzero_hf.benchmarks.held_out import unseen
 from lpzero_hf.benchmarks.matched import MATCH, WITHIN, Sizes
 from lpzero_hf.benchmarks.table_options import TableOptions
-from lpzero_hf.errors import UsageError, said_once
+from lpzero_hf.errors import LpzError, UsageError, said_once
 from lpzero_hf.executors.base import Executor
 from lpzero_hf.executors.local import LocalExecutor
 from lpzero_hf.expressions.expression import parse
@@ -29,7 +30,7 @@ from lpzero_hf.files import one_process, write_json
 from lpzero_hf.plugins import PluginRegistry
 from lpzero_hf.proxies.base import Proxy, single
 from lpzero_hf.proxies.resolve import ProxyLike, ProxySelection, installed_proxies, resolve
-from lpzero_hf.scoring.cache import ScoreCache
+from lpzero_hf.scoring.cache import ScoreCache, digest
 from lpzero_hf.scoring.setting import Setting
 from lpzero_hf.searching.benchmark_scores import BenchmarkScores, Progress
 from lpzero_hf.searching.config import SearchConfig
@@ -125,6 +126,9 @@ def transfer(
     for config in searches.values():
         if not config.tabled:  # raises if the space is too large for the strategy
             create(config, config.space(installed_operations(plugins)), FitnessEvaluator([]), config.seed)
+    folders = _folders(out, searches, benchmarks)
+    if out is not None and not resume:
+        _refuse_begun(Path(out), folders.values())
     work = _Work(known, executor, plugins, progress or (lambda what, done, total, best: None))
     home = {name: BenchmarkScores(name, known, plugins) for name in benchmarks}
     others = _others(home) if searches else {}
@@ -139,7 +143,6 @@ def transfer(
         scores = {name: {p.name: vector(one.scores[p.name]) for p in able} for name, one in reports.items()}
         rows += consensus_rows(able, scores, columns, {name: one.marks for name, one in home.items()})
     scored = time.perf_counter() - start
-    folders = _folders(out, searches, benchmarks)
     for name, config in searches.items():
         rows += work.left_out(name, config, columns, home, others, folders, resume)
         if ceiling:
@@ -156,10 +159,20 @@ def transfer(
         },
         {"proxies": scored, "searches": total - scored, "all": total},
         versions(),
+        _text([one.setting for one in reports.values()]),
+        executor.threads,
     )
     if out is not None:
         write_json(Path(out) / RESULT, result.to_dict())
     return result
+
+
+def _text(settings: Iterable[Setting]) -> str | None:
+    """A digest of the text, or of the texts where minibatches take different rows of a dataset; None without one."""
+    with contextlib.suppress(LpzError):  # no proxy may have needed it
+        contents = list(dict.fromkeys(one.content() for one in settings if not one.random_tokens))
+        return None if not contents else contents[0] if len(contents) == 1 else digest(*contents)
+    return None
 
 
 def unsearched(plugins: PluginRegistry) -> list[Proxy]:
@@ -314,6 +327,13 @@ def _folders(
         for a, one in first.items()
         for b, other in second.items()
     }
+
+
+def _refuse_begun(out: Path, folders: Iterable[Path | None]) -> None:
+    """Raise `UsageError` if there is a result in the folder already, or a search in one of those inside it."""
+    begun = [folder / CONFIG_FILE for folder in folders if folder is not None]
+    if any(file.exists() for file in (out / RESULT, *begun)):
+        raise UsageError(f"there is a transfer in '{out}' already; go on with `resume=True`, or choose another `out=`")
 
 
 def _distinct(names: Iterable[str]) -> dict[str, str]:

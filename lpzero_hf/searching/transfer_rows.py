@@ -71,6 +71,9 @@ class TransferResult(Displayed):
             one as well, so that no search saw them.
         seconds: of the proxies, of the searches, and in total.
         versions: of the libraries that determine the numbers.
+        text_sha256: of the text of the proxies' scores; None for random tokens, or a text that no proxy needed and that
+            cannot be read.
+        threads: of each process on the CPU, which decide the last digits.
     """
 
     columns: list[BenchmarkColumn]
@@ -80,6 +83,8 @@ class TransferResult(Displayed):
     left_out: dict[str, dict[str, int]]
     seconds: dict[str, float]
     versions: dict[str, str]
+    text_sha256: str | None = None
+    threads: int = 1
 
     @property
     def title(self) -> str:
@@ -120,6 +125,8 @@ class TransferResult(Displayed):
             "rows": [row.to_json() for row in self.rows],
             "seconds": self.seconds,
             "versions": self.versions,
+            "text_sha256": self.text_sha256,
+            "threads": self.threads,
         }
 
 

@@ -10,8 +10,18 @@ from typing import Any, Literal
 from lpzero_hf.errors import UsageError
 from lpzero_hf.plugins import PluginRegistry
 
-Role = Literal["model", "space", "benchmark", "proxy"]
-HOOKS = {"lpz_models": "model", "lpz_spaces": "space", "lpz_benchmarks": "benchmark", "lpz_proxies": "proxy"}
+Role = Literal["model", "space", "benchmark", "proxy", "cost", "run"]
+HOOKS = {
+    "lpz_models": "model", "lpz_spaces": "space", "lpz_benchmarks": "benchmark", "lpz_proxies": "proxy",
+    "lpz_costs": "cost", "lpz_operations": "operation",
+}  # fmt: skip
+EXPECTED: dict[Role, tuple[str, str]] = {  # what a folder lacks, and what to give instead
+    "model": ("has no config.json", "give a folder saved with save_pretrained"),
+    "space": ("is no space", "name a file (YAML or JSON) that describes one, `lpz zoo new-space` starts one"),
+    "benchmark": ("has no benchmark.json", "give a folder that `lpz bench train` made, or the file of a table"),
+    "proxy": ("is no proxy", "name the file that `lpz export` made, or hub:USER/REPO"),
+    "run": ("has no plan.json and result.json", "give a folder that `lpz search ... --out FOLDER` made"),
+}
 WEIGHTS = (".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".gguf", ".h5", ".msgpack", ".onnx", ".npz")
 TABLES = (
     ".csv", ".tsv", ".tab", ".jsonl", ".ndjson", ".jsonlines", ".parquet", ".pq", ".xlsx", ".xls", ".ods", ".orc",
@@ -46,13 +56,18 @@ WHAT: dict[str, tuple[str, str]] = {  # what it is, and what to do with it
     "benchmark": ("a benchmark", "`lpz bench eval {0}` grades proxies on it"),
     "proxy": ("a proxy", "`lpz score MODEL --proxy {0}` scores with it"),
     "artifact": ("an exported proxy", "`lpz score MODEL --proxy {0}` scores with it"),
+    "cost": ("a cost", "`lpz cost MODEL --cost {0}` shows it"),
+    "operation": (
+        "an operation in expressions",
+        "`lpz score MODEL --proxy 'sum(sum(product({0}(W), G)))'` scores with one that has it",
+    ),
     "run": ("what a search has left", "`lpz report` shows its folder, `lpz export` makes a proxy of it"),
     "record": ("the JSON of a score", "`lpz score --from {0}` repeats it"),
     "grades": ("the JSON of `lpz bench eval`", "`lpz report {0}` shows it"),
     "result": ("a result that `lpz` has printed", "name what it is of"),
     "nas": (
         "what `lpz nas` has left",
-        "what it found are models, each in a folder inside, front/000 or winner",
+        "result.json holds all of it; what it found are models, each in a folder inside, front/000 or winner",
     ),
     "beside": ("a file that stands beside a config.json", "give that config.json, or the folder of both"),
     "dataset": ("a dataset", "`lpz score MODEL --dataset {0}` scores models on it"),
@@ -70,11 +85,16 @@ WHAT: dict[str, tuple[str, str]] = {  # what it is, and what to do with it
     "text": ("a text", "`lpz score MODEL --text {0}` scores models on it"),
     "code": ("code", "a model is a name, a folder or a config.json; a class of yours is scored from Python"),
 }
-SAME = {"proxy": {"artifact"}, "space": {"space"}, "model": {"model"}, "benchmark": {"benchmark", "table"}}
+SAME = {
+    "proxy": {"artifact"}, "space": {"space"}, "model": {"model"}, "benchmark": {"benchmark", "table"},
+    "run": {"run", "grades"}, "cost": set[str](),
+}  # fmt: skip
+ROLES: dict[Role, str] = {"run": "search or grades of proxies"}  # where the name of a role says too little
 
 
 def refuse_misplaced(name: str | Path, wanted: Role, plugins: PluginRegistry) -> None:
-    """Raise `UsageError` if a name or path is something else than is wanted, and say what takes it.
+    """Raise `UsageError` if a name or path is something else than is wanted, and say what takes it; or for a folder
+    without anything known, and say what belongs there.
 
     Args:
         name: a path, or of a thing that is installed, where there is no such path; unknown ones pass.
@@ -84,10 +104,19 @@ def refuse_misplaced(name: str | Path, wanted: Role, plugins: PluginRegistry) ->
     here = _on_disk(Path(name))
     kinds = _installed(str(name), plugins) if here is None else []
     found, more = here or (kinds[0] if kinds else "", "")
+    if here is not None and not found and wanted in EXPECTED and Path(name).expanduser().is_dir():
+        lacks, instead = EXPECTED[wanted]
+        empty = not any(Path(name).expanduser().iterdir())
+        raise UsageError(f"the folder '{name}' {'is empty' if empty else lacks}; {instead}")
     if not found or wanted in kinds or found in SAME[wanted]:
         return
     what, then = WHAT[found]
-    raise UsageError(f"'{name}' is {what}, no {wanted}; {then.format(name, more)}")
+    raise UsageError(f"'{name}' is {what}, no {ROLES.get(wanted, wanted)}; {then.format(name, more)}")
+
+
+def kind_on_disk(path: Path) -> str:
+    """What a file or folder is, one of `WHAT`; "" if there is none, or nothing that is known."""
+    return (_on_disk(path) or ("", ""))[0]
 
 
 def _installed(name: str, plugins: PluginRegistry) -> list[str]:

@@ -18,6 +18,8 @@ from lpzero_hf.spaces.size_limits import check_sizes
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig
 
+OF_HUB = ("gpt2",)  # the name of a space too
+
 
 def local_config(path: Path, trust_remote_code: bool = False) -> PreTrainedConfig:
     """The configuration in a `config.json`, or in a folder that holds one.
@@ -58,7 +60,7 @@ def hub_config(source: str, trust_remote_code: bool, plugins: PluginRegistry) ->
             return UsageError(f"unknown model '{source}'{told}")
         return UsageError(unknown("model", source, known, told))
 
-    if not looks_like_hub_id(source):  # gpt2 is a space, and of the Hub
+    if source not in OF_HUB:
         refuse_misplaced(source, "model", plugins)
     if not possible_hub_id(source):
         raise refusal("no possible Hub id")

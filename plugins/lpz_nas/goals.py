@@ -13,6 +13,7 @@ from lpzero_hf.proxies.base import Proxy
 from lpzero_hf.proxies.resolve import ProxyLike, installed_proxies
 from lpzero_hf.scoring.costs import Cost, find_costs, installed_costs
 from lpzero_hf.scoring.quantities import parse_quantity, show_quantity
+from lpzero_hf.spaces.misplaced import refuse_misplaced
 
 PROXY = "proxy:"
 WRITTEN = re.compile(r"\s*([^<>=]+?)\s*(<=|>=)\s*(.+)", re.DOTALL)  # a limit
@@ -90,6 +91,8 @@ def read_goals(texts: str | Iterable[str], plugins: PluginRegistry, tables: Mapp
         known = {*installed_costs(plugins), *tables}
         if text not in known:
             proxies = installed_proxies(plugins)
+            if text not in proxies:
+                refuse_misplaced(text, "cost", plugins)
             hint = f"; write proxy:{text}" if text in proxies else did_you_mean(text, known)
             raise UsageError(f"no cost is called '{text}'{hint} (objectives are proxy:NAME, or one of {_names(known)})")
         goals[text] = Goal(text, find_costs([text], plugins, tables)[0])

@@ -45,8 +45,10 @@ def command(config: SearchConfig, tests: Sequence[str] = (), ceiling: bool = Fal
     for option, folds in (("--reduce", config.reduces), ("--aggregate", config.aggregates)):
         add(option, folds[0] if len(folds) == 1 else "any", "any")
     add("--train", config.train or 0, usual.train)
+    unread = _unread(config)
     for name, option in NUMBERS.items():
-        add(option, getattr(config, name), many if name == "children" else getattr(usual, name))
+        if name not in unread:
+            add(option, getattr(config, name), many if name == "children" else getattr(usual, name))
     several = [("--minibatch", f"{sequences}x{tokens}") for sequences, tokens in config.minibatches]
     if config.init_seeds or config.setting.weights_seed != config.setting.seed:
         several += [("--init-seed", str(seed)) for seed in config.init_seeds or (config.setting.weights_seed,)]
@@ -59,9 +61,22 @@ def command(config: SearchConfig, tests: Sequence[str] = (), ceiling: bool = Fal
     add("--same-init", config.setting.init_std, None)
     words += ["--device", config.setting.device]
     words += ["--start", "RUN"] * bool(config.starts)  # whose folder is not known
-    words += ["--no-prune"] * (not config.prune) + ["--random-tokens"] * config.setting.random_tokens
+    words += ["--no-prune"] * (not config.prune and "prune" not in unread) + [
+        "--random-tokens"
+    ] * config.setting.random_tokens
     words += [word for name in tests for word in ("--test", name)] + ["--ceiling"] * ceiling
     return shlex.join(words)
+
+
+def _unread(config: SearchConfig) -> set[str]:
+    """The settings that this way to search does not read, of which the command refuses the options."""
+    unread = set() if len(config.benchmarks) > 1 else {"combine"}
+    unread |= set() if config.several else {"over_settings"}
+    unread |= set() if config.fitness == "spearman" else {"early"}
+    unread |= {"population", "early"} if config.in_generations else set()
+    unread |= set() if config.strategy == "evolution" else {"preset"}
+    listing = {"children", "population", "preset", "batch", "prune", "early"}
+    return unread | (listing if config.strategy == "exhaustive" else set())
 
 
 def _text(source: Source | None) -> list[str]:

@@ -18,6 +18,7 @@ from lpzero_hf.artifacts.versions import __version__
 from lpzero_hf.errors import LpzError, UsageError
 from lpzero_hf.files import reading
 from lpzero_hf.plugins import PluginRegistry, load_plugins
+from lpzero_hf.spaces.misplaced import refuse_misplaced
 
 
 def report(
@@ -84,6 +85,7 @@ def _extras() -> tuple[Any, str]:
 
 
 def _chapter(run: Path, number: int, plugins: PluginRegistry) -> Chapter:
+    refuse_misplaced(run, "run", plugins)
     if not run.exists():
         raise UsageError(f"there is no run '{run}'; `lpz search BENCH --out {run}` makes one")
     with reading(f"the run '{run}'", "make it again"):

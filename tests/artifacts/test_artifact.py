@@ -266,7 +266,7 @@ def test_export_names_a_proxy_by_its_benchmarks(result: SearchResult) -> None:
 
 
 def test_export_refuses_what_is_no_finished_search(lpz: Lpz, run: Path, tmp_path: Path) -> None:
-    for folder, told in ((tmp_path, "no search"), (run, "2 splits")):
+    for folder, told in ((tmp_path, "is empty"), (run, "2 splits")):
         code, out, err = lpz("export", str(folder), "--split", "7")
         assert (code, out) == (2, "")
         assert told in err
@@ -441,7 +441,7 @@ def test_a_file_is_a_file_whatever_its_name(lpz: Lpz, tmp_path: Path, monkeypatc
         assert load_proxy(name).name == load_proxy(Path(name)).name == "mine"
     with pytest.raises(LpzError, match="sub/other"):
         load_proxy(Path("sub/other"))
-    with pytest.raises(LpzError, match="not a file"):
+    with pytest.raises(LpzError, match="is no proxy"):
         load_proxy(tmp_path / "sub")
 
 

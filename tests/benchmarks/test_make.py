@@ -28,7 +28,7 @@ import torch.nn.functional as F
 from lpz_zoo.flexibert import FlexiBertConfig, LayerSpec
 from lpz_zoo.gpt2 import FlexibleGPT2Config
 from torch import Tensor
-from transformers import BertConfig, PreTrainedModel
+from transformers import BertConfig, LlamaConfig, PreTrainedModel
 
 from lpzero_hf import hookimpl
 from lpzero_hf.benchmarks import make as making
@@ -72,6 +72,16 @@ TOY = Space(
 )
 
 
+def llama_config(shared: Mapping[str, Value], layers: Sequence[Mapping[str, Value]]) -> LlamaConfig:
+    return LlamaConfig(
+        hidden_size=int(shared["width"]), intermediate_size=16, num_hidden_layers=len(layers), num_attention_heads=2,
+        vocab_size=4096, max_position_embeddings=32,
+    )  # fmt: skip
+
+
+STACKED = replace(TOY, build=llama_config)  # whose models can be stacked
+
+
 @hookimpl
 def lpz_spaces() -> list[Space]:
     """What this module offers as a plugin."""
@@ -106,10 +116,10 @@ def streams(texts: tuple[Path, Path]) -> tuple[torch.Tensor, torch.Tensor]:
 def make(texts: tuple[Path, Path], tmp_path: Path) -> Callable[..., Path]:
     """Make a benchmark of the toy space in a folder of this test."""
 
-    def call(out: str = "run", plan: BenchmarkSpec = PLAN, **changes: Any) -> Path:
+    def call(out: str = "run", plan: BenchmarkSpec = PLAN, space: Space = TOY, **changes: Any) -> Path:
         text, validation = texts
         return make_benchmark(
-            plan, TOY, tmp_path / out, **(dict(name="toy", text=text, validation=validation) | changes)
+            plan, space, tmp_path / out, **(dict(name="toy", text=text, validation=validation) | changes)
         )
 
     return call
@@ -607,6 +617,33 @@ def test_a_killed_run_leaves_no_worker_and_goes_on_where_it_stopped(
     assert lpz(*arguments, "--out", str(tmp_path / "whole"), "--workers", "1")[0] == 0
     assert timeless(tmp_path / "killed" / "benchmark.json") == timeless(tmp_path / "whole" / "benchmark.json")
     assert finished.items() <= results(tmp_path / "killed").items()
+
+
+@pytest.mark.parametrize("more", [{"n": 5}, {"repeats": 2}, {"seeds": 3}, {"seeds": 4}], ids=str)
+def test_a_stacked_benchmark_grows_by_what_is_new(make: Callable[..., Path], more: dict[str, int]) -> None:
+    stacked: dict[str, Any] = {"space": STACKED, "stack": True}
+    files = {file: file.read_bytes() for file in (make(**stacked).parent / "trained").iterdir()}
+    grown = replace(PLAN, **more)  # type: ignore[arg-type]  # whole numbers
+    one, other = timeless(make(plan=grown, **stacked)), timeless(make("fresh", plan=grown, **stacked))
+    assert {file: file.read_bytes() for file in files} == files
+    losses = [[row["loss"] for row in document["trained"]] for document in (one, other)]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-5)  # further seeds are stacked apart, which rounds otherwise
+    assert len(losses[0]) == len(grown.runs(TOY))
+
+
+@pytest.mark.parametrize("seeds", [1, 2])
+def test_what_cannot_be_stacked_is_told_before_anything_is_trained(
+    seeds: int, make: Callable[..., Path], tmp_path: Path
+) -> None:
+    if seeds == 1:  # which stacks nothing
+        make(plan=replace(PLAN, seeds=1), stack=True)
+    before = set((tmp_path / "run").rglob("*")) if seeds == 1 else set()
+    plan = (tmp_path / "run" / "plan.json").read_text() if before else ""
+    with pytest.raises(UsageError, match="cannot be trained as a stack") as refused:
+        make(plan=replace(PLAN, seeds=3), stack=True)
+    assert "`stack=True`" in str(refused.value)
+    assert set((tmp_path / "run").rglob("*")) == before
+    assert not before or (tmp_path / "run" / "plan.json").read_text() == plan
 
 
 @pytest.mark.parametrize("more", [{"n": 5}, {"repeats": 2}, {"seeds": 3}], ids=str)

@@ -168,7 +168,7 @@ def test_eval_uses_the_cache_unless_told_not_to(
         (("made", "--text", "nowhere.txt"), 1, "'nowhere.txt'"),
         (("made", "--seq-len", "129"), 1, "128 positions"),
         (("made", "--scores", "made/benchmark.json/x"), 1, "'made/benchmark.json/x'"),
-        (("empty",), 1, "'empty/benchmark.json'"),
+        (("empty",), 2, "'empty' is empty"),
         (("other",), 1, "'other/benchmark.json'"),
         (("newer",), 1, "version 2"),
     ],

@@ -41,7 +41,7 @@ def short_searches() -> Iterator[None]:
 @pytest.mark.integration
 def test_a_search_draws_progress_front_and_held_out_ranking(lpz: Lpz, tmp_path: Path) -> None:
     run = tmp_path / "run"
-    options = ("--iterations", "20", "--population", "10", "--out", str(run), *HERE)
+    options = ("--iterations", "20", "--out", str(run), *HERE)
     assert lpz(*BRIEF, *options)[0] == 0
     names = {"progress.png", "pareto.png", "held_out_tiny-gpt2.png"}
     assert drawn(run) == names

@@ -33,6 +33,7 @@ COMMANDS = {
     "rank": ("rank", "tiny-gpt2", "--n", "4", "--workers", "1"),
     "compare": ("compare", "a", "b", "--seeds", "1"),
     "eval": ("bench", "eval", "made", "--workers", "1"),
+    "transfer": ("bench", "transfer", "made", "--workers", "1"),
 }
 
 
@@ -65,7 +66,9 @@ def test_json_holds_what_decides_its_numbers(command: str, lpz: Lpz) -> None:
     asked = (*COMMANDS[command], "-p", "snip", *SMALL, "--text", "t.txt", "--seed", "5")
     made = document(lpz, *asked)
     assert made["text_sha256"] == hashlib.sha256(Path("t.txt").read_bytes()).hexdigest()
-    assert (made["setting"]["text"], made["setting"]["seed"], made["setting"]["seq_len"]) == ("t.txt", 5, 8)
+    for part in made["benchmarks"].values() if command == "transfer" else [made]:
+        setting = part["setting"]
+        assert (setting["text"], setting["seed"], setting["seq_len"]) == ("t.txt", 5, 8)
     assert made["threads"] >= 1
     assert {"lpzero-hf", "torch", "transformers", "python"} <= set(made["versions"])
 

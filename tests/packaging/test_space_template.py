@@ -84,7 +84,7 @@ def test_a_file_is_written_once_and_every_command_takes_it(lpz: Lpz, tmp_path: P
     assert made["size"] == shown["size"] > 100
     assert shown["refused"] == {}
     code, _, message = lpz("zoo", "new-space", "llama-mini", "--out", str(file))
-    assert (code, "is there already" in message) == (2, True)
+    assert (code, "exists already" in message) == (2, True)
     assert lpz("zoo", "new-space", "llama-mini", "--out", str(tmp_path / "space.txt"))[0] == 2
     code, _, message = lpz("zoo", "new-space", "lama-mini", "--out", str(tmp_path / "b.yaml"))
     assert (code, "llama-mini" in message) == (2, True)

@@ -153,7 +153,7 @@ def test_names_that_are_html_are_text(run: Path, strange: Path) -> None:
 
 def test_the_command_makes_the_same_plan(lpz: Lpz, tmp_path: Path) -> None:
     plan = SearchConfig(
-        ("tiny-gpt2",), "random", (2, 1), ("mean",), fitness="kendall", select="best", train=None, prune=False, early=0,
+        ("tiny-gpt2",), "random", (2, 1), ("mean",), fitness="kendall", select="best", train=None, prune=False,
         iterations=3, population=4, seed=7, limit=9, setting=Setting(3, 9, random_tokens=True, seed=7, dtype="float64"),
     )  # fmt: skip
     text = command(plan, ["tiny-gpt2"], ceiling=True)
@@ -168,6 +168,9 @@ def test_the_command_makes_the_same_plan(lpz: Lpz, tmp_path: Path) -> None:
     assert command(SearchConfig(("x",), preset="paper", batch=9)) == (
         "lpz search x --strategy evolution --preset paper --batch 9 --device cpu"
     )
+    assert command(SearchConfig(("x",), "random", early=0)) == "lpz search x --strategy random --early 0 --device cpu"
+    unread = SearchConfig(("x",), "exhaustive", early=0, population=9, batch=3, prune=False, combine="worst")
+    assert command(unread) == "lpz search x --strategy exhaustive --device cpu"  # which the command refuses
     assert only_in_python(SearchConfig(("x",), elite=0.2, seed=1)) == "elite=0.2, setting.seed=42"
 
 
@@ -183,7 +186,7 @@ def test_what_is_no_finished_run_gets_one_line(run: Path, lpz: Lpz, tmp_path: Pa
     (tmp_path / "list.json").write_text("[1]", encoding="utf-8")
     for name, code, message in (
         ("nowhere", 2, "no run"),
-        ("empty", 2, "no search"),
+        ("empty", 2, "is empty"),
         ("unfinished", 2, "--resume"),
         ("damaged", 1, "JSON"),
         ("lost", 1, "history"),

@@ -9,7 +9,7 @@ import json
 import pytest
 from transformers import GPT2Config
 
-from lpzero_hf import Setting, load_model, rank
+from lpzero_hf import Setting, load_model, rank, recommended
 from lpzero_hf.errors import UsageError
 from lpzero_hf.spaces.named import named_config
 
@@ -92,13 +92,34 @@ def test_rank_says_what_is_wrong(lpz) -> None:
     code, out, err = lpz("rank", "tiny-gpt2", "-p", "parms")
     assert (code, out) == (2, "")
     assert "'params'" in err
-    assert lpz("rank", "tiny-gpt2")[0] == 2  # no proxy
     code, _, err = lpz("rank", "flexibert", "-p", "params", "--n", "99999999")
     assert code == 2
     assert "10621440" in err
     code, _, err = lpz("rank", "tiny-gpt2", "-p", "flops", "--n", "2", "--seq-len", "500", "--workers", "1")
     assert code == 1
     assert "--seq-len 128" in err
+
+
+def test_the_recommended_proxies_rank_where_none_is_named(lpz) -> None:
+    kinds = {"decoder": "tiny-gpt2", "encoder": "flexibert"}
+    for kind, space in kinds.items():
+        expected = [proxy.name for proxy in recommended(kind) if proxy.name not in ("params", "decoder_params")]
+        ranking = rank(space, n=3, setting=SMALL)
+        assert ranking.proxies == expected
+        assert ranking[0].rank is not None
+    mixed = rank({"a": gpt2(2), "b": load_model("bert-mini").model.config}, setting=SMALL)
+    assert set(mixed.proxies) > set(expected)
+    asked = ("rank", "tiny-gpt2", "--n", "3", "--batch-size", "2", "--seq-len", "8", "--workers", "1")
+    code, out, _ = lpz(*asked)
+    assert (code, "recommended proxies; --proxy" in out) == (0, True)
+    document = json.loads(lpz(*asked, "--json")[1])
+    assert list(document["proxies"]) == rank("tiny-gpt2", n=3, setting=SMALL).proxies
+    assert "recommended" not in lpz(*asked, "-p", "params")[1]
+
+
+def test_what_cannot_be_built_has_no_recommended_proxies() -> None:
+    with pytest.raises(UsageError, match="no proxy is recommended"):
+        rank({"a": gpt2(2, width=16, heads=3)}, setting=SMALL)
 
 
 def test_the_zoo_shows_its_spaces(lpz) -> None:

@@ -49,8 +49,8 @@ def length(file: Path) -> int:
 @pytest.mark.parametrize(
     ("strategy", "more"),
     [
-        ("evolution", ("--preset", "paper")),
-        ("evolution", ("--batch", "4")),
+        ("evolution", ("--iterations", "150", "--preset", "paper", "--population", "20")),
+        ("evolution", ("--iterations", "150", "--batch", "4")),
         pytest.param("exhaustive", (), marks=pytest.mark.slow),
     ],
 )
@@ -58,7 +58,7 @@ def test_a_search_killed_again_and_again_is_that_of_an_undisturbed_one(
     strategy: str, more: tuple[str, ...], lpz: Lpz, made: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     command = ["search", made, *OPTIONS, "--train", "8", "--splits", "2", "--strategy", strategy, "--json", "--out"]
-    command[-1:-1] = ["--iterations", "150", "--population", "20", "--seed", "3", *more]
+    command[-1:-1] = ["--seed", "3", *more]
     command[-1:-1] = ["--reduce", "sum", "--aggregate", "sum"]
     code, whole, _ = lpz(*command, str(tmp_path / "whole"))
     assert code == 0

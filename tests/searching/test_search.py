@@ -332,7 +332,8 @@ def test_bad_requests_get_one_line_and_an_exit_code(
     write(Path("equal"), [5.0] * 12)
     four = random.Random(42).sample(range(12), 4)
     write(Path("nearly"), [5.0 if i in four else 6.0 for i in range(12)])
-    got, out, err = lpz("search", *arguments, *OPTIONS, "--iterations", "3", "--population", "2")
+    few = () if "exhaustive" in arguments else ("--preset", "paper", "--iterations", "3", "--population", "2")
+    got, out, err = lpz("search", *arguments, *OPTIONS, *few)
     assert (got, out) == (code, "")
     assert message in err
     assert err.startswith("error: ")
@@ -528,7 +529,9 @@ def test_a_search_goes_on_only_with_the_sizes_it_began_with(made: str, tmp_path:
 @pytest.mark.integration
 def test_a_search_by_role_finds_what_an_artifact_and_a_plain_score_repeat(lpz: Lpz, made: str, tmp_path: Path) -> None:
     out = tmp_path / "run"
-    code, printed, err = lpz("search", made, *SHORT, "--roles", "--strategy", "exhaustive", "--out", str(out), "--json")
+    code, printed, err = lpz(
+        "search", made, *OPTIONS, "--train", "8", "--roles", "--strategy", "exhaustive", "--out", str(out), "--json"
+    )
     assert (code, err) == (0, "")
     result = SearchResult.from_json(json.loads(printed))
     assert result.config.roles

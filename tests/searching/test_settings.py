@@ -398,7 +398,7 @@ TOLD = {"benchmarks": [], "strategy": "by hand", "seed": 0, "train": {}, "held_o
 # The command -----------------------------------------------------------------------------------------------
 
 
-COMMAND = ("--device", "cpu", "--workers", "1", "--train", "8", "--iterations", "40", "--population", "10")
+COMMAND = ("--device", "cpu", "--workers", "1", "--train", "8", "--iterations", "40")
 GIVEN = ("--minibatch", "2x8", "--minibatch", "4x8", "--init-seed", "42", "--init-seed", "7")
 
 
@@ -407,7 +407,7 @@ def test_the_command_searches_shows_and_reports_every_setting(
     lpz: Lpz, found: SearchResult, made: str, tmp_path: Path
 ) -> None:
     run, page = tmp_path / "run", tmp_path / "page.html"
-    code, out, err = lpz("search", made, *COMMAND, *GIVEN, "--preset", "paper", "--out", str(run))
+    code, out, err = lpz("search", made, *COMMAND, *GIVEN, "--preset", "paper", "--population", "10", "--out", str(run))
     assert (code, err) == (0, "")
     for told in ("4x8, weights 7", "lowest to highest", "mean of them"):
         assert told in out

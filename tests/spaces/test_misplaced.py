@@ -9,12 +9,18 @@ from pathlib import Path
 import pytest
 
 from lpzero_hf import LpzError, load_benchmark, load_model, load_plugins, load_space
-from lpzero_hf.proxies.resolve import find_proxy, resolve
+from lpzero_hf.benchmarks.benchmark import installed_benchmarks
+from lpzero_hf.expressions.operations import installed_operations
+from lpzero_hf.proxies.resolve import find_proxy, installed_proxies, resolve
+from lpzero_hf.scoring.costs import find_costs, installed_costs
 from lpzero_hf.spaces.misplaced import refuse_misplaced
+from lpzero_hf.spaces.named import installed_models, installed_spaces
 from lpzero_hf.spaces.read_config import looks_like_hub_id
 
 LOADERS: dict[str, Callable[[str], object]] = {
     "model": load_model, "space": load_space, "benchmark": load_benchmark, "proxy": find_proxy,
+    "cost": lambda name: find_costs(name, load_plugins()),
+    "run": lambda name: refuse_misplaced(name, "run", load_plugins()),
 }  # fmt: skip
 FILES = {
     "runs.csv": ("", "a table"),
@@ -54,7 +60,12 @@ RIGHT = {
     "space": {"a space"},
     "benchmark": {"a benchmark", "a table"},
     "proxy": {"an exported proxy"},
+    "cost": set(),
+    "run": {"a search", "`lpz report eval.json`"},
 }
+HELD = {  # a folder of each role, by what the message asks for
+    "model": "config.json", "space": "YAML", "benchmark": "benchmark.json", "proxy": "lpz export", "run": "plan.json",
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("wanted", LOADERS)
@@ -94,6 +105,66 @@ def test_a_name_of_another_kind_is_told(name: str, wanted: str, told: str) -> No
     with pytest.raises(LpzError) as refused:
         LOADERS[wanted](name)
     assert told in str(refused.value)
+
+
+def no_hub(monkeypatch: pytest.MonkeyPatch) -> None:
+    def asked(*_: object, **__: object) -> None:
+        raise AssertionError("the Hub is asked")
+
+    monkeypatch.setattr("huggingface_hub.HfApi.model_info", asked)
+    monkeypatch.setattr("lpzero_hf.artifacts.hub.pull", asked)
+
+
+@pytest.mark.parametrize("wanted", LOADERS)
+def test_every_installed_name_of_another_kind_is_told_without_the_hub(
+    wanted: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    no_hub(monkeypatch)
+    plugins = load_plugins()
+    kinds = {
+        "model": installed_models(plugins), "space": installed_spaces(plugins),
+        "benchmark": installed_benchmarks(plugins), "proxy": installed_proxies(plugins),
+        "cost": installed_costs(plugins), "operation": installed_operations(plugins),
+    }  # fmt: skip
+    others = {name for names in kinds.values() for name in names} - set(kinds.get(wanted, ()))
+    assert len(others) > 40
+    for name in sorted(others - ({"gpt2"} if wanted == "model" else set())):  # which the Hub has too
+        with pytest.raises(LpzError) as refused:
+            LOADERS[wanted](name)
+        assert str(refused.value).startswith(f"'{name}' is a"), refused.value
+        assert refused.value.exit_code == 2
+        assert "`lpz " in str(refused.value)
+
+
+@pytest.mark.parametrize("wanted", HELD)
+@pytest.mark.parametrize("content", ["", "notes.md"])
+@pytest.mark.parametrize("name", ["mine", "./mine", "mine.d"])
+def test_a_folder_of_nothing_known_is_told_what_belongs_there(
+    name: str, content: str, wanted: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    no_hub(monkeypatch)
+    Path(name).mkdir()
+    if content:
+        Path(name, content).write_text("words")
+    with pytest.raises(LpzError) as refused:
+        LOADERS[wanted](name)
+    assert f"the folder '{name}'" in str(refused.value)
+    assert HELD[wanted] in str(refused.value) or (not content and "is empty; " in str(refused.value))
+    assert refused.value.exit_code == 2
+
+
+def test_a_report_on_the_folder_of_nas_says_what_to_use(
+    lpz: Callable[..., tuple[int, str, str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("plotly")
+    monkeypatch.chdir(tmp_path)
+    Path("found").mkdir()
+    Path("found/nas.json").write_text("{}")
+    code, out, err = lpz("report", "found")
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert "`lpz nas`" in err
+    assert "winner" in err
 
 
 def test_a_folder_here_is_meant_before_a_name_that_is_installed(
