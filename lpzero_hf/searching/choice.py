@@ -14,8 +14,6 @@ from lpzero_hf.searching.fitness import FitnessEvaluator
 from lpzero_hf.searching.score_source import ScoreSource
 from lpzero_hf.searching.selection import select
 
-AHEAD = 16  # candidates that are looked at with the next refused one; then twice as many
-
 
 def choose(
     kept: Sequence[Candidate], fitness: FitnessEvaluator, config: SearchConfig,
@@ -27,8 +25,7 @@ def choose(
         kept: the candidates, the fittest first.
         fitness: of the search.
         config: of the search.
-        refused: the expressions, among some, that a scorer refuses. It passes over every model, so where one of the
-            chosen is refused, more and more of the fittest are asked about together.
+        refused: the expressions, among some, that a scorer refuses. It passes over every model.
 
     Raises:
         LpzError: the scores of all are refused.
@@ -37,19 +34,10 @@ def choose(
     signs = torch.tensor([candidate.orientation for candidate in kept], device=fitness.parts[0].source.device)[:, None]
     scores = [_scores(part.source, expressions) * signs for part in fitness.parts]
     benchmarks = [part.correlation for part in fitness.parts[:: fitness.settings]]
-    known: dict[Expression, bool] = {}
-    ahead = 0
 
     def bad(rows: list[int]) -> set[int]:
-        nonlocal ahead
-        asked = [expressions[row] for row in dict.fromkeys(rows) if expressions[row] not in known]
-        if asked:
-            others = [one for one in expressions if one not in known and one not in asked]
-            asked += others[:ahead]
-            ahead = 2 * ahead or AHEAD
-            found = refused(asked)
-            known.update((one, one in found) for one in asked)
-        return {row for row in rows if known[expressions[row]]}
+        found = refused([expressions[row] for row in rows])
+        return {row for row in rows if expressions[row] in found}
 
     winner, members = select(
         scores, [one.truth for one in benchmarks], config.fitness, config.combine, config.select, config.seed,

@@ -8,7 +8,7 @@ any of them (Breiman, Bagging predictors, Machine Learning 1996).
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Set
 
 import torch
 from torch import Tensor
@@ -22,6 +22,7 @@ from lpzero_hf.searching.fitness import Combine, combined
 RESAMPLES = 1000
 MEMBERS = 5
 METHODS = ("bagging", "best")
+AHEAD = 64  # rows that are asked about at once
 
 
 def select(
@@ -34,7 +35,7 @@ def select(
     sizes: Sequence[Sizes | None] = (),
     settings: int = 1,
     over_settings: Combine = "mean",
-    refused: Callable[[list[int]], set[int]] = lambda rows: set(),
+    refused: Callable[[list[int]], Set[int]] = lambda rows: set(),
 ) -> tuple[int, list[int]]:
     """Choose a winner and an ensemble among candidates, using only the architectures searched on.
 
@@ -51,7 +52,8 @@ def select(
         sizes: [n] per benchmark, where the fitness compares architectures of like size.
         settings: number of settings of each benchmark. A resample is of the same architectures in all of them.
         over_settings: of the settings of a benchmark, mean or worst.
-        refused: which of the chosen rows must not be; it is chosen again among the others.
+        refused: which of some rows must not be chosen; it is chosen again among the others. Where many are refused,
+            it is asked about many at once, those that would be chosen next.
 
     Returns:
         The row of the winner, and those of the ensemble, where a row may appear more than once.
@@ -66,16 +68,36 @@ def select(
         fitness = _on_resamples(kept, truths, kind, combine, seed, sizes, settings, over_settings)
     # one vector per ranking, in which every benchmark and setting has the same weight
     ranks = torch.cat([mid_ranks(part) / part.shape[1] ** 1.5 for part in kept], dim=1)
-    while any(alike):
+
+    def choice(alike: Sequence[Sequence[int]]) -> tuple[int, list[int]]:
         left = sorted((number for number, rows in enumerate(alike) if rows), key=lambda number: alike[number][0])
         rows, places = [alike[number][0] for number in left], ranks[left]
         members = _nearest(places, places[fitness[:, left].argmax(1)].mean(0), MEMBERS)
-        winner, ensemble = rows[members[0] if method == "bagging" else 0], [rows[member] for member in members]
-        bad = refused([winner, *ensemble])
-        if not bad:
+        return rows[members[0] if method == "bagging" else 0], [rows[member] for member in members]
+
+    asked: set[int] = set()
+    bad: set[int] = set()
+    ahead = 0
+    while any(alike):
+        winner, ensemble = choice(alike)
+        chosen = {winner, *ensemble}
+        if new := chosen - asked:
+            next_ones = new
+            while next_ones and len(new) < ahead and any(left := _without(alike, bad | new)):  # if all are refused
+                further, others = choice(left)
+                next_ones = {further, *others} - asked
+                new |= next_ones
+            bad |= refused(sorted(new))
+            asked |= new
+            ahead = min(2 * len(new), AHEAD)
+        if not bad & chosen:
             return winner, ensemble
-        alike = [[row for row in rows if row not in bad] for rows in alike]
+        alike = _without(alike, bad & chosen)
     raise LpzError("rounding decides the scores of every expression that was found; search on, or a larger space")
+
+
+def _without(alike: Sequence[Sequence[int]], rows: Set[int]) -> list[list[int]]:
+    return [[row for row in part if row not in rows] for part in alike]
 
 
 def rankings(scores: Sequence[Tensor]) -> list[list[int]]:
