@@ -19,6 +19,7 @@ from lpzero_hf.plugins import load_plugins
 from lpzero_hf.proxies.resolve import installed_proxies
 from lpzero_hf.scoring.fitting import NARROWER
 from lpzero_hf.scoring.run_plan import RunPlan
+from lpzero_hf.scoring.setting import Setting
 from lpzero_hf.searching.config import SearchConfig
 from studies.markdown import pooled, table
 from studies.proxies import grades
@@ -68,7 +69,9 @@ def test_a_search_is_kept_without_scores_and_its_numbers_are_those_of_the_tables
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("LPZ_CACHE", str(tmp_path))
-    plan = SearchConfig(("tiny-gpt2",), strategy="exhaustive", train=8, limit=14, splits=2)
+    plan = SearchConfig(
+        ("tiny-gpt2",), strategy="exhaustive", train=8, limit=14, splits=2, reduces=("sum",), setting=Setting(2, 8)
+    )
     said: list[str] = []
     study = Searched("search-small", "Small", plan, ceiling=False)
     data = study.make(lambda what, done, total: said.append(what))
