@@ -22,7 +22,11 @@ with tempfile.TemporaryDirectory() as folder:
         run,
         param_space=param_space(evaluator.space),
         tune_config=tune.TuneConfig(
-            metric="score", mode="max", num_samples=4, search_alg=BasicVariantGenerator(random_state=42)
+            metric="score",
+            mode="max",
+            num_samples=4,
+            search_alg=BasicVariantGenerator(random_state=42),
+            reuse_actors=True,  # one process for all trials: each imports torch and transformers
         ),
         run_config=tune.RunConfig(storage_path=folder, verbose=0),
     )
