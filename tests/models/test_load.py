@@ -79,7 +79,7 @@ def test_a_bad_config_json_is_a_clear_error(content: str, message: str, tmp_path
 
 
 def test_an_empty_folder_is_a_clear_error(tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match=r"config\.json"):
+    with pytest.raises(UsageError, match="is empty"):
         load_model(str(tmp_path))
 
 
