@@ -53,6 +53,7 @@ def _redirect() -> Callable[[], None]:
     before = sys.stdout or open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115  # none if 1 was closed
     own = sys.__stdout__
     before.flush()
+    _flush_c()
     kept, results = _kept_descriptor(), before
     if kept is not None and _descriptor(before) == 1:
         copy = os.dup(kept)
@@ -71,9 +72,18 @@ def _redirect() -> Callable[[], None]:
                 with contextlib.suppress(OSError, ValueError):
                     if own is not None:
                         own.flush()  # into standard error, too
+                _flush_c()
                 _put_back(kept, 1)
 
     return restore
+
+
+def _flush_c() -> None:
+    """Write what C code has printed where descriptor 1 points now, and not where it points when the process ends."""
+    import ctypes
+
+    with contextlib.suppress(OSError, TypeError, AttributeError):  # not on Windows
+        ctypes.CDLL(None).fflush(None)
 
 
 def _copy(descriptor: int) -> int | None:

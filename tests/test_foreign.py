@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 
@@ -42,11 +43,15 @@ DEEDS = {
 }
 
 
+@pytest.mark.parametrize("unbuffered", ["", "1"])
 @pytest.mark.parametrize("outer", ["with contextlib.nullcontext():", "with stdout_kept():"])
 @pytest.mark.parametrize("deed", DEEDS)
-def test_results_are_printed_once_whatever_a_plugin_does(deed: str, outer: str) -> None:
+def test_results_are_printed_once_whatever_a_plugin_does(deed: str, outer: str, unbuffered: str) -> None:
     script = SCRIPT.format(code=DEEDS[deed], outer=outer)
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    environment = os.environ | {"PYTHONUNBUFFERED": unbuffered}  # it makes C's standard output unbuffered, too
+    done = subprocess.run(
+        [sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=False
+    )  # fmt: skip
     assert (done.returncode, done.stdout) == (0, "one\ntwo\n"), done.stderr
     assert done.stderr.count("told") == 2
     assert done.stderr.count("caught") == (2 if deed.startswith("exits") else 0)
