@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import itertools
 import os
 import signal
@@ -80,8 +81,6 @@ def _redirect() -> Callable[[], None]:
 
 def _flush_c() -> None:
     """Write what C code has printed where descriptor 1 points now, and not where it points when the process ends."""
-    import ctypes
-
     with contextlib.suppress(OSError, TypeError, AttributeError):  # not on Windows
         ctypes.CDLL(None).fflush(None)
 
