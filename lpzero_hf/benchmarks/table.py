@@ -155,9 +155,8 @@ def benchmark_from_rows(
         return found if isinstance(found, RowTable) else read_table(found, skip_bad_rows)
 
     extra = (extra_columns,) if isinstance(extra_columns, str) else tuple(extra_columns)
-    reading = TableReading(
-        read, metric, larger_is_better, architecture, base, home, seed_column, key_column, extra, plugins
-    )  # fmt: skip
+    wanted = WantedColumns(metric, larger_is_better, architecture, base, home, seed_column, key_column, extra)
+    reading = TableReading(read, wanted, plugins)
     return Benchmark(
         name=name,
         summary=summary or f"the architectures of a table, by {unit or metric}",
@@ -199,26 +198,12 @@ class TableReading:
 
     Args:
         read: the rows.
-        metric: a column.
-        larger_is_better: whether higher is better for it.
-        architecture: a column; None where its name says so.
-        base: of columns that are fields, or None.
-        space: of text ids, or None.
-        seed_column: or None for one called seed, if any.
-        key_column: or None.
-        extra_columns: those that are no fields.
+        wanted: of its columns.
         plugins: where names are looked up.
     """
 
     read: Callable[[], RowTable]
-    metric: str
-    larger_is_better: bool
-    architecture: str | None
-    base: Any
-    space: SearchSpace | None
-    seed_column: str | None
-    key_column: str | None
-    extra_columns: tuple[str, ...]
+    wanted: WantedColumns
     plugins: PluginRegistry
 
     @cached_property
@@ -231,16 +216,12 @@ class TableReading:
         table = self.read()
         bad = table.bad
         total = len(table.rows) + sum(bad.counts.values())
-        wanted = WantedColumns(
-            self.metric, self.larger_is_better, self.architecture, self.base, self.space, self.seed_column,
-            self.key_column, self.extra_columns,
-        )  # fmt: skip
-        roles = roles_of(table, wanted, self.plugins)
+        roles = roles_of(table, self.wanted, self.plugins)
         metric, seed, key, reader = roles.metric, roles.seed, roles.key, roles.reader
         kept = [name for name in table.columns if name not in (metric, key, *reader.columns)]
         trainings = _trainings(table, reader, metric, seed, key)
         _check(trainings, metric, len(table.rows), bad)
-        entries = [_entry(name, found, kept, bad, self.space) for name, found in trainings.items()]
+        entries = [_entry(name, found, kept, bad, self.wanted.space) for name, found in trainings.items()]
         if bad.counts:
             warnings.warn(
                 f"{sum(bad.counts.values()):,} of {total:,} rows of {bad.source} are left out: "

@@ -52,7 +52,7 @@ BESIDE = ("generation_config.json", "special_tokens_map.json", "vocab.json", "pr
 LARGEST = 2**22  # bytes of a JSON document that is looked into
 WHAT: dict[str, tuple[str, str]] = {  # what it is, and what to do with it
     "model": ("a model", "`lpz score {0}` scores it"),
-    "space": ("a space of architectures", "`lpz rank {0} --proxy P` ranks them, and {0}:ID is one of them"),
+    "space": ("a space of architectures", "`lpz rank {0}` ranks them, and {0}:ID is one of them"),
     "benchmark": ("a benchmark", "`lpz bench eval {0}` grades proxies on it"),
     "proxy": ("a proxy", "`lpz score MODEL --proxy {0}` scores with it"),
     "artifact": ("an exported proxy", "`lpz score MODEL --proxy {0}` scores with it"),
